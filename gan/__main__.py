@@ -1,0 +1,73 @@
+"""The `salon` command: a group whose sub-commands are named as strings and imported when they are used."""
+
+import importlib
+import sys
+import traceback
+
+import click
+
+from gan import __version__
+from gan.errors import SalonError
+
+COMMANDS = {  # in the order in which a person meets them
+    "doctor": "gan.cli:doctor",
+    "synthetic": "gan.cli:synthetic",
+    "prepare": "curation.cli:prepare",
+    "dataset": "curation.cli:dataset",
+    "train": "gan.cli:train",
+    "generate": "gan.cli:generate",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a sub-command only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="salon")
+def salon() -> None:
+    """Train a StyleGAN2 painter on a folder of images, judge it, curate what it learns from, and serve it.
+
+    \b
+    salon prepare paintings/ --out paintings64.zip --resolution 64
+    salon train --data paintings64.zip --out runs --preset tiny
+    salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run `salon` and leave with its exit code: 0 done, 1 a fault of ours, 2 of the request, 3 a bound not met."""
+    try:
+        code = salon.main(args, prog_name="salon", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except SalonError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped. Nothing was left half-written.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception:
+        traceback.print_exc()
+        click.echo("Error: this is a fault of Salon, not of your request; the lines above say where.", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
+)
+
+
+def say(message: str) -> None:
+    """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""
+    tqdm.write(message, file=click.get_text_stream("stderr"))
+
+
+def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
+    """Print a command's result on standard output: `text`, or `figures` as the only JSON object."""
+    click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
+
+
+def table(rows: Iterable[Iterable[object]], header: Iterable[str] | None = None) -> str:
+    """Lay rows out in columns: text to the left, numbers to the right."""
+    cells = [[str(c) for c in row] for row in ([list(header)] if header else []) + [list(r) for r in rows]]
+    if not cells:
+        return ""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    numeric = [all(_is_number(row[i]) for row in cells[bool(header) :]) for i in range(len(widths))]
+    lines = (
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)) for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "img") -> "tqdm[Item]":
+    """Iterate with a bar that shows rate and time left on standard error; silent where that is no terminal."""
+    return tqdm(items, desc=description, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "").replace("%", "").lstrip("-").strip().isdigit() or text in ("", "-")

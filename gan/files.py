@@ -1,0 +1,88 @@
+"""Files that are either whole or absent, and hashes of what they hold."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gan.errors import RequestError, SalonError
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`; on success make it durable and rename it to `path`.
+
+    On any failure the temporary file or folder is removed and `path` is as it was before.
+    Raises SalonError, naming the free space, when the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        for part in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
+            _fsync(part)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def disk_error(error: OSError, path: Path) -> SalonError:
+    """The error to raise for an OSError met while writing `path`: what failed, what is free, what to do."""
+    folder = next((p for p in Path(path).absolute().parents if p.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free / 1e9
+    return SalonError(
+        f"{path} could not be written: {error.strerror or error}. {free:.1f} GB are free in {folder}. "
+        "What was there before is untouched; make room or choose another folder, then run the command again."
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises RequestError when the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path} must be a readable JSON file; got {error} instead") from error
+
+
+def cache_folder() -> Path:
+    """Where Salon keeps what it can make again: $SALON_CACHE, else $XDG_CACHE_HOME/salon, else ~/.cache/salon."""
+    base = os.environ.get("SALON_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salon"
+
+
+def remove_stale_partials(folder: Path) -> None:
+    """Remove the temporary files that writers killed in `folder` left behind (their process no longer runs)."""
+    for partial in folder.glob(".*.partial"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

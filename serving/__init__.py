@@ -1,0 +1,1 @@
+"""Serve a painter. Its modules come with the export and server commands."""
