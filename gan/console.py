@@ -1,6 +1,7 @@
 """What commands print: results on standard output, everything else on standard error."""
 
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ json_option = click.option(
 
 def say(message: str) -> None:
     """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""
-    tqdm.write(message, file=click.get_text_stream("stderr"))
+    tqdm.write(message, file=sys.stderr)
 
 
 def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
@@ -24,22 +25,26 @@ def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
     click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
 
 
-def table(rows: Iterable[Iterable[object]], header: Iterable[str] | None = None) -> str:
+def table(rows: Iterable[Iterable[object]], header: list[str] | None = None) -> str:
     """Lay rows out in columns: text to the left, numbers to the right."""
     cells = [[str(c) for c in row] for row in ([list(header)] if header else []) + [list(r) for r in rows]]
     if not cells:
         return ""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    numeric = [all(_is_number(row[i]) for row in cells[bool(header) :]) for i in range(len(widths))]
+    numeric = [all(_is_number(row[i]) for row in cells[1 if header else 0 :]) for i in range(len(widths))]
     lines = (
-        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)) for row in cells
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True))
+        for row in cells
     )
     return "\n".join(line.rstrip() for line in lines)
 
 
-def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "img") -> "tqdm[Item]":
+def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "img") -> Iterable[Item]:
     """Iterate with a bar that shows rate and time left on standard error; silent where that is no terminal."""
-    return tqdm(items, desc=description, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False)
+    bar: Iterable[Item] = tqdm(
+        items, desc=description, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False
+    )
+    return bar
 
 
 def _is_number(text: str) -> bool:

@@ -82,7 +82,7 @@ class ImageDataset:
         return 0 if self.labels is None else int(self.labels[index])
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, bytes and labels of all images: the same for a ZIP and a folder of the same content."""
+        """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content."""
         digest = hashlib.sha256()
         with ThreadPoolExecutor() as pool:
             hashes = ordered_map(pool, lambda name: hashlib.sha256(self.read_bytes(name)).hexdigest(), self.names)
@@ -197,4 +197,3 @@ class DatasetWriter:
         entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
         entry.external_attr = 0o644 << 16
         self._zip.writestr(entry, content)
-

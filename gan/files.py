@@ -11,6 +11,7 @@ from typing import Any
 
 from gan.errors import RequestError, SalonError
 
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
@@ -31,7 +32,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         for part in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
             _fsync(part)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
         raise disk_error(error, path) from error

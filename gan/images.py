@@ -3,16 +3,21 @@
 `pixels` are uint8 in [0, 255]; `img` is float32 NCHW in [-1, 1].
 """
 
+from __future__ import annotations
+
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from gan.errors import RequestError
 from gan.files import atomic
+
+if TYPE_CHECKING:
+    import torch  # only named here: commands that prepare images start without it
 
 Pixels = NDArray[np.uint8]
 
@@ -22,12 +27,12 @@ SUFFIXES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 def to_float(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 pixels of any shape -> float32 of that shape in [-1, 1]."""
-    return pixels.to(torch.float32).div_(127.5).sub_(1)
+    return pixels.float().div_(127.5).sub_(1)
 
 
 def to_pixels(img: torch.Tensor) -> Pixels:
     """Float NCHW in [-1, 1] (clamped) -> uint8 NHWC, rounded to the nearest."""
-    pixels = img.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    pixels = img.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).byte()
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # NCHW -> NHWC
 
 

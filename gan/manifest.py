@@ -92,7 +92,10 @@ def write(path: Path, rows: Iterable[dict[str, Any]], *, dataset: str, parent: s
 
 
 def read(path: Path) -> Manifest:
-    """Read a manifest. Raises RequestError when it is missing, of another version, or its rows do not match its hash."""
+    """Read a manifest.
+
+    Raises RequestError when it is missing, of another version, or its rows do not match its hash.
+    """
     path = Path(path)
     header = read_json(path / "manifest.json")
     if not isinstance(header, dict) or header.get("schema_version") != SCHEMA_VERSION:

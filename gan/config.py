@@ -1,0 +1,203 @@
+"""What a training run is: the networks, the mathematics, the presets. All of it is checked when it is made."""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from gan.errors import RequestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The shape of generator and discriminator."""
+
+    resolution: int  # pixels, a power of two, 4..1024
+    num_classes: int = 0  # 0: unconditional
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    channel_base: int = 16384  # channels at a resolution: channel_base / resolution, at most channel_max
+    channel_max: int = 512
+    mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
+
+    def __post_init__(self) -> None:
+        if self.resolution not in [2**k for k in range(2, 11)]:
+            raise RequestError(f"resolution must be a power of two from 4 to 1024; got {self.resolution} instead")
+        for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "mbstd_group_size"):
+            _require(name, getattr(self, name), 1)
+        _require("num_classes", self.num_classes, 0)
+        if self.channel_base < self.resolution:
+            raise RequestError(f"channel_base must be at least the resolution {self.resolution}")
+
+    def resolutions(self) -> list[int]:
+        """4, 8, ... up to the image's."""
+        return [2**k for k in range(2, self.resolution.bit_length())]
+
+    def channels(self, resolution: int) -> int:
+        """Feature channels at a resolution."""
+        return min(self.channel_base // resolution, self.channel_max)
+
+    @property
+    def num_ws(self) -> int:
+        """Number of w vectors that the synthesis network takes."""
+        return 2 * len(self.resolutions())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """All that decides the outcome of a run. Two runs with equal configs on equal machines end with equal weights."""
+
+    network: NetworkConfig
+    dataset: str  # fingerprint
+    manifest: str | None = None  # hash; None: every image of the dataset
+    preset: str = "auto"  # the preset that the values came from
+    seed: int = 0
+    batch_size: int = 32  # images an iteration, over all devices
+    learning_rate: float = 0.0025  # Adam's, before the correction for lazy regularisation
+    beta1: float = 0.0
+    beta2: float = 0.99
+    r1_gamma: float | None = None  # weight of R1; None: 0.0002 * resolution^2 / batch_size
+    r1_interval: int = 16  # iterations between R1 steps
+    pl_weight: float = 2.0  # weight of path length regularisation; 0: off
+    pl_interval: int = 4  # iterations between path length steps
+    pl_batch_shrink: int = 2  # path length steps use batch_size / pl_batch_shrink images
+    pl_decay: float = 0.01  # of the running mean path length
+    style_mixing_prob: float = 0.9
+    ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
+    ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
+    mirror: bool = False  # flip real images horizontally with probability 1/2
+    resume_from: str | None = None  # SHA-256 of the checkpoint or snapshot that training starts from
+    resume_kimg: float | None = None  # count of images to start from, in thousands; None: as in resume_from, else 0
+
+    def __post_init__(self) -> None:
+        if self.r1_gamma is None:
+            # The heuristic of Karras et al. 2020 (ADA), appendix.
+            object.__setattr__(self, "r1_gamma", 0.0002 * self.network.resolution**2 / self.batch_size)
+        for name in ("batch_size", "r1_interval", "pl_interval", "pl_batch_shrink"):
+            _require(name, getattr(self, name), 1)
+        for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate"):
+            _require(name, getattr(self, name), 0)
+        if not 0 <= self.style_mixing_prob <= 1:
+            raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RequestError(f"{name} must be in [0, 1); got {getattr(self, name)} instead")
+        group = min(self.network.mbstd_group_size, self.batch_size)
+        if self.batch_size % group:
+            raise RequestError(
+                f"--batch-size must be a multiple of mbstd_group_size, {group}; got {self.batch_size} instead"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON and checkpoints."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
+        """The inverse of to_dict."""
+        return cls(**{**values, "network": NetworkConfig(**values["network"])})
+
+    def differences(self, other: "TrainingConfig") -> list[str]:
+        """The fields that differ, as "name here, value there", for messages."""
+        mine, others = _flat(self.to_dict()), _flat(other.to_dict())
+        return [f"{name} is {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ when any value does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+# Values that differ from the defaults above. R1's weight always follows the heuristic unless it is given.
+PRESETS: dict[str, dict[str, Any]] = {
+    "auto": {},  # follows the resolution: see make_config
+    "config-f": {"channel_base": 32768, "batch_size": 32, "learning_rate": 0.002, "ema_kimg": 10.0, "ema_rampup": None},
+    "paper256": {"channel_base": 16384, "batch_size": 64, "ema_kimg": 20.0, "ema_rampup": None},
+    "tiny": {
+        "channel_base": 1024,
+        "channel_max": 64,
+        "z_dim": 64,
+        "w_dim": 64,
+        "mapping_layers": 4,
+        "batch_size": 16,
+        "ema_kimg": 2.0,
+    },
+}
+
+
+def make_config(
+    *, preset: str, resolution: int, num_classes: int, dataset: str, overrides: dict[str, Any], **origin: Any
+) -> TrainingConfig:
+    """A preset's config for a dataset, with any field of either dataclass overridden.
+
+    `origin` holds the manifest, resume_from and resume_kimg of TrainingConfig.
+    Raises RequestError for an unknown preset or field, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise RequestError(f"--preset must be one of {', '.join(PRESETS)}; got {preset} instead")
+    values = {**(_auto(resolution) if preset == "auto" else PRESETS[preset]), **overrides}
+    unknown = sorted(set(values) - set(field_types()))
+    if unknown:
+        raise RequestError(f"--set must name one of {', '.join(sorted(field_types()))}; got {unknown[0]} instead")
+    network_fields = {f.name for f in dataclasses.fields(NetworkConfig)}
+    network = NetworkConfig(
+        resolution=resolution,
+        num_classes=num_classes,
+        **{name: value for name, value in values.items() if name in network_fields},
+    )
+    rest = {name: value for name, value in values.items() if name not in network_fields}
+    return TrainingConfig(network=network, dataset=dataset, preset=preset, **origin, **rest)
+
+
+def field_types() -> dict[str, Any]:
+    """Name -> type of every field that may be overridden."""
+    given_otherwise = {"network", "dataset", "manifest", "preset", "resolution", "num_classes"}
+    given_otherwise |= {"resume_from", "resume_kimg"}
+    hints = {**typing.get_type_hints(NetworkConfig), **typing.get_type_hints(TrainingConfig)}
+    return {name: kind for name, kind in hints.items() if name not in given_otherwise}
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE -> the field and its value in the field's type; "none" where the field may be None.
+
+    Raises RequestError when the field is unknown or the value does not fit.
+    """
+    name, equals, value = text.partition("=")
+    kinds = field_types()
+    if not equals or name not in kinds:
+        raise RequestError(
+            f"--set must be FIELD=VALUE with FIELD one of {', '.join(sorted(kinds))}; got {text} instead"
+        )
+    options = typing.get_args(kinds[name]) if isinstance(kinds[name], types.UnionType) else (kinds[name],)
+    if value.lower() == "none" and type(None) in options:
+        return name, None
+    kind = options[0]
+    try:
+        if kind is bool:
+            return name, {"true": True, "false": False}[value.lower()]
+        return name, kind(value)
+    except (ValueError, KeyError) as error:
+        raise RequestError(f"--set {name} must be a {kind.__name__}; got {value!r} instead") from error
+
+
+def _auto(resolution: int) -> dict[str, Any]:
+    # The heuristics of Karras et al. 2020 (ADA) for one device.
+    batch_size = min(max(4096 // resolution, 1), 32)
+    return {
+        "channel_base": 32768 if resolution >= 512 else 16384,
+        "batch_size": batch_size,
+        "learning_rate": 0.002 if resolution >= 1024 else 0.0025,
+        "ema_kimg": batch_size * 10 / 32,
+    }
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values["network"], **{name: value for name, value in values.items() if name != "network"}}
+
+
+def _require(name: str, value: float, minimum: int) -> None:
+    if not value >= minimum:
+        raise RequestError(f"{name} must be at least {minimum}; got {value} instead")

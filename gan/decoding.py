@@ -1,0 +1,202 @@
+"""Any image file -> an upright 8-bit sRGB image, or an ImageError that says in one short code why not.
+
+Pixel values: grey of more than 8 bits is scaled from its full range, never cut off; transparency is laid over a
+background; an embedded colour profile is converted to sRGB; of an animation the first frame counts.
+"""
+
+import errno
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from gan.errors import ImageError
+
+MAX_PIXELS = 200_000_000
+MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
+Colour = tuple[int, int, int]
+
+# EPS, PDF and WMF are left out: to read them, Pillow starts other programs.
+FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
+    *("PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
+)
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"8BPS", b"\0\0\0\x0cjP")
+
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_UPRIGHT = {  # EXIF orientation -> what makes the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """An image that was read: `image` is RGB, 8 bits, upright; the rest describes the original."""
+
+    image: Image.Image
+    width: int  # of the original, upright, in pixels
+    height: int
+    mode: str  # of the original, as Pillow names it
+    format: str
+
+
+def read_file(path: Path, max_bytes: int = MAX_PIXELS * MAX_BYTES_PER_PIXEL) -> bytes:
+    """The bytes of a regular file; FIFOs, sockets and devices are never opened, since that could wait forever.
+
+    Raises ImageError with the reason "symlink loop", "unreadable", "not a regular file" or "too large".
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError("not a regular file", f"{path.name} is a FIFO, a socket, a device or a folder")
+        # Not blocking, and looked at once more, in case the file was exchanged for a FIFO meanwhile.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not a regular file", f"{path.name} is a FIFO, a socket or a device")
+            if status.st_size > max_bytes:
+                raise ImageError("too large", f"{status.st_size:,} bytes are more than the limit of {max_bytes:,}")
+            return file.read(max_bytes)
+    except OSError as error:
+        reason = "symlink loop" if error.errno == errno.ELOOP else "unreadable"
+        raise ImageError(reason, error.strerror or str(error)) from error
+
+
+def decode(
+    file: Path | bytes,
+    *,
+    at_least: int | None = None,
+    background: Colour = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+) -> Decoded:
+    """Read an image file, or the bytes of one -> its pixels as upright sRGB.
+
+    With `at_least`, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at
+    least that many pixels. `background` shows through where the image is transparent. Pillow's limits are set for the
+    whole process meanwhile: call it from one thread of a process at a time.
+
+    Raises ImageError; `reason` is "empty", "not an image", "truncated", "corrupt", "too large", "out of memory", or one
+    of those of `read_file`.
+    """
+    content = file if isinstance(file, bytes) else read_file(file, max_pixels * MAX_BYTES_PER_PIXEL)
+    if not content:
+        raise ImageError("empty", "the file has no bytes")
+    try:
+        with _limits(max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return _decode(image, at_least, background)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        if content.startswith(MAGIC):
+            raise ImageError("corrupt", "it begins like an image, but its header cannot be read") from error
+        raise ImageError("not an image", "no known image format begins like this") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError("too large", f"it has more than {max_pixels:,} pixels") from error
+    except MemoryError as error:
+        raise ImageError("out of memory", "there was not enough memory to decode it") from error
+    except Exception as error:  # a hostile file can make a decoder raise anything
+        truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise ImageError("truncated" if truncated else "corrupt", f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _limits(max_pixels: int) -> Iterator[None]:
+    # Pillow looks at its limit also where formats hold a second, larger size inside (ICO, TIFF, GIF frames).
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd EXIF, odd palettes and the like: the pixels are read all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _decode(image: Image.Image, at_least: int | None, background: Colour) -> Decoded:
+    mode, format, (width, height) = image.mode, str(image.format), image.size
+    if at_least and format in ("JPEG", "MPO"):
+        image.draft(None, (at_least, at_least))
+    image.load()
+    if not width or not height:
+        raise ImageError("corrupt", f"it has {width}x{height} pixels")
+    orientation = _orientation(image)
+    colours, alpha = _split(image)
+    rgb = _to_srgb(colours, image.info.get("icc_profile"))
+    if alpha is not None:
+        canvas = Image.new("RGB", rgb.size, background)
+        canvas.paste(rgb, mask=alpha)
+        rgb = canvas
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    if orientation >= 5:  # a quarter turn
+        width, height = height, width
+    return Decoded(image=rgb, width=width, height=height, mode=mode, format=format)
+
+
+def _orientation(image: Image.Image) -> int:
+    # Asked after loading: Pillow turns TIFFs itself while it loads them, and then forgets the tag.
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken EXIF raises many things, and costs the image nothing but its orientation
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """An image of any mode -> its colours as L, RGB or CMYK, and its alpha as L or None."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(image), None
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return image.convert("L") if image.mode in ("L", "LA") else rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode == "1":
+        return image.convert("L"), None
+    return (image if image.mode in _PROFILE_SPACES else image.convert("RGB")), None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or floats -> L: the full range becomes 0..255; below 0 and NaN are black.
+
+    The full range of 32-bit integers and floats is not written in the file: it is taken to be the smallest usual one
+    (1 for floats, 255, 65535, 2^31 - 1) that holds the largest value.
+    """
+    values = np.asarray(image).astype(np.float32)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        full = 65535.0
+    else:
+        scales = [255.0, 65535.0, 2.0**31 - 1] if image.mode == "I" else [1.0, 255.0, 65535.0, 2.0**31 - 1]
+        largest = float(values.max(initial=0, where=np.isfinite(values)))
+        full = next((scale for scale in scales if largest <= scale), largest)
+    values = np.nan_to_num(values, copy=False, nan=0.0, posinf=full, neginf=0.0)
+    values = np.multiply(np.clip(values, 0, full, out=values), 255 / full, out=values)
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """L, RGB or CMYK -> RGB, through the embedded profile where that is sound and made for this mode."""
+    if profile:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if source.profile.xcolor_space.strip() == _PROFILE_SPACES[image.mode]:
+                converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                if converted is not None:
+                    return converted
+        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+            pass  # a broken profile: the plain conversion is the best that is left
+    return image.convert("RGB")

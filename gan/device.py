@@ -1,0 +1,63 @@
+"""Where the work runs, and how the process is set up for it."""
+
+import ctypes
+import os
+import platform
+import resource
+
+import torch
+
+from gan.errors import RequestError
+
+# glibc's mallopt parameters (malloc.h)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+
+
+def select(name: str = "auto") -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:N", with the process set up to use it well.
+
+    Raises RequestError when it is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise RequestError(
+                f"--device {name} needs a CUDA GPU that torch can use; salon doctor says what is missing"
+            )
+        torch.backends.cudnn.benchmark = True
+    elif name == "cpu":
+        keep_freed_memory()
+    else:
+        raise RequestError(f"--device must be auto, cpu, cuda or cuda:N; got {name} instead")
+    return torch.device(name)
+
+
+def keep_freed_memory() -> bool:
+    """Make the C allocator keep what is freed, and torch use huge pages; False where glibc is not the C library.
+
+    Otherwise each large activation is mapped, page-faulted and unmapped anew, which costs a CPU more than the
+    arithmetic. Has effect on what is allocated from now on.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    libc = ctypes.CDLL(None)
+    settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, 64 << 20))
+    return all(libc.mallopt(parameter, value) == 1 for parameter, value in settings)
+
+
+def describe(device: torch.device) -> str:
+    """One line for the log: what the work runs on."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB"
+    kept = "kept" if platform.libc_ver()[0] == "glibc" else "returned"
+    return f"CPU, {torch.get_num_threads()} threads, freed memory {kept} by the allocator"
+
+
+def peak_memory(device: torch.device) -> float:
+    """Most memory used so far, in GB: the GPU's for CUDA, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -1,0 +1,151 @@
+"""What a newcomer would otherwise find out by failing: each finding with its remedy."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gan.device import keep_freed_memory
+from gan.files import cache_folder
+
+OK, NOTE, FAILED = "ok", "note", "FAILED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where nothing needs doing."""
+
+    status: str  # OK, NOTE (works without it) or FAILED
+    name: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything that Salon depends on."""
+    return [
+        _python(),
+        *_packages(),
+        _onnx_runtime(),
+        *_gpu(),
+        _cpu(),
+        _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
+        _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
+        _ops(),
+        _weights(),
+        _program("Triton server", ["tritonserver", "--version"], "Only serving needs it: see NVIDIA's Triton releases"),
+        _disk(),
+    ]
+
+
+def _python() -> Finding:
+    found = platform.python_version()
+    if sys.version_info < (3, 11):  # noqa: UP036  # reached when run from a checkout
+        return Finding(FAILED, "Python", found, "Salon needs Python 3.11 or newer: make a new .venv with one")
+    return Finding(OK, "Python", found)
+
+
+def _packages() -> list[Finding]:
+    findings = [Finding(OK, "torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none (a CPU build)'}")]
+    for requirement in importlib.metadata.requires("salon") or []:
+        if "extra ==" in requirement:
+            continue
+        name = next(requirement[:i] for i, ch in enumerate(requirement + ">") if not (ch.isalnum() or ch in "-_."))
+        try:
+            version = importlib.metadata.version(name)
+            if name != "torch":
+                findings.append(Finding(OK, name, version))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(FAILED, name, "missing", "make install, or: pip install -c constraints.txt -e ."))
+    found = importlib.util.find_spec("tensorboard")
+    remedy = "" if found else "Curves in a browser: pip install 'salon[tensorboard]'"
+    return [*findings, Finding(OK if found else NOTE, "tensorboard", "installed" if found else "missing", remedy)]
+
+
+def _onnx_runtime() -> Finding:
+    installed = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            installed.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if len(installed) == 2:
+        remedy = "Both share one import name. pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
+        return Finding(FAILED, "ONNX Runtime", " and ".join(installed), remedy)
+    if installed:
+        return Finding(OK, "ONNX Runtime", installed[0])
+    return Finding(
+        NOTE, "ONNX Runtime", "missing", "Only serving needs it: pip install 'salon[onnx-cpu]' or '[onnx-gpu]'"
+    )
+
+
+def _gpu() -> list[Finding]:
+    if torch.cuda.is_available():
+        findings = []
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            capability = f"sm_{properties.major}{properties.minor}"
+            fits = capability in torch.cuda.get_arch_list() or any(
+                arch.startswith(f"sm_{properties.major}") for arch in torch.cuda.get_arch_list()
+            )
+            remedy = "" if fits else f"this torch was not built for {capability}: install a build that lists it"
+            found = f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, {capability}"
+            findings.append(Finding(OK if fits else FAILED, f"GPU {index}", found, remedy))
+        return findings
+    if shutil.which("nvidia-smi"):
+        driver = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+        if driver:
+            remedy = "torch cannot use it: install a CUDA build of torch that fits the driver (see pytorch.org)"
+            return [Finding(FAILED, "GPU", f"{driver.splitlines()[0]}, unused", remedy)]
+    return [Finding(NOTE, "GPU", "none", "Training at 256 pixels and above wants one; the tiny preset does without")]
+
+
+def _cpu() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kept = "kept" if keep_freed_memory() else "returned (no glibc)"
+    level = torch.backends.cpu.get_cpu_capability()
+    return Finding(OK, "CPU", f"{cores} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
+
+
+def _ops() -> Finding:
+    return Finding(OK, "gan.ops", "torch's own convolutions for bias_act, upfirdn2d, modulated_conv2d on every device")
+
+
+def _weights() -> Finding:
+    folder = cache_folder()
+    files = [file for file in (folder / "weights").glob("*") if file.is_file()]
+    if files:
+        return Finding(OK, "weights", f"{len(files)} files in {folder / 'weights'}")
+    return Finding(
+        NOTE, "weights", f"none in {folder / 'weights'}", "Only evaluation will need them; training does not"
+    )
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    found = f"{free:.1f} GB free in {Path.cwd()}"
+    if free < 1:
+        return Finding(FAILED, "disk", found, "A run needs about 1 GB: make room, or choose another folder")
+    return Finding(OK, "disk", found)
+
+
+def _program(name: str, command: list[str], remedy: str) -> Finding:
+    lines = [line for line in _output(command).splitlines() if line.strip()]
+    if not lines:
+        return Finding(NOTE, name, "missing", remedy)
+    version = next((line for line in lines if "release" in line), lines[0])
+    return Finding(OK, name, version.strip())
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,36 @@
+"""The losses of StyleGAN2. All return one value an image, unless said otherwise."""
+
+import torch
+import torch.nn.functional as F
+
+
+def generator_loss(gen_logits: torch.Tensor) -> torch.Tensor:
+    """Non-saturating logistic loss, -log sigmoid(D(G(z))) (Goodfellow et al. 2014); [N, 1]."""
+    return F.softplus(-gen_logits)
+
+
+def discriminator_loss(real_logits: torch.Tensor, gen_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logistic loss of the real and of the generated images (Goodfellow et al. 2014); [N, 1] each."""
+    return F.softplus(-real_logits), F.softplus(gen_logits)
+
+
+def r1_penalty(real_img: torch.Tensor, real_logits: torch.Tensor) -> torch.Tensor:
+    """||grad_x D(x)||^2 at real images (Mescheder et al. 2018, eq. 9, without gamma/2); [N]. Differentiable."""
+    (gradient,) = torch.autograd.grad(real_logits.sum(), real_img, create_graph=True)
+    return gradient.square().sum([1, 2, 3])
+
+
+def path_lengths(img: torch.Tensor, ws: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """||J_w^T y|| for unit-variance `noise` of the image's shape (Karras et al. 2020, eq. 4); [N]. Differentiable.
+
+    y is scaled by 1/sqrt(H*W), and the norm is averaged over the layers' ws, so that lengths do not depend on either.
+    """
+    scale = (img.shape[2] * img.shape[3]) ** -0.5
+    (gradient,) = torch.autograd.grad((img * noise).sum() * scale, ws, create_graph=True)  # [N, num_ws, w_dim]
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def path_length_penalty(lengths: torch.Tensor, mean: torch.Tensor, decay: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(lengths - a)^2 with the running mean a (Karras et al. 2020, eq. 4) -> penalty [N], the new a."""
+    mean = mean.lerp(lengths.detach().mean(), decay)
+    return (lengths - mean).square(), mean

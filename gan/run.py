@@ -1,0 +1,100 @@
+"""A run's folder: what training writes, and how it is found again.
+
+RUNS/NAME/config.json   the resolved config
+          stats.jsonl   one line a tick
+          grids/        reals.jpg and one sheet of samples an image tick
+          snapshots/    networks for everything after training
+          checkpoints/  for resuming
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gan import checkpoint, snapshot
+from gan.config import TrainingConfig
+from gan.errors import RequestError
+from gan.files import atomic, read_json, remove_stale_partials, write_json
+
+
+class Run:
+    """One run's folder, made when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
+        self.stats = self.path / "stats.jsonl"
+
+    @contextmanager
+    def claim(self, config: TrainingConfig) -> Iterator[None]:
+        """Make the folder and hold it for this process.
+
+        Raises RequestError when another process trains in it or it holds a run of another config.
+        """
+        for folder in (self.grids, self.snapshots, self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
+            for folder in (self.path, self.grids, self.snapshots, self.checkpoints):
+                remove_stale_partials(folder)
+            if (self.path / "config.json").exists():
+                if found := config.differences(TrainingConfig.from_dict(read_json(self.path / "config.json"))):
+                    raise RequestError(f"{self.path} holds another run: {'; '.join(found)}. Choose another --name")
+            else:
+                write_json(self.path / "config.json", config.to_dict())
+            yield
+
+    def append_stats(self, row: dict[str, Any]) -> None:
+        """Add a line to stats.jsonl."""
+        with open(self.stats, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_stats(self) -> list[dict[str, Any]]:
+        """The lines of stats.jsonl; a torn last line is left out."""
+        rows = []
+        for line in self.stats.read_text(encoding="utf-8").splitlines() if self.stats.exists() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def rewind_stats(self, cur_nimg: int) -> None:
+        """Drop the lines that were written after the checkpoint at `cur_nimg`; training writes them again."""
+        rows = self.read_stats()
+        kept = [row for row in rows if row["nimg"] <= cur_nimg]
+        if self.stats.exists():
+            with atomic(self.stats) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+    def grid_path(self, cur_nimg: int) -> Path:
+        """Name of the sheet of samples after `cur_nimg` images."""
+        return self.grids / f"grid-{cur_nimg:010d}.jpg"
+
+    def list_grids(self) -> list[Path]:
+        """The sheets of samples, oldest first."""
+        return sorted(self.grids.glob("grid-*.jpg"))
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the newest `keep` checkpoints and snapshots; 0 keeps all."""
+        if keep:
+            olds = checkpoint.list_newest_first(self.checkpoints)[keep:]
+            for path in olds + snapshot.list_newest_first(self.snapshots)[keep:]:
+                path.unlink()
+
+
+def default_name(data: Path, config: TrainingConfig) -> str:
+    """The same for the same command: the dataset's name, the preset, and a digest of the config."""
+    return f"{data.stem}-{config.preset}-{config.digest()}"
+
+
+def unused(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    candidates = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10**6))
+    return next(candidate for candidate in candidates if not candidate.exists())

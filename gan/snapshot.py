@@ -1,0 +1,125 @@
+"""Snapshots: a trained G_ema and D for everything after training. Safetensors, with the config in the metadata."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gan import __version__
+from gan.config import TrainingConfig
+from gan.console import say
+from gan.discriminator import Discriminator
+from gan.errors import RequestError
+from gan.files import atomic
+from gan.generator import Generator
+
+FORMAT = "salon-snapshot-1"
+_NAME = re.compile(r"snapshot-(\d{10})\.safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A snapshot that was read: networks in evaluation mode without gradients, on the CPU."""
+
+    path: Path
+    G_ema: Generator
+    D: Discriminator
+    config: TrainingConfig
+    cur_nimg: int
+    classes: list[str] | None  # names of the classes, where the dataset has them
+
+
+def path_for(folder: Path, cur_nimg: int) -> Path:
+    """Name of the snapshot after `cur_nimg` images."""
+    return folder / f"snapshot-{cur_nimg:010d}.safetensors"
+
+
+def save(
+    path: Path, G_ema: Generator, D: Discriminator, config: TrainingConfig, cur_nimg: int, classes: list[str] | None
+) -> None:
+    """Write a snapshot, atomically. Raises SalonError when the disk is full."""
+    tensors = {
+        f"{prefix}.{k}": v.detach() for prefix, m in (("G_ema", G_ema), ("D", D)) for k, v in m.state_dict().items()
+    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "salon": __version__,
+        "config": json.dumps(config.to_dict()),
+        "dataset": config.dataset,
+        "cur_nimg": str(cur_nimg),
+        "classes": json.dumps(classes),
+        "sha256": _digest(tensors),
+    }
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load(path: Path) -> Snapshot:
+    """Read a snapshot and verify it. Raises RequestError when it is missing, damaged or none of Salon's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (OSError, SafetensorError) as error:
+        raise RequestError(f"{path} must be a snapshot; got {error} instead") from error
+    if metadata.get("format") != FORMAT:
+        raise RequestError(f"{path} must be a snapshot in the format {FORMAT}; got {metadata.get('format')} instead")
+    if _digest(tensors) != metadata.get("sha256"):
+        raise RequestError(f"{path} is corrupt: its tensors do not match their hash")
+    config = TrainingConfig.from_dict(json.loads(metadata["config"]))
+    networks: list[torch.nn.Module] = [Generator(config.network), Discriminator(config.network)]
+    for prefix, network in zip(("G_ema.", "D."), networks, strict=True):
+        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        network.eval().requires_grad_(False)
+    G_ema, D = networks
+    assert isinstance(G_ema, Generator) and isinstance(D, Discriminator)
+    return Snapshot(
+        path=Path(path),
+        G_ema=G_ema,
+        D=D,
+        config=config,
+        cur_nimg=int(metadata["cur_nimg"]),
+        classes=json.loads(metadata["classes"]),
+    )
+
+
+def list_newest_first(folder: Path) -> list[Path]:
+    """The snapshots in a folder, newest first."""
+    return sorted((p for p in folder.glob("snapshot-*.safetensors") if _NAME.fullmatch(p.name)), reverse=True)
+
+
+def find(path: Path) -> Snapshot:
+    """The snapshot at `path`: a file, or the newest that verifies in a run, or in the newest run of a folder of runs.
+
+    Raises RequestError when there is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RequestError(f"{path} must be a snapshot, a run or a folder of runs; it does not exist")
+    if path.is_file():
+        return load(path)
+    folders = [path, path / "snapshots"]
+    runs = [run / "snapshots" for run in path.iterdir() if (run / "snapshots").is_dir()]
+    folders += sorted(runs, key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for candidate in (file for folder in folders for file in list_newest_first(folder)):
+        try:
+            return load(candidate)
+        except RequestError as error:
+            say(f"Passing over a damaged snapshot: {error}")
+    raise RequestError(f"{path} must hold a snapshot; salon train writes them after its first minute")
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
