@@ -28,7 +28,8 @@ def save(frames: Iterable[Pixels], path: Path, fps: float, hold: int = 1) -> Non
             if suffix == ".webp":
                 images[0].save(temporary, "WEBP", quality=90, method=4, **options)
             else:
-                images[0].save(temporary, "GIF", **options)
+                # Viewers take less than two hundredths of a second for a mistake, and show a tenth.
+                images[0].save(temporary, "GIF", **options | {"duration": max(round(1000 / fps), 20)})
 
 
 def check_suffix(path: Path) -> str:
@@ -57,7 +58,8 @@ def _save_mp4(frames: Iterable[Pixels], path: Path, fps: float) -> None:
         stream.options = {"crf": "16", "preset": "medium"}
         for pixels in frames:
             height, width = pixels.shape[0] // 2 * 2, pixels.shape[1] // 2 * 2  # 4:2:0 needs even sides
-            stream.height, stream.width = height, width
+            if not stream.codec_context.is_open:  # the first frame gives the size
+                stream.height, stream.width = height, width
             frame = av.VideoFrame.from_ndarray(pixels[:height, :width], format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -1,5 +1,6 @@
 """The commands synthetic, train, generate and doctor. Heavy imports wait until a command runs."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
     from gan.snapshot import Snapshot
 
 PATH = click.Path(path_type=Path)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range, without NaN and infinity, which every comparison of click's lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
@@ -76,13 +89,11 @@ def doctor(as_json: bool) -> None:
     metavar="NAME",
     help="auto (follows the resolution), config-f (the large network), paper256 (half its channels), tiny (for a CPU).",
 )
-@click.option(
-    "--total-kimg", metavar="KIMG", type=click.FloatRange(0, min_open=True), default=25_000, show_default=True
-)
+@click.option("--total-kimg", metavar="KIMG", type=FiniteRange(0, min_open=True), default=25_000, show_default=True)
 @click.option(
     "--batch-size", metavar="NIMG", type=click.IntRange(1), help="Images an iteration. Default: the preset's."
 )
-@click.option("--gamma", type=click.FloatRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.")
+@click.option("--gamma", type=FiniteRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.")
 @click.option("--mirror", is_flag=True, help="Flip real images horizontally half of the time.")
 @click.option("--conditional", is_flag=True, help="Learn the dataset's classes, and paint by class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and latents.")
@@ -95,11 +106,11 @@ def doctor(as_json: bool) -> None:
     metavar="auto|never|FILE",
     help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot.",
 )
-@click.option("--resume-kimg", metavar="KIMG", type=click.FloatRange(0), help="With --resume FILE: count from here.")
+@click.option("--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE: count from here.")
 @click.option(
     "--kimg-per-tick",
     metavar="KIMG",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=4,
     show_default=True,
     help="A tick, with its status line, ends after so many images, or after a minute.",
@@ -110,7 +121,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--image-snapshot-minutes",
     metavar="MIN",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=5,
     show_default=True,
     help="Or every so many minutes; the first after one. 0: by ticks alone.",
@@ -125,7 +136,7 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--network-snapshot-minutes",
     metavar="MIN",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=15,
     show_default=True,
     help="Or every so many minutes; the first after one. 0: by ticks alone.",
@@ -192,9 +203,9 @@ def train(
     dataset = ImageDataset(data)
     if conditional and dataset.labels is None:
         raise RequestError(f"--conditional needs labels; {data} has none: prepare it with --labels")
+    fingerprint = dataset.fingerprint()
     if not conditional:
         dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
-    fingerprint = dataset.fingerprint()
     given = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma}
     chosen = manifests.read(manifest) if manifest else None
     config = make_config(
@@ -286,7 +297,7 @@ snapshot_argument = click.argument("snapshot", type=PATH)
 psi_option = click.option(
     "--truncation-psi",
     metavar="PSI",
-    type=float,
+    type=FiniteRange(),
     default=1.0,
     show_default=True,
     help="Below 1: more typical and less varied, 0: the average.",
@@ -312,7 +323,13 @@ batch_option = click.option(
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds and ranges, such as 0-15,42.")
 @click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the sheet's file.")
 @click.option("--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed.")
-@click.option("--format", type=click.Choice(["png", "jpeg", "webp"]), default="png", show_default=True)
+@click.option(
+    "--format",
+    type=click.Choice(["png", "jpeg", "webp"]),
+    default="png",
+    show_default=True,
+    help="Of one file a seed; a sheet's format follows from --out.",
+)
 @psi_option
 @cutoff_option
 @noise_option
@@ -452,10 +469,16 @@ def mix(
 @snapshot_argument
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
-@click.option("--fps", type=click.FloatRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option("--fps", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @psi_option
-@click.option("--noise-mode", type=click.Choice(["const", "none"]), default="const", show_default=True)
+@click.option(
+    "--noise-mode",
+    type=click.Choice(["const", "none"]),
+    default="const",
+    show_default=True,
+    help="const: the stored noise. none: without.",
+)
 @class_option
 @batch_option
 @device_option
@@ -494,7 +517,7 @@ def interpolate(
 @generate.command()
 @click.argument("run", type=PATH)
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
-@click.option("--fps", type=click.FloatRange(0.1, 120), default=5, show_default=True, help="Sheets a second.")
+@click.option("--fps", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Sheets a second.")
 @overwrite_option
 @json_option
 def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) -> None:
@@ -528,7 +551,9 @@ def _load(path: Path, device: str) -> "tuple[Snapshot, Generator]":
 def _classes(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:
     if class_name is None:
         return None
-    if class_name.isdigit():
+    if not source.config.network.num_classes:
+        raise RequestError(f"--class must be left out: {source.path} was trained without classes")
+    if class_name.isdecimal():
         return [int(class_name)] * count
     known = source.classes or []
     if class_name not in known:
@@ -539,7 +564,7 @@ def _classes(source: "Snapshot", class_name: str | None, count: int) -> list[int
 def _parse_grid(grid: str, count: int) -> tuple[int, int]:
     # -> columns, cells
     columns, _, rows = grid.lower().partition("x")
-    if not (columns.isdigit() and rows.isdigit() and int(columns) and int(rows)):
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
         raise RequestError(f"--grid must be columns x rows such as 4x4; got {grid} instead")
     cells = int(columns) * int(rows)
     if count > cells:

@@ -15,7 +15,7 @@ from gan.errors import RequestError
 class NetworkConfig:
     """The shape of generator and discriminator."""
 
-    resolution: int  # pixels, a power of two, 4..1024
+    resolution: int  # pixels, a power of two, 8..1024
     num_classes: int = 0  # 0: unconditional
     z_dim: int = 512
     w_dim: int = 512
@@ -25,8 +25,8 @@ class NetworkConfig:
     mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
 
     def __post_init__(self) -> None:
-        if self.resolution not in [2**k for k in range(2, 11)]:
-            raise RequestError(f"resolution must be a power of two from 4 to 1024; got {self.resolution} instead")
+        if self.resolution not in [2**k for k in range(3, 11)]:
+            raise RequestError(f"resolution must be a power of two from 8 to 1024; got {self.resolution} instead")
         for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "mbstd_group_size"):
             _require(name, getattr(self, name), 1)
         _require("num_classes", self.num_classes, 0)
@@ -74,11 +74,11 @@ class TrainingConfig:
     resume_kimg: float | None = None  # count of images to start from, in thousands; None: as in resume_from, else 0
 
     def __post_init__(self) -> None:
+        for name in ("batch_size", "r1_interval", "pl_interval", "pl_batch_shrink"):
+            _require(name, getattr(self, name), 1)
         if self.r1_gamma is None:
             # The heuristic of Karras et al. 2020 (ADA), appendix.
             object.__setattr__(self, "r1_gamma", 0.0002 * self.network.resolution**2 / self.batch_size)
-        for name in ("batch_size", "r1_interval", "pl_interval", "pl_batch_shrink"):
-            _require(name, getattr(self, name), 1)
         for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate"):
             _require(name, getattr(self, name), 0)
         if not 0 <= self.style_mixing_prob <= 1:

@@ -7,8 +7,10 @@ import hashlib
 import io
 import json
 import os
+import struct
 import threading
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,12 @@ from gan.images import SUFFIXES, Pixels
 from gan.parallel import ordered_map
 
 MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
+
+# What reading a member and decoding it raise: the file system, the ZIP (RuntimeError: it is encrypted), the decoders.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
+    Image.DecompressionBombError,
+)
 
 
 class ImageDataset:
@@ -45,7 +53,10 @@ class ImageDataset:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
         self.labels, self.classes = self._read_labels("dataset.json" in members)
         self.num_classes = 0 if self.labels is None else max(int(self.labels.max()) + 1, len(self.classes or []))
-        width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
+        try:
+            width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
+        except UNREADABLE as error:
+            raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {error}") from error
         if width != height:
             raise RequestError(f"{path} must hold square images; {self.names[0]} has {width}x{height}")
         self.resolution = width
@@ -74,7 +85,7 @@ class ImageDataset:
                 expected = f"{self.resolution}x{self.resolution}"
                 raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # HWC -> CHW
-        except (OSError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise ImageError("unreadable", f"{name}: {error}") from error
 
     def label(self, index: int) -> int:

@@ -24,10 +24,15 @@ MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
 Colour = tuple[int, int, int]
 
 # EPS, PDF and WMF are left out: to read them, Pillow starts other programs.
-FORMATS = (
-    *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
-    *("PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
-)
+Image.init()
+FORMATS: list[str] = [
+    name
+    for name in (
+        *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
+        *("PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
+    )
+    if name in Image.OPEN  # some depend on how Pillow was built; MPO comes with JPEG
+]
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"8BPS", b"\0\0\0\x0cjP")
 
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -60,7 +65,7 @@ def read_file(path: Path, max_bytes: int = MAX_PIXELS * MAX_BYTES_PER_PIXEL) -> 
     Raises ImageError with the reason "symlink loop", "unreadable", "not a regular file" or "too large".
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):
             raise ImageError("not a regular file", f"{path.name} is a FIFO, a socket, a device or a folder")
         # Not blocking, and looked at once more, in case the file was exchanged for a FIFO meanwhile.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

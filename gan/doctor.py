@@ -4,18 +4,17 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from gan.device import keep_freed_memory
 from gan.files import cache_folder
 
 OK, NOTE, FAILED = "ok", "note", "FAILED"
+INSTALL = "make install, or: pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,13 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything that Salon depends on."""
+    of_torch = _torch()
     return [
         _python(),
+        of_torch,
         *_packages(),
         _onnx_runtime(),
-        *_gpu(),
-        _cpu(),
+        *([*_gpu(), _cpu()] if of_torch.status == OK else []),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
         _ops(),
@@ -52,21 +52,41 @@ def _python() -> Finding:
     return Finding(OK, "Python", found)
 
 
+def _torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding(FAILED, "torch", f"cannot be imported: {error}", INSTALL)
+    return Finding(OK, "torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none (a CPU build)'}")
+
+
 def _packages() -> list[Finding]:
-    findings = [Finding(OK, "torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none (a CPU build)'}")]
-    for requirement in importlib.metadata.requires("salon") or []:
-        if "extra ==" in requirement:
+    try:
+        requirements = importlib.metadata.requires("salon") or []
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding(FAILED, "salon", "not installed", INSTALL)]
+    findings = []
+    for requirement in requirements:
+        match = re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", requirement)
+        if not match:  # it belongs to an extra
             continue
-        name = next(requirement[:i] for i, ch in enumerate(requirement + ">") if not (ch.isalnum() or ch in "-_."))
+        name, minimum = match.groups()
         try:
             version = importlib.metadata.version(name)
-            if name != "torch":
+            if _release(version) < _release(minimum):
+                findings.append(Finding(FAILED, name, f"{version}, but {minimum} or newer is needed", INSTALL))
+            elif name != "torch":
                 findings.append(Finding(OK, name, version))
         except importlib.metadata.PackageNotFoundError:
-            findings.append(Finding(FAILED, name, "missing", "make install, or: pip install -c constraints.txt -e ."))
+            findings.append(Finding(FAILED, name, "missing", INSTALL))
     found = importlib.util.find_spec("tensorboard")
     remedy = "" if found else "Curves in a browser: pip install 'salon[tensorboard]'"
     return [*findings, Finding(OK if found else NOTE, "tensorboard", "installed" if found else "missing", remedy)]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    # "2.13.0+cpu" -> (2, 13, 0)
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def _onnx_runtime() -> Finding:
@@ -87,6 +107,8 @@ def _onnx_runtime() -> Finding:
 
 
 def _gpu() -> list[Finding]:
+    import torch
+
     if torch.cuda.is_available():
         findings = []
         for index in range(torch.cuda.device_count()):
@@ -108,6 +130,10 @@ def _gpu() -> list[Finding]:
 
 
 def _cpu() -> Finding:
+    import torch
+
+    from gan.device import keep_freed_memory
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kept = "kept" if keep_freed_memory() else "returned (no glibc)"
     level = torch.backends.cpu.get_cpu_capability()

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; on success make it durable and rename it to `path`.
 
     On any failure the temporary file or folder is removed and `path` is as it was before.
-    Raises SalonError, naming the free space, when the disk is full.
+    Raises SalonError, naming the free space, when the disk is full; RequestError when `path` cannot be a file's.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # of a killed process that had the same number, as the first one in a container always has
         yield temporary
         for part in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
             _fsync(part)
@@ -37,14 +38,14 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # such as of a folder that could not be made: the error above says it better
+            _remove(temporary)
 
 
 def disk_error(error: OSError, path: Path) -> SalonError:
     """The error to raise for an OSError met while writing `path`: what failed, what is free, what to do."""
+    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)):
+        return RequestError(f"{path} could not be written: {error.strerror}; choose another place")
     folder = next((p for p in Path(path).absolute().parents if p.is_dir()), Path("/"))
     free = shutil.disk_usage(folder).free / 1e9
     return SalonError(
@@ -78,7 +79,14 @@ def remove_stale_partials(folder: Path) -> None:
     for partial in folder.glob(".*.partial"):
         pid = partial.name.split(".")[-2]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fsync(path: Path) -> None:

@@ -58,7 +58,7 @@ class Learner:
         self.iteration += 1
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
         ema.update(self.G_ema, self.G, len(real_img), half_life)
-        return stats
+        return {name: value.detach() for name, value in stats.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on, as tensors and plain containers."""

@@ -12,12 +12,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan import checkpoint, snapshot
 from gan.config import TrainingConfig
 from gan.errors import RequestError
-from gan.files import atomic, read_json, remove_stale_partials, write_json
+from gan.files import atomic, disk_error, read_json, remove_stale_partials, write_json
 
 
 class Run:
@@ -34,9 +34,7 @@ class Run:
 
         Raises RequestError when another process trains in it or it holds a run of another config.
         """
-        for folder in (self.grids, self.snapshots, self.checkpoints):
-            folder.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "w") as lock:
+        with self._lock() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -51,9 +49,12 @@ class Run:
             yield
 
     def append_stats(self, row: dict[str, Any]) -> None:
-        """Add a line to stats.jsonl."""
-        with open(self.stats, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
+        try:
+            with open(self.stats, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise disk_error(error, self.stats) from error
 
     def read_stats(self) -> list[dict[str, Any]]:
         """The lines of stats.jsonl; a torn last line is left out."""
@@ -87,6 +88,14 @@ class Run:
             olds = checkpoint.list_newest_first(self.checkpoints)[keep:]
             for path in olds + snapshot.list_newest_first(self.snapshots)[keep:]:
                 path.unlink()
+
+    def _lock(self) -> IO[str]:
+        try:
+            for folder in (self.grids, self.snapshots, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            return open(self.path / ".lock", "w")
+        except OSError as error:
+            raise disk_error(error, self.path) from error
 
 
 def default_name(data: Path, config: TrainingConfig) -> str:

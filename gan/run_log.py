@@ -2,6 +2,8 @@
 
 import importlib.util
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +56,36 @@ class RunLog:
             f"loss G {row['loss/G']:.2f} D {row['loss/D']:.2f}"
         )
         self._run.append_stats(row)
-        if self._board is not None:
+        with self._tensorboard() as board:
             for name, value in row.items():
                 if name not in ("tick", "nimg", "kimg"):
-                    self._board.add_scalar(name, value, global_step=row["nimg"])
+                    board.add_scalar(name, value, global_step=row["nimg"])
 
     def sheet(self, path: Path, cur_nimg: int) -> None:
         """Show a sheet of samples in TensorBoard."""
-        if self._board is not None:
-            self._board.add_image("samples", np.asarray(Image.open(path)), global_step=cur_nimg, dataformats="HWC")
+        with self._tensorboard() as board, Image.open(path) as image:
+            board.add_image("samples", np.asarray(image), global_step=cur_nimg, dataformats="HWC")
 
     def close(self) -> None:
         """Flush what is buffered."""
-        if self._board is not None:
-            self._board.close()
+        with self._tensorboard() as board:
+            board.close()
+
+    @contextmanager
+    def _tensorboard(self) -> Iterator[Any]:
+        # What TensorBoard cannot write is no reason to stop a training.
+        try:
+            yield self._board or _Nothing()
+        except OSError as error:
+            say(f"TensorBoard's log ends here: {error}")
+            self._board = None
+
+
+class _Nothing:
+    """Stands in for TensorBoard's writer where there is none."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_args, **_options: None
 
 
 def duration(seconds: float) -> str:

@@ -76,6 +76,8 @@ def synthesize(
     batch_size: int = 8,
 ) -> Iterator[Pixels]:
     """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed."""
+    if not ws.is_cuda:
+        batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
     with torch.inference_mode():
         for start in range(0, len(ws), batch_size):
             batch = ws[start : start + batch_size]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from gan import __version__
 from gan.config import TrainingConfig
@@ -55,10 +55,11 @@ def save(
         "dataset": config.dataset,
         "cur_nimg": str(cur_nimg),
         "classes": json.dumps(classes),
-        "sha256": _digest(tensors),
     }
+    metadata["sha256"] = _digest(tensors, metadata)
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        # Not save_file: its errors hide the operating system's.
+        temporary.write_bytes(serialize(tensors, metadata))
 
 
 def load(path: Path) -> Snapshot:
@@ -71,9 +72,14 @@ def load(path: Path) -> Snapshot:
         raise RequestError(f"{path} must be a snapshot; got {error} instead") from error
     if metadata.get("format") != FORMAT:
         raise RequestError(f"{path} must be a snapshot in the format {FORMAT}; got {metadata.get('format')} instead")
-    if _digest(tensors) != metadata.get("sha256"):
-        raise RequestError(f"{path} is corrupt: its tensors do not match their hash")
-    config = TrainingConfig.from_dict(json.loads(metadata["config"]))
+    if _digest(tensors, metadata) != metadata.get("sha256"):
+        raise RequestError(f"{path} is corrupt: its tensors and metadata do not match their hash")
+    try:
+        config = TrainingConfig.from_dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path} must have the config of this version of Salon; it is of {metadata.get('salon')}"
+        ) from error
     networks: list[torch.nn.Module] = [Generator(config.network), Discriminator(config.network)]
     for prefix, network in zip(("G_ema.", "D."), networks, strict=True):
         network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -116,8 +122,9 @@ def find(path: Path) -> Snapshot:
     raise RequestError(f"{path} must hold a snapshot; salon train writes them after its first minute")
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
+    # Of the tensors and of all metadata but the digest itself.
+    digest = hashlib.sha256(json.dumps(sorted(item for item in metadata.items() if item[0] != "sha256")).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from gan import images
 from gan.console import progress
+from gan.files import disk_error
 
 
 def landscape(seed: int, size: int) -> Image.Image:
@@ -35,7 +36,10 @@ def landscape(seed: int, size: int) -> Image.Image:
 
 def write_landscapes(folder: Path, count: int, size: int, seed: int) -> int:
     """Write `count` landscapes as JPEG into `folder`, leaving those that are there -> how many were new."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder) from error
     made = 0
     for number in progress(range(count), "Painting landscapes"):
         path = folder / f"landscape-{seed}-{number:05d}.jpg"

@@ -285,7 +285,7 @@ def _save(
         "tick": tick,
         "seconds": seconds,
         "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain string, so that it loads with weights_only
     }
     checkpoint.save(checkpoint.path_for(run.checkpoints, learner.cur_nimg), state)
     path = snapshot.path_for(run.snapshots, learner.cur_nimg)

@@ -1,0 +1,108 @@
+"""What tests of several modules share: the command run in this process, a tiny dataset, a tiny trained run."""
+
+import contextlib
+import io
+import json
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan.__main__ import main
+from gan.config import NetworkConfig, TrainingConfig
+from gan.dataset import DatasetWriter
+from gan.images import encode
+
+# Overrides that make `salon train` take a second: 32 images, 4 iterations.
+TINY_TRAINING = (
+    *("--preset", "tiny", "--device", "cpu", "--workers", "0", "--total-kimg", "0.032", "--kimg-per-tick", "0.016"),
+    *("--set", "z_dim=8", "--set", "w_dim=8", "--set", "mapping_layers=2", "--set", "channel_base=128"),
+    *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "1"),
+)
+
+
+@dataclass
+class Outcome:
+    """How a command ended: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """Standard output, all of which must be one JSON object on one line."""
+        assert self.out.count("\n") == 1
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+def run_salon(*arguments: object) -> Outcome:
+    """Run `salon ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit:
+        main([str(argument) for argument in arguments])
+    return Outcome(exit.value.code, out.getvalue(), err.getvalue())
+
+
+def write_dataset(path: Path, sizes: list[tuple[int, int]], labels: list[int] | None = None, classes=None) -> Path:
+    """Write a dataset of PNGs of random pixels, one for each (width, height)."""
+    rng = np.random.default_rng(0)
+    writer = DatasetWriter(path, ".png")
+    for index, (width, height) in enumerate(sizes):
+        image = Image.fromarray(rng.integers(0, 256, [height, width, 3], np.uint8))
+        writer.add(encode(image, "png"), None if labels is None else labels[index])
+    writer.close(classes)
+    return path
+
+
+@contextlib.contextmanager
+def full_disk(largest: int) -> Iterator[None]:
+    """Let the system refuse to write any file beyond `largest` bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what Salon caches out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> NetworkConfig:
+    """Networks of a few thousand weights for 16x16 images."""
+    return NetworkConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8)
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tiny_network) -> TrainingConfig:
+    """A training config around `tiny_network`, of no real dataset."""
+    return TrainingConfig(network=tiny_network, dataset="0" * 64, batch_size=8)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory) -> Path:
+    """A ZIP of 12 images of 16x16 in two classes, "day" and "night"."""
+    path = tmp_path_factory.mktemp("datasets") / "tiny.zip"
+    return write_dataset(path, [(16, 16)] * 12, [0, 1] * 6, ["day", "night"])
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
+    """A finished run of `salon train` on `tiny_dataset`, unconditional. Not to be changed."""
+    runs = tmp_path_factory.mktemp("runs")
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", runs, *TINY_TRAINING, "--json")
+    assert outcome.code == 0, outcome.err
+    return Path(outcome.json["run"])

@@ -1,0 +1,133 @@
+"""The operators against their definitions, and their gradients to second order."""
+
+import itertools
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from gan.layers import Conv2d, FullyConnected
+from gan.ops.bias_act import bias_act
+from gan.ops.conv2d_resample import conv2d_resample
+from gan.ops.modulated_conv2d import modulated_conv2d, modulated_conv2d_reference
+from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upfirdn2d_reference, upsample2d
+
+TAPS = {"1331": (1, 3, 3, 1), "asymmetric": (1.0, 2.0, 5.0), "one": (1.0,)}
+
+
+def double(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+def check_gradients(function, *inputs) -> None:
+    assert gradcheck(function, inputs)
+    assert gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("taps", TAPS)
+@pytest.mark.parametrize(
+    ("up", "down", "padding"),
+    [
+        *itertools.product([1, 2, 3], [1, 2], [(0, 0), (2, 1), (4, 4)]),
+        (1, 1, (-1, 2)),
+        (2, 1, (-2, -1)),
+        (1, 2, (5, 0)),
+    ],
+)
+def test_upfirdn2d_is_its_definition(taps, up, down, padding):
+    f = setup_filter(TAPS[taps]).double()
+    for x in (double(2, 3, 7, 6), double(2, 3, 6, 7).transpose(2, 3), double(1, 2, 5, 5).flip(3)):
+        options = {"up": up, "down": down, "padding": padding, "gain": 1.7}
+        expected = upfirdn2d_reference(x, f, **options)
+        actual = upfirdn2d(x, f, **options)
+        size = (x.shape[2] * up + sum(padding) - len(f)) // down + 1
+        assert actual.shape == expected.shape and actual.shape[2] == size
+        torch.testing.assert_close(actual, expected)
+
+
+def test_upfirdn2d_takes_an_empty_batch():
+    assert upfirdn2d(torch.zeros(0, 3, 8, 8), setup_filter(), up=2, padding=(2, 1)).shape == (0, 3, 16, 16)
+
+
+def test_resampling_keeps_a_flat_image_flat():
+    flat = torch.full([1, 2, 8, 8], 0.7)
+    f = setup_filter()
+    up, down = upsample2d(flat, f), downsample2d(flat, f)
+    assert up.shape[-1] == 16 and down.shape[-1] == 4
+    torch.testing.assert_close(up[..., 2:-2, 2:-2], torch.full([1, 2, 12, 12], 0.7))
+    torch.testing.assert_close(down[..., 1:-1, 1:-1], torch.full([1, 2, 2, 2], 0.7))
+
+
+@pytest.mark.parametrize("options", [{"up": 2, "padding": (2, 1)}, {"down": 2, "padding": (1, 1)}, {"padding": (2, 1)}])
+def test_upfirdn2d_gradients(options):
+    f = setup_filter().double()
+    check_gradients(lambda x: upfirdn2d(x, f, **options), double(1, 2, 4, 5))
+
+
+@pytest.mark.parametrize("act", ["linear", "lrelu"])
+def test_bias_act(act):
+    x, b = double(2, 3, 4, 4), double(3)
+    y = x + b[None, :, None, None]
+    expected = 0.5 * y if act == "linear" else 0.5 * 2**0.5 * torch.where(y > 0, y, 0.2 * y)
+    torch.testing.assert_close(bias_act(x, b, act, gain=0.5), expected)
+    check_gradients(lambda x, b: bias_act(x, b, act, gain=0.5), x, b)
+    assert bias_act(x, None) is x
+    assert bias_act(torch.zeros(0, 3), torch.zeros(3), act).shape == (0, 3)
+
+
+def test_bias_act_names_what_is_wrong():
+    with pytest.raises(ValueError, match="act must be one of linear, lrelu; got 'tanh'"):
+        bias_act(torch.zeros(1, 2), None, "tanh")
+    with pytest.raises(ValueError, match="b must be a vector"):
+        bias_act(torch.zeros(1, 2), torch.zeros(3))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_conv2d_resample_is_filter_and_convolution(size):
+    x, w, f = double(2, 3, 6, 6), double(4, 3, size, size), setup_filter().double()
+    pad = size // 2
+    # Up: zero insertion and filter, then a true convolution; the two commute.
+    up = upfirdn2d_reference(x, f, up=2, padding=(2 + pad, 1 + pad), gain=4)
+    torch.testing.assert_close(conv2d_resample(x, w, f, up=True), torch.nn.functional.conv2d(up, w.flip([2, 3])))
+    down = torch.nn.functional.conv2d(upfirdn2d_reference(x, f, padding=(1 + pad, 1 + pad)), w)[:, :, ::2, ::2]
+    torch.testing.assert_close(conv2d_resample(x, w, f, down=True), down)
+    assert conv2d_resample(x, w).shape == (2, 4, 6, 6)
+    with pytest.raises(ValueError, match="one of up and down"):
+        conv2d_resample(x, w, f, up=True, down=True)
+
+
+@pytest.mark.parametrize("options", [{"up": True}, {"down": True}, {}])
+def test_conv2d_resample_gradients(options):
+    f = setup_filter().double()
+    check_gradients(lambda x, w: conv2d_resample(x, w, f, **options), double(1, 2, 4, 4), double(2, 2, 3, 3))
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [True, False])
+def test_modulated_conv2d_is_one_kernel_an_image(up, demodulate):
+    f = setup_filter().double()
+    x, w, s = double(3, 4, 5, 5), double(6, 4, 3, 3), double(3, 4)
+    options = {"up": up, "demodulate": demodulate}
+    torch.testing.assert_close(
+        modulated_conv2d(x, w, s, f, **options), modulated_conv2d_reference(x, w, s, f, **options)
+    )
+    small = double(2, 2, 3, 3), double(2, 2, 3, 3), double(2, 2)
+    check_gradients(lambda x, w, s: modulated_conv2d(x, w, s, f, **options), *small)
+
+
+def test_demodulation_gives_unit_variance():
+    torch.manual_seed(0)
+    x, w, s = torch.randn(4, 64, 32, 32), torch.randn(32, 64, 3, 3) * 5, torch.rand(4, 64) * 3
+    deviation = modulated_conv2d(x, w, s)[:, :, 1:-1, 1:-1].std(dim=[2, 3])
+    assert deviation.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_layers_keep_variance_and_gradients():
+    torch.manual_seed(0)
+    assert FullyConnected(512, 256, act="lrelu", lr_multiplier=0.01)(
+        torch.randn(64, 512)
+    ).square().mean().item() == pytest.approx(1, abs=0.1)
+    layer = Conv2d(2, 3, 3, down=True).double()
+    check_gradients(lambda x: layer(x, 0.7), double(1, 2, 4, 4))
+    dense = FullyConnected(3, 2, act="lrelu", lr_multiplier=0.5).double()
+    check_gradients(dense, double(2, 3))

@@ -1,0 +1,248 @@
+"""The training loop as people meet it: exact resume, stopping, damage, divergence, what it leaves behind."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, full_disk, run_salon
+from PIL import Image
+
+from gan import checkpoint, manifest, snapshot
+from gan.dataset import ImageDataset
+from gan.run import Run
+from gan.trainer import Schedule
+
+# Long enough to be killed in; a checkpoint every four iterations, no sheets.
+LONG = [
+    *(*TINY_TRAINING, "--mirror", "--total-kimg", "1.6", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.032"),
+    *("--image-snapshot-ticks", "0"),
+]
+
+
+def command(data: Path, runs: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "gan", "train", "--data", str(data), "--out", str(runs), *LONG, *more]
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was never printed")
+
+
+def only_run(runs: Path) -> Run:
+    (path,) = (p for p in runs.iterdir() if p.is_dir())
+    return Run(path)
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_dataset, tmp_path_factory):
+    """The learner's state at the end of a run that nothing disturbed."""
+    runs = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run(command(tiny_dataset, runs), check=True, capture_output=True)
+    return checkpoint.load_newest(only_run(runs).checkpoints)[1]["learner"]
+
+
+def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
+    rng = random.Random(0)
+    positions = []
+    for _ in range(10):
+        process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
+        wait_for(process, "Run: ")
+        time.sleep(rng.uniform(0, 1.2))
+        process.kill()
+        process.communicate()
+        found = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
+        positions.append(int(found[0].stem.split("-")[1]) if found else 0)
+    assert positions == sorted(positions) and positions[-1] > 0
+    done = subprocess.run(command(tiny_dataset, tmp_path), capture_output=True, text=True, check=True)
+    assert "Resuming from" in done.stderr or positions[-1] == 1600
+    run = only_run(tmp_path)
+    assert equal(checkpoint.load_newest(run.checkpoints)[1]["learner"], uninterrupted)
+    rows = run.read_stats()
+    assert [row["nimg"] for row in rows] == sorted({row["nimg"] for row in rows})
+    assert not list(run.path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
+    process = subprocess.Popen(
+        command(tiny_dataset, tmp_path, "--workers", "1", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, "tick 2")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    summary = json.loads(out)
+    assert not summary["finished"] and 0 < summary["kimg"] < 1.6
+    assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
+    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    assert again.code == 0 and "Resuming from" in again.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_dataset, tmp_path, uninterrupted):
+    options = [*LONG, "--keep", "0", "--total-kimg", "0.16"]
+    assert run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *options).code == 0
+    newest, second, *_ = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    assert again.code == 0
+    assert f"Passing over a damaged checkpoint: {newest}" in again.err and f"Resuming from {second}" in again.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
+def test_a_full_disk_loses_nothing(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    assert run_salon(*train).code == 0
+    run = only_run(tmp_path)
+    before = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
+    with full_disk(20_000):
+        outcome = run_salon(*train, "--total-kimg", "0.064", "--image-snapshot-ticks", "0")
+    assert outcome.code == 1 and "could not be written" in outcome.err and "GB are free" in outcome.err
+    assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
+    assert run_salon(*train, "--total-kimg", "0.064").code == 0
+
+
+def test_divergence_stops_and_names_the_last_good_checkpoint(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG, "--set", "learning_rate=1e30"]
+    outcome = run_salon(*train)
+    assert outcome.code == 1 and "Traceback" not in outcome.err
+    assert "became" in outcome.err and "in iteration" in outcome.err and "checkpoint" in outcome.err
+
+
+def test_a_finished_run_stays_finished_and_can_be_prolonged(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    first = run_salon(*train, "--json").json
+    assert run_salon(*train, "--json").json["kimg"] == first["kimg"] == 0.032
+    longer = run_salon(*train, "--total-kimg", "0.064", "--json").json
+    assert longer["run"] == first["run"] and longer["kimg"] == 0.064
+    other = run_salon(*train, "--seed", "1", "--json").json
+    new = run_salon(*train, "--resume", "never", "--json").json
+    assert len({first["run"], other["run"], new["run"]}) == 3
+
+
+def test_what_a_run_leaves_behind(tiny_run):
+    run = Run(tiny_run)
+    rows = run.read_stats()
+    assert [row["kimg"] for row in rows] == [0.016, 0.032]
+    assert {"loss/G", "loss/D", "r1/penalty", "path_length/mean", "sec_per_kimg", "memory_gb"} <= rows[0].keys()
+    assert len(run.list_grids()) == 3  # at the start and after each tick
+    for path, size in ((run.grids / "reals.jpg", (128, 32)), (run.list_grids()[0], (128, 64))):  # 8 a row
+        with Image.open(path) as sheet:
+            assert sheet.size == size
+    assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
+    assert any((run.path / "tensorboard").iterdir())
+
+
+def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    going_on = run_salon(*train, "--set", "pl_weight=1", "--resume", tiny_run, "--total-kimg", "0.048", "--json")
+    assert going_on.code == 0 and going_on.json["kimg"] == 0.048
+    (source,) = (tiny_run / "snapshots").iterdir()
+    fine_tune = ["--resume", source, "--resume-kimg", "10", "--total-kimg", "10.008", "--set", "learning_rate=0"]
+    tuned = run_salon(*train, *fine_tune, "--json")
+    assert tuned.code == 0 and tuned.json["kimg"] == 10.008
+    before, after = snapshot.load(source), snapshot.load(Path(tuned.json["snapshot"]))
+    assert equal(dict(before.D.state_dict()), dict(after.D.state_dict()))
+
+
+def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    kept = dataset.names[:9]
+    rows = [{"name": n, "verdict": "keep" if n in kept else "drop"} for n in dataset.names]
+    manifest.write(tmp_path / "m", rows, dataset=dataset.fingerprint(), parent=None)
+    outcome = run_salon(
+        "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--manifest", tmp_path / "m"
+    )
+    assert outcome.code == 0 and "Images: 9 of 12" in outcome.err
+    with Image.open(only_run(tmp_path / "runs").grids / "reals.jpg") as image:
+        sheet = np.asarray(image)
+    assert (sheet[16:, 16:] == 255).all() and not (sheet[16:, :16] == 255).all()  # nine images
+
+
+def test_conditional_training(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--conditional", "--json"]
+    path = Path(run_salon(*train).json["snapshot"])
+    source = snapshot.load(path)
+    assert source.config.network.num_classes == 2 and source.classes == ["day", "night"]
+    out = tmp_path / "night.png"
+    assert run_salon("generate", path, "--seeds", "0", "--class", "night", "--grid", "1x1", "--out", out).code == 0
+    assert out.exists()
+
+
+def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
+    process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
+    wait_for(process, "Run: ")
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    process.kill()
+    process.communicate()
+    assert outcome.code == 2 and "is being trained by another process" in outcome.err
+
+
+def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
+    from gan.config import TrainingConfig
+    from gan.trainer import TrainingOptions, train
+
+    calls = []
+
+    class Recorder:
+        def on_tick(self, row):
+            calls.append(("tick", row["kimg"]))
+
+        def on_snapshot(self, path):
+            calls.append(("snapshot", snapshot.load(path).cur_nimg))
+
+    config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
+    options = TrainingOptions(total_kimg=0.016, kimg_per_tick=0.008, network_snapshot_ticks=2, workers=0)
+    dataset = ImageDataset(tiny_dataset)
+    dataset.labels = None
+    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[Recorder()])
+    assert calls == [("tick", 0.008), ("tick", 0.016), ("snapshot", 16)]
+
+
+def test_schedule_by_ticks():
+    schedule = Schedule(ticks=2, minutes=0)
+    assert [schedule.due(tick, True) for tick in (1, 2, 3, 4)] == [False, True, False, True]
+    assert not schedule.due(2, False)
+
+
+def test_schedule_by_time_comes_first_and_again():
+    schedule = Schedule(ticks=0, minutes=1e-4)
+    assert not schedule.due(1, False)
+    time.sleep(0.01)
+    assert schedule.due(1, False) and not schedule.due(1, False)
+
+
+def test_preflight_finds_a_bad_image_before_training(tiny_dataset, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    for name in dataset.names:
+        file = tmp_path / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(dataset.read_bytes(name))
+    bad = tmp_path / "images" / dataset.names[7]
+    bad.write_bytes(bad.read_bytes()[:300])
+    outcome = run_salon("train", "--data", tmp_path / "images", "--out", tmp_path / "runs", *TINY_TRAINING)
+    assert outcome.code == 2 and dataset.names[7] in outcome.err and "1 images that cannot be trained on" in outcome.err
+    assert not (tmp_path / "runs").exists()
