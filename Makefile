@@ -14,7 +14,7 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 demo: install
 	$(BIN)/salon synthetic demo/paintings --count 200

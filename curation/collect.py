@@ -79,7 +79,7 @@ def _judge(request: Request, plan: Plan, tally: Tally) -> Generator[tuple[Row, P
             elif reason:
                 verdict = manifest.QUARANTINE
             elif not request.keep_duplicates and prepared.pixel_sha256 in first:
-                verdict, reason = manifest.DROP, f"duplicate of {first[prepared.pixel_sha256]}"
+                verdict, reason = manifest.DROP, f"duplicate: {first[prepared.pixel_sha256]}"
             elif prepared.pixel_sha256:
                 first[prepared.pixel_sha256] = task.candidate.shown
             tally.add(task, prepared, verdict, reason)

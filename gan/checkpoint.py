@@ -39,6 +39,9 @@ def load(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:  # torch's format is a ZIP with a checksum for each record
             if bad := archive.testzip():
                 raise RequestError(f"{path} is corrupt: the checksum of {bad} does not match")
+            # torch takes a record marked as a folder for empty, and leaves its tensor as the memory happens to be.
+            if marked := [entry.filename for entry in archive.infolist() if entry.external_attr]:
+                raise RequestError(f"{path} is corrupt: the directory entry of {marked[0]} was changed")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except RequestError:
         raise

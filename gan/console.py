@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
+from gan.errors import SalonError
+
 Item = TypeVar("Item")
 
 json_option = click.option(
@@ -22,7 +24,12 @@ def say(message: str) -> None:
 
 def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
     """Print a command's result on standard output: `text`, or `figures` as the only JSON object."""
-    click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
+    try:
+        click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SalonError(f"standard output could not be written: {error.strerror}") from error
 
 
 def table(rows: Iterable[Iterable[object]], header: list[str] | None = None) -> str:

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
         ("height", pa.int64()),
         ("mode", pa.string()),  # of the original, as Pillow names it
         ("verdict", pa.string()),  # keep, drop or quarantine
-        ("reason", pa.string()),  # null when kept
+        ("reason", pa.string()),  # a code, or "code: detail"; null when kept
         ("reviewer", pa.string()),  # who decided: a command's name or a person's
     ]
 )
@@ -73,7 +73,7 @@ def write(path: Path, rows: Iterable[dict[str, Any]], *, dataset: str, parent: s
         hashes = []
         for number, part in enumerate(_parts(rows)):
             verdicts.update(row["verdict"] for row in part)
-            reasons.update(row["reason"] for row in part if row.get("reason"))
+            reasons.update(row["reason"].partition(":")[0] for row in part if row.get("reason"))
             file = folder / f"part-{number:05d}.parquet"
             pq.write_table(pa.Table.from_pylist(part, schema=SCHEMA), file, compression="zstd")
             hashes.append(_rows_hash(part))

@@ -86,9 +86,9 @@ def test_every_command_that_prints_figures_takes_json():
 # Exit codes of the real program
 
 
-def program(*arguments, **options):
+def program(*arguments, stdout=subprocess.PIPE, **options):
     command = [sys.executable, "-m", "gan", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT, **options)
 
 
 def test_exit_code_0_and_nothing_but_json_on_standard_output(tmp_path):
@@ -103,6 +103,14 @@ def test_exit_code_1_on_a_full_disk(tmp_path):
     assert ended.returncode == 1 and ended.stdout == "" and "Traceback" not in ended.stderr
     assert ended.stderr.startswith("Error: ") and "GB are free" in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_exit_code_1_when_standard_output_cannot_be_written(tmp_path):
+    with open("/dev/full", "w") as full:
+        ended = program("synthetic", tmp_path, "--count", 1, "--size", 16, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: standard output could not be written: No space left on device\n"
 
 
 def test_exit_code_2_for_an_unknown_command():
@@ -156,7 +164,6 @@ def test_train_with_a_gamma_prints_it(tiny_dataset, tmp_path):
 
 def test_train_takes_what_the_manifest_keeps(tiny_dataset, tmp_path):
     dataset = ImageDataset(tiny_dataset)
-    dataset.labels = None
     rows = [{"name": n, "verdict": "keep" if i % 3 else "drop"} for i, n in enumerate(dataset.names)]
     manifest.write(tmp_path / "m", rows, dataset=dataset.fingerprint(), parent=None)
     outcome = run_salon(
@@ -408,7 +415,6 @@ def test_train_refuses(arguments, fragments, tiny_dataset, tmp_path):
 
 def test_train_refuses_manifests_that_do_not_fit(tiny_dataset, tmp_path):
     dataset = ImageDataset(tiny_dataset)
-    dataset.labels = None
     rows = [{"name": name, "verdict": "drop"} for name in dataset.names]
     manifest.write(tmp_path / "other", rows, dataset="1" * 64, parent=None)
     manifest.write(tmp_path / "nothing", rows, dataset=dataset.fingerprint(), parent=None)

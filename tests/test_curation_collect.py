@@ -107,7 +107,7 @@ def test_odd_things_in_folders(tmp_path: Path) -> None:
     kept = sorted(name for name, row in found.items() if row["verdict"] == "keep")
     expected = ["a/b/two.png", "a/one.png", "again/deep/five.png", r"caf\xe9.png", "linked.png"]
     assert kept == [f"in/{name}" for name in expected]
-    assert found["in/again/four.png"]["reason"] == "duplicate of in/linked.png"
+    assert found["in/again/four.png"]["reason"] == "duplicate: in/linked.png"
     assert not any(name.startswith("in/folder/") for name in found)  # the second link to a folder already seen
     assert found["in/a/b/loop"]["reason"] == "symlink loop"
 
@@ -177,7 +177,7 @@ def test_duplicates_are_kept_once(tmp_path: Path, format: str) -> None:
     figures = collect(request(source, tmp_path / "d.zip", format=format))
     assert (figures["images"], figures["duplicates"]) == (2, 1)
     found = rows(tmp_path / "d.zip")
-    assert (found["in/b.bmp"]["verdict"], found["in/b.bmp"]["reason"]) == ("drop", "duplicate of in/a.png")
+    assert (found["in/b.bmp"]["verdict"], found["in/b.bmp"]["reason"]) == ("drop", "duplicate: in/a.png")
     assert found["in/a.png"]["pixel_sha256"] == found["in/b.bmp"]["pixel_sha256"]
     assert found["in/a.png"]["file_sha256"] != found["in/b.bmp"]["file_sha256"]
     kept = collect(request(source, tmp_path / "e.zip", format=format, keep_duplicates=True))

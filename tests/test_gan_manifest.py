@@ -17,7 +17,7 @@ def row(number: int, verdict: str = manifest.KEEP, reason: str | None = None) ->
     return values | {"name": name, "source": f"é/{number}.jpg", "width": number, "verdict": verdict, "reason": reason}
 
 
-ROWS = [row(0), row(1), row(2, manifest.DROP, "duplicate of é/1.jpg"), row(3, manifest.QUARANTINE, "truncated")]
+ROWS = [row(0), row(1), row(2, manifest.DROP, "duplicate: é/1.jpg"), row(3, manifest.QUARANTINE, "truncated")]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_round_trip(written: Path) -> None:
     assert found.dataset == "abc"
     assert found.kept() == {"00000/img00000000.jpg", "00000/img00000001.jpg"}
     assert found.header["verdicts"] == {"drop": 1, "keep": 2, "quarantine": 1}
-    assert found.header["reasons"] == {"duplicate of é/1.jpg": 1, "truncated": 1}
+    assert found.header["reasons"] == {"duplicate": 1, "truncated": 1}
     assert found.header["parameters"] == {"resolution": 8}
 
 

@@ -59,7 +59,8 @@ def test_claim_makes_the_folder_and_writes_the_config(run, tiny_config):
 def test_claim_of_another_process_is_respected_and_ends_with_it(run, tiny_config):
     with run.claim(tiny_config):
         pass
-    code = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    lines = ["import fcntl, sys", "file = open(sys.argv[1], 'w')", "fcntl.flock(file, fcntl.LOCK_EX)"]
+    code = "\n".join([*lines, "print('held', flush=True)", "input()"])
     command = [sys.executable, "-c", code, str(run.path / ".lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"

@@ -122,13 +122,15 @@ def test_find(write, tmp_path):
     old_run, new_run = tmp_path / "runs" / "b-older", tmp_path / "runs" / "a-newer"
     old = [write(snapshot.path_for(old_run / "snapshots", n), n) for n in (8, 16)]
     new = [write(snapshot.path_for(new_run / "snapshots", n), n) for n in (8, 16)]
-    os.utime(old_run / "snapshots", (1, 1))
+    os.utime(old_run / "snapshots", (1000, 1000))
     (tmp_path / "runs" / "notes.txt").write_text("no run")
     for place in (old[0], new[1]):
         assert snapshot.find(place).path == place
     assert snapshot.find(old_run).path == old[1]
     assert snapshot.find(old_run / "snapshots").path == old[1]
     assert snapshot.find(tmp_path / "runs").path == new[1]
+    os.utime(new_run / "snapshots", (1, 1))
+    assert snapshot.find(tmp_path / "runs").path == old[1]
 
 
 def test_find_passes_over_damaged_ones_and_says_so(write, tmp_path, capsys):
@@ -156,7 +158,7 @@ def test_a_full_disk_is_a_clear_error_and_keeps_the_old_one(largest, write, tmp_
     path = write(tmp_path / "a.safetensors")
     before = path.read_bytes()
     assert len(before) > largest
-    with full_disk(largest), pytest.raises(SalonError, match="could not be written: .* GB are free") as caught:
+    with full_disk(largest), pytest.raises(SalonError, match=r"could not be written: .* GB are free") as caught:
         write(path)
     assert caught.value.exit_code == 1
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
