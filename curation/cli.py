@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.console import json_option, result
+from gan.console import result
 from gan.errors import RequestError
+from gan.options import json_option
 
 if TYPE_CHECKING:
     from curation.fit import Settings

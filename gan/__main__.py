@@ -15,7 +15,7 @@ COMMANDS = {  # in the order in which a person meets them
     "prepare": "curation.cli:prepare",
     "dataset": "curation.cli:dataset",
     "train": "gan.cli:train",
-    "generate": "gan.cli:generate",
+    "generate": "gan.generate_cli:generate",
 }
 
 

@@ -98,8 +98,11 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
-        """The inverse of to_dict."""
-        return cls(**{**values, "network": NetworkConfig(**values["network"])})
+        """The inverse of to_dict. Raises RequestError for the config of another version."""
+        try:
+            return cls(**{**values, "network": NetworkConfig(**values["network"])})
+        except (TypeError, KeyError) as error:
+            raise RequestError(f"the config must be one of this version of Salon: {error}") from error
 
     def differences(self, other: "TrainingConfig") -> list[str]:
         """The fields that differ, as "name here, value there", for messages."""

@@ -12,10 +12,6 @@ from gan.errors import SalonError
 
 Item = TypeVar("Item")
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
-)
-
 
 def say(message: str) -> None:
     """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""

@@ -24,8 +24,6 @@ from gan.files import atomic, cache_folder, write_json
 from gan.images import SUFFIXES, Pixels
 from gan.parallel import ordered_map
 
-MIN_RESOLUTION, MAX_RESOLUTION = 4, 1024
-
 # What reading a member and decoding it raise: the file system, the ZIP (RuntimeError: it is encrypted), the decoders.
 UNREADABLE = (
     *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
@@ -131,6 +129,8 @@ class ImageDataset:
             shape = (len(self), 3, self.resolution, self.resolution)
             with atomic(path) as temporary, ThreadPoolExecutor() as pool:
                 array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+                with open(temporary, "r+b") as file:  # a full disk is an error here, and a crash of the process later
+                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
                 images = ordered_map(pool, self.pixels, range(len(self)))
                 for index, pixels in enumerate(progress(images, "Caching pixels", len(self))):
                     array[index] = pixels

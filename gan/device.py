@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import resource
 
 import torch
@@ -25,6 +26,8 @@ def select(name: str = "auto") -> torch.device:
             raise RequestError(
                 f"--device {name} needs a CUDA GPU that torch can use; salon doctor says what is missing"
             )
+        if not re.fullmatch(r"cuda(:\d+)?", name) or int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise RequestError(f"--device must be cuda or cuda:0 to cuda:{torch.cuda.device_count() - 1}; got {name}")
         torch.backends.cudnn.benchmark = True
     elif name == "cpu":
         keep_freed_memory()

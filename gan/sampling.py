@@ -11,6 +11,7 @@ from gan.generator import Generator
 from gan.images import Pixels, to_pixels
 
 MAX_SEED = 2**32 - 1
+MAX_COUNT = 10_000_000  # in one range
 
 
 def parse_numbers(text: str, option: str = "--seeds", maximum: int = MAX_SEED) -> list[int]:
@@ -21,8 +22,10 @@ def parse_numbers(text: str, option: str = "--seeds", maximum: int = MAX_SEED) -
         if not match:
             raise RequestError(f"{option} must be numbers and ranges such as 0-15,42; got {text!r} instead")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last > maximum:
-            raise RequestError(f"{option} must rise within 0 to {maximum}; got {part.strip()} instead")
+        if last < first or last > maximum or last - first >= MAX_COUNT:
+            raise RequestError(
+                f"{option} must rise within 0 to {maximum}, at most {MAX_COUNT:,} at once; got {part.strip()} instead"
+            )
         numbers.extend(range(first, last + 1))
     return numbers
 

@@ -97,10 +97,10 @@ def train(
     indices: NDArray[np.int64],
     device: torch.device,
     *,
-    start_from: Path | None = None,
+    source: dict[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
-    """Train until options.total_kimg, from the run's newest checkpoint, else from `start_from`, else from scratch.
+    """Train until options.total_kimg, from the run's newest checkpoint, else `source` (see load_source), else anew.
 
     `indices` are the dataset's images to learn from. Returns a summary of figures.
     Raises NonFiniteError when training diverges, SalonError when the disk is full.
@@ -108,7 +108,7 @@ def train(
     with run.claim(config), StopRequest() as stop:
         learner = Learner(config, device, None if dataset.labels is None else dataset.labels[indices])
         say(f"Run: {run.path}\nDevice: {describe(device)}")
-        tick, seconds_before = _resume(run, learner, start_from)
+        tick, seconds_before = _resume(run, learner, source)
         run.rewind_stats(learner.cur_nimg)
         cache = dataset.cache(config.dataset) if options.cache else None
         draws = DrawSequence(
@@ -230,7 +230,28 @@ class Sheet:
         return path
 
 
-def _resume(run: Run, learner: Learner, start_from: Path | None) -> tuple[int, float]:
+def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
+    """What --resume FILE starts from: a checkpoint's learner state, or a snapshot's weights for G, D and G_ema.
+
+    Raises RequestError when the file is damaged or of another architecture than `config`.
+    """
+    if path.suffix == ".safetensors":
+        found = snapshot.load(path)
+        other, G, D = found.config, found.G_ema.state_dict(), found.D.state_dict()
+        source = {"G": G, "G_ema": G, "D": D}
+    else:
+        state = checkpoint.load(path)
+        other, source = TrainingConfig.from_dict(state["config"]), state["learner"]
+    if config.network != other.network:
+        mine, theirs = vars(config.network), vars(other.network)
+        differing = [
+            f"{name} is {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
+        ]
+        raise RequestError(f"--resume {path} must have this run's architecture; {'; '.join(differing)}")
+    return source
+
+
+def _resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[int, float]:
     # -> ticks and seconds of training so far
     if found := checkpoint.load_newest(run.checkpoints):
         path, state = found
@@ -239,34 +260,16 @@ def _resume(run: Run, learner: Learner, start_from: Path | None) -> tuple[int, f
             say(f"This run had {state['threads']} threads, now {torch.get_num_threads()}: results may round otherwise.")
         say(f"Resuming from {path} at {learner.cur_nimg / 1000:.1f} kimg")
         return int(state["tick"]), float(state["seconds"])
-    if start_from is not None:
-        _start_from(learner, start_from)
-        say(f"Starting from {start_from} at {learner.cur_nimg / 1000:.1f} kimg")
+    if source is not None:
+        if "iteration" in source:
+            learner.load_state_dict(source)
+        else:
+            for name, weights in source.items():
+                getattr(learner, name).load_state_dict(weights)
+        if learner.config.resume_kimg is not None:
+            learner.cur_nimg = int(learner.config.resume_kimg * 1000)
+        say(f"Starting from the given weights at {learner.cur_nimg / 1000:.1f} kimg")
     return 0, 0.0
-
-
-def _start_from(learner: Learner, path: Path) -> None:
-    config = learner.config
-    if path.suffix == ".safetensors":
-        source = snapshot.load(path)
-        _check_architecture(config, source.config, path)
-        for network, weights in ((learner.G, source.G_ema), (learner.G_ema, source.G_ema), (learner.D, source.D)):
-            network.load_state_dict(weights.state_dict())
-    else:
-        state = checkpoint.load(path)
-        _check_architecture(config, TrainingConfig.from_dict(state["config"]), path)
-        learner.load_state_dict(state["learner"])
-    if config.resume_kimg is not None:
-        learner.cur_nimg = int(config.resume_kimg * 1000)
-
-
-def _check_architecture(config: TrainingConfig, other: TrainingConfig, path: Path) -> None:
-    if config.network != other.network:
-        mine, theirs = vars(config.network), vars(other.network)
-        differing = [
-            f"{name} is {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
-        ]
-        raise RequestError(f"--resume {path} must have this run's architecture; {'; '.join(differing)}")
 
 
 def _save(

@@ -3,10 +3,13 @@
 import contextlib
 import io
 import json
+import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads only wait for each other on tiny tensors
 
 import numpy as np
 import pytest

@@ -76,14 +76,18 @@ def test_imports_run_leftwards(package):
 
 def test_nobody_imports_a_command_line():
     for module in FILES:
-        wrong = {name for name in imports(module, at_import=False) if name.split(".")[-1] in ("cli", "__main__")}
+        wrong = {
+            name
+            for name in imports(module, at_import=False)
+            if name.split(".")[-1] in ("cli", "generate_cli", "__main__")
+        }
         assert not wrong, f"{module} imports {wrong}"
 
 
 def test_the_root_names_commands_of_cli_modules():
     for target in COMMANDS.values():
         module, name = target.split(":")
-        assert module.endswith(".cli") and module in FILES
+        assert module.endswith("cli") and module in FILES
         assert name in {
             node.name for node in ast.parse(FILES[module].read_text()).body if isinstance(node, ast.FunctionDef)
         }
@@ -91,7 +95,7 @@ def test_the_root_names_commands_of_cli_modules():
 
 @pytest.mark.parametrize(
     "module",
-    ["gan.__main__", "gan.console", "gan.errors", *(name for name in FILES if name.endswith(".cli"))],
+    ["gan.__main__", "gan.console", "gan.errors", *(name for name in FILES if name.endswith("cli"))],
 )
 def test_what_help_needs_imports_nothing_heavy(module):
     assert not {name.split(".")[0] for name in loaded(module)} & HEAVY

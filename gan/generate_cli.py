@@ -1,0 +1,332 @@
+"""The command generate. Heavy imports wait until a command runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gan.console import result
+from gan.errors import RequestError
+from gan.options import PATH, FiniteRange, device_option, json_option, overwrite_option
+
+if TYPE_CHECKING:
+    from gan.generator import Generator
+    from gan.images import Pixels
+    from gan.snapshot import Snapshot
+
+
+class DefaultGroup(click.Group):
+    """A group whose first word may be left out: `images` is meant then."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["images", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultGroup)
+def generate() -> None:
+    """Paint with a trained generator.
+
+    SNAPSHOT is a snapshot file, a run, or a folder of runs (the newest is taken). Without one of the words below,
+    `images` is meant.
+
+    \b
+    salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
+    salon generate runs --seeds 0-99,1234 --out pictures --truncation-psi 0.7
+    salon generate mix runs --rows 0-3 --columns 4-9 --layers 0-3 --out mix.png
+    salon generate interpolate runs --seeds 0-5 --out loop.mp4
+    salon generate timelapse runs/paintings64-tiny-1a2b3c4d --out learning.mp4
+    """
+
+
+snapshot_argument = click.argument("snapshot", type=PATH)
+psi_option = click.option(
+    "--truncation-psi",
+    metavar="PSI",
+    type=FiniteRange(),
+    default=1.0,
+    show_default=True,
+    help="Below 1: more typical and less varied, 0: the average.",
+)
+cutoff_option = click.option(
+    "--truncation-cutoff", metavar="LAYERS", type=click.IntRange(0), help="Truncate only the first so many ws."
+)
+noise_option = click.option(
+    "--noise-mode",
+    type=click.Choice(["const", "random", "none"]),
+    default="const",
+    show_default=True,
+    help="const: the stored noise. random: the seed's own. none: without.",
+)
+class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
+batch_option = click.option(
+    "--batch-size", metavar="NIMG", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
+)
+
+
+@generate.command()
+@snapshot_argument
+@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds and ranges, such as 0-15,42.")
+@click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the sheet's file.")
+@click.option("--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed.")
+@click.option(
+    "--format",
+    type=click.Choice(["png", "jpeg", "webp"]),
+    default="png",
+    show_default=True,
+    help="Of one file a seed; a sheet's format follows from --out.",
+)
+@psi_option
+@cutoff_option
+@noise_option
+@class_option
+@batch_option
+@device_option
+@overwrite_option
+@json_option
+def images(
+    snapshot: Path,
+    seeds: str,
+    out: Path,
+    grid: str | None,
+    format: str,
+    truncation_psi: float,
+    truncation_cutoff: int | None,
+    noise_mode: str,
+    class_name: str | None,
+    batch_size: int,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Paint seeds: one image a seed, whatever the batch size."""
+    import time
+
+    import numpy as np
+
+    from gan import images as pictures
+    from gan import sampling
+    from gan.console import progress
+
+    numbers = sampling.parse_numbers(seeds)
+    columns, cells = _parse_grid(grid, len(numbers)) if grid else (0, 0)
+    files = [out] if grid else [out / f"seed{seed:04d}{pictures.FORMATS[format]}" for seed in numbers]
+    _refuse_existing(files, overwrite)
+    if grid and out.suffix.lower() not in pictures.SUFFIXES:
+        raise RequestError(f"--out must end in one of {', '.join(pictures.SUFFIXES)} with --grid; got {out} instead")
+    source, G = _load(snapshot, device)
+    _check_cutoff(truncation_cutoff, G.config.num_ws)
+    classes = _classes(source, class_name, len(numbers))
+    start = time.perf_counter()
+    painted = progress(
+        sampling.generate(
+            G,
+            numbers,
+            classes,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            noise_mode=noise_mode,
+            batch_size=batch_size,
+        ),
+        "Painting",
+        len(numbers),
+    )
+    if grid:
+        sheet = list(painted)
+        blank = [np.full_like(sheet[0], 255)] * (cells - len(sheet))
+        pictures.save(pictures.tile(np.stack(sheet + blank), columns), out)
+    else:
+        for file, pixels in zip(files, painted, strict=True):
+            pictures.save(pixels, file)
+    seconds = time.perf_counter() - start
+    figures = {
+        "snapshot": str(source.path),
+        "files": [str(f) for f in files],
+        "images": len(numbers),
+        "seconds": seconds,
+    }
+    result(f"{len(numbers)} images in {seconds:.1f} s from {source.path}: {out}", figures, as_json)
+
+
+@generate.command()
+@snapshot_argument
+@click.option("--rows", required=True, metavar="SEEDS", help="Seeds whose images the rows start from.")
+@click.option("--columns", required=True, metavar="SEEDS", help="Seeds that lend the rows their chosen layers.")
+@click.option("--layers", default="0-3", metavar="LAYERS", show_default=True, help="Low: composition. High: colour.")
+@click.option("--out", required=True, metavar="FILE", type=PATH, help="The table: .png, .jpg or .webp.")
+@psi_option
+@noise_option
+@class_option
+@device_option
+@overwrite_option
+@json_option
+def mix(
+    snapshot: Path,
+    rows: str,
+    columns: str,
+    layers: str,
+    out: Path,
+    truncation_psi: float,
+    noise_mode: str,
+    class_name: str | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Paint a table of style mixing: each cell is its row's image with some layers of its column's."""
+    import numpy as np
+    import torch
+
+    from gan import images as pictures
+    from gan import sampling
+
+    row_seeds, column_seeds = sampling.parse_numbers(rows, "--rows"), sampling.parse_numbers(columns, "--columns")
+    chosen = sampling.parse_numbers(layers, "--layers")
+    _refuse_existing([out], overwrite)
+    source, G = _load(snapshot, device)
+    row_ws, column_ws = (
+        sampling.map_seeds(G, s, _classes(source, class_name, len(s)), truncation_psi=truncation_psi)
+        for s in (row_seeds, column_seeds)
+    )
+    ws = torch.cat([column_ws, row_ws, sampling.mix(G, row_ws, column_ws, chosen)])
+    noise_seeds = column_seeds + row_seeds + [r for r in row_seeds for _ in column_seeds]
+    cells = list(sampling.synthesize(G, ws, noise_mode=noise_mode, seeds=noise_seeds))
+    top, left, inner = (
+        cells[: len(column_seeds)],
+        cells[len(column_seeds) :][: len(row_seeds)],
+        cells[-len(row_seeds) * len(column_seeds) :],
+    )
+    table_rows: list[Pixels] = [np.full_like(cells[0], 255), *top]
+    for index, head in enumerate(left):
+        table_rows += [head, *inner[index * len(column_seeds) :][: len(column_seeds)]]
+    pictures.save(pictures.tile(np.stack(table_rows), len(column_seeds) + 1, gap=2), out)
+    figures = {
+        "snapshot": str(source.path),
+        "file": str(out),
+        "rows": row_seeds,
+        "columns": column_seeds,
+        "layers": chosen,
+    }
+    result(
+        f"A table of {len(row_seeds)} rows and {len(column_seeds)} columns from {source.path}: {out}", figures, as_json
+    )
+
+
+@generate.command()
+@snapshot_argument
+@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
+@click.option("--fps", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
+@psi_option
+@click.option(
+    "--noise-mode",
+    type=click.Choice(["const", "none"]),
+    default="const",
+    show_default=True,
+    help="const: the stored noise. none: without.",
+)
+@class_option
+@batch_option
+@device_option
+@overwrite_option
+@json_option
+def interpolate(
+    snapshot: Path,
+    seeds: str,
+    frames: int,
+    fps: float,
+    out: Path,
+    truncation_psi: float,
+    noise_mode: str,
+    class_name: str | None,
+    batch_size: int,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Paint a closed loop through seeds, as an animation."""
+    from gan import animation, sampling
+    from gan.console import progress
+
+    numbers = sampling.parse_numbers(seeds)
+    animation.check_suffix(out)
+    _refuse_existing([out], overwrite)
+    source, G = _load(snapshot, device)
+    keys = sampling.map_seeds(G, numbers, _classes(source, class_name, len(numbers)), truncation_psi=truncation_psi)
+    ws = sampling.loop(keys, frames)
+    painted = sampling.synthesize(G, ws, noise_mode=noise_mode, batch_size=batch_size)
+    animation.save(progress(painted, "Painting", len(ws), unit="frame"), out, fps)
+    figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
+    result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
+
+
+@generate.command()
+@click.argument("run", type=PATH)
+@click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
+@click.option("--fps", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Sheets a second.")
+@overwrite_option
+@json_option
+def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) -> None:
+    """Turn the sheets of samples of a RUN into an animation that shows the painter learn."""
+    import numpy as np
+    from PIL import Image
+
+    from gan import animation
+    from gan.run import Run
+
+    animation.check_suffix(out)
+    _refuse_existing([out], overwrite)
+    sheets = Run(run).list_grids()
+    if not sheets:
+        raise RequestError(f"{run} must be a run with sheets in {run / 'grids'}; there are none")
+    animation.save(
+        (np.asarray(Image.open(sheet).convert("RGB")) for sheet in sheets), out, fps, hold=round(2 * fps) or 1
+    )
+    result(f"{len(sheets)} sheets of {run}: {out}", {"run": str(run), "file": str(out), "frames": len(sheets)}, as_json)
+
+
+def _load(path: Path, device: str) -> "tuple[Snapshot, Generator]":
+    from gan import device as devices
+    from gan import snapshot
+
+    target = devices.select(device)
+    source = snapshot.find(path)
+    return source, source.G_ema.to(target)
+
+
+def _classes(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:
+    if class_name is None:
+        return None
+    if not source.config.network.num_classes:
+        raise RequestError(f"--class must be left out: {source.path} was trained without classes")
+    if class_name.isdecimal():
+        return [int(class_name)] * count
+    known = source.classes or []
+    if class_name not in known:
+        raise RequestError(f"--class must be an index or one of {', '.join(known) or '(no names)'}; got {class_name}")
+    return [known.index(class_name)] * count
+
+
+def _check_cutoff(cutoff: int | None, num_ws: int) -> None:
+    if cutoff is not None and cutoff > num_ws:
+        raise RequestError(f"--truncation-cutoff must be at most {num_ws}, this generator's layers; got {cutoff}")
+
+
+def _parse_grid(grid: str, count: int) -> tuple[int, int]:
+    # -> columns, cells
+    columns, _, rows = grid.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+        raise RequestError(f"--grid must be columns x rows such as 4x4; got {grid} instead")
+    cells = int(columns) * int(rows)
+    if count > cells:
+        raise RequestError(f"--grid {grid} has {cells} cells; --seeds names {count} images")
+    return int(columns), cells
+
+
+def _refuse_existing(files: Sequence[Path], overwrite: bool) -> None:
+    if not overwrite and (existing := [file for file in files if file.exists()]):
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise RequestError(f"--out would replace {existing[0]}{more}; choose another, or add --overwrite")
