@@ -76,7 +76,7 @@ def load(path: Path) -> Snapshot:
         raise RequestError(f"{path} is corrupt: its tensors and metadata do not match their hash")
     try:
         config = TrainingConfig.from_dict(json.loads(metadata["config"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RequestError) as error:
         raise RequestError(
             f"{path} must have the config of this version of Salon; it is of {metadata.get('salon')}"
         ) from error

@@ -185,3 +185,10 @@ def test_parse_numbers_refuses_what_is_no_number(text):
 def test_parse_numbers_refuses_what_is_out_of_range(text):
     with pytest.raises(RequestError, match=f"--seeds must rise within 0 to 4294967295, .*; got {text} instead"):
         sampling.parse_numbers(text)
+
+
+def test_a_half_used_generator_leaves_gradients_on():
+    G = Generator(NetworkConfig(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=64, channel_max=4))
+    images = sampling.generate(G, [0, 1, 2])
+    next(images)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
