@@ -41,6 +41,13 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         batch_size=32 // group * group,
         resume_from=files.sha256(file),
     )
+    largest = None if found.conv_clamp is None else foreign.largest_activation(G)
+    if found.conv_clamp is not None and largest is not None and largest >= found.conv_clamp:
+        say(
+            f"Its activations were limited to {found.conv_clamp:g}, and reach {largest:.4g} without the limit, "
+            "which Salon does not have: images differ where they do."
+        )
+    snapshot.save(out, G, D, config, foreign.cur_nimg(file), None)
     figures = {
         "snapshot": str(out),
         "file": str(file),
@@ -50,16 +57,8 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         "discriminator": D is not None,
         "network": config.to_dict()["network"],
         "conv_clamp": found.conv_clamp,
-        "largest_activation": None if found.conv_clamp is None else foreign.largest_activation(G),
+        "largest_activation": largest,  # of a few seeds; where conv_clamp is set
     }
-    if found.conv_clamp is not None:
-        largest = foreign.largest_activation(G)
-        if largest >= found.conv_clamp:
-            say(
-                f"Its activations were limited to {found.conv_clamp:g}, and reach {largest:.4g} without the limit, "
-                "which Salon does not have: images differ where they do."
-            )
-    snapshot.save(out, G, D, config, foreign.cur_nimg(file), None)
     size = G.config.resolution
     without = "" if D else ", without a discriminator: for painting, not for training on"
     result(f"{file} ({found.kind}, {size}x{size}{without}) is now {out}", figures, as_json)
