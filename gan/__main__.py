@@ -15,6 +15,7 @@ COMMANDS = {  # in the order in which a person meets them
     "prepare": "curation.cli:prepare",
     "dataset": "curation.cli:dataset",
     "train": "gan.cli:train",
+    "import": "gan.import_cli:import_weights",
     "generate": "gan.generate_cli:generate",
 }
 

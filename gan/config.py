@@ -20,6 +20,7 @@ class NetworkConfig:
     z_dim: int = 512
     w_dim: int = 512
     mapping_layers: int = 8
+    D_mapping_layers: int | None = None  # layers that map the classes for the discriminator; None: mapping_layers
     channel_base: int = 16384  # channels at a resolution: channel_base / resolution, at most channel_max
     channel_max: int = 512
     mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
@@ -30,6 +31,8 @@ class NetworkConfig:
         for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "mbstd_group_size"):
             _require(name, getattr(self, name), 1)
         _require("num_classes", self.num_classes, 0)
+        if self.D_mapping_layers is not None:
+            _require("D_mapping_layers", self.D_mapping_layers, 0)
         if self.channel_base < self.resolution:
             raise RequestError(f"channel_base must be at least the resolution {self.resolution}")
 

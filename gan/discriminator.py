@@ -67,7 +67,8 @@ class Discriminator(nn.Module):
         self.cmap_dim = channels if config.num_classes else 0
         self.b4 = DiscriminatorEpilogue(channels, self.cmap_dim or 1, config.mbstd_group_size)
         if config.num_classes:
-            self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, config.mapping_layers)
+            layers = config.mapping_layers if config.D_mapping_layers is None else config.D_mapping_layers
+            self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         x = img.contiguous(memory_format=torch.channels_last)

@@ -29,7 +29,7 @@ class Snapshot:
 
     path: Path
     G_ema: Generator
-    D: Discriminator
+    D: Discriminator | None  # None: imported from a file without
     config: TrainingConfig
     cur_nimg: int
     classes: list[str] | None  # names of the classes, where the dataset has them
@@ -41,11 +41,19 @@ def path_for(folder: Path, cur_nimg: int) -> Path:
 
 
 def save(
-    path: Path, G_ema: Generator, D: Discriminator, config: TrainingConfig, cur_nimg: int, classes: list[str] | None
+    path: Path,
+    G_ema: Generator,
+    D: Discriminator | None,
+    config: TrainingConfig,
+    cur_nimg: int,
+    classes: list[str] | None,
 ) -> None:
     """Write a snapshot, atomically. Raises SalonError when the disk is full."""
     tensors = {
-        f"{prefix}.{k}": v.detach() for prefix, m in (("G_ema", G_ema), ("D", D)) for k, v in m.state_dict().items()
+        f"{prefix}.{k}": v.detach()
+        for prefix, network in (("G_ema", G_ema), ("D", D))
+        if network is not None
+        for k, v in network.state_dict().items()
     }
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
@@ -80,16 +88,16 @@ def load(path: Path) -> Snapshot:
         raise RequestError(
             f"{path} must have the config of this version of Salon; it is of {metadata.get('salon')}"
         ) from error
-    networks: list[torch.nn.Module] = [Generator(config.network), Discriminator(config.network)]
-    for prefix, network in zip(("G_ema.", "D."), networks, strict=True):
+    G_ema, D = Generator(config.network), Discriminator(config.network)
+    has_D = any(name.startswith("D.") for name in tensors)
+    networks: list[tuple[str, torch.nn.Module]] = [("G_ema.", G_ema), *([("D.", D)] if has_D else [])]
+    for prefix, network in networks:
         network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         network.eval().requires_grad_(False)
-    G_ema, D = networks
-    assert isinstance(G_ema, Generator) and isinstance(D, Discriminator)
     return Snapshot(
         path=Path(path),
         G_ema=G_ema,
-        D=D,
+        D=D if has_D else None,
         config=config,
         cur_nimg=int(metadata["cur_nimg"]),
         classes=json.loads(metadata["classes"]),

@@ -237,6 +237,8 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         found = snapshot.load(path)
+        if found.D is None:
+            raise RequestError(f"--resume {path} must hold a discriminator; it was imported from a file without one")
         other, G, D = found.config, found.G_ema.state_dict(), found.D.state_dict()
         source = {"G": G, "G_ema": G, "D": D}
     else:
