@@ -35,10 +35,9 @@ def examine() -> list[Finding]:
         of_torch,
         *_packages(),
         _onnx_runtime(),
-        *([*_gpu(), _cpu()] if of_torch.status == OK else []),
+        *([*_gpu(), _cpu(), _ops()] if of_torch.status == OK else []),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
-        _ops(),
         _weights(),
         _program("Triton server", ["tritonserver", "--version"], "Only serving needs it: see NVIDIA's Triton releases"),
         _disk(),
@@ -141,7 +140,10 @@ def _cpu() -> Finding:
 
 
 def _ops() -> Finding:
-    return Finding(OK, "gan.ops", "torch's own convolutions for bias_act, upfirdn2d, modulated_conv2d on every device")
+    from gan.ops import native
+
+    remedy = "" if native.library() else "Training on a CPU is about half as fast: apt install g++"
+    return Finding(OK if native.library() else NOTE, "gan.ops", native.status(), remedy)
 
 
 def _weights() -> Finding:

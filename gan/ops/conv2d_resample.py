@@ -6,6 +6,7 @@ Axis legend: weights [out, in, kh, kw].
 import torch
 import torch.nn.functional as F
 
+from gan.ops.conv3x3 import conv3x3
 from gan.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
 
@@ -20,7 +21,7 @@ def conv2d_resample(
     if up and down:
         raise ValueError("one of up and down must be false")
     if not (up or down):
-        return F.conv2d(x, weight, padding=size // 2)
+        return conv3x3(x, weight) if size == 3 else F.conv2d(x, weight, padding=size // 2)
     assert f is not None
     taps = f.shape[0]
     if up:

@@ -1,0 +1,106 @@
+"""The native convolution against torch's own, its gradients, and what happens where it cannot be built."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gan.ops import native
+from gan.ops.conv3x3 import MIN_CHANNELS, applies, conv3x3
+
+needs_library = pytest.mark.skipif(native.library() is None, reason=native.status())
+SHAPES = [(2, 16, 32, 16, 16), (3, 33, 17, 18, 27), (32, 20, 16, 4, 4), (1, 64, 48, 32, 24), (8, 16, 16, 7, 9)]
+
+
+def inputs(n, c, o, h, w, dtype=torch.float32):
+    torch.manual_seed(0)
+    return torch.randn(n, c, h, w, dtype=dtype), torch.randn(o, c, 3, 3, dtype=dtype)
+
+
+def assert_near(actual, expected, tolerance=2e-5):
+    assert actual.shape == expected.shape
+    assert (actual.double() - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@needs_library
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "strided"])
+def test_values_and_both_gradients(shape, layout):
+    x, w = inputs(*shape)
+    if layout == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif layout == "strided":
+        x, w = x.flip(3).transpose(2, 3), w.transpose(2, 3)
+    assert applies(x, w)
+    x.requires_grad_(True)
+    w.requires_grad_(True)
+    x64, w64 = (t.detach().double().requires_grad_(True) for t in (x, w))
+    y, expected = conv3x3(x, w), F.conv2d(x64, w64, padding=1)
+    assert_near(y, expected.detach())
+    g = torch.randn_like(y)
+    gradients = torch.autograd.grad(y, (x, w), g)
+    for actual, exact in zip(gradients, torch.autograd.grad(expected, (x64, w64), g.double()), strict=True):
+        assert_near(actual, exact)
+
+
+@needs_library
+def test_second_and_third_derivatives():
+    # The gradient's norm and its gradient's norm, as R1 and path length regularisation need them.
+    def derivatives(x, w, convolve):
+        y = torch.tanh(convolve(x, w))
+        first = torch.autograd.grad(y.square().sum(), (x, w), create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), (x, w), create_graph=True)
+        third = torch.autograd.grad(sum(g.square().sum() for g in second), (x, w))
+        return [*first, *second, *third]
+
+    x, w = inputs(2, 16, 16, 16, 16)
+    x, w = (x * 0.1).requires_grad_(True), (w * 0.1).requires_grad_(True)
+    x64, w64 = (t.detach().double().requires_grad_(True) for t in (x, w))
+    exact = derivatives(x64, w64, lambda a, b: F.conv2d(a, b, padding=1))
+    for actual, expected in zip(derivatives(x, w, conv3x3), exact, strict=True):
+        assert_near(actual.detach(), expected.detach(), 2e-4)
+
+
+def test_other_inputs_are_left_to_torch():
+    x, w = inputs(2, 16, 16, 16, 16)
+    for a, b in [(x.double(), w.double()), (x.bfloat16(), w.bfloat16()), (x[:, :8], w[:, :8]), (x[..., :4, :4], w)]:
+        assert not applies(a, b)
+        torch.testing.assert_close(conv3x3(a, b), F.conv2d(a, b, padding=1))
+    assert conv3x3(x[:0], w).shape == (0, 16, 16, 16)
+    assert MIN_CHANNELS > 3  # the layers that read and make colours
+
+
+@needs_library
+def test_the_same_bits_every_time_and_for_any_number_of_threads():
+    x, w = inputs(4, 32, 32, 32, 32)
+    expected = conv3x3(x, w)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert_near(conv3x3(x, w), expected.double(), 1e-6)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(conv3x3(x, w), expected)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({"SALON_NATIVE": "0"}, "torch alone (SALON_NATIVE=0)"),
+        ({"CXX": "/nonexistent/c++"}, "torch alone (the native code could not be built"),
+        ({"CXX": "false"}, "torch alone (the native code could not be built"),
+    ],
+)
+def test_without_it_all_works_and_the_reason_is_given(environment, reason, tmp_path):
+    code = (
+        "import torch; from gan.ops import native; from gan.ops.conv3x3 import conv3x3;"
+        "print(native.status()); x, w = torch.randn(2, 16, 16, 16), torch.randn(16, 16, 3, 3);"
+        "assert torch.equal(conv3x3(x, w), torch.nn.functional.conv2d(x, w, padding=1))"
+    )
+    environment = {**os.environ, "SALON_CACHE": str(tmp_path), **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(reason)
