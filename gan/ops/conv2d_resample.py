@@ -6,6 +6,7 @@ Axis legend: weights [out, in, kh, kw].
 import torch
 import torch.nn.functional as F
 
+from gan.ops import conv3x3_stride2
 from gan.ops.conv3x3 import conv3x3
 from gan.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
@@ -13,7 +14,7 @@ from gan.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 def conv2d_resample(
     x: torch.Tensor, weight: torch.Tensor, f: torch.Tensor | None = None, *, up: bool = False, down: bool = False
 ) -> torch.Tensor:
-    """Convolve [N, in, H, W] with an odd-sized kernel -> [N, out, H, W], or twice (`up`) or half (`down`) that size.
+    """Convolve [N, in, H, W] with a kernel of 1x1 or 3x3 -> [N, out, H, W], or twice (`up`) or half (`down`) that size.
 
     When upsampling, the kernel is applied as a true convolution, otherwise as a correlation, as StyleGAN2 does.
     """
@@ -28,10 +29,10 @@ def conv2d_resample(
         if size == 1:
             return upsample2d(F.conv2d(x, weight), f)
         # Zero insertion and convolution at once; then the filter, which also trims to the doubled size.
-        y = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        y = conv3x3_stride2.up(x, weight.transpose(0, 1))
         before, after = (taps + 1) // 2 + size // 2 - (size - 1), (taps - 2) // 2 + size // 2 - (size - 2)
         return upfirdn2d(y, f, padding=(before, after), gain=4)
     if size == 1:
         return F.conv2d(downsample2d(x, f), weight)
     padding = ((taps - 1) // 2 + size // 2, (taps - 2) // 2 + size // 2)
-    return F.conv2d(upfirdn2d(x, f, padding=padding), weight, stride=2)
+    return conv3x3_stride2.down(upfirdn2d(x, f, padding=padding), weight)

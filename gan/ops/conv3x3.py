@@ -12,16 +12,6 @@ import torch.nn.functional as F
 
 from gan.ops import native
 
-# Weights -> the transformed domain, along one axis (section 4.3).
-_G = [
-    [1 / 4, 0, 0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-]
-_G2 = torch.kron(torch.tensor(_G), torch.tensor(_G))  # [36, 9]
 MIN_CHANNELS, MIN_TILES = 16, 32  # below, transforming costs more than it saves
 _CHUNK = 6_000_000  # floats in the transformed domain at a time
 
@@ -84,7 +74,11 @@ def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     assert library is not None
     x = x.contiguous(memory_format=torch.channels_last)
     outputs, inputs = weight.shape[:2]
-    u = (_G2 @ weight.permute(2, 3, 1, 0).reshape(9, -1)).reshape(36, inputs, outputs)
+    u = torch.empty([36, inputs, outputs])
+    strides = (c_long * 4)(*weight.stride())
+    library.salon_winograd_weight(
+        *(c_void_p(t.data_ptr()) for t in (weight, u)), c_long(outputs), c_long(inputs), strides, _threads()
+    )
     y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
     for first, count in _chunks(x, inputs + outputs):
         v = torch.empty([36, count, inputs])
@@ -104,7 +98,11 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         _transform(library.salon_winograd_input, x, v, first)
         _transform(library.salon_winograd_gradient, gradient, m, first)
         total.baddbmm_(m.transpose(1, 2), v)
-    return (_G2.t() @ total.reshape(36, -1)).reshape(3, 3, outputs, inputs).permute(2, 3, 0, 1).contiguous()
+    weight = torch.empty([outputs, inputs, 3, 3])
+    library.salon_winograd_weight_gradient(
+        *(c_void_p(t.data_ptr()) for t in (total, weight)), c_long(outputs), c_long(inputs), _threads()
+    )
+    return weight
 
 
 def _transform(function: Any, source: torch.Tensor, target: torch.Tensor, first: int) -> None:
@@ -115,8 +113,12 @@ def _transform(function: Any, source: torch.Tensor, target: torch.Tensor, first:
         c_void_p(source.data_ptr()),
         c_void_p(target.data_ptr()),
         *map(c_long, (height, width, channels, first, domain.shape[1])),
-        c_int(torch.get_num_threads()),
+        _threads(),
     )
+
+
+def _threads() -> c_int:
+    return c_int(torch.get_num_threads())
 
 
 def _chunks(x: torch.Tensor, channels: int) -> list[tuple[int, int]]:

@@ -109,6 +109,54 @@ void to_pixels(const float* m, float* y, const Grid& grid, long channels, long t
         }
 }
 
+// One dimension of the weights' transform and of its transpose.
+
+template <int B>
+void weight_1d(const float (*w)[B], float (*u)[B]) {  // 3 -> 6, G
+    for (int c = 0; c < B; c++) {
+        const float w0 = w[0][c], w1 = w[1][c], w2 = w[2][c];
+        const float a = (w0 + w2) * (-1.f / 6), b = w1 * (1.f / 6), e = w0 * (1.f / 24) + w2 * (1.f / 6), f = w1 * (1.f / 12);
+        u[0][c] = w0 * 0.25f;
+        u[1][c] = a - b;
+        u[2][c] = a + b;
+        u[3][c] = e + f;
+        u[4][c] = e - f;
+        u[5][c] = w2;
+    }
+}
+
+template <int B>
+void weight_gradient_1d(const float (*u)[B], float (*w)[B]) {  // 6 -> 3, G^T
+    for (int c = 0; c < B; c++) {
+        const float a = (u[1][c] + u[2][c]) * (-1.f / 6), b = (u[2][c] - u[1][c]) * (1.f / 6);
+        const float e = u[3][c] + u[4][c], f = (u[3][c] - u[4][c]) * (1.f / 12);
+        w[0][c] = u[0][c] * 0.25f + a + e * (1.f / 24);
+        w[1][c] = b + f;
+        w[2][c] = a + e * (1.f / 6) + u[5][c];
+    }
+}
+
+template <int B>
+void weight_block(const float* w, float* u, long o, long i, long outputs, long inputs, const long* stride) {
+    float d[3][3][B], out[6][6][B];
+    for (int k = 0; k < 9; k++)
+        for (int c = 0; c < B; c++)
+            d[k / 3][k % 3][c] = w[(o + c) * stride[0] + i * stride[1] + k / 3 * stride[2] + k % 3 * stride[3]];
+    both_dimensions<B, 3, 6, weight_1d<B>>(d, out);
+    for (int k = 0; k < 36; k++)
+        for (int c = 0; c < B; c++) u[(k * inputs + i) * outputs + o + c] = out[k / 6][k % 6][c];
+}
+
+template <int B>
+void weight_gradient_block(const float* u, float* w, long o, long i, long outputs, long inputs) {
+    float d[6][6][B], out[3][3][B];
+    for (int k = 0; k < 36; k++)
+        for (int c = 0; c < B; c++) d[k / 6][k % 6][c] = u[(k * outputs + o) * inputs + i + c];
+    both_dimensions<B, 6, 3, weight_gradient_1d<B>>(d, out);
+    for (int c = 0; c < B; c++)
+        for (int k = 0; k < 9; k++) w[(o * inputs + i + c) * 9 + k] = out[k / 3][k % 3][c];
+}
+
 template <typename Wide, typename Narrow>
 void for_tiles(long first, long count, long channels, int threads, Wide wide, Narrow narrow) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -145,6 +193,30 @@ void salon_winograd_gradient(const float* g, float* m, long height, long width, 
             to_domain<BLOCK, 4, 0, gradient_1d<BLOCK>>(g, m, grid, channels, t, s, count, c);
         },
         [&](long t, long s, long c) { to_domain<1, 4, 0, gradient_1d<1>>(g, m, grid, channels, t, s, count, c); });
+}
+
+// w [outputs, inputs, 3, 3] with the given strides -> u [36, inputs, outputs].
+void salon_winograd_weight(const float* w, float* u, long outputs, long inputs, const long* stride, int threads) {
+    const long blocks = (outputs + BLOCK - 1) / BLOCK;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long block = 0; block < blocks; block++)
+        for (long i = 0; i < inputs; i++) {
+            const long first = block * BLOCK, last = first + BLOCK < outputs ? first + BLOCK : outputs;
+            if (last - first == BLOCK)
+                weight_block<BLOCK>(w, u, first, i, outputs, inputs, stride);
+            else
+                for (long o = first; o < last; o++) weight_block<1>(w, u, o, i, outputs, inputs, stride);
+        }
+}
+
+// u [36, outputs, inputs] -> w [outputs, inputs, 3, 3]: the transpose of salon_winograd_weight.
+void salon_winograd_weight_gradient(const float* u, float* w, long outputs, long inputs, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (long o = 0; o < outputs; o++) {
+        long i = 0;
+        for (; i + BLOCK <= inputs; i += BLOCK) weight_gradient_block<BLOCK>(u, w, o, i, outputs, inputs);
+        for (; i < inputs; i++) weight_gradient_block<1>(u, w, o, i, outputs, inputs);
+    }
 }
 
 // m [36, count, channels] -> y [N, height, width, channels], for tiles first .. first + count.
