@@ -115,13 +115,13 @@ class TrainingConfig:
         _choose("augment", self.augment, AUGMENTS)
         _choose("augment_categories", self.augment_categories, AUGMENT_CATEGORIES)
         if not 0 <= self.augment_p <= 1:
-            raise RequestError(f"augment_p must be in [0, 1]; got {self.augment_p} instead")
+            raise RequestError(f"--augment-p must be in [0, 1]; got {self.augment_p} instead")
         if self.augment_p and self.augment not in ("ada", "fixed"):
-            raise RequestError(f"augment_p must be 0 unless augment is ada or fixed; augment is {self.augment}")
+            raise RequestError(f"--augment-p needs --augment ada or fixed; got --augment {self.augment} instead")
         if self.augment == "fixed" and not self.augment_p:
-            raise RequestError("augment fixed needs an augment_p above 0")
+            raise RequestError("--augment fixed needs --augment-p above 0")
         if not -1 <= self.ada_target <= 1:
-            raise RequestError(f"ada_target must be in [-1, 1]; got {self.ada_target} instead")
+            raise RequestError(f"--ada-target must be in [-1, 1]; got {self.ada_target} instead")
         if not self.ada_kimg > 0:
             raise RequestError(f"ada_kimg must be above 0; got {self.ada_kimg} instead")
 
