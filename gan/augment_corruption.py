@@ -31,7 +31,7 @@ def draw_filter(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor
 
 def filter_bands(img: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     """Filter [N, C, S, S] along both axes with the sum of the bands' filters by their gains [N, 4]."""
-    bands = _band_matrices(img.shape[-1]).to(img.device, img.dtype)
+    bands = _band_matrices(img.shape[-1], img.device, img.dtype)
     matrix = torch.einsum("nb,bij->nij", gains.to(img.device, img.dtype), bands)[:, None]  # [N, 1, S, S]
     return matrix @ img @ matrix.mT
 
@@ -84,13 +84,13 @@ def _spread(taps: Taps, step: int) -> Taps:
 
 
 @lru_cache(maxsize=8)
-def _band_matrices(size: int) -> torch.Tensor:
+def _band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     # [4, size, size]: each band's filter applied to a reflected signal
-    filters = torch.from_numpy(octave_filters()).float()
+    filters = torch.from_numpy(octave_filters())
     taps = filters.shape[1]
-    matrices = torch.zeros(len(filters), size, size)
+    matrices = filters.new_zeros([len(filters), size, size])
     rows = torch.arange(size)
     for k in range(taps):
         columns = reflect(rows + k - taps // 2, size)
         matrices[:, rows, columns] += filters[:, k, None]
-    return matrices
+    return matrices.to(device, dtype)

@@ -58,7 +58,7 @@ def warp(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     The filters are each other's adjoint and orthonormal, so that without a transform in between nothing is blurred.
     """
     size = img.shape[-1]
-    up, down = (m.to(img.device, img.dtype) for m in _resampling(size))
+    up, down = _resampling(size, img.device, img.dtype)
     # Sample j of the doubled image lies at pixel (j - centroid) / 2.
     pixels = (torch.arange(len(up), device=img.device) - _CENTROID) / 2
     at = _source(matrix.to(img.device), pixels, size) * 2 + _CENTROID
@@ -73,19 +73,19 @@ def reflect(index: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
-def _resampling(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _resampling(size: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     # -> up [2*size + taps - 2, size], which doubles a reflected signal, and down, which halves one that is so long.
     taps, count = len(SYM6), 2 * size + len(SYM6) - 2
-    down = torch.zeros(size, count)
-    up = torch.zeros(count, size)
+    down = torch.zeros(size, count, dtype=torch.float64)
+    up = torch.zeros(count, size, dtype=torch.float64)
     for k, tap in enumerate(SYM6):
         rows = torch.arange(size)
         down[rows, 2 * rows + k] = tap / 2**0.5
         pixels = torch.arange(-taps, size + taps)
         inside = (2 * pixels + k >= 0) & (2 * pixels + k < count)
         rows, columns = 2 * pixels[inside] + k, reflect(pixels[inside], size)
-        up.index_put_((rows, columns), torch.tensor(tap * 2**0.5), accumulate=True)
-    return up, down
+        up.index_put_((rows, columns), up.new_tensor(tap * 2**0.5), accumulate=True)
+    return up.to(device, dtype), down.to(device, dtype)
 
 
 def _source(matrix: torch.Tensor, pixels: torch.Tensor, size: int) -> torch.Tensor:

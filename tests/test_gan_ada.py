@@ -263,6 +263,13 @@ def test_the_command_trains_and_resumes_with_ada(tiny_dataset, tmp_path):
     assert all({"augment/p", "augment/rt"} <= row.keys() for row in run.read_stats())
 
 
+def test_the_loop_warns_of_leaks(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(LeakWarning, "TICKS", 2)  # as many as the run has
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--augment", "fixed"]
+    assert "may leak" in run_salon(*train, "--augment-p", "0.9").err
+    assert "may leak" not in run_salon(*train, "--augment-p", "0.8").err
+
+
 def test_the_command_refuses_what_cannot_be(tiny_dataset, tmp_path):
     train = ["train", "--data", tiny_dataset, *TINY_TRAINING, "--out", tmp_path]
     for options, message in (
