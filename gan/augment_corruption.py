@@ -84,6 +84,7 @@ def _spread(taps: Taps, step: int) -> Taps:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve training later
 def _band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     # [4, size, size]: each band's filter applied to a reflected signal
     filters = torch.from_numpy(octave_filters())

@@ -73,6 +73,7 @@ def reflect(index: torch.Tensor, size: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve training later
 def _resampling(size: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     # -> up [2*size + taps - 2, size], which doubles a reflected signal, and down, which halves one that is so long.
     taps, count = len(SYM6), 2 * size + len(SYM6) - 2

@@ -347,3 +347,11 @@ def test_first_and_second_gradients(category):
     img = noise_img(3, 8, dtype=torch.float64).requires_grad_(True)
     assert gradcheck(cubed, img, fast_mode=True)
     assert gradgradcheck(cubed, img, fast_mode=True)
+
+
+def test_what_inference_keeps_serves_training_later():
+    with torch.inference_mode():
+        AugmentPipe(EVERYTHING)(noise_img(2, 20), 1.0)
+    img = noise_img(2, 20).requires_grad_(True)
+    AugmentPipe(EVERYTHING)(img, 1.0).sum().backward()
+    assert img.grad is not None
