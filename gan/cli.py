@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from gan.config import AUGMENTS
 from gan.console import result, say, table
 from gan.errors import BoundError, RequestError
 from gan.options import PATH, FiniteRange, device_option, json_option
@@ -70,6 +71,25 @@ def doctor(as_json: bool) -> None:
 )
 @click.option("--gamma", type=FiniteRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.")
 @click.option("--mirror", is_flag=True, help="Flip real images horizontally half of the time.")
+@click.option(
+    "--augment",
+    type=click.Choice(AUGMENTS),
+    help="Augment what the discriminator sees, for a dataset of few images. ada: as much as it takes; fixed: with "
+    "--augment-p; diffaugment: a simple set, always. Default: none.",
+)
+@click.option(
+    "--augment-p",
+    metavar="P",
+    type=FiniteRange(0, 1),
+    help="Probability of each augmentation: with fixed always, with ada at the start.",
+)
+@click.option(
+    "--ada-target",
+    metavar="R",
+    type=FiniteRange(-1, 1),
+    help="With ada: mean sign of the discriminator's verdicts on real images to hold. Higher augments less. "
+    "Default: 0.6.",
+)
 @click.option("--conditional", is_flag=True, help="Learn the dataset's classes, and paint by class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and latents.")
 @click.option("--set", "overrides", metavar="FIELD=VALUE", multiple=True, help="Any other field of the config; repeat.")
@@ -140,6 +160,9 @@ def train(
     batch_size: int | None,
     gamma: float | None,
     mirror: bool,
+    augment: str | None,
+    augment_p: float | None,
+    ada_target: float | None,
     conditional: bool,
     seed: int,
     overrides: tuple[str, ...],
@@ -181,7 +204,8 @@ def train(
     fingerprint = dataset.fingerprint()
     if not conditional:
         dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
-    given = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma}
+    given: dict[str, Any] = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma}
+    given |= {"augment": augment, "augment_p": augment_p, "ada_target": ada_target}
     chosen = manifests.read(manifest) if manifest else None
     config = make_config(
         preset=preset,
@@ -193,6 +217,8 @@ def train(
         resume_from=files.sha256(start_from) if start_from else None,
         resume_kimg=resume_kimg,
     )
+    if ada_target is not None and config.augment != "ada":
+        raise RequestError("--ada-target needs --augment ada")
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)
     source = load_source(start_from, config) if start_from else None
     dataset.preflight(fingerprint)

@@ -5,10 +5,22 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from gan.errors import RequestError
+
+AUGMENTS = ("none", "ada", "fixed", "diffaugment")
+# Presets of the stages of gan.augment (Karras et al. 2020, ADA, figure 4), each in the order of application.
+AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")},
+    "bg": ("blit", "geom"),
+    "bgc": ("blit", "geom", "color"),
+    "bgcf": ("blit", "geom", "color", "filter"),
+    "bgcfn": ("blit", "geom", "color", "filter", "noise"),
+    "bgcfnc": ("blit", "geom", "color", "filter", "noise", "cutout"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +85,17 @@ class TrainingConfig:
     ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
     ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
     mirror: bool = False  # flip real images horizontally with probability 1/2
+    augment: str = "none"  # of what D sees: none, ada (p adapts), fixed (p stays), diffaugment
+    augment_categories: str = "bgc"  # with ada and fixed: blit, geom, color, filter, noise, cutout, bg, ..., bgcfnc
+    augment_p: float = 0.0  # probability of each augmentation: with fixed always, with ada at the start
+    ada_target: float = 0.6  # r_t that ada holds: mean sign of D's logits of real images
+    ada_interval: int = 4  # iterations between ada's adjustments of p
+    ada_kimg: float = 500.0  # thousands of images in which ada moves p from 0 to 1 at most
     resume_from: str | None = None  # SHA-256 of the checkpoint or snapshot that training starts from
     resume_kimg: float | None = None  # count of images to start from, in thousands; None: as in resume_from, else 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "r1_interval", "pl_interval", "pl_batch_shrink"):
+        for name in ("batch_size", "r1_interval", "pl_interval", "pl_batch_shrink", "ada_interval"):
             _require(name, getattr(self, name), 1)
         if self.r1_gamma is None:
             # The heuristic of Karras et al. 2020 (ADA), appendix.
@@ -86,6 +104,7 @@ class TrainingConfig:
             _require(name, getattr(self, name), 0)
         if not 0 <= self.style_mixing_prob <= 1:
             raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
+        self._check_augmentation()
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise RequestError(f"{name} must be in [0, 1); got {getattr(self, name)} instead")
@@ -94,6 +113,20 @@ class TrainingConfig:
             raise RequestError(
                 f"--batch-size must be a multiple of mbstd_group_size, {group}; got {self.batch_size} instead"
             )
+
+    def _check_augmentation(self) -> None:
+        _choose("augment", self.augment, AUGMENTS)
+        _choose("augment_categories", self.augment_categories, AUGMENT_CATEGORIES)
+        if not 0 <= self.augment_p <= 1:
+            raise RequestError(f"--augment-p must be in [0, 1]; got {self.augment_p} instead")
+        if self.augment_p and self.augment not in ("ada", "fixed"):
+            raise RequestError(f"--augment-p needs --augment ada or fixed; got --augment {self.augment} instead")
+        if self.augment == "fixed" and not self.augment_p:
+            raise RequestError("--augment fixed needs --augment-p above 0")
+        if not -1 <= self.ada_target <= 1:
+            raise RequestError(f"--ada-target must be in [-1, 1]; got {self.ada_target} instead")
+        if not self.ada_kimg > 0:
+            raise RequestError(f"ada_kimg must be above 0; got {self.ada_kimg} instead")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and checkpoints."""
@@ -202,6 +235,11 @@ def _auto(resolution: int) -> dict[str, Any]:
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     return {**values["network"], **{name: value for name, value in values.items() if name != "network"}}
+
+
+def _choose(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise RequestError(f"{name} must be one of {', '.join(choices)}; got {value} instead")
 
 
 def _require(name: str, value: float, minimum: int) -> None:

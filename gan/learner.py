@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from gan import ema, losses
+from gan.ada import Augmentation
 from gan.config import TrainingConfig
 from gan.discriminator import Discriminator
 from gan.errors import SalonError
@@ -36,6 +37,7 @@ class Learner:
         self.G_optimizer = self._adam(self.G, config.pl_interval if config.pl_weight else None)
         self.D_optimizer = self._adam(self.D, config.r1_interval if config.r1_gamma else None)
         self.pl_mean = torch.zeros([], device=device)
+        self.augment = Augmentation(config)
         self.labels = None if labels is None else torch.from_numpy(labels)
         self.iteration = 0
         self.cur_nimg = 0
@@ -56,6 +58,7 @@ class Learner:
             stats |= self._r1_step(real_img, real_c)
         self.cur_nimg += len(real_img)
         self.iteration += 1
+        self.augment.update(self.iteration)
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
         ema.update(self.G_ema, self.G, len(real_img), half_life)
         return {name: value.detach() for name, value in stats.items()}
@@ -65,6 +68,7 @@ class Learner:
         return {
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
             "pl_mean": self.pl_mean,
+            "augment": self.augment.state_dict(),
             "iteration": self.iteration,
             "cur_nimg": self.cur_nimg,
             "rng_cpu": torch.get_rng_state(),
@@ -76,6 +80,7 @@ class Learner:
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.pl_mean = state["pl_mean"].to(self.device)
+        self.augment.load_state_dict(state.get("augment", {}))
         self.iteration, self.cur_nimg = state["iteration"], state["cur_nimg"]
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
@@ -86,7 +91,7 @@ class Learner:
     def _generator_step(self, count: int) -> Stats:
         self.G.requires_grad_(True)
         ws, c = self._draw_ws(count, update_w_avg=True)
-        logits = self.D(self.G.synthesis(ws), c)
+        logits = self.D(self.augment(self.G.synthesis(ws)), c)
         loss = losses.generator_loss(logits).mean()
         stats = {"loss/G": loss, "logits/generated": logits.mean()}
         return {**stats, "gradient/G": self._descend(self.G, self.G_optimizer, loss, stats)}
@@ -107,18 +112,19 @@ class Learner:
             ws, gen_c = self._draw_ws(len(real_img))
             gen_img = self.G.synthesis(ws)
         self.D.requires_grad_(True)
-        gen_logits = self.D(gen_img, gen_c)
-        real_logits = self.D(real_img, real_c)
+        gen_logits = self.D(self.augment(gen_img), gen_c)
+        real_logits = self.D(self.augment(real_img), real_c)
         real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
         loss = real_loss.mean() + gen_loss.mean()
         stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": (real_logits > 0).float().mean()}
+        stats |= self.augment.observe(real_logits)
         return {**stats, "gradient/D": self._descend(self.D, self.D_optimizer, loss, stats)}
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         assert self.config.r1_gamma is not None
         self.D.requires_grad_(True)
         real_img = real_img.requires_grad_(True)
-        penalty = losses.r1_penalty(real_img, self.D(real_img, real_c)).mean()
+        penalty = losses.r1_penalty(real_img, self.D(self.augment(real_img), real_c)).mean()
         loss = penalty * (self.config.r1_gamma / 2 * self.config.r1_interval)
         stats = {"r1/penalty": penalty}
         self._descend(self.D, self.D_optimizer, loss, stats)

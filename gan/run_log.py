@@ -54,6 +54,7 @@ class RunLog:
             f"tick {row['tick']:<5d} kimg {row['kimg']:<8.1f} time {duration(row['seconds']):<8s} "
             f"sec/kimg {row['sec_per_kimg']:<7.1f} memory {row['memory_gb']:.1f} GB  ETA {duration(seconds_left):<8s} "
             f"loss G {row['loss/G']:.2f} D {row['loss/D']:.2f}"
+            + (f"  augment p {row['augment/p']:.3f} r_t {row['augment/rt']:.2f}" if "augment/p" in row else "")
         )
         self._run.append_stats(row)
         with self._tensorboard() as board:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from gan import checkpoint, images, sampling, snapshot
+from gan.ada import LeakWarning
 from gan.config import TrainingConfig
 from gan.console import say
 from gan.dataset import ImageDataset
@@ -135,6 +136,7 @@ def train(
         saved_nimg = -1
         row: dict[str, Any] = {}
         log = RunLog(run)
+        leaks = LeakWarning()
         bar = tqdm(
             total=total_nimg, initial=min(learner.cur_nimg, total_nimg), unit=" img", disable=None, dynamic_ncols=True
         )
@@ -165,6 +167,7 @@ def train(
                         (total_nimg - learner.cur_nimg) * (now - start_time) / (learner.cur_nimg - start_nimg)
                     )
                     log.tick(row, seconds_left)
+                    leaks.tick(row.get("augment/p", 0.0))
                     for hook in hooks:
                         hook.on_tick(row)
                     tick_nimg, tick_time = learner.cur_nimg, now

@@ -1,0 +1,66 @@
+"""Bilinear sampling at given locations, differentiable to any order with respect to the image.
+
+Sampling is linear in the image, so its gradient is the adjoint map, whose gradient is sampling again. torch's own
+gradient of grid_sample has no gradient in all versions. The locations are constants: they get none.
+
+Axis legend: images [N, C, H, W]; locations [N, h, w, 2] as (x, y) in pixels, (0, 0) the centre of the first pixel.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+_BILINEAR, _ZEROS, _ALIGN_CORNERS = 0, 0, True  # as aten numbers them
+
+
+def sample2d(img: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """The image [N, C, H, W] at locations [N, h, w, 2] -> [N, C, h, w]; zero beyond the outermost pixels."""
+    size = torch.tensor([img.shape[3], img.shape[2]], dtype=at.dtype, device=at.device)
+    grid = (at * (2 / (size - 1)) - 1).to(img.dtype)  # corners' centres become -1 and 1
+    sampled: torch.Tensor = _Sample.apply(img, grid)  # type: ignore[no-untyped-call]
+    return sampled
+
+
+def sample2d_reference(img: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """What sample2d computes, as the sum of four neighbours by their weights; slow."""
+    height, width = img.shape[2:]
+    x0, y0 = at[..., 0].floor().long(), at[..., 1].floor().long()
+    total = img.new_zeros([*img.shape[:2], *at.shape[1:3]])
+    for x, y in ((x0, y0), (x0 + 1, y0), (x0, y0 + 1), (x0 + 1, y0 + 1)):
+        weight = (1 - (at[..., 0] - x).abs()) * (1 - (at[..., 1] - y).abs())
+        weight = weight * ((x >= 0) & (x < width) & (y >= 0) & (y < height))
+        index = (
+            (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)[:, None].expand(-1, img.shape[1], -1)
+        )
+        total = total + img.flatten(2).gather(2, index).view(total.shape) * weight[:, None]
+    return total
+
+
+class _Sample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, img: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(grid)
+        ctx.shape = img.shape
+        return F.grid_sample(img, grid, mode="bilinear", padding_mode="zeros", align_corners=_ALIGN_CORNERS)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grid,) = ctx.saved_tensors
+        return _Adjoint.apply(gradient, grid, ctx.shape), None  # type: ignore[no-untyped-call]
+
+
+class _Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: torch.Tensor, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        ctx.save_for_backward(grid)
+        img = gradient.new_zeros(1).expand(shape)  # only its shape matters when the grid gets no gradient
+        adjoint: torch.Tensor = torch.ops.aten.grid_sampler_2d_backward(
+            gradient, img, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS, [True, False]
+        )[0]
+        return adjoint
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (grid,) = ctx.saved_tensors
+        return _Sample.apply(gradient, grid), None, None  # type: ignore[no-untyped-call]
