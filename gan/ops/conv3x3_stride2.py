@@ -1,7 +1,7 @@
 """3x3 convolutions that halve or double an image, with a weight gradient that is fast in channels-last memory.
 
 `down` takes big [N, C, 2H+1, 2W+1] to small [N, O, H, W]; `up`, its transpose, takes small to big. Both share one
-weight [O, C, 3, 3]. The derivatives of each are the other and the weight gradient, whose derivatives are again these, so
+weight [O, C, 3, 3]. The derivatives of each are the other and the weight gradient, whose derivatives are these again:
 all of them differentiate to any order.
 """
 
