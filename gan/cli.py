@@ -127,6 +127,12 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--metrics", type=click.Choice(["none"]), default="none", help="Metrics at each snapshot. None exist yet."
 )
+@click.option(
+    "--batch-gpu",
+    metavar="NIMG",
+    type=click.IntRange(1),
+    help="Most images in a forward pass, on each process; gradients add up to the batch. Default: all of its share.",
+)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @device_option
@@ -147,6 +153,7 @@ def train(
     resume: str,
     resume_kimg: float | None,
     metrics: str,
+    batch_gpu: int | None,
     device: str,
     dry_run: bool,
     as_json: bool,
@@ -160,11 +167,12 @@ def train(
     \b
     salon train --data paintings64.zip --out runs --preset tiny --total-kimg 100
     salon train --data paintings256.zip --out runs --preset paper256 --mirror --set pl_weight=0
+    torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
     import json
 
     from gan import device as devices
-    from gan import files
+    from gan import distributed, files, shares
     from gan import manifest as manifests
     from gan.config import make_config, parse_override
     from gan.dataset import ImageDataset
@@ -194,19 +202,23 @@ def train(
         resume_kimg=resume_kimg,
     )
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)
+    shares.of_batch(config, batch_gpu)  # refuses what cannot be shared out
     source = load_source(start_from, config) if start_from else None
-    dataset.preflight(fingerprint)
-    run = Run(out / (name or default_name(data, config)))
-    if resume == "never":
-        run = Run(unused(run.path))
-    say(json.dumps(config.to_dict(), indent=2))
-    say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if gamma is not None else " (from resolution and batch size)"))
-    say(f"Images: {len(indices)} of {len(dataset)} in {data}")
-    if dry_run:
-        figures = {"run": str(run.path), "images": len(indices), "config": config.to_dict()}
-        result(f"The request is fine. The run would be {run.path}", figures, as_json)
-        return
-    summary = train(run, config, TrainingOptions(**options), dataset, indices, target, source=source)
+    path = out / (name or default_name(data, config))
+    run = Run(unused(path, restarted=distributed.restarted()) if resume == "never" else path)
+    with distributed.joined(target):
+        distributed.require_same(config.digest(), "request and dataset")
+        with distributed.main_first():
+            dataset.preflight(fingerprint)
+        say(json.dumps(config.to_dict(), indent=2))
+        say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if gamma is not None else " (from resolution and batch size)"))
+        say(f"Images: {len(indices)} of {len(dataset)} in {data}")
+        if dry_run:
+            figures = {"run": str(run.path), "images": len(indices), "config": config.to_dict()}
+            result(f"The request is fine. The run would be {run.path}", figures, as_json)
+            return
+        how = TrainingOptions(batch_gpu=batch_gpu, **options)
+        summary = train(run, config, how, dataset, indices, target, source=source)
     if summary["finished"]:
         text = (
             f"Done: {summary['kimg']:.1f} kimg. salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"

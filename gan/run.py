@@ -103,7 +103,9 @@ def default_name(data: Path, config: TrainingConfig) -> str:
     return f"{data.stem}-{config.preset}-{config.digest()}"
 
 
-def unused(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, ... that does not exist."""
-    candidates = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10**6))
-    return next(candidate for candidate in candidates if not candidate.exists())
+def unused(path: Path, *, restarted: bool = False) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist; `restarted`: the last that does."""
+    candidates = [path]
+    while candidates[-1].exists():
+        candidates.append(path.with_name(f"{path.name}-{len(candidates) + 1}"))
+    return candidates[-2] if restarted and len(candidates) > 1 else candidates[-1]

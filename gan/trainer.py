@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gan import checkpoint, images, sampling, snapshot
+from gan import checkpoint, distributed, images, sampling, snapshot
 from gan.config import TrainingConfig
 from gan.console import say
 from gan.dataset import ImageDataset
@@ -36,6 +37,7 @@ class TrainingOptions:
     network_snapshot_ticks: int = 0  # ticks between checkpoints with their snapshots; 0: by minutes alone
     network_snapshot_minutes: float = 15  # 0: by ticks alone
     keep: int = 3  # newest checkpoints and snapshots to keep; 0: all
+    batch_gpu: int | None = None  # most images in a forward pass, on each process; None: its share of the batch
     workers: int = 1  # processes that load images; 0: none
     cache: bool = False  # keep decoded pixels in a memory map
 
@@ -67,7 +69,10 @@ class Schedule:
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; a second one stops at once."""
+    """Turns the first SIGINT or SIGTERM into a wish to stop; a second one stops at once.
+
+    Of several processes each gets Ctrl-C from the terminal and again from torchrun, which gives them half a minute.
+    """
 
     def __enter__(self) -> "StopRequest":
         self.wanted = False
@@ -80,9 +85,12 @@ class StopRequest:
         self._restore()
 
     def _wish(self, _number: int, _frame: FrameType | None) -> None:
-        say("Stopping after this iteration; once more stops at once.")
         self.wanted = True
-        self._restore()
+        if distributed.world_size() > 1:
+            say("Stopping after this iteration.")
+        else:
+            say("Stopping after this iteration; once more stops at once.")
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -103,20 +111,29 @@ def train(
     """Train until options.total_kimg, from the run's newest checkpoint, else `source` (see load_source), else anew.
 
     `indices` are the dataset's images to learn from. Returns a summary of figures.
+    Of several processes (see gan.distributed) each computes its share; the main one writes, and calls the hooks.
     Raises NonFiniteError when training diverges, SalonError when the disk is full.
     """
-    with run.claim(config), StopRequest() as stop:
-        learner = Learner(config, device, None if dataset.labels is None else dataset.labels[indices])
-        say(f"Run: {run.path}\nDevice: {describe(device)}")
+    main = distributed.is_main()
+    with ExitStack() as claim, StopRequest() as stop:
+        with distributed.main_first():
+            if main:
+                claim.enter_context(run.claim(config))
+        labels = None if dataset.labels is None else dataset.labels[indices]
+        learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
+        say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
         tick, seconds_before = _resume(run, learner, source)
-        run.rewind_stats(learner.cur_nimg)
-        cache = dataset.cache(config.dataset) if options.cache else None
+        with distributed.main_first():
+            if main:
+                run.rewind_stats(learner.cur_nimg)
+            cache = dataset.cache(config.dataset) if options.cache else None
         draws = DrawSequence(
             indices,
             config.batch_size,
             seed=config.seed,
             mirror=config.mirror,
             position=learner.iteration * config.batch_size,
+            members=learner.members,
         )
         stream = batches(
             TrainingImages(dataset, cache), draws, workers=options.workers, pin_memory=device.type == "cuda"
@@ -128,20 +145,23 @@ def train(
         grids = Schedule(options.image_snapshot_ticks, options.image_snapshot_minutes)
         networks = Schedule(options.network_snapshot_ticks, options.network_snapshot_minutes)
         sheet = Sheet(run, learner, dataset, indices)
-        sheet.reals()
-        if learner.cur_nimg == start_nimg == 0:
-            sheet.samples()
+        if main:
+            sheet.reals()
+            if learner.cur_nimg == start_nimg == 0:
+                sheet.samples()
         means, tick_nimg, tick_time = Means(), learner.cur_nimg, time.monotonic()
         saved_nimg = -1
         row: dict[str, Any] = {}
-        log = RunLog(run)
-        bar = tqdm(
-            total=total_nimg, initial=min(learner.cur_nimg, total_nimg), unit=" img", disable=None, dynamic_ncols=True
-        )
+        log = RunLog(run) if main else None
+        bar = progress_bar(total_nimg, learner.cur_nimg)
         try:
-            while learner.cur_nimg < total_nimg and not stop.wanted:
+            # Here the processes agree on stopping, and the others wait for what the main one wrote.
+            while learner.cur_nimg < total_nimg and not distributed.anyone(stop.wanted):
                 pixels, classes = next(stream)
-                means.add(learner.step(pixels, classes))
+                stats = learner.step(pixels, classes)
+                if log is None:
+                    continue
+                means.add(stats)
                 bar.update(config.batch_size)
 
                 now = time.monotonic()
@@ -181,21 +201,29 @@ def train(
             ) from error
         finally:
             bar.close()
-            log.close()
+            if log:
+                log.close()
 
         finished = learner.cur_nimg >= total_nimg
-        if saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
+        if main and saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
             _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks)
         return {
             "run": str(run.path),
             "finished": finished,
             "kimg": learner.cur_nimg / 1000,
             "seconds": elapsed(),
-            "sheet": str(sheet.samples()),
+            "sheet": str(sheet.samples() if main else run.grid_path(learner.cur_nimg)),
             "snapshot": str(snapshot.path_for(run.snapshots, learner.cur_nimg)),
             "checkpoint": str(checkpoint.path_for(run.checkpoints, learner.cur_nimg)),
             "stats": row,
         }
+
+
+def progress_bar(total_nimg: int, cur_nimg: int) -> "tqdm[None]":
+    """A bar over the images of a run, where standard error is a terminal."""
+    hidden = None if distributed.is_main() else True  # None: where standard error is no terminal
+    start = min(cur_nimg, total_nimg)
+    return tqdm(total=total_nimg, initial=start, unit=" img", disable=hidden, dynamic_ncols=True)
 
 
 class Sheet:

@@ -6,6 +6,7 @@ import torch
 
 from gan.config import make_config
 from gan.learner import Learner, NonFiniteError
+from gan.shares import divide
 
 TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 128, "channel_max": 8, "batch_size": 4}
 CPU = torch.device("cpu")
@@ -41,7 +42,7 @@ def test_adam_is_corrected_for_lazy_regularisation():
 def test_each_step_moves_only_its_own_network():
     subject = learner(pl_weight=0.0, r1_gamma=0.0)
     before = {n: [p.clone() for p in getattr(subject, n).parameters()] for n in ("G", "D")}
-    subject._generator_step(4)
+    subject._generator_step()
     assert all(torch.equal(a, b) for a, b in zip(before["D"], subject.D.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(before["G"], subject.G.parameters(), strict=True))
     before["G"] = [p.clone() for p in subject.G.parameters()]
@@ -82,7 +83,7 @@ def test_classes_condition_training():
     subject = learner(num_classes=2, labels=labels)
     stats = subject.step(*batch())
     assert all(torch.isfinite(v) for v in stats.values())
-    _, c = subject._draw_ws(1000)
+    c = subject._draw(divide(1000)).c
     assert c.shape == (1000, 2) and c[:, 1].mean().item() == pytest.approx(0.9, abs=0.05)
 
 
