@@ -204,10 +204,12 @@ def train(
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)
     shares.of_batch(config, batch_gpu)  # refuses what cannot be shared out
     source = load_source(start_from, config) if start_from else None
-    path = out / (name or default_name(data, config))
-    run = Run(unused(path, restarted=distributed.restarted()) if resume == "never" else path)
     with distributed.joined(target):
         distributed.require_same(config.digest(), "request and dataset")
+        path = out / (name or default_name(data, config))
+        if resume == "never":
+            path = Path(distributed.from_main(str(unused(path, restarted=distributed.anyone(distributed.restarted())))))
+        run = Run(path)
         with distributed.main_first():
             dataset.preflight(fingerprint)
         say(json.dumps(config.to_dict(), indent=2))

@@ -4,12 +4,17 @@ torchrun tells each process its number in RANK, on its machine in LOCAL_RANK, an
 """
 
 import os
+import re
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from gan.console import is_main as is_main
 from gan.errors import RequestError, SalonError
@@ -49,8 +54,11 @@ def joined(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _explained():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_WITHIN_ITERATION)
+        dist.init_process_group(
+            backend, store=_fresh_store(), rank=rank(), world_size=world_size(), timeout=_WITHIN_ITERATION
+        )
         _patient = dist.new_group(backend="gloo", timeout=_FOR_MAIN)
     yield  # after an error the others are gone: nothing is to be taken down in order
     anyone(False)
@@ -94,17 +102,44 @@ def sum_in_place(tensors: Sequence[torch.Tensor]) -> None:
         tensor.copy_(total.view(tensor.shape))
 
 
+def from_main(text: str) -> str:
+    """The main process's text, in all of them."""
+    if world_size() == 1:
+        return text
+    content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    size = torch.tensor(len(content))
+    with _explained():
+        dist.broadcast(size, 0, _patient)
+        content = content if is_main() else torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(content, 0, _patient)
+    return bytes(content.tolist()).decode()
+
+
 def require_same(text: str, what: str) -> None:
     """Raise RequestError in all processes when `text` is not the same in all."""
-    if world_size() == 1:
-        return
-    mine = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
-    bounds = torch.cat([mine, -mine])
-    with _explained():
-        dist.all_reduce(bounds, dist.ReduceOp.MAX, _patient)
-    largest, smallest = bounds.chunk(2)
-    if not torch.equal(largest, -smallest):
+    if anyone(from_main(text) != text):
         raise RequestError(f"all processes must have the same {what}; the machines' datasets or commands differ")
+
+
+def _fresh_store() -> Store:
+    # torchrun keeps one store over all restarts, with the addresses of processes that are dead, and processes cannot
+    # tell by their own count of restarts which attempt is the latest. So the main one gives each that calls a new
+    # prefix, by the name that it calls with, until all have thanked.
+    store: Store = next(rendezvous("env://", timeout=_WITHIN_ITERATION))[0]
+    name, deadline = uuid.uuid4().hex, time.monotonic() + _WITHIN_ITERATION.total_seconds()
+    if not is_main():
+        store.set(f"caller/{rank()}", name)
+        prefix = store.get(f"prefix/{name}").decode()
+        store.add(prefix, 1)
+        return PrefixStore(prefix, store)
+    while store.add(name, 0) < world_size() - 1:
+        for caller in (f"caller/{other}" for other in range(1, world_size())):
+            if store.check([caller]):
+                store.set(f"prefix/{store.get(caller).decode()}", name)
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"only {store.add(name, 0) + 1} of {world_size()} processes came")
+        time.sleep(0.02)
+    return PrefixStore(name, store)
 
 
 @contextmanager
@@ -112,7 +147,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = re.sub(r"\[[^]]*\.cc:\d+\] *", "", str(error).strip()).splitlines()[0].split(". ")[0]
         raise SalonError(
-            f"process {rank()} lost another one: {reason}. torchrun --max-restarts N starts them again by itself"
+            f"process {rank()} lost another one: {reason}. torchrun --max-restarts N starts all again by itself"
         ) from error
