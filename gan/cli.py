@@ -81,7 +81,19 @@ def doctor(as_json: bool) -> None:
     metavar="auto|never|FILE",
     help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot.",
 )
-@click.option("--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE: count from here.")
+@click.option(
+    "--transfer",
+    "transfer_from",
+    metavar="FILE",
+    type=PATH,
+    help="Start from a checkpoint or snapshot of any resolution or classes: what fits is taken, the rest is listed.",
+)
+@click.option(
+    "--freeze-d", metavar="LAYERS", type=click.IntRange(0), help="So many blocks of D, from the image on, do not learn."
+)
+@click.option(
+    "--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE or --transfer: count from here."
+)
 @click.option(
     "--kimg-per-tick",
     metavar="KIMG",
@@ -151,6 +163,8 @@ def train(
     overrides: tuple[str, ...],
     manifest: Path | None,
     resume: str,
+    transfer_from: Path | None,
+    freeze_d: int | None,
     resume_kimg: float | None,
     metrics: str,
     batch_gpu: int | None,
@@ -179,9 +193,13 @@ def train(
     from gan.run import Run, default_name, unused
     from gan.trainer import TrainingOptions, load_source, train
 
-    start_from = None if resume in ("auto", "never") else _resume_file(Path(resume))
+    start_from = None if resume in ("auto", "never") else _start_file(Path(resume), "--resume")
+    if transfer_from is not None:
+        if start_from is not None:
+            raise RequestError("--transfer and --resume FILE exclude each other")
+        start_from = _start_file(transfer_from, "--transfer")
     if resume_kimg is not None and start_from is None:
-        raise RequestError("--resume-kimg needs --resume FILE")
+        raise RequestError("--resume-kimg needs --resume FILE or --transfer FILE")
     target = devices.select(device)
     dataset = ImageDataset(data)
     if conditional and dataset.labels is None:
@@ -189,7 +207,7 @@ def train(
     fingerprint = dataset.fingerprint()
     if not conditional:
         dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
-    given = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma}
+    given = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma, "freeze_d": freeze_d}
     chosen = manifests.read(manifest) if manifest else None
     config = make_config(
         preset=preset,
@@ -199,6 +217,7 @@ def train(
         overrides={k: v for k, v in given.items() if v is not None} | dict(parse_override(o) for o in overrides),
         manifest=chosen.header["hash"] if chosen else None,
         resume_from=files.sha256(start_from) if start_from else None,
+        transfer=transfer_from is not None,
         resume_kimg=resume_kimg,
     )
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)
@@ -230,16 +249,17 @@ def train(
     result(f"{text}\nSheet: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
 
 
-def _resume_file(path: Path) -> Path:
+def _start_file(path: Path, option: str) -> Path:
     from gan import checkpoint
 
     if path.is_dir():
         found = checkpoint.list_newest_first(path / "checkpoints") or checkpoint.list_newest_first(path)
         if not found:
-            raise RequestError(f"--resume {path} must hold checkpoints; it has none")
+            raise RequestError(f"{option} {path} must hold checkpoints; it has none")
         return found[0]
     if not path.exists():
-        raise RequestError(f"--resume must be auto, never, or an existing checkpoint or snapshot; got {path} instead")
+        also = "auto, never, or " if option == "--resume" else ""
+        raise RequestError(f"{option} must be {also}an existing checkpoint or snapshot; got {path} instead")
     return path
 
 

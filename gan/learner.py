@@ -229,7 +229,8 @@ class Learner:
 
     def _one_hot(self, classes: torch.Tensor) -> torch.Tensor | None:
         number = self.config.network.num_classes
-        return torch.nn.functional.one_hot(classes, number).float().to(self.device) if number else None
+        one_hot = torch.nn.functional.one_hot(classes, number) if number else None
+        return None if one_hot is None else one_hot.to(self.device, torch.get_default_dtype())
 
     def _descend(
         self,
@@ -247,6 +248,8 @@ class Learner:
                 value = value.detach() * share.weight
                 stats[name] = stats[name] + value if name in stats else value
         network.requires_grad_(False)
+        if network is self.D:
+            self._freeze()
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         # One sum instead of DDP, which hooks into a single backward pass and knows no second-order or lazy steps.
         distributed.sum_in_place([*gradients, *stats.values()])
@@ -257,6 +260,12 @@ class Learner:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return stats, norm
+
+    def _freeze(self) -> None:
+        # Frozen blocks keep their weights, but pass gradients on (Mo et al. 2020, section 3).
+        for block in self.D.blocks[: self.config.freeze_d]:
+            for parameter in block.parameters():
+                parameter.grad = None  # Adam leaves it alone
 
     def _adam(self, network: torch.nn.Module, interval: int | None) -> torch.optim.Optimizer:
         # Lazy regularisation adds a step every `interval`; lr and betas are corrected (Karras et al. 2020, appendix B).

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gan import checkpoint, distributed, images, sampling, snapshot
+from gan import checkpoint, distributed, images, sampling, snapshot, transfer
 from gan.config import TrainingConfig
 from gan.console import say
 from gan.dataset import ImageDataset
@@ -261,7 +261,8 @@ class Sheet:
 def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     """What --resume FILE starts from: a checkpoint's learner state, or a snapshot's weights for G, D and G_ema.
 
-    Raises RequestError when the file is damaged or of another architecture than `config`.
+    With config.transfer, the weights of either.
+    Raises RequestError when the file is damaged, or of another architecture than `config` without config.transfer.
     """
     if path.suffix == ".safetensors":
         found = snapshot.load(path)
@@ -270,12 +271,16 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     else:
         state = checkpoint.load(path)
         other, source = TrainingConfig.from_dict(state["config"]), state["learner"]
+    if config.transfer:
+        return {name: source[name] for name in ("G", "G_ema", "D")}
     if config.network != other.network:
         mine, theirs = vars(config.network), vars(other.network)
         differing = [
             f"{name} is {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
         ]
-        raise RequestError(f"--resume {path} must have this run's architecture; {'; '.join(differing)}")
+        raise RequestError(
+            f"--resume {path} must have this run's architecture; {'; '.join(differing)}. --transfer takes what fits"
+        )
     return source
 
 
@@ -289,7 +294,10 @@ def _resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[
         say(f"Resuming from {path} at {learner.cur_nimg / 1000:.1f} kimg")
         return int(state["tick"]), float(state["seconds"])
     if source is not None:
-        if "iteration" in source:
+        if learner.config.transfer:
+            outcomes = {part: transfer.load_matching(getattr(learner, part), source[part]) for part in source}
+            say(transfer.describe({f"{part}.{name}": how for part in "GD" for name, how in outcomes[part].items()}))
+        elif "iteration" in source:
             learner.load_state_dict(source)
         else:
             for name, weights in source.items():

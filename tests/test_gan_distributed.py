@@ -24,6 +24,8 @@ BATCH = 16  # four groups: two processes with two passes each
 LINE_EACH_ITERATION = [
     *(*TINY_TRAINING, "--set", f"batch_size={BATCH}", "--kimg-per-tick", str(BATCH / 1000), "--mirror"),
     *("--image-snapshot-ticks", "0", "--set", "r1_interval=8", "--conditional"),
+    # Little enough that what rounding does to one activation at its kink is not multiplied by what is learned from it.
+    *("--set", "learning_rate=0.0005"),
 ]
 ENDLESS = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "2", "--total-kimg", "1000"]
 
@@ -110,8 +112,9 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_datase
     for before, after in zip(expected, found, strict=True):
         names = {name for name in before if "/" in name}
         assert names == {name for name in after if "/" in name}
-        for name in names & {"loss/G", "loss/D", "r1/penalty", "path_length/mean", "path_length/penalty"}:
-            assert after[name] == pytest.approx(before[name], rel=1e-5), (name, after["tick"])
+        for name in names:  # logits/ are close to zero, gradient/ jumps at kinks
+            tolerance = 1e-4 if name.startswith(("gradient/", "logits/")) else 1e-5
+            assert after[name] == pytest.approx(before[name], rel=tolerance), (name, after["tick"])
     assert not list(run.path.rglob("*.partial"))
 
     mine, its = newest(run), checkpoint.load(checkpoint.path_for(one.checkpoints, 20 * BATCH))

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from gan.config import make_config
+from gan.errors import RequestError
+from gan.images import to_float
 from gan.learner import Learner, NonFiniteError
 from gan.shares import divide
 
@@ -12,10 +14,10 @@ TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 128, "chann
 CPU = torch.device("cpu")
 
 
-def learner(num_classes=0, labels=None, **overrides):
+def learner(num_classes=0, labels=None, batch_gpu=None, **overrides):
     overrides = {**TINY, **overrides}
     config = make_config(preset="tiny", resolution=16, num_classes=num_classes, dataset="d", overrides=overrides)
-    return Learner(config, CPU, labels)
+    return Learner(config, CPU, labels, batch_gpu=batch_gpu)
 
 
 def batch(seed=0, size=4):
@@ -85,6 +87,42 @@ def test_classes_condition_training():
     assert all(torch.isfinite(v) for v in stats.values())
     c = subject._draw(divide(1000)).c
     assert c.shape == (1000, 2) and c[:, 1].mean().item() == pytest.approx(0.9, abs=0.05)
+
+
+def test_frozen_blocks_of_d_keep_still():
+    subject = learner(freeze_d=1)
+    before = {name: p.clone() for name, p in subject.D.named_parameters()}
+    for iteration in range(2):
+        subject.step(*batch(iteration))
+    moved = {name for name, p in subject.D.named_parameters() if not torch.equal(p, before[name])}
+    assert {name for name in before if name.startswith("b16.")} == before.keys() - moved
+    with pytest.raises(RequestError, match="--freeze-d must be at most 2, D's blocks above 4x4; got 3 instead"):
+        learner(freeze_d=3)
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Learners of float64: of two equal ones, no rounding turns an activation around its kink."""
+    monkeypatch.setattr("gan.learner.to_float", lambda pixels: to_float(pixels).double())
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_accumulated_gradients_learn_the_same(double):
+    options = {"batch_size": 16, "num_classes": 2, "labels": np.arange(10) % 2, "r1_interval": 8, "pl_batch_shrink": 1}
+    whole = learner(**options)  # seeds the generator that both draw from
+    expected = [whole.step(*batch(iteration, 16)) for iteration in range(20)]
+    parts = learner(**options, batch_gpu=4)
+    assert [len(share.positions) for share in parts.shares + parts.pl_shares] == [4] * 8
+    for iteration, stats in enumerate(expected):
+        found = parts.step(*(images[parts.members] for images in batch(iteration, 16)))
+        assert found.keys() == stats.keys()
+        for name in found:
+            assert found[name].item() == pytest.approx(stats[name].item(), rel=1e-9), (name, iteration)
+    torch.testing.assert_close(parts.G.mapping.w_avg, whole.G.mapping.w_avg)
+    torch.testing.assert_close(parts.pl_mean, whole.pl_mean)
+    parts.load_state_dict(whole.state_dict())  # a run may go on with another --batch-gpu
 
 
 @pytest.mark.parametrize("network", ["G", "D"])

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, full_disk, run_salon
+from conftest import TINY_TRAINING, full_disk, run_salon, write_dataset
 from PIL import Image
 
-from gan import checkpoint, manifest, snapshot
+from gan import checkpoint, manifest, snapshot, transfer
+from gan.config import TrainingConfig
 from gan.dataset import ImageDataset
+from gan.errors import RequestError
 from gan.run import Run
-from gan.trainer import Schedule
+from gan.trainer import Schedule, TrainingOptions, train
 
 # Long enough to be killed in; a checkpoint every four iterations, no sheets.
 LONG = [
@@ -168,6 +170,36 @@ def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, 
     assert equal(dict(before.D.state_dict()), dict(after.D.state_dict()))
 
 
+def test_transfer_to_another_resolution_and_other_classes(tiny_run, tmp_path):
+    (source,) = (tiny_run / "snapshots").iterdir()
+    data = write_dataset(tmp_path / "larger.zip", [(32, 32)] * 8, [0, 1, 2, 0] * 2, ["a", "b", "c"])
+    train = ["train", "--data", data, "--out", tmp_path / "runs", *TINY_TRAINING, "--conditional", "--seed", "7"]
+    train += ["--set", "learning_rate=0", "--json"]
+    refused = run_salon(*train, "--resume", source)
+    assert refused.code == 2 and "must have this run's architecture" in refused.err and "--transfer" in refused.err
+    outcome = run_salon(*train, "--transfer", source, "--resume-kimg", "5", "--total-kimg", "5.008")
+    assert outcome.code == 0 and outcome.json["kimg"] == 5.008
+    lines = {line.split()[0]: line.split()[1:] for line in outcome.err.splitlines() if line.startswith(("G.", "D."))}
+    assert lines["G.synthesis.b32"][0] == "-" and lines["G.synthesis.b16"][1:] == ["-", "-"]
+    assert lines["D.b32"][0] == "-" and lines["D.b16"][2] == "2" and lines["D.mapping"][0] == "-"  # fromrgb stays out
+    before, after = snapshot.load(source), snapshot.load(Path(outcome.json["snapshot"]))
+    was, became = before.G_ema.state_dict(), after.G_ema.state_dict()
+    for name in ("synthesis.b16.conv1.weight", "mapping.fc1.weight"):
+        assert torch.equal(was[name], became[name])
+    assert became["mapping.fc0.weight"].shape != was["mapping.fc0.weight"].shape
+    assert torch.equal(before.D.state_dict()["b8.conv0.weight"], after.D.state_dict()["b8.conv0.weight"])
+    both = run_salon(*train, "--transfer", source, "--resume", source)
+    assert both.code == 2 and "exclude each other" in both.err
+
+
+def test_transfer_refuses_weights_that_fit_nowhere():
+    network = torch.nn.Linear(2, 3)
+    outcomes = transfer.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
+    assert outcomes == {"weight": "new", "bias": "new", "other": "left out"}
+    with pytest.raises(RequestError, match="nothing does"):
+        transfer.describe(outcomes)
+
+
 def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
     dataset = ImageDataset(tiny_dataset)
     kept = dataset.names[:9]
@@ -192,6 +224,25 @@ def test_conditional_training(tiny_dataset, tmp_path):
     assert out.exists()
 
 
+def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):
+    process = subprocess.Popen(
+        command(tiny_dataset, tmp_path, "--workers", "1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(process, "tick 1")
+    process.kill()
+    process.wait()  # not for the end of its output, which the process that loads images would hold open too
+    run = only_run(tmp_path)
+    config = TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))
+    for last in (False,) * 19 + (True,):
+        try:
+            with run.claim(config):
+                break
+        except RequestError:
+            assert not last
+            time.sleep(0.1)
+    process.communicate()
+
+
 def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
     process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
     wait_for(process, "Run: ")
@@ -202,9 +253,6 @@ def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
 
 
 def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
-    from gan.config import TrainingConfig
-    from gan.trainer import TrainingOptions, train
-
     calls = []
 
     class Recorder:
