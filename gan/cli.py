@@ -145,6 +145,9 @@ def doctor(as_json: bool) -> None:
     type=click.IntRange(1),
     help="Most images in a forward pass, on each process; gradients add up to the batch. Default: all of its share.",
 )
+@click.option(
+    "--wandb", metavar="PROJECT", help="Log to this project of Weights & Biases too; WANDB_MODE=offline works."
+)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @device_option
@@ -168,6 +171,7 @@ def train(
     resume_kimg: float | None,
     metrics: str,
     batch_gpu: int | None,
+    wandb: str | None,
     device: str,
     dry_run: bool,
     as_json: bool,
@@ -191,6 +195,7 @@ def train(
     from gan.config import make_config, parse_override
     from gan.dataset import ImageDataset
     from gan.run import Run, default_name, unused
+    from gan.run_log import require_wandb
     from gan.trainer import TrainingOptions, load_source, train
 
     start_from = None if resume in ("auto", "never") else _start_file(Path(resume), "--resume")
@@ -200,6 +205,8 @@ def train(
         start_from = _start_file(transfer_from, "--transfer")
     if resume_kimg is not None and start_from is None:
         raise RequestError("--resume-kimg needs --resume FILE or --transfer FILE")
+    if wandb is not None:
+        require_wandb()
     target = devices.select(device)
     dataset = ImageDataset(data)
     if conditional and dataset.labels is None:
@@ -238,7 +245,7 @@ def train(
             figures = {"run": str(run.path), "images": len(indices), "config": config.to_dict()}
             result(f"The request is fine. The run would be {run.path}", figures, as_json)
             return
-        how = TrainingOptions(batch_gpu=batch_gpu, **options)
+        how = TrainingOptions(batch_gpu=batch_gpu, wandb=wandb, **options)
         summary = train(run, config, how, dataset, indices, target, source=source)
     if summary["finished"]:
         text = (

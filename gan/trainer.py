@@ -39,6 +39,7 @@ class TrainingOptions:
     keep: int = 3  # newest checkpoints and snapshots to keep; 0: all
     batch_gpu: int | None = None  # most images in a forward pass, on each process; None: its share of the batch
     workers: int = 1  # processes that load images; 0: none
+    wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
 
 
@@ -48,8 +49,8 @@ class Hook(Protocol):
     def on_tick(self, row: dict[str, Any]) -> None:
         """After a tick, with its line of stats.jsonl."""
 
-    def on_snapshot(self, path: Path) -> None:
-        """After a snapshot was written."""
+    def on_snapshot(self, path: Path) -> dict[str, float] | None:
+        """After a snapshot was written -> figures to record in metrics.jsonl and on the boards, if any."""
 
 
 class Schedule:
@@ -152,7 +153,7 @@ def train(
         means, tick_nimg, tick_time = Means(), learner.cur_nimg, time.monotonic()
         saved_nimg = -1
         row: dict[str, Any] = {}
-        log = RunLog(run) if main else None
+        log = RunLog(run, options.wandb) if main else None
         bar = progress_bar(total_nimg, learner.cur_nimg)
         try:
             # Here the processes agree on stopping, and the others wait for what the main one wrote.
@@ -191,7 +192,9 @@ def train(
                 if grids.due(tick, ended):
                     log.sheet(sheet.samples(), learner.cur_nimg)
                 if networks.due(tick, ended):
-                    saved_nimg = _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks)
+                    saved_nimg = _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks, log)
+            if log and saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
+                _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks, log)
         except NonFiniteError as error:
             good = next(iter(checkpoint.list_newest_first(run.checkpoints)), None)
             advice = f"the last good checkpoint is {good}" if good else "no checkpoint had been written yet"
@@ -205,8 +208,6 @@ def train(
                 log.close()
 
         finished = learner.cur_nimg >= total_nimg
-        if main and saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
-            _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks)
         return {
             "run": str(run.path),
             "finished": finished,
@@ -316,6 +317,7 @@ def _save(
     classes: list[str] | None,
     keep: int,
     hooks: Sequence[Hook],
+    log: RunLog,
 ) -> int:
     # -> the count of images that was saved
     state = {
@@ -331,5 +333,6 @@ def _save(
     snapshot.save(path, learner.G_ema, learner.D, learner.config, learner.cur_nimg, classes)
     run.prune(keep)
     for hook in hooks:
-        hook.on_snapshot(path)
+        if figures := hook.on_snapshot(path):
+            log.metrics(figures, learner.cur_nimg)
     return learner.cur_nimg
