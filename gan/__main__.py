@@ -7,6 +7,7 @@ import traceback
 import click
 
 from gan import __version__
+from gan.console import is_main
 from gan.errors import SalonError
 
 COMMANDS = {  # in the order in which a person meets them
@@ -48,15 +49,20 @@ def salon() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run `salon` and leave with its exit code: 0 done, 1 a fault of ours, 2 of the request, 3 a bound not met."""
+    """Run `salon` and leave with its exit code: 0 done, 1 a fault of ours, 2 of the request, 3 a bound not met.
+
+    Of several processes the main one alone tells of a fault in the request, which all of them find.
+    """
     try:
         code = salon.main(args, prog_name="salon", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
-        error.show()
+        if is_main():
+            error.show()
         sys.exit(2)
     except SalonError as error:
-        click.echo(f"Error: {error}", err=True)
+        if is_main() or error.exit_code != 2:
+            click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. Nothing was left half-written.", err=True)

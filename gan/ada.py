@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from gan import distributed
 from gan.augment import AugmentPipe
 from gan.config import TrainingConfig
 from gan.console import say
@@ -20,14 +21,18 @@ class AdaController:
     def __init__(self, *, p: float, target: float, interval: int, kimg: float) -> None:
         self.p, self.target, self.interval, self.kimg = p, target, interval, kimg
         self._signs = torch.zeros(2, dtype=torch.float64)  # since the last adjustment: their sum and number
+        self._fresh = torch.zeros(2, dtype=torch.float64)  # the same of this iteration, in this process
 
     def observe(self, real_logits: torch.Tensor) -> None:
         """Take note of logits of real images."""
         signs = real_logits.detach().sign().double()
-        self._signs = self._signs.to(signs.device) + torch.stack([signs.sum(), signs.new_tensor(signs.numel())])
+        self._fresh = self._fresh.to(signs.device) + torch.stack([signs.sum(), signs.new_tensor(signs.numel())])
 
     def update(self, iteration: int) -> None:
-        """Adjust p when `iteration`, counted from 1, ends an interval."""
+        """After each iteration, counted from 1: take in what all processes saw; adjust p when an interval ends."""
+        distributed.sum_in_place([self._fresh])
+        self._signs = self._signs.to(self._fresh.device) + self._fresh
+        self._fresh = torch.zeros_like(self._fresh)
         if iteration % self.interval:
             return
         total, number = self._signs.tolist()
@@ -75,7 +80,7 @@ class Augmentation:
         if self.kind == "ada":
             self.controller.observe(real_logits)
         if self.kind != "diffaugment":
-            stats["augment/p"] = torch.tensor(self.p, dtype=torch.float64)
+            stats["augment/p"] = real_logits.new_tensor(self.p)
         return stats
 
     def update(self, iteration: int) -> None:

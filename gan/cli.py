@@ -101,7 +101,19 @@ def doctor(as_json: bool) -> None:
     metavar="auto|never|FILE",
     help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot.",
 )
-@click.option("--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE: count from here.")
+@click.option(
+    "--transfer",
+    "transfer_from",
+    metavar="FILE",
+    type=PATH,
+    help="Start from a checkpoint or snapshot of any resolution or classes: what fits is taken, the rest is listed.",
+)
+@click.option(
+    "--freeze-d", metavar="LAYERS", type=click.IntRange(0), help="So many blocks of D, from the image on, do not learn."
+)
+@click.option(
+    "--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE or --transfer: count from here."
+)
 @click.option(
     "--kimg-per-tick",
     metavar="KIMG",
@@ -147,6 +159,15 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--metrics", type=click.Choice(["none"]), default="none", help="Metrics at each snapshot. None exist yet."
 )
+@click.option(
+    "--batch-gpu",
+    metavar="NIMG",
+    type=click.IntRange(1),
+    help="Most images in a forward pass, on each process; gradients add up to the batch. Default: all of its share.",
+)
+@click.option(
+    "--wandb", metavar="PROJECT", help="Log to this project of Weights & Biases too; WANDB_MODE=offline works."
+)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @device_option
@@ -168,8 +189,12 @@ def train(
     overrides: tuple[str, ...],
     manifest: Path | None,
     resume: str,
+    transfer_from: Path | None,
+    freeze_d: int | None,
     resume_kimg: float | None,
     metrics: str,
+    batch_gpu: int | None,
+    wandb: str | None,
     device: str,
     dry_run: bool,
     as_json: bool,
@@ -183,20 +208,28 @@ def train(
     \b
     salon train --data paintings64.zip --out runs --preset tiny --total-kimg 100
     salon train --data paintings256.zip --out runs --preset paper256 --mirror --set pl_weight=0
+    torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
     import json
 
     from gan import device as devices
-    from gan import files
+    from gan import distributed, files, shares
     from gan import manifest as manifests
     from gan.config import make_config, parse_override
     from gan.dataset import ImageDataset
     from gan.run import Run, default_name, unused
+    from gan.run_log import require_wandb
     from gan.trainer import TrainingOptions, load_source, train
 
-    start_from = None if resume in ("auto", "never") else _resume_file(Path(resume))
+    start_from = None if resume in ("auto", "never") else _start_file(Path(resume), "--resume")
+    if transfer_from is not None:
+        if start_from is not None:
+            raise RequestError("--transfer and --resume FILE exclude each other")
+        start_from = _start_file(transfer_from, "--transfer")
     if resume_kimg is not None and start_from is None:
-        raise RequestError("--resume-kimg needs --resume FILE")
+        raise RequestError("--resume-kimg needs --resume FILE or --transfer FILE")
+    if wandb is not None:
+        require_wandb()
     target = devices.select(device)
     dataset = ImageDataset(data)
     if conditional and dataset.labels is None:
@@ -204,7 +237,13 @@ def train(
     fingerprint = dataset.fingerprint()
     if not conditional:
         dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
-    given: dict[str, Any] = {"seed": seed, "mirror": mirror, "batch_size": batch_size, "r1_gamma": gamma}
+    given: dict[str, Any] = {
+        "seed": seed,
+        "mirror": mirror,
+        "batch_size": batch_size,
+        "r1_gamma": gamma,
+        "freeze_d": freeze_d,
+    }
     given |= {"augment": augment, "augment_p": augment_p, "ada_target": ada_target}
     chosen = manifests.read(manifest) if manifest else None
     config = make_config(
@@ -215,24 +254,31 @@ def train(
         overrides={k: v for k, v in given.items() if v is not None} | dict(parse_override(o) for o in overrides),
         manifest=chosen.header["hash"] if chosen else None,
         resume_from=files.sha256(start_from) if start_from else None,
+        transfer=transfer_from is not None,
         resume_kimg=resume_kimg,
     )
     if ada_target is not None and config.augment != "ada":
         raise RequestError("--ada-target needs --augment ada")
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)
+    shares.of_batch(config, batch_gpu)  # refuses what cannot be shared out
     source = load_source(start_from, config) if start_from else None
-    dataset.preflight(fingerprint)
-    run = Run(out / (name or default_name(data, config)))
-    if resume == "never":
-        run = Run(unused(run.path))
-    say(json.dumps(config.to_dict(), indent=2))
-    say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if gamma is not None else " (from resolution and batch size)"))
-    say(f"Images: {len(indices)} of {len(dataset)} in {data}")
-    if dry_run:
-        figures = {"run": str(run.path), "images": len(indices), "config": config.to_dict()}
-        result(f"The request is fine. The run would be {run.path}", figures, as_json)
-        return
-    summary = train(run, config, TrainingOptions(**options), dataset, indices, target, source=source)
+    with distributed.joined(target):
+        distributed.require_same(config.digest(), "request and dataset")
+        path = out / (name or default_name(data, config))
+        if resume == "never":
+            path = Path(distributed.from_main(str(unused(path, restarted=distributed.anyone(distributed.restarted())))))
+        run = Run(path)
+        with distributed.main_first():
+            dataset.preflight(fingerprint)
+        say(json.dumps(config.to_dict(), indent=2))
+        say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if gamma is not None else " (from resolution and batch size)"))
+        say(f"Images: {len(indices)} of {len(dataset)} in {data}")
+        if dry_run:
+            figures = {"run": str(run.path), "images": len(indices), "config": config.to_dict()}
+            result(f"The request is fine. The run would be {run.path}", figures, as_json)
+            return
+        how = TrainingOptions(batch_gpu=batch_gpu, wandb=wandb, **options)
+        summary = train(run, config, how, dataset, indices, target, source=source)
     if summary["finished"]:
         text = (
             f"Done: {summary['kimg']:.1f} kimg. salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"
@@ -242,16 +288,17 @@ def train(
     result(f"{text}\nSheet: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
 
 
-def _resume_file(path: Path) -> Path:
+def _start_file(path: Path, option: str) -> Path:
     from gan import checkpoint
 
     if path.is_dir():
         found = checkpoint.list_newest_first(path / "checkpoints") or checkpoint.list_newest_first(path)
         if not found:
-            raise RequestError(f"--resume {path} must hold checkpoints; it has none")
+            raise RequestError(f"{option} {path} must hold checkpoints; it has none")
         return found[0]
     if not path.exists():
-        raise RequestError(f"--resume must be auto, never, or an existing checkpoint or snapshot; got {path} instead")
+        also = "auto, never, or " if option == "--resume" else ""
+        raise RequestError(f"{option} must be {also}an existing checkpoint or snapshot; got {path} instead")
     return path
 
 

@@ -84,6 +84,7 @@ class TrainingConfig:
     style_mixing_prob: float = 0.9
     ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
     ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
+    freeze_d: int = 0  # resolution blocks of D, from the image on, that do not learn (Mo et al. 2020)
     mirror: bool = False  # flip real images horizontally with probability 1/2
     augment: str = "none"  # of what D sees: none, ada (p adapts), fixed (p stays), diffaugment
     augment_categories: str = "bgc"  # with ada and fixed: blit, geom, color, filter, noise, cutout, bg, ..., bgcfnc
@@ -92,6 +93,7 @@ class TrainingConfig:
     ada_interval: int = 4  # iterations between ada's adjustments of p
     ada_kimg: float = 500.0  # thousands of images in which ada moves p from 0 to 1 at most
     resume_from: str | None = None  # SHA-256 of the checkpoint or snapshot that training starts from
+    transfer: bool = False  # resume_from may be of another architecture: what fits is taken
     resume_kimg: float | None = None  # count of images to start from, in thousands; None: as in resume_from, else 0
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ class TrainingConfig:
         if self.r1_gamma is None:
             # The heuristic of Karras et al. 2020 (ADA), appendix.
             object.__setattr__(self, "r1_gamma", 0.0002 * self.network.resolution**2 / self.batch_size)
-        for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate"):
+        for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate", "freeze_d"):
             _require(name, getattr(self, name), 0)
         if not 0 <= self.style_mixing_prob <= 1:
             raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
@@ -108,6 +110,10 @@ class TrainingConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise RequestError(f"{name} must be in [0, 1); got {getattr(self, name)} instead")
+        if self.freeze_d > (blocks := len(self.network.resolutions()) - 1):
+            raise RequestError(
+                f"--freeze-d must be at most {blocks}, D's blocks above 4x4; got {self.freeze_d} instead"
+            )
         group = min(self.network.mbstd_group_size, self.batch_size)
         if self.batch_size % group:
             raise RequestError(
@@ -194,7 +200,7 @@ def make_config(
 def field_types() -> dict[str, Any]:
     """Name -> type of every field that may be overridden."""
     given_otherwise = {"network", "dataset", "manifest", "preset", "resolution", "num_classes"}
-    given_otherwise |= {"resume_from", "resume_kimg"}
+    given_otherwise |= {"resume_from", "resume_kimg", "transfer"}
     hints = {**typing.get_type_hints(NetworkConfig), **typing.get_type_hints(TrainingConfig)}
     return {name: kind for name, kind in hints.items() if name not in given_otherwise}
 

@@ -1,6 +1,7 @@
 """What commands print: results on standard output, everything else on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -13,13 +14,21 @@ from gan.errors import SalonError
 Item = TypeVar("Item")
 
 
+def is_main() -> bool:
+    """Whether this process speaks for all; of several that torchrun started, the one of rank 0 does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(message: str) -> None:
     """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    if is_main():
+        tqdm.write(message, file=sys.stderr)
 
 
 def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
     """Print a command's result on standard output: `text`, or `figures` as the only JSON object."""
+    if not is_main():
+        return
     try:
         click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
     except BrokenPipeError:
@@ -44,8 +53,9 @@ def table(rows: Iterable[Iterable[object]], header: list[str] | None = None) -> 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "img") -> Iterable[Item]:
     """Iterate with a bar that shows rate and time left on standard error; silent where that is no terminal."""
+    hidden = None if is_main() else True  # None: where standard error is no terminal
     bar: Iterable[Item] = tqdm(
-        items, desc=description, total=total, unit=f" {unit}", disable=None, dynamic_ncols=True, leave=False
+        items, desc=description, total=total, unit=f" {unit}", disable=hidden, dynamic_ncols=True, leave=False
     )
     return bar
 

@@ -18,10 +18,19 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 def select(name: str = "auto") -> torch.device:
     """The device for "auto", "cpu", "cuda" or "cuda:N", with the process set up to use it well.
 
+    Of several processes that torchrun started on a machine each gets a GPU of its own.
     Raises RequestError when it is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if here > 1 and name.startswith("cuda"):
+        if name != "cuda" or here > torch.cuda.device_count():
+            raise RequestError(
+                f"{here} processes on a machine need --device cuda and as many GPUs; got --device {name} and "
+                f"{torch.cuda.device_count()} GPUs instead"
+            )
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
             raise RequestError(

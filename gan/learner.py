@@ -1,21 +1,43 @@
 """The state of training and one iteration of it: the part of the trainer that is mathematics."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan import ema, losses
+from gan import distributed, ema, losses, shares
 from gan.ada import Augmentation
 from gan.config import TrainingConfig
 from gan.discriminator import Discriminator
 from gan.errors import SalonError
 from gan.generator import Generator
 from gan.images import to_float
+from gan.shares import Share
 
 Stats = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latents:
+    """What G paints this process's images from."""
+
+    z: torch.Tensor  # [n, z_dim]
+    c: torch.Tensor | None  # [n, classes], one-hot
+    mixed: tuple[int, torch.Tensor] | None  # from this layer on, another z
+    noises: list[torch.Tensor]  # one [n, 1, side, side] a layer
+
+    def part(self, rows: slice) -> "Latents":
+        """Those of some of the images."""
+        return Latents(
+            z=self.z[rows],
+            c=None if self.c is None else self.c[rows],
+            mixed=self.mixed and (self.mixed[0], self.mixed[1][rows]),
+            noises=[noise[rows] for noise in self.noises],
+        )
 
 
 class NonFiniteError(SalonError):
@@ -26,10 +48,21 @@ class Learner:
     """Networks, optimizers, running means, counters and random generators: all that a checkpoint holds.
 
     `labels` are the classes of the dataset's images (None: unconditional); generated images draw theirs from them.
+    Of several processes each holds the same state, and works on its shares of the batch, in forward passes of at most
+    `batch_gpu` images (None: all at once).
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device, labels: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        device: torch.device,
+        labels: NDArray[np.int64] | None = None,
+        *,
+        batch_gpu: int | None = None,
+    ) -> None:
         self.config, self.device = config, device
+        self.shares = shares.of_batch(config, batch_gpu)
+        self.pl_shares = shares.of_path_lengths(config, batch_gpu)
         torch.manual_seed(config.seed)
         self.G = Generator(config.network).to(device).requires_grad_(False)
         self.D = Discriminator(config.network).to(device).requires_grad_(False)
@@ -42,26 +75,31 @@ class Learner:
         self.iteration = 0
         self.cur_nimg = 0
 
+    @property
+    def members(self) -> list[int]:
+        """Which images of the batch are this process's, in the order in which step() takes them."""
+        return [int(position) for share in self.shares for position in share.positions]
+
     def step(self, pixels: torch.Tensor, classes: torch.Tensor) -> Stats:
-        """One iteration on real images (uint8 [N, 3, H, W], int64 [N]) -> named scalars.
+        """One iteration on real images (uint8 [n, 3, H, W], int64 [n]), see `members` -> named scalars of all.
 
         Raises NonFiniteError before a bad gradient reaches the weights.
         """
         config = self.config
         real_img = to_float(pixels.to(self.device, non_blocking=True))
         real_c = self._one_hot(classes)
-        stats = self._generator_step(len(real_img))
+        stats = self._generator_step()
         if config.pl_weight and self.iteration % config.pl_interval == 0:
-            stats |= self._path_length_step(max(len(real_img) // config.pl_batch_shrink, 1))
+            stats |= self._path_length_step()
         stats |= self._discriminator_step(real_img, real_c)
         if config.r1_gamma and self.iteration % config.r1_interval == 0:
             stats |= self._r1_step(real_img, real_c)
-        self.cur_nimg += len(real_img)
+        self.cur_nimg += config.batch_size
         self.iteration += 1
         self.augment.update(self.iteration)
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
-        ema.update(self.G_ema, self.G, len(real_img), half_life)
-        return {name: value.detach() for name, value in stats.items()}
+        ema.update(self.G_ema, self.G, config.batch_size, half_life)
+        return stats
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on, as tensors and plain containers."""
@@ -88,76 +126,162 @@ class Learner:
 
     _PARTS = ("G", "D", "G_ema", "G_optimizer", "D_optimizer")
 
-    def _generator_step(self, count: int) -> Stats:
+    def _generator_step(self) -> Stats:
         self.G.requires_grad_(True)
-        ws, c = self._draw_ws(count, update_w_avg=True)
-        logits = self.D(self.augment(self.G.synthesis(ws)), c)
-        loss = losses.generator_loss(logits).mean()
-        stats = {"loss/G": loss, "logits/generated": logits.mean()}
-        return {**stats, "gradient/G": self._descend(self.G, self.G_optimizer, loss, stats)}
+        latents = self._draw(self.shares, update_w_avg=True)
 
-    def _path_length_step(self, count: int) -> Stats:
+        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+            part = latents.part(share.local)
+            ws, c = self._map(part)
+            logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), share), c)
+            loss = losses.generator_loss(logits).mean()
+            return loss, {"loss/G": loss, "logits/generated": logits.mean()}
+
+        stats, norm = self._descend(self.G, self.G_optimizer, forward, self.shares)
+        return {**stats, "gradient/G": norm}
+
+    def _path_length_step(self) -> Stats:
         self.G.requires_grad_(True)
-        ws, _ = self._draw_ws(count)
-        img = self.G.synthesis(ws)
-        lengths = losses.path_lengths(img, ws, torch.randn_like(img))
-        penalty, self.pl_mean = losses.path_length_penalty(lengths, self.pl_mean, self.config.pl_decay)
-        loss = penalty.mean() * (self.config.pl_weight * self.config.pl_interval)
-        stats = {"path_length/mean": lengths.mean(), "path_length/penalty": penalty.mean()}
-        self._descend(self.G, self.G_optimizer, loss, stats)
-        return stats
+        latents = self._draw(self.pl_shares)
+        noise = self._draw_path_noise(self.pl_shares)
+
+        def measure(share: Share) -> torch.Tensor:
+            part = latents.part(share.local)
+            ws, _ = self._map(part)
+            return losses.path_lengths(self.G.synthesis(ws, noises=part.noises), ws, noise[share.local])
+
+        # The penalty needs the mean over the whole batch first. Several passes are made anew for their gradients
+        # afterwards: that costs less memory than keeping them all, and comes every pl_interval iterations only.
+        alone = len(self.pl_shares) == 1
+        lengths = [measure(share) if alone else measure(share).detach() for share in self.pl_shares]
+        means = [found.detach().mean() * share.weight for found, share in zip(lengths, self.pl_shares, strict=True)]
+        mean = torch.stack(means).sum()
+        distributed.sum_in_place([mean])
+        old, config = self.pl_mean, self.config
+
+        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+            found = lengths[0] if alone else measure(share)
+            penalty, self.pl_mean = losses.path_length_penalty(found, old, config.pl_decay, mean)
+            stats = {"path_length/mean": found.mean(), "path_length/penalty": penalty.mean()}
+            return penalty.mean() * (config.pl_weight * config.pl_interval), stats
+
+        return self._descend(self.G, self.G_optimizer, forward, self.pl_shares)[0]
 
     def _discriminator_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
-        with torch.no_grad():
-            ws, gen_c = self._draw_ws(len(real_img))
-            gen_img = self.G.synthesis(ws)
+        latents = self._draw(self.shares)
         self.D.requires_grad_(True)
-        gen_logits = self.D(self.augment(gen_img), gen_c)
-        real_logits = self.D(self.augment(real_img), real_c)
-        real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
-        loss = real_loss.mean() + gen_loss.mean()
-        stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": (real_logits > 0).float().mean()}
-        stats |= self.augment.observe(real_logits)
-        return {**stats, "gradient/D": self._descend(self.D, self.D_optimizer, loss, stats)}
+
+        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+            with torch.no_grad():
+                part = latents.part(share.local)
+                ws, gen_c = self._map(part)
+                gen_img = self.G.synthesis(ws, noises=part.noises)
+            gen_logits = self.D(self._augment(gen_img, share), gen_c)
+            real = self._augment(real_img[share.local], share)
+            real_logits = self.D(real, None if real_c is None else real_c[share.local])
+            real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
+            loss = real_loss.mean() + gen_loss.mean()
+            accuracy = (real_logits > 0).float().mean()
+            stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": accuracy}
+            return loss, stats | self.augment.observe(real_logits)
+
+        stats, norm = self._descend(self.D, self.D_optimizer, forward, self.shares)
+        return {**stats, "gradient/D": norm}
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         assert self.config.r1_gamma is not None
+        weight = self.config.r1_gamma / 2 * self.config.r1_interval
         self.D.requires_grad_(True)
-        real_img = real_img.requires_grad_(True)
-        penalty = losses.r1_penalty(real_img, self.D(self.augment(real_img), real_c)).mean()
-        loss = penalty * (self.config.r1_gamma / 2 * self.config.r1_interval)
-        stats = {"r1/penalty": penalty}
-        self._descend(self.D, self.D_optimizer, loss, stats)
-        return stats
 
-    def _draw_ws(self, count: int, *, update_w_avg: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
-        # Style mixing (Karras et al. 2019, section 3.1): from a random layer on, the ws come from a second z.
+        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+            img = real_img[share.local].detach().requires_grad_(True)
+            logits = self.D(self._augment(img, share), None if real_c is None else real_c[share.local])
+            penalty = losses.r1_penalty(img, logits).mean()
+            return penalty * weight, {"r1/penalty": penalty}
+
+        return self._descend(self.D, self.D_optimizer, forward, self.shares)[0]
+
+    def _draw(self, parts: list[Share], *, update_w_avg: bool = False) -> Latents:
+        # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
+        # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
+        # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
+        # layer's noise is cut down before the next is drawn. w_avg's mapping is less than 1e-4 of an image's work.
+        count, rows = parts[0].total, torch.cat([share.positions for share in parts])
         c = self._one_hot(self.labels[torch.randint(len(self.labels), [count])]) if self.labels is not None else None
-        z_dim, num_ws = self.config.network.z_dim, self.config.network.num_ws
-        ws = self.G.mapping(torch.randn([count, z_dim], device=self.device), c, update_w_avg=update_w_avg)
+        z = torch.randn([count, self.config.network.z_dim], device=self.device)
+        if update_w_avg:
+            with torch.no_grad():
+                self.G.mapping(z, c, update_w_avg=True)
+        mixed = None
+        # Style mixing (Karras et al. 2019, section 3.1): from a random layer on, the ws come from a second z.
         if torch.rand([]).item() < self.config.style_mixing_prob:
-            cutoff = int(torch.randint(1, num_ws, []).item())
-            other = self.G.mapping(torch.randn([count, z_dim], device=self.device), c)
-            ws = torch.cat([ws[:, :cutoff], other[:, cutoff:]], dim=1)
-        return ws, c
+            cutoff = int(torch.randint(1, self.config.network.num_ws, []).item())
+            mixed = cutoff, torch.randn_like(z)[rows]
+        sides = self.G.synthesis.noise_shapes()
+        noises = [torch.randn([count, 1, side, side], device=self.device)[rows] for side in sides]
+        return Latents(z=z[rows], c=None if c is None else c[rows], mixed=mixed, noises=noises)
+
+    def _draw_path_noise(self, parts: list[Share]) -> torch.Tensor:
+        count, rows = parts[0].total, torch.cat([share.positions for share in parts])
+        side = self.config.network.resolution
+        noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
+        return noise.normal_()[rows]
+
+    def _map(self, latents: Latents) -> tuple[torch.Tensor, torch.Tensor | None]:
+        ws = self.G.mapping(latents.z, latents.c)
+        if latents.mixed:
+            cutoff, z = latents.mixed
+            ws = torch.cat([ws[:, :cutoff], self.G.mapping(z, latents.c)[:, cutoff:]], dim=1)
+        return ws, latents.c
+
+    def _augment(self, img: torch.Tensor, share: Share) -> torch.Tensor:
+        if self.config.augment == "none" or len(share.positions) == share.total:
+            return self.augment(img)
+        # A share's transforms come from a seed of its own, so that the processes' generators stay in step.
+        seed = int(torch.randint(2**62, []).item()) + int(share.positions[0])
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return self.augment(img)
 
     def _one_hot(self, classes: torch.Tensor) -> torch.Tensor | None:
         number = self.config.network.num_classes
-        return torch.nn.functional.one_hot(classes, number).float().to(self.device) if number else None
+        one_hot = torch.nn.functional.one_hot(classes, number) if number else None
+        return None if one_hot is None else one_hot.to(self.device, torch.get_default_dtype())
 
     def _descend(
-        self, network: torch.nn.Module, optimizer: torch.optim.Optimizer, loss: torch.Tensor, stats: Stats
-    ) -> torch.Tensor:
-        # Step down the loss, unless it or its gradient is not finite -> the gradient's norm.
-        torch.autograd.backward(loss)
+        self,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        forward: Callable[[Share], tuple[torch.Tensor, Stats]],
+        parts: list[Share],
+    ) -> tuple[Stats, torch.Tensor]:
+        # Step down the mean of the shares' losses, unless it or its gradient is not finite -> stats, gradient's norm.
+        stats: Stats = {}
+        for share in parts:
+            loss, values = forward(share)
+            torch.autograd.backward(loss * share.weight)
+            for name, value in values.items():
+                value = value.detach() * share.weight
+                stats[name] = stats[name] + value if name in stats else value
         network.requires_grad_(False)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+        if network is self.D:
+            self._freeze()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        # One sum instead of DDP, which hooks into a single backward pass and knows no second-order or lazy steps.
+        distributed.sum_in_place([*gradients, *stats.values()])
+        norm = torch.nn.utils.get_total_norm(gradients)
         for name, value in {**stats, "gradient": norm}.items():
             if not torch.isfinite(value):
                 raise NonFiniteError(f"{name} became {value.item()} in iteration {self.iteration}")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return norm
+        return stats, norm
+
+    def _freeze(self) -> None:
+        # Frozen blocks keep their weights, but pass gradients on (Mo et al. 2020, section 3).
+        for block in self.D.blocks[: self.config.freeze_d]:
+            for parameter in block.parameters():
+                parameter.grad = None  # Adam leaves it alone
 
     def _adam(self, network: torch.nn.Module, interval: int | None) -> torch.optim.Optimizer:
         # Lazy regularisation adds a step every `interval`; lr and betas are corrected (Karras et al. 2020, appendix B).

@@ -1,6 +1,6 @@
 """The endless stream of real images. Its order depends on the seed and the position alone, so it resumes exactly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,28 @@ from torch.utils.data import DataLoader, Dataset
 from gan.dataset import ImageDataset
 
 Draw = tuple[int, bool]  # index in the dataset, flipped or not
+_SET_PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
 
 
 class DrawSequence:
-    """Batches of draws from position `position` on: each epoch is one permutation of `indices`."""
+    """Batches of draws from position `position` on: each epoch is one permutation of `indices`.
+
+    With `members` only the draws at these places of each batch are given: those of one process.
+    """
 
     def __init__(
-        self, indices: NDArray[np.int64], batch_size: int, *, seed: int, mirror: bool, position: int = 0
+        self,
+        indices: NDArray[np.int64],
+        batch_size: int,
+        *,
+        seed: int,
+        mirror: bool,
+        position: int = 0,
+        members: Sequence[int] | None = None,
     ) -> None:
         self.indices, self.batch_size, self.seed, self.mirror = indices, batch_size, seed, mirror
         self.position = position
+        self.members = range(batch_size) if members is None else members
 
     def __iter__(self) -> Iterator[list[Draw]]:
         batch: list[Draw] = []
@@ -32,7 +44,7 @@ class DrawSequence:
             for index, flip in zip(order[offset:].tolist(), flips[offset:].tolist(), strict=True):
                 batch.append((index, flip))
                 if len(batch) == self.batch_size:
-                    yield batch
+                    yield [batch[member] for member in self.members]
                     batch = []
             epoch, offset = epoch + 1, 0
 
@@ -60,15 +72,19 @@ def batches(
         num_workers=workers,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_follow_parent,
         generator=torch.Generator(),  # the default would draw from the training's generator
     )
     return iter(loader)
 
 
-def _ignore_interrupt(_worker: int) -> None:
+def _follow_parent(_worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process finishes its iteration and then ends the workers.
+    # When it is killed they must end at once: they hold its claim on the run, which its successor waits for.
+    import ctypes
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -30,7 +30,12 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor, noise: torch.Tensor) -> to
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
-def path_length_penalty(lengths: torch.Tensor, mean: torch.Tensor, decay: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(lengths - a)^2 with the running mean a (Karras et al. 2020, eq. 4) -> penalty [N], the new a."""
-    mean = mean.lerp(lengths.detach().mean(), decay)
+def path_length_penalty(
+    lengths: torch.Tensor, mean: torch.Tensor, decay: float, batch_mean: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(lengths - a)^2 with the running mean a (Karras et al. 2020, eq. 4) -> penalty [N], the new a.
+
+    `batch_mean` is that of the whole batch where `lengths` are a part of it.
+    """
+    mean = mean.lerp(lengths.detach().mean() if batch_mean is None else batch_mean, decay)
     return (lengths - mean).square(), mean

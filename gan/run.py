@@ -2,6 +2,7 @@
 
 RUNS/NAME/config.json   the resolved config
           stats.jsonl   one line a tick
+          metrics.jsonl one line a measured snapshot
           grids/        reals.jpg and one sheet of samples an image tick
           snapshots/    networks for everything after training
           checkpoints/  for resuming
@@ -26,7 +27,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
-        self.stats = self.path / "stats.jsonl"
+        self.stats, self.metrics = self.path / "stats.jsonl", self.path / "metrics.jsonl"
 
     @contextmanager
     def claim(self, config: TrainingConfig) -> Iterator[None]:
@@ -50,29 +51,27 @@ class Run:
 
     def append_stats(self, row: dict[str, Any]) -> None:
         """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
-        try:
-            with open(self.stats, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise disk_error(error, self.stats) from error
+        _append(self.stats, row)
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl. Raises SalonError when the disk is full."""
+        _append(self.metrics, row)
 
     def read_stats(self) -> list[dict[str, Any]]:
         """The lines of stats.jsonl; a torn last line is left out."""
-        rows = []
-        for line in self.stats.read_text(encoding="utf-8").splitlines() if self.stats.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return _read(self.stats)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is left out."""
+        return _read(self.metrics)
 
     def rewind_stats(self, cur_nimg: int) -> None:
         """Drop the lines that were written after the checkpoint at `cur_nimg`; training writes them again."""
-        rows = self.read_stats()
-        kept = [row for row in rows if row["nimg"] <= cur_nimg]
-        if self.stats.exists():
-            with atomic(self.stats) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        for path in (self.stats, self.metrics):
+            kept = [row for row in _read(path) if row["nimg"] <= cur_nimg]
+            if path.exists():
+                with atomic(path) as temporary:
+                    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def grid_path(self, cur_nimg: int) -> Path:
         """Name of the sheet of samples after `cur_nimg` images."""
@@ -98,12 +97,32 @@ class Run:
             raise disk_error(error, self.path) from error
 
 
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
 def default_name(data: Path, config: TrainingConfig) -> str:
     """The same for the same command: the dataset's name, the preset, and a digest of the config."""
     return f"{data.stem}-{config.preset}-{config.digest()}"
 
 
-def unused(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3, ... that does not exist."""
-    candidates = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10**6))
-    return next(candidate for candidate in candidates if not candidate.exists())
+def unused(path: Path, *, restarted: bool = False) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist; `restarted`: the last that does."""
+    candidates = [path]
+    while candidates[-1].exists():
+        candidates.append(path.with_name(f"{path.name}-{len(candidates) + 1}"))
+    return candidates[-2] if restarted and len(candidates) > 1 else candidates[-1]

@@ -1,9 +1,8 @@
-"""What is recorded while training: the status line, stats.jsonl, and TensorBoard where it is installed."""
+"""What is recorded while training: the status line, stats.jsonl, TensorBoard where it is installed, W&B on request."""
 
 import importlib.util
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import torch
 from PIL import Image
 
 from gan.console import say
+from gan.errors import RequestError
+from gan.files import read_json
 from gan.run import Run
 
 
@@ -38,18 +39,18 @@ class Means:
 
 
 class RunLog:
-    """Writes each tick's figures and each sheet to wherever people look at them."""
+    """Writes each tick's figures, each sheet and the metrics to wherever people look at them."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, wandb_project: str | None = None) -> None:
         self._run = run
-        self._board: Any = None
+        self._boards: list[_TensorBoard | _Wandb] = []
         if importlib.util.find_spec("tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(run.path / "tensorboard"))
+            self._boards.append(_TensorBoard(run))
+        if wandb_project:
+            self._boards.append(_Wandb(run, wandb_project))
 
     def tick(self, row: dict[str, Any], seconds_left: float) -> None:
-        """Print the status line, append to stats.jsonl, feed TensorBoard."""
+        """Print the status line, append to stats.jsonl, feed the boards."""
         say(
             f"tick {row['tick']:<5d} kimg {row['kimg']:<8.1f} time {duration(row['seconds']):<8s} "
             f"sec/kimg {row['sec_per_kimg']:<7.1f} memory {row['memory_gb']:.1f} GB  ETA {duration(seconds_left):<8s} "
@@ -57,36 +58,82 @@ class RunLog:
             + (f"  augment p {row['augment/p']:.3f} r_t {row['augment/rt']:.2f}" if "augment/p" in row else "")
         )
         self._run.append_stats(row)
-        with self._tensorboard() as board:
-            for name, value in row.items():
-                if name not in ("tick", "nimg", "kimg"):
-                    board.add_scalar(name, value, global_step=row["nimg"])
+        figures = {name: value for name, value in row.items() if name not in ("tick", "nimg", "kimg")}
+        self._show(lambda board: board.scalars(figures, row["nimg"]))
+
+    def metrics(self, figures: dict[str, float], cur_nimg: int) -> None:
+        """Append a snapshot's metrics to metrics.jsonl, feed the boards."""
+        self._run.append_metrics({"nimg": cur_nimg, "kimg": cur_nimg / 1000, **figures})
+        named = {f"metrics/{name}": value for name, value in figures.items()}
+        self._show(lambda board: board.scalars(named, cur_nimg))
 
     def sheet(self, path: Path, cur_nimg: int) -> None:
-        """Show a sheet of samples in TensorBoard."""
-        with self._tensorboard() as board, Image.open(path) as image:
-            board.add_image("samples", np.asarray(image), global_step=cur_nimg, dataformats="HWC")
+        """Show a sheet of samples on the boards."""
+        self._show(lambda board: board.sheet(path, cur_nimg))
 
     def close(self) -> None:
         """Flush what is buffered."""
-        with self._tensorboard() as board:
-            board.close()
+        self._show(lambda board: board.close())
 
-    @contextmanager
-    def _tensorboard(self) -> Iterator[Any]:
-        # What TensorBoard cannot write is no reason to stop a training.
-        try:
-            yield self._board or _Nothing()
-        except OSError as error:
-            say(f"TensorBoard's log ends here: {error}")
-            self._board = None
+    def _show(self, on: Callable[["_TensorBoard | _Wandb"], None]) -> None:
+        # What a board cannot write is no reason to stop a training.
+        for board in list(self._boards):
+            try:
+                on(board)
+            except OSError as error:
+                say(f"{board.NAME}'s log ends here: {error}")
+                self._boards.remove(board)
 
 
-class _Nothing:
-    """Stands in for TensorBoard's writer where there is none."""
+class _TensorBoard:
+    NAME = "TensorBoard"
 
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_args, **_options: None
+    def __init__(self, run: Run) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(run.path / "tensorboard"))
+
+    def scalars(self, figures: dict[str, float], cur_nimg: int) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, global_step=cur_nimg)
+
+    def sheet(self, path: Path, cur_nimg: int) -> None:
+        with Image.open(path) as image:
+            self._writer.add_image("samples", np.asarray(image), global_step=cur_nimg, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    NAME = "W&B"
+
+    def __init__(self, run: Run, project: str) -> None:
+        import wandb
+
+        # One run of W&B for one of ours, however often it is resumed. Its axis is nimg: its steps cannot go back.
+        name = run.path.resolve().name
+        config = read_json(run.path / "config.json")
+        self._image = wandb.Image
+        self._log: Any = wandb.init(
+            project=project, name=name, id=name, resume="allow", config=config, dir=str(run.path)
+        )
+        self._log.define_metric("*", step_metric="nimg")
+
+    def scalars(self, figures: dict[str, float], cur_nimg: int) -> None:
+        self._log.log({**figures, "nimg": cur_nimg})
+
+    def sheet(self, path: Path, cur_nimg: int) -> None:
+        self._log.log({"samples": self._image(str(path)), "nimg": cur_nimg})
+
+    def close(self) -> None:
+        self._log.finish()
+
+
+def require_wandb() -> None:
+    """Raise RequestError when W&B is not installed."""
+    if not importlib.util.find_spec("wandb"):
+        raise RequestError("--wandb needs the package wandb: pip install wandb")
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gan import checkpoint, images, sampling, snapshot
+from gan import checkpoint, distributed, images, sampling, snapshot, transfer
 from gan.ada import LeakWarning
 from gan.config import TrainingConfig
 from gan.console import say
@@ -37,7 +38,9 @@ class TrainingOptions:
     network_snapshot_ticks: int = 0  # ticks between checkpoints with their snapshots; 0: by minutes alone
     network_snapshot_minutes: float = 15  # 0: by ticks alone
     keep: int = 3  # newest checkpoints and snapshots to keep; 0: all
+    batch_gpu: int | None = None  # most images in a forward pass, on each process; None: its share of the batch
     workers: int = 1  # processes that load images; 0: none
+    wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
 
 
@@ -47,8 +50,8 @@ class Hook(Protocol):
     def on_tick(self, row: dict[str, Any]) -> None:
         """After a tick, with its line of stats.jsonl."""
 
-    def on_snapshot(self, path: Path) -> None:
-        """After a snapshot was written."""
+    def on_snapshot(self, path: Path) -> dict[str, float] | None:
+        """After a snapshot was written -> figures to record in metrics.jsonl and on the boards, if any."""
 
 
 class Schedule:
@@ -68,7 +71,10 @@ class Schedule:
 
 
 class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; a second one stops at once."""
+    """Turns the first SIGINT or SIGTERM into a wish to stop; a second one stops at once.
+
+    Of several processes each gets Ctrl-C from the terminal and again from torchrun, which gives them half a minute.
+    """
 
     def __enter__(self) -> "StopRequest":
         self.wanted = False
@@ -81,9 +87,12 @@ class StopRequest:
         self._restore()
 
     def _wish(self, _number: int, _frame: FrameType | None) -> None:
-        say("Stopping after this iteration; once more stops at once.")
         self.wanted = True
-        self._restore()
+        if distributed.world_size() > 1:
+            say("Stopping after this iteration.")
+        else:
+            say("Stopping after this iteration; once more stops at once.")
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -104,20 +113,29 @@ def train(
     """Train until options.total_kimg, from the run's newest checkpoint, else `source` (see load_source), else anew.
 
     `indices` are the dataset's images to learn from. Returns a summary of figures.
+    Of several processes (see gan.distributed) each computes its share; the main one writes, and calls the hooks.
     Raises NonFiniteError when training diverges, SalonError when the disk is full.
     """
-    with run.claim(config), StopRequest() as stop:
-        learner = Learner(config, device, None if dataset.labels is None else dataset.labels[indices])
-        say(f"Run: {run.path}\nDevice: {describe(device)}")
+    main = distributed.is_main()
+    with ExitStack() as claim, StopRequest() as stop:
+        with distributed.main_first():
+            if main:
+                claim.enter_context(run.claim(config))
+        labels = None if dataset.labels is None else dataset.labels[indices]
+        learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
+        say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
         tick, seconds_before = _resume(run, learner, source)
-        run.rewind_stats(learner.cur_nimg)
-        cache = dataset.cache(config.dataset) if options.cache else None
+        with distributed.main_first():
+            if main:
+                run.rewind_stats(learner.cur_nimg)
+            cache = dataset.cache(config.dataset) if options.cache else None
         draws = DrawSequence(
             indices,
             config.batch_size,
             seed=config.seed,
             mirror=config.mirror,
             position=learner.iteration * config.batch_size,
+            members=learner.members,
         )
         stream = batches(
             TrainingImages(dataset, cache), draws, workers=options.workers, pin_memory=device.type == "cuda"
@@ -129,21 +147,24 @@ def train(
         grids = Schedule(options.image_snapshot_ticks, options.image_snapshot_minutes)
         networks = Schedule(options.network_snapshot_ticks, options.network_snapshot_minutes)
         sheet = Sheet(run, learner, dataset, indices)
-        sheet.reals()
-        if learner.cur_nimg == start_nimg == 0:
-            sheet.samples()
+        if main:
+            sheet.reals()
+            if learner.cur_nimg == start_nimg == 0:
+                sheet.samples()
         means, tick_nimg, tick_time = Means(), learner.cur_nimg, time.monotonic()
         saved_nimg = -1
         row: dict[str, Any] = {}
-        log = RunLog(run)
+        log = RunLog(run, options.wandb) if main else None
         leaks = LeakWarning()
-        bar = tqdm(
-            total=total_nimg, initial=min(learner.cur_nimg, total_nimg), unit=" img", disable=None, dynamic_ncols=True
-        )
+        bar = progress_bar(total_nimg, learner.cur_nimg)
         try:
-            while learner.cur_nimg < total_nimg and not stop.wanted:
+            # Here the processes agree on stopping, and the others wait for what the main one wrote.
+            while learner.cur_nimg < total_nimg and not distributed.anyone(stop.wanted):
                 pixels, classes = next(stream)
-                means.add(learner.step(pixels, classes))
+                stats = learner.step(pixels, classes)
+                if log is None:
+                    continue
+                means.add(stats)
                 bar.update(config.batch_size)
 
                 now = time.monotonic()
@@ -174,7 +195,9 @@ def train(
                 if grids.due(tick, ended):
                     log.sheet(sheet.samples(), learner.cur_nimg)
                 if networks.due(tick, ended):
-                    saved_nimg = _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks)
+                    saved_nimg = _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks, log)
+            if log and saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
+                _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks, log)
         except NonFiniteError as error:
             good = next(iter(checkpoint.list_newest_first(run.checkpoints)), None)
             advice = f"the last good checkpoint is {good}" if good else "no checkpoint had been written yet"
@@ -184,21 +207,27 @@ def train(
             ) from error
         finally:
             bar.close()
-            log.close()
+            if log:
+                log.close()
 
         finished = learner.cur_nimg >= total_nimg
-        if saved_nimg != learner.cur_nimg and learner.cur_nimg > start_nimg:
-            _save(run, learner, tick, elapsed(), dataset.classes, options.keep, hooks)
         return {
             "run": str(run.path),
             "finished": finished,
             "kimg": learner.cur_nimg / 1000,
             "seconds": elapsed(),
-            "sheet": str(sheet.samples()),
+            "sheet": str(sheet.samples() if main else run.grid_path(learner.cur_nimg)),
             "snapshot": str(snapshot.path_for(run.snapshots, learner.cur_nimg)),
             "checkpoint": str(checkpoint.path_for(run.checkpoints, learner.cur_nimg)),
             "stats": row,
         }
+
+
+def progress_bar(total_nimg: int, cur_nimg: int) -> "tqdm[None]":
+    """A bar over the images of a run, where standard error is a terminal."""
+    hidden = None if distributed.is_main() else True  # None: where standard error is no terminal
+    start = min(cur_nimg, total_nimg)
+    return tqdm(total=total_nimg, initial=start, unit=" img", disable=hidden, dynamic_ncols=True)
 
 
 class Sheet:
@@ -236,7 +265,8 @@ class Sheet:
 def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     """What --resume FILE starts from: a checkpoint's learner state, or a snapshot's weights for G, D and G_ema.
 
-    Raises RequestError when the file is damaged or of another architecture than `config`.
+    With config.transfer, the weights of either.
+    Raises RequestError when the file is damaged, or of another architecture than `config` without config.transfer.
     """
     if path.suffix == ".safetensors":
         found = snapshot.load(path)
@@ -247,12 +277,16 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     else:
         state = checkpoint.load(path)
         other, source = TrainingConfig.from_dict(state["config"]), state["learner"]
+    if config.transfer:
+        return {name: source[name] for name in ("G", "G_ema", "D")}
     if config.network != other.network:
         mine, theirs = vars(config.network), vars(other.network)
         differing = [
             f"{name} is {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
         ]
-        raise RequestError(f"--resume {path} must have this run's architecture; {'; '.join(differing)}")
+        raise RequestError(
+            f"--resume {path} must have this run's architecture; {'; '.join(differing)}. --transfer takes what fits"
+        )
     return source
 
 
@@ -266,7 +300,10 @@ def _resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[
         say(f"Resuming from {path} at {learner.cur_nimg / 1000:.1f} kimg")
         return int(state["tick"]), float(state["seconds"])
     if source is not None:
-        if "iteration" in source:
+        if learner.config.transfer:
+            outcomes = {part: transfer.load_matching(getattr(learner, part), source[part]) for part in source}
+            say(transfer.describe({f"{part}.{name}": how for part in "GD" for name, how in outcomes[part].items()}))
+        elif "iteration" in source:
             learner.load_state_dict(source)
         else:
             for name, weights in source.items():
@@ -285,6 +322,7 @@ def _save(
     classes: list[str] | None,
     keep: int,
     hooks: Sequence[Hook],
+    log: RunLog,
 ) -> int:
     # -> the count of images that was saved
     state = {
@@ -300,5 +338,6 @@ def _save(
     snapshot.save(path, learner.G_ema, learner.D, learner.config, learner.cur_nimg, classes)
     run.prune(keep)
     for hook in hooks:
-        hook.on_snapshot(path)
+        if figures := hook.on_snapshot(path):
+            log.metrics(figures, learner.cur_nimg)
     return learner.cur_nimg

@@ -5,16 +5,19 @@ import pytest
 import torch
 
 from gan.config import make_config
+from gan.errors import RequestError
+from gan.images import to_float
 from gan.learner import Learner, NonFiniteError
+from gan.shares import divide
 
 TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 128, "channel_max": 8, "batch_size": 4}
 CPU = torch.device("cpu")
 
 
-def learner(num_classes=0, labels=None, **overrides):
+def learner(num_classes=0, labels=None, batch_gpu=None, **overrides):
     overrides = {**TINY, **overrides}
     config = make_config(preset="tiny", resolution=16, num_classes=num_classes, dataset="d", overrides=overrides)
-    return Learner(config, CPU, labels)
+    return Learner(config, CPU, labels, batch_gpu=batch_gpu)
 
 
 def batch(seed=0, size=4):
@@ -41,7 +44,7 @@ def test_adam_is_corrected_for_lazy_regularisation():
 def test_each_step_moves_only_its_own_network():
     subject = learner(pl_weight=0.0, r1_gamma=0.0)
     before = {n: [p.clone() for p in getattr(subject, n).parameters()] for n in ("G", "D")}
-    subject._generator_step(4)
+    subject._generator_step()
     assert all(torch.equal(a, b) for a, b in zip(before["D"], subject.D.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(before["G"], subject.G.parameters(), strict=True))
     before["G"] = [p.clone() for p in subject.G.parameters()]
@@ -82,8 +85,44 @@ def test_classes_condition_training():
     subject = learner(num_classes=2, labels=labels)
     stats = subject.step(*batch())
     assert all(torch.isfinite(v) for v in stats.values())
-    _, c = subject._draw_ws(1000)
+    c = subject._draw(divide(1000)).c
     assert c.shape == (1000, 2) and c[:, 1].mean().item() == pytest.approx(0.9, abs=0.05)
+
+
+def test_frozen_blocks_of_d_keep_still():
+    subject = learner(freeze_d=1)
+    before = {name: p.clone() for name, p in subject.D.named_parameters()}
+    for iteration in range(2):
+        subject.step(*batch(iteration))
+    moved = {name for name, p in subject.D.named_parameters() if not torch.equal(p, before[name])}
+    assert {name for name in before if name.startswith("b16.")} == before.keys() - moved
+    with pytest.raises(RequestError, match="--freeze-d must be at most 2, D's blocks above 4x4; got 3 instead"):
+        learner(freeze_d=3)
+
+
+@pytest.fixture
+def double(monkeypatch):
+    """Learners of float64: of two equal ones, no rounding turns an activation around its kink."""
+    monkeypatch.setattr("gan.learner.to_float", lambda pixels: to_float(pixels).double())
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_accumulated_gradients_learn_the_same(double):
+    options = {"batch_size": 16, "num_classes": 2, "labels": np.arange(10) % 2, "r1_interval": 8, "pl_batch_shrink": 1}
+    whole = learner(**options)  # seeds the generator that both draw from
+    expected = [whole.step(*batch(iteration, 16)) for iteration in range(20)]
+    parts = learner(**options, batch_gpu=4)
+    assert [len(share.positions) for share in parts.shares + parts.pl_shares] == [4] * 8
+    for iteration, stats in enumerate(expected):
+        found = parts.step(*(images[parts.members] for images in batch(iteration, 16)))
+        assert found.keys() == stats.keys()
+        for name in found:
+            assert found[name].item() == pytest.approx(stats[name].item(), rel=1e-9), (name, iteration)
+    torch.testing.assert_close(parts.G.mapping.w_avg, whole.G.mapping.w_avg)
+    torch.testing.assert_close(parts.pl_mean, whole.pl_mean)
+    parts.load_state_dict(whole.state_dict())  # a run may go on with another --batch-gpu
 
 
 @pytest.mark.parametrize("network", ["G", "D"])

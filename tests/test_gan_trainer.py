@@ -1,6 +1,8 @@
 """The training loop as people meet it: exact resume, stopping, damage, divergence, what it leaves behind."""
 
+import importlib.util
 import json
+import os
 import random
 import signal
 import subprocess
@@ -11,13 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, full_disk, run_salon
+from conftest import TINY_TRAINING, full_disk, run_salon, write_dataset
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan import checkpoint, manifest, snapshot
+from gan import checkpoint, manifest, sampling, snapshot, transfer
+from gan.config import TrainingConfig
 from gan.dataset import ImageDataset
+from gan.errors import RequestError
+from gan.metrics_budget import BudgetedMetrics
 from gan.run import Run
-from gan.trainer import Schedule
+from gan.trainer import Schedule, TrainingOptions, train
 
 # Long enough to be killed in; a checkpoint every four iterations, no sheets.
 LONG = [
@@ -168,6 +174,36 @@ def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, 
     assert equal(dict(before.D.state_dict()), dict(after.D.state_dict()))
 
 
+def test_transfer_to_another_resolution_and_other_classes(tiny_run, tmp_path):
+    (source,) = (tiny_run / "snapshots").iterdir()
+    data = write_dataset(tmp_path / "larger.zip", [(32, 32)] * 8, [0, 1, 2, 0] * 2, ["a", "b", "c"])
+    train = ["train", "--data", data, "--out", tmp_path / "runs", *TINY_TRAINING, "--conditional", "--seed", "7"]
+    train += ["--set", "learning_rate=0", "--json"]
+    refused = run_salon(*train, "--resume", source)
+    assert refused.code == 2 and "must have this run's architecture" in refused.err and "--transfer" in refused.err
+    outcome = run_salon(*train, "--transfer", source, "--resume-kimg", "5", "--total-kimg", "5.008")
+    assert outcome.code == 0 and outcome.json["kimg"] == 5.008
+    lines = {line.split()[0]: line.split()[1:] for line in outcome.err.splitlines() if line.startswith(("G.", "D."))}
+    assert lines["G.synthesis.b32"][0] == "-" and lines["G.synthesis.b16"][1:] == ["-", "-"]
+    assert lines["D.b32"][0] == "-" and lines["D.b16"][2] == "2" and lines["D.mapping"][0] == "-"  # fromrgb stays out
+    before, after = snapshot.load(source), snapshot.load(Path(outcome.json["snapshot"]))
+    was, became = before.G_ema.state_dict(), after.G_ema.state_dict()
+    for name in ("synthesis.b16.conv1.weight", "mapping.fc1.weight"):
+        assert torch.equal(was[name], became[name])
+    assert became["mapping.fc0.weight"].shape != was["mapping.fc0.weight"].shape
+    assert torch.equal(before.D.state_dict()["b8.conv0.weight"], after.D.state_dict()["b8.conv0.weight"])
+    both = run_salon(*train, "--transfer", source, "--resume", source)
+    assert both.code == 2 and "exclude each other" in both.err
+
+
+def test_transfer_refuses_weights_that_fit_nowhere():
+    network = torch.nn.Linear(2, 3)
+    outcomes = transfer.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
+    assert outcomes == {"weight": "new", "bias": "new", "other": "left out"}
+    with pytest.raises(RequestError, match="nothing does"):
+        transfer.describe(outcomes)
+
+
 def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
     dataset = ImageDataset(tiny_dataset)
     kept = dataset.names[:9]
@@ -192,6 +228,25 @@ def test_conditional_training(tiny_dataset, tmp_path):
     assert out.exists()
 
 
+def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):
+    process = subprocess.Popen(
+        command(tiny_dataset, tmp_path, "--workers", "1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(process, "tick 1")
+    process.kill()
+    process.wait()  # not for the end of its output, which the process that loads images would hold open too
+    run = only_run(tmp_path)
+    config = TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))
+    for last in (False,) * 19 + (True,):
+        try:
+            with run.claim(config):
+                break
+        except RequestError:
+            assert not last
+            time.sleep(0.1)
+    process.communicate()
+
+
 def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
     process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
     wait_for(process, "Run: ")
@@ -202,9 +257,6 @@ def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
 
 
 def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
-    from gan.config import TrainingConfig
-    from gan.trainer import TrainingOptions, train
-
     calls = []
 
     class Recorder:
@@ -220,6 +272,74 @@ def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
     dataset.labels = None
     train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[Recorder()])
     assert calls == [("tick", 0.008), ("tick", 0.016), ("snapshot", 16)]
+
+
+def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, tmp_path):
+    def brightness(path, count):
+        start = time.monotonic()
+        G = snapshot.load(path).G_ema
+        means = [pixels.mean() for pixels in sampling.generate(G, range(count))]
+        seconds.append(time.monotonic() - start)
+        return {"brightness": float(np.mean(means))}
+
+    seconds = []
+    hook = BudgetedMetrics(brightness, 20, smallest=8, largest=1000)
+    config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
+    options = TrainingOptions(total_kimg=0.48, kimg_per_tick=0.008, network_snapshot_ticks=4, workers=0)
+    dataset = ImageDataset(tiny_dataset)
+    dataset.labels = None
+    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[hook])
+    rows = Run(tmp_path).read_metrics()
+    assert len(rows) == len(seconds) > 1
+    assert rows[0]["nimg"] == 32 and rows[0]["images"] == 8 and 0 < rows[0]["brightness"] < 255
+    assert [row["seconds"] for row in rows] == pytest.approx(seconds, abs=0.05)
+    assert rows[-1]["percent_of_time"] < 30  # 20, and what a busy machine adds to one measurement
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("metrics/brightness")] == [row["nimg"] for row in rows]
+
+
+def test_the_budget_fits_fixed_and_variable_cost_and_spends_no_more():
+    hook = BudgetedMetrics(lambda path, count: {}, 10, smallest=100, largest=10_000)
+    assert hook.images_within(0) == 100  # to learn what it costs
+    hook.costs = [(100, 3.0), (300, 5.0)]
+    assert hook.fit() == pytest.approx((2.0, 0.01))
+    assert hook.spent == 8
+    # (share * elapsed - spent) / (1 - share) seconds are there, 2 of them fixed
+    assert hook.images_within(80) == 0 and hook.images_within(106) == 0
+    assert hook.images_within(134) == pytest.approx(((13.4 - 8) / 0.9 - 2) / 0.01, abs=1)
+    assert hook.images_within(1e6) == 10_000
+    hook.costs = [(100, 2.0), (100, 4.0)]
+    assert hook.fit() == pytest.approx((0, 0.03))
+    with pytest.raises(RequestError, match="--metrics-budget must be between 0 and 100 percent; got 0 instead"):
+        BudgetedMetrics(lambda path, count: {}, 0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_wandb_names_its_remedy(tiny_dataset, tmp_path):
+    outcome = run_salon(
+        "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--wandb", "paintings"
+    )
+    assert outcome.code == 2 and "pip install wandb" in outcome.err and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+def test_wandb_logs_offline(tiny_dataset, tmp_path):
+    train = command(
+        tiny_dataset, tmp_path, "--total-kimg", "0.064", "--image-snapshot-ticks", "1", "--wandb", "paintings"
+    )
+    for total in ("0.064", "0.128"):  # the second goes on
+        subprocess.run(
+            [*train, "--total-kimg", total],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "WANDB_MODE": "offline"},
+        )
+    run = only_run(tmp_path)
+    (first, second) = run.path.glob("wandb/offline-run-*")
+    for folder in (first, second):
+        assert list(folder.glob(f"run-{run.path.name}.wandb"))
+        assert list(folder.rglob("*.jpg"))
 
 
 def test_schedule_by_ticks():
