@@ -188,7 +188,7 @@ def train(
                         (total_nimg - learner.cur_nimg) * (now - start_time) / (learner.cur_nimg - start_nimg)
                     )
                     log.tick(row, seconds_left)
-                    leaks.tick(row.get("augment/p", 0.0))
+                    leaks.tick(learner.augment.p)
                     for hook in hooks:
                         hook.on_tick(row)
                     tick_nimg, tick_time = learner.cur_nimg, now

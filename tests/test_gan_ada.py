@@ -140,7 +140,7 @@ def test_resume_with_ada_is_exact_even_within_an_interval():
     straight = learner(**options)
     stats = [straight.step(*batch(i)) for i in range(10)]
     ps = [s["augment/p"].item() for s in stats]
-    assert ps[:4] == [0.4] * 4 and ps[4] == ps[7] == pytest.approx(0.56) and ps[8] > ps[7]
+    assert ps[:4] == pytest.approx([0.4] * 4) and ps[4] == ps[7] == pytest.approx(0.56) and ps[8] > ps[7]
     broken = learner(**options)
     for i in range(6):
         broken.step(*batch(i))
