@@ -145,9 +145,8 @@ class Rosinality:
 
         if work.device == "cpu":
             cpp_extension.load = lambda *_args, **_options: None
-        for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "lmdb", "tqdm", "wandb"):
-            if importlib.util.find_spec(name.split(".")[0]) is None or name.startswith("torchvision"):
-                sys.modules[name] = types.ModuleType(name)
+        for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "lmdb", "wandb"):  # unused here
+            sys.modules[name] = types.ModuleType(name)
         torchvision = sys.modules["torchvision"]
         torchvision.transforms, torchvision.utils = (sys.modules[f"torchvision.{n}"] for n in ("transforms", "utils"))
         sys.path.insert(0, str(path))
@@ -223,8 +222,9 @@ def synchronize(device: str) -> None:
 
 
 def seconds(function: Callable[[], object], device: str, least: float, repeats: int = 3) -> float:
-    """Median duration of a call, after one that is not counted, over `least` seconds and `repeats` calls at least."""
-    function()
+    """Median duration of a call, after one that is not counted (of several), over `least` seconds and `repeats` calls at least."""
+    if repeats > 1:
+        function()
     synchronize(device)
     times: list[float] = []
     while len(times) < repeats or sum(times) < least:
@@ -248,10 +248,10 @@ def convolution_peak(device: str, dtype: torch.dtype = torch.float32) -> float:
     return best
 
 
-def run_apart(script: str, name: str, path: Path | None, tuned: bool, work: Work, **options: object) -> dict:
+def run_apart(script: str, name: str, path: Path | None, extra: dict[str, str], work: Work, **options: object) -> dict:
     """Run `script --one` in its own process, for its allocator's sake -> the figures that it prints as JSON."""
     request = json.dumps({"name": name, "path": path and str(path), "work": asdict(work), **options})
-    environment = {**os.environ, **(TUNED if tuned else {})}
+    environment = {**os.environ, **extra}
     command = [sys.executable, script, "--one", request]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

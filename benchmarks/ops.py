@@ -51,7 +51,10 @@ def main(peers: tuple[str, ...], device: str, least: float, one: str | None) -> 
     ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
     for name, path in (peer.split("=", 1) for peer in peers):
         ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
-    found = [contenders.run_apart(__file__, name, path, tuned, work, least=least) for name, path, tuned in ways]
+    found = [
+        contenders.run_apart(__file__, name, path, contenders.TUNED if tuned else {}, work, least=least)
+        for name, path, tuned in ways
+    ]
     header = ["ms, forward and backward", *(n + (", tuned" if tuned else "") for n, _, tuned in ways)]
     rows = [[op, *(f"{f[op]:.1f}" if op in f else "-" for f in found)] for op in SHAPES]
     print(f"{device}, torch {torch.__version__}, x [8, 256, 64, 64]")

@@ -16,14 +16,16 @@ from gan.console import table
 
 
 def measure(request: dict) -> dict:
-    """Images a second and FLOPs an image of one contender in this process."""
+    """Images a second of, or FLOPs an image of, one contender in this process."""
     work = contenders.Work(**request["work"])
     contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
     z = torch.randn(work.batch, 512, device=work.device)
-    with FlopCounterMode(display=False) as counter:
-        contender.generate(z)
+    if request["count"]:
+        with FlopCounterMode(display=False) as counter:
+            contender.generate(z)
+        return {"flops": counter.get_total_flops() / work.batch}
     took = contenders.seconds(lambda: contender.generate(z), work.device, request["least"], 5)
-    return {"rate": work.batch / took, "flops": counter.get_total_flops() / work.batch}
+    return {"rate": work.batch / took}
 
 
 @click.command(help=__doc__)
@@ -38,14 +40,17 @@ def main(size: str, peers: tuple[str, ...], device: str, least: float, one: str 
         return
     work = contenders.Work(*map(int, size.split("x")), device)
     peak = contenders.convolution_peak(device)
+    counted = contenders.run_apart(__file__, "salon", None, {"SALON_NATIVE": "0"}, work, count=True, least=0)
     ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
     for name, path in (peer.split("=", 1) for peer in peers):
         ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
     rows, ours = [], 0.0
     for name, path, tuned in ways:
-        found = contenders.run_apart(__file__, name, path, tuned, work, least=least)
+        found = contenders.run_apart(
+            __file__, name, path, contenders.TUNED if tuned else {}, work, count=False, least=least
+        )
         ours = ours or found["rate"]
-        speed = found["flops"] * found["rate"]
+        speed = counted["flops"] * found["rate"]
         label = name + (", tuned" if tuned else "")
         rows.append(
             (label, f"{found['rate']:.2f}", f"{speed / 1e9:.0f}", f"{speed / peak:.0%}", f"{ours / found['rate']:.2f}")

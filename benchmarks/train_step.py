@@ -19,41 +19,38 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gan.console import table
 
+SHARES = {0: 1 / 16, 4: 3 / 16, 1: 12 / 16}  # iterations with all phases, without R1, and with the plain two
+
 
 def measure(request: dict) -> dict:
-    """Amortised seconds an iteration, FLOPs and peak memory of one contender in this process."""
+    """Amortised seconds an iteration and peak memory of one contender in this process, or only its FLOPs."""
     work = contenders.Work(**request["work"])
-    path = request["path"] and Path(request["path"])
-    contender = contenders.make(request["name"], path, work)
-    flops = {}
-    for i in (0, 4, 1):  # all phases; without R1; the plain two
-        with FlopCounterMode(display=False) as counter:
-            contender.iteration(i)
-        flops[i] = counter.get_total_flops()
+    contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
+    if request["count"]:
+        flops = {}
+        for i in SHARES:
+            with FlopCounterMode(display=False) as counter:
+                contender.iteration(i)
+            flops[i] = counter.get_total_flops()
+        return {"flops": sum(flops[i] * share for i, share in SHARES.items())}
+    contender.iteration(0)
     times = {
-        i: contenders.seconds(lambda i=i: contender.iteration(i), work.device, request["least"], request["repeats"])
-        for i in (0, 4, 1)
+        i: contenders.seconds(lambda i=i: contender.iteration(i), work.device, 0, request["repeats"]) for i in SHARES
     }
-    amortise = {i: count / 16 for i, count in ((0, 1), (4, 3), (1, 12))}
     if work.device == "cpu":
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     else:
         memory = torch.cuda.max_memory_allocated() / 1e9
-    return {
-        "seconds": sum(times[i] * share for i, share in amortise.items()),
-        "flops": sum(flops[i] * share for i, share in amortise.items()),
-        "memory_gb": memory,
-    }
+    return {"seconds": sum(times[i] * share for i, share in SHARES.items()), "memory_gb": memory}
 
 
 @click.command(help=__doc__)
 @click.option("--work", "size", default="64x16", show_default=True, metavar="RxN", help="Resolution and batch.")
 @click.option("--peer", "peers", multiple=True, metavar="NAME=PATH", help=f"One of {', '.join(contenders.PEERS)}.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--least", default=0.0, help="Seconds to measure each kind of iteration for, at least.")
-@click.option("--repeats", default=2, show_default=True, help="Iterations of each kind to measure, at least.")
+@click.option("--repeats", default=1, show_default=True, help="Iterations of each kind to measure, at least.")
 @click.option("--one", help="Measure one contender in this process (JSON; used by the script itself).")
-def main(size: str, peers: tuple[str, ...], device: str, least: float, repeats: int, one: str | None) -> None:
+def main(size: str, peers: tuple[str, ...], device: str, repeats: int, one: str | None) -> None:
     if one:
         print(json.dumps(measure(json.loads(one))))
         return
@@ -63,14 +60,19 @@ def main(size: str, peers: tuple[str, ...], device: str, least: float, repeats: 
 
         devices.select(device)
     peak = contenders.convolution_peak(device)
+    few = contenders.Work(work.resolution, min(work.batch, 4), device)  # work is proportional to the batch
+    counted = contenders.run_apart(__file__, "salon", None, {"SALON_NATIVE": "0"}, few, count=True, repeats=0)
+    flops = counted["flops"] * work.batch / few.batch
     ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
     for name, path in (peer.split("=", 1) for peer in peers):
         ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
     rows, ours = [], 0.0
     for name, path, tuned in ways:
-        found = contenders.run_apart(__file__, name, path, tuned, work, least=least, repeats=repeats)
+        found = contenders.run_apart(
+            __file__, name, path, contenders.TUNED if tuned else {}, work, count=False, repeats=repeats
+        )
         ours = ours or found["seconds"]
-        speed = found["flops"] / found["seconds"]
+        speed = flops / found["seconds"]
         rows.append(
             (
                 name + (", tuned" if tuned else ""),
