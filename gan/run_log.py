@@ -114,9 +114,12 @@ class _Wandb:
         name = run.path.resolve().name
         config = read_json(run.path / "config.json")
         self._image = wandb.Image
-        self._log: Any = wandb.init(
-            project=project, name=name, id=name, resume="allow", config=config, dir=str(run.path)
-        )
+        try:
+            self._log: Any = wandb.init(
+                project=project, name=name, id=name, resume="allow", config=config, dir=str(run.path)
+            )
+        except wandb.Error as error:
+            raise RequestError(f"--wandb {project} was refused: {error}") from error
         self._log.define_metric("*", step_metric="nimg")
 
     def scalars(self, figures: dict[str, float], cur_nimg: int) -> None:
