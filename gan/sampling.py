@@ -81,14 +81,15 @@ def synthesize(
     """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed."""
     if not ws.is_cuda:
         batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
-    with torch.inference_mode():
-        for start in range(0, len(ws), batch_size):
+    for start in range(0, len(ws), batch_size):
+        with torch.inference_mode():  # not around the yield: an iterator left unfinished would leave it on
             batch = ws[start : start + batch_size]
             noises = None
             if noise_mode == "random":
                 assert seeds is not None
                 noises = _noises(G, seeds[start : start + batch_size], batch.device)
-            yield from to_pixels(G.synthesis(batch, noise_mode, noises))
+            pixels = to_pixels(G.synthesis(batch, noise_mode, noises))
+        yield from pixels
 
 
 def generate(

@@ -185,3 +185,10 @@ def test_parse_numbers_refuses_what_is_no_number(text):
 def test_parse_numbers_refuses_what_is_out_of_range(text):
     with pytest.raises(RequestError, match=f"--seeds must rise within 0 to 4294967295, .*; got {text} instead"):
         sampling.parse_numbers(text)
+
+
+def test_an_unfinished_iterator_leaves_gradients_on():
+    config = NetworkConfig(resolution=8, z_dim=4, w_dim=4, mapping_layers=1, channel_base=32, channel_max=4)
+    images = sampling.generate(Generator(config), [0, 1])
+    next(images)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
