@@ -19,6 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 R1_INTERVAL, PL_INTERVAL = 16, 4
 
@@ -215,6 +217,20 @@ def make(name: str, path: Path | None, work: Work) -> "Salon | Ada | Rosinality"
     return Salon(work) if path is None else PEERS[name](work, path)
 
 
+class FlopCount(TorchDispatchMode):
+    """Counts the FLOPs of convolutions and matrix products, in backward passes of any order too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def synchronize(device: str) -> None:
     """Wait for a GPU, so that a clock can be read."""
     if device != "cpu":
@@ -222,7 +238,7 @@ def synchronize(device: str) -> None:
 
 
 def seconds(function: Callable[[], object], device: str, least: float, repeats: int = 3) -> float:
-    """Median duration of a call, after one that is not counted (of several), over `least` seconds and `repeats` calls at least."""
+    """Median duration of `repeats` calls or more, over `least` seconds or more; of several, the first is left out."""
     if repeats > 1:
         function()
     synchronize(device)

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import contenders
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from gan.console import table
 
@@ -21,9 +20,9 @@ def measure(request: dict) -> dict:
     contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
     z = torch.randn(work.batch, 512, device=work.device)
     if request["count"]:
-        with FlopCounterMode(display=False) as counter:
+        with contenders.FlopCount() as counter:
             contender.generate(z)
-        return {"flops": counter.get_total_flops() / work.batch}
+        return {"flops": counter.total / work.batch}
     took = contenders.seconds(lambda: contender.generate(z), work.device, request["least"], 5)
     return {"rate": work.batch / took}
 

@@ -9,15 +9,11 @@ process; on a CPU the peers run as they come and with an allocator that keeps it
 
 import json
 import resource
-import sys
 from pathlib import Path
 
 import click
 import contenders
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from gan.console import table
 
 SHARES = {0: 1 / 16, 4: 3 / 16, 1: 12 / 16}  # iterations with all phases, without R1, and with the plain two
 
@@ -29,9 +25,9 @@ def measure(request: dict) -> dict:
     if request["count"]:
         flops = {}
         for i in SHARES:
-            with FlopCounterMode(display=False) as counter:
+            with contenders.FlopCount() as counter:
                 contender.iteration(i)
-            flops[i] = counter.get_total_flops()
+            flops[i] = counter.total
         return {"flops": sum(flops[i] * share for i, share in SHARES.items())}
     contender.iteration(0)
     times = {
@@ -66,30 +62,21 @@ def main(size: str, peers: tuple[str, ...], device: str, repeats: int, one: str 
     ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
     for name, path in (peer.split("=", 1) for peer in peers):
         ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
-    rows, ours = [], 0.0
-    for name, path, tuned in ways:
+    print(f"one iteration, {work.resolution} pixels, batch {work.batch}, {device}, torch {torch.__version__}")
+    print(f"convolution peak {peak / 1e9:.0f} GFLOP/s, {flops / work.batch / 1e9:.0f} GFLOP an image", flush=True)
+    ours = 0.0
+    for name, path, tuned in ways:  # each line as soon as it is known: peers can take minutes
         found = contenders.run_apart(
             __file__, name, path, contenders.TUNED if tuned else {}, work, count=False, repeats=repeats
         )
         ours = ours or found["seconds"]
         speed = flops / found["seconds"]
-        rows.append(
-            (
-                name + (", tuned" if tuned else ""),
-                f"{found['seconds']:.3f}",
-                f"{found['seconds'] / work.batch:.4f}",
-                f"{speed / 1e9:.0f}",
-                f"{speed / peak:.0%}",
-                f"{found['memory_gb']:.1f}",
-                f"{found['seconds'] / ours:.2f}",
-            )
+        print(
+            f"{name + (', tuned' if tuned else ''):<20} {found['seconds']:7.3f} s  {found['seconds'] / work.batch:.4f} "
+            f"s/image  {speed / 1e9:5.0f} GFLOP/s  {speed / peak:4.0%} of peak  {found['memory_gb']:5.1f} GB  "
+            f"{found['seconds'] / ours:.2f} times ours",
+            flush=True,
         )
-        print(".", end="", file=sys.stderr, flush=True)
-    flops = f"convolution peak {peak / 1e9:.0f} GFLOP/s"
-    print(
-        f"\none iteration, {work.resolution} pixels, batch {work.batch}, {device}, torch {torch.__version__}, {flops}"
-    )
-    print(table(rows, ["", "s/iteration", "s/image", "GFLOP/s", "of peak", "GB", "times ours"]))
 
 
 if __name__ == "__main__":
