@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from gan.ops import native
 
-MIN_CHANNELS, MIN_TILES = 16, 32  # below, transforming costs more than it saves
+MIN_CHANNELS, MIN_TILES = 64, 32  # below, transforming costs more than it saves
 _CHUNK = 6_000_000  # floats in the transformed domain at a time
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-MIN_CHANNELS = 16  # below, torch's own weight gradient is as fast
+MIN_CHANNELS = 64  # below, torch's own weight gradient is as fast
 
 
 def down(big: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
