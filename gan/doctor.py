@@ -142,7 +142,7 @@ def _cpu() -> Finding:
 def _ops() -> Finding:
     from gan.ops import native
 
-    remedy = "" if native.library() else "Training on a CPU is about half as fast: apt install g++"
+    remedy = "" if native.library() else "Training on a CPU is slower without it: apt install g++"
     return Finding(OK if native.library() else NOTE, "gan.ops", native.status(), remedy)
 
 
