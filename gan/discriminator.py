@@ -57,6 +57,7 @@ class Discriminator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.trunk_dtype: torch.dtype | None = None  # of the blocks above 4x4; None: that of the images
         self.blocks = []
         for resolution in reversed(config.resolutions()[1:]):
             first = resolution == config.resolution
@@ -72,9 +73,11 @@ class Discriminator(nn.Module):
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
         x = img.contiguous(memory_format=torch.channels_last)
+        if self.trunk_dtype:
+            x = x.to(self.trunk_dtype)
         for block in self.blocks:
             x = block(x)
-        logits: torch.Tensor = self.b4(x)
+        logits: torch.Tensor = self.b4(x.to(img.dtype))
         if self.cmap_dim:
             # Projection: how well the image's features agree with those of the class.
             logits = (logits * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)

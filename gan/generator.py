@@ -11,7 +11,7 @@ from torch import nn
 from gan.config import NetworkConfig
 from gan.layers import FullyConnected, normalize_second_moment
 from gan.ops.bias_act import bias_act
-from gan.ops.modulated_conv2d import modulated_conv2d
+from gan.ops.modulated_conv2d import demodulation, modulated_conv2d
 from gan.ops.upfirdn2d import setup_filter, upsample2d
 
 NOISE_MODES = ("const", "random", "none")
@@ -87,10 +87,13 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """`noise` is broadcast against [N, 1, resolution, resolution]."""
-        x = modulated_conv2d(x, self.weight, self.affine(w), self.resample_filter, up=self.up)
+        styles = self.affine(w)
+        x = modulated_conv2d(x, self.weight, styles, self.resample_filter, demodulate=False, up=self.up)
+        # The second half of the modulation joins what follows: one pass over the features instead of four.
+        scale = demodulation(self.weight, styles)
         if noise is not None:
-            x = x + noise * self.noise_strength
-        return bias_act(x, self.bias, "lrelu")
+            noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)
+        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise)
 
 
 class ToRGB(nn.Module):
@@ -105,7 +108,8 @@ class ToRGB(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         styles = self.affine(w) * self.weight_gain
-        return bias_act(modulated_conv2d(x, self.weight, styles, demodulate=False), self.bias)
+        y = modulated_conv2d(x, self.weight, styles, demodulate=False)
+        return bias_act(y.to(self.bias.dtype), self.bias)
 
 
 class SynthesisBlock(nn.Module):
@@ -130,10 +134,11 @@ class SynthesisBlock(nn.Module):
         img: torch.Tensor | None,
         ws: Sequence[torch.Tensor],
         noises: Sequence[torch.Tensor | None],
+        dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features and image of the block below (None in the first), a w for each layer and for ToRGB."""
+        """Features (of `dtype`) and image of the block below (None in the first), a w for each layer and for ToRGB."""
         if x is None:
-            x = self.const.expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         for layer, w, noise in zip(self.layers, ws, noises, strict=False):
             x = layer(x, w, noise)
         assert x is not None
@@ -155,6 +160,7 @@ class Synthesis(nn.Module):
             self.blocks.append(block)
             below = channels
         self.num_ws = config.num_ws
+        self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
 
     def noise_shapes(self) -> list[int]:
         """Side of the square noise input of each layer, in order."""
@@ -169,6 +175,7 @@ class Synthesis(nn.Module):
         """
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}; got {noise_mode!r} instead")
+        dtype = self.trunk_dtype or ws.dtype
         x = img = None
         index = layer_index = 0
         for block in self.blocks:
@@ -184,7 +191,7 @@ class Synthesis(nn.Module):
             else:
                 block_noises = [layer.noise_const if noise_mode == "const" else None for layer in block.layers]
             # ToRGB shares its w with the first layer of the next block.
-            x, img = block(x, img, ws[:, index : index + count + 1].unbind(dim=1), block_noises)
+            x, img = block(x, img, ws[:, index : index + count + 1].unbind(dim=1), block_noises, dtype)
             index, layer_index = index + count, layer_index + count
         assert isinstance(img, torch.Tensor)
         return img

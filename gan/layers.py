@@ -28,7 +28,7 @@ class FullyConnected(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """act(convolution + b) * gain, [N, in, H, W] -> [N, out, H, W], or half that size with `down`."""
+    """act(convolution + b) * gain, [N, in, H, W] -> [N, out, H, W], or half that size with `down`; in x's dtype."""
 
     resample_filter: torch.Tensor
 
@@ -43,8 +43,10 @@ class Conv2d(nn.Module):
         self.register_buffer("resample_filter", setup_filter(), persistent=False)
 
     def forward(self, x: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
-        x = conv2d_resample(x, self.weight * self.weight_gain, self.resample_filter, down=self.down)
-        return bias_act(x, self.bias, self.act, gain)
+        linear = self.bias is None and self.act == "linear"
+        weight = self.weight * (self.weight_gain * gain if linear else self.weight_gain)
+        y = conv2d_resample(x, weight.to(x.dtype), self.resample_filter, down=self.down)
+        return y if linear else bias_act(y, self.bias, self.act, gain)
 
 
 def normalize_second_moment(x: torch.Tensor) -> torch.Tensor:

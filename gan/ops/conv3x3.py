@@ -1,6 +1,8 @@
-"""3x3 convolution of the same size on a CPU, by Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016).
+"""3x3 convolution of the same size, on a CPU by Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016).
 
-It needs 36 multiplications where the definition needs 144, and rounds to about 1e-5 of the largest value.
+That needs 36 multiplications where the definition needs 144, and rounds to about 1e-5 of the largest value.
+Everywhere the derivatives are again such convolutions, and weight gradients: torch's own second derivatives convolve
+with kernels as large as the image.
 Axis legend: images [N, C, H, W] in channels-last memory; weights [out, in, 3, 3]; t tiles of 4x4 pixels.
 """
 
@@ -18,20 +20,19 @@ _CHUNK = 6_000_000  # floats in the transformed domain at a time
 
 def conv3x3(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Correlate x with 3x3 kernels, padding by one: [N, in, H, W] -> [N, out, H, W]. Differentiable to any order."""
-    if not applies(x, weight):
+    if torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, weight, padding=1)
     y: torch.Tensor = _Conv3x3.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 
 
-def applies(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether the native form serves these inputs, and pays."""
+def applies(x: torch.Tensor, outputs: int) -> bool:
+    """Whether the native form serves x, and pays."""
     return (
         x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and min(weight.shape[:2]) >= MIN_CHANNELS
+        and x.dtype == torch.float32
+        and min(x.shape[1], outputs) >= MIN_CHANNELS
         and _tiles(x) >= MIN_TILES
-        and not torch.is_autocast_enabled("cpu")
         and native.library() is not None
     )
 
@@ -70,6 +71,8 @@ class _WeightGradient(torch.autograd.Function):
 
 
 def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    if not applies(x, len(weight)):
+        return F.conv2d(x, weight, padding=1)
     library = native.library()
     assert library is not None
     x = x.contiguous(memory_format=torch.channels_last)
@@ -88,6 +91,8 @@ def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    if not applies(x, gradient.shape[1]):
+        return weight_gradient(x, gradient, stride=1, padding=1)
     library = native.library()
     assert library is not None
     x, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (x, gradient))
@@ -103,6 +108,15 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         *(c_void_p(t.data_ptr()) for t in (total, weight)), c_long(outputs), c_long(inputs), _threads()
     )
     return weight
+
+
+def weight_gradient(x: torch.Tensor, gradient: torch.Tensor, *, stride: int, padding: int) -> torch.Tensor:
+    """torch's gradient of the weight [out, in, 3, 3] of a convolution, from its input and its output's gradient."""
+    weight = x.new_empty(1).expand(gradient.shape[1], x.shape[1], 3, 3)  # only its shape matters
+    found: torch.Tensor = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [False, True, False]
+    )[1]
+    return found
 
 
 def _transform(function: Any, source: torch.Tensor, target: torch.Tensor, first: int) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gan.ops.conv3x3 import weight_gradient
+
 MIN_CHANNELS = 64  # below, torch's own weight gradient is as fast
 
 
 def down(big: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Correlate with stride 2, without padding."""
-    if not _applies(big, weight):
+    if torch.is_autocast_enabled(big.device.type):
         return F.conv2d(big, weight, stride=2)
     small: torch.Tensor = _Down.apply(big, weight)  # type: ignore[no-untyped-call]
     return small
@@ -23,15 +25,10 @@ def down(big: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def up(small: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The transpose of `down`: zero insertion, then a true convolution."""
-    if not _applies(small, weight):
+    if torch.is_autocast_enabled(small.device.type):
         return F.conv_transpose2d(small, weight, stride=2)
     big: torch.Tensor = _Up.apply(small, weight)  # type: ignore[no-untyped-call]
     return big
-
-
-def _applies(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    wide = min(weight.shape[:2]) >= MIN_CHANNELS
-    return x.device.type == "cpu" and x.dtype == weight.dtype and wide and not torch.is_autocast_enabled("cpu")
 
 
 class _Down(torch.autograd.Function):
@@ -81,6 +78,8 @@ def _gradients(ctx: Any, of_input: Any, big: torch.Tensor, small: torch.Tensor) 
 
 
 def _weight_gradient(big: torch.Tensor, small: torch.Tensor) -> torch.Tensor:
+    if big.device.type != "cpu" or min(big.shape[1], small.shape[1]) < MIN_CHANNELS:
+        return weight_gradient(big, small, stride=2, padding=0)
     # Big's pixels of one parity form an image on small's grid, plus one row and column. With small padded to that grid
     # too, the products of each tap of the kernel lie a constant distance apart: one matrix product a tap.
     outputs, inputs, width = small.shape[1], big.shape[1], small.shape[3]

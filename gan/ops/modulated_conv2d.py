@@ -5,6 +5,7 @@ Axis legend: weights [out, in, kh, kw]; styles [N, in].
 
 import torch
 
+from gan.ops.bias_act import bias_act
 from gan.ops.conv2d_resample import conv2d_resample
 
 EPSILON = 1e-8
@@ -21,15 +22,17 @@ def modulated_conv2d(
 ) -> torch.Tensor:
     """Convolve each image x[n] with weight * styles[n], scaled to unit norm per output channel when demodulating.
 
-    Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
+    The convolution is computed in x's dtype, the scales in that of `weight`. Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
     an image, and lets one ordinary convolution serve the whole batch.
     """
-    y = conv2d_resample(x * styles[:, :, None, None], weight, f, up=up)
-    if demodulate:
-        # Equation 3: the sum over in, kh, kw of (styles * weight)^2 for each image and output channel.
-        energy = styles.square() @ weight.square().sum([2, 3]).t()  # [N, out]
-        y = y * (energy + EPSILON).rsqrt()[:, :, None, None]
-    return y
+    y = conv2d_resample(bias_act(x, scale=styles), weight.to(x.dtype), f, up=up)
+    return bias_act(y, scale=demodulation(weight, styles)) if demodulate else y
+
+
+def demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """What scales the output channels to unit norm (equation 3); [N, out] in the dtype of `weight`."""
+    energy = styles.square() @ weight.square().sum([2, 3]).t()  # the sum over in, kh, kw of (styles * weight)^2
+    return (energy + EPSILON).rsqrt()
 
 
 def modulated_conv2d_reference(

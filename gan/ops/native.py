@@ -14,11 +14,17 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from gan.errors import SalonError
 from gan.files import atomic, cache_folder
 
-SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+HERE = Path(__file__).parent
+SOURCES = [HERE / name for name in ("winograd.cpp", "bias_act.cpp", "upfirdn2d.cpp")]
+HEADER = HERE / "numbers.h"
+# Not -ffast-math: linking with it would change how the whole process rounds tiny numbers.
+FAST_MATH = ("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=fast")
+FLAGS = ("-O3", "-march=native", *FAST_MATH, "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 SWITCH = "SALON_NATIVE"  # set to 0 to do without
 
 
@@ -41,19 +47,35 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, "torch alone (no C++ compiler: install g++ for faster CPU training)"
     try:
         path = _build(compiler)
-        return ctypes.CDLL(str(path)), f"native for float32 on the CPU ({path.name}), torch elsewhere"
+        return ctypes.CDLL(str(path)), f"native on the CPU ({path.name}), torch elsewhere"
     except (OSError, SalonError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().splitlines()
         return None, f"torch alone (the native code could not be built: {reason[0] if reason else error})"
 
 
+def call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
+    """Call a function of the library: tensors as pointers, whole numbers as long; the number of threads comes last."""
+    found = library()
+    assert found is not None
+    converted = [_converted(argument) for argument in arguments]
+    getattr(found, name)(*converted, ctypes.c_int(torch.get_num_threads()))
+
+
+def _converted(argument: torch.Tensor | int | float | None) -> object:
+    if isinstance(argument, torch.Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if argument is None:
+        return ctypes.c_void_p(None)
+    return ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_long(argument)
+
+
 def _build(compiler: str) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    key = "\n".join([SOURCE.read_text(), *FLAGS, version, platform.machine(), _processor()])
+    key = "\n".join([*(file.read_text() for file in (*SOURCES, HEADER)), *FLAGS, version, platform.machine(), _processor()])
     path = cache_folder() / "native" / f"ops-{hashlib.sha256(key.encode()).hexdigest()[:12]}.so"
     if not path.exists():
         with atomic(path) as temporary:
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(temporary)]
+            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(temporary)]
             subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     return path
 

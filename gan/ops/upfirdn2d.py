@@ -3,8 +3,13 @@
 Axis legend: images [N, C, H, W]; a filter is its 1-D factor [taps], applied along both axes.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+
+from gan.ops import native
+from gan.ops.bias_act import NAMES
 
 Padding = tuple[int, int]  # before and after, on both axes
 
@@ -22,6 +27,9 @@ def upfirdn2d(
 
     Negative padding crops. Output size along an axis: (size*up + padding[0] + padding[1] - taps) // down + 1.
     """
+    if _applies(x):
+        y: torch.Tensor = _Upfirdn2d.apply(x, f, up, down, padding, gain)  # type: ignore[no-untyped-call]
+        return y
     taps, channels = f.shape[0], x.shape[1]
     before, after = padding
     kernel = (torch.outer(f, f) * gain).to(x.dtype).expand(channels, 1, taps, taps)
@@ -53,6 +61,38 @@ def upfirdn2d_reference(
         for j, b in enumerate(f.flip(0).to(x.dtype)):
             total = total + gain * a * b * y[:, :, i : i + out_h, j : j + out_w]
     return total[:, :, ::down, ::down]
+
+
+def _applies(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype in NAMES and x.numel() > 0 and native.library() is not None
+
+
+class _Upfirdn2d(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Padding, gain: float
+    ) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, c, *sizes = x.shape
+        out = [(size * up + sum(padding) - len(f)) // down + 1 for size in sizes]
+        y = torch.empty([n, c, *out], dtype=x.dtype, memory_format=torch.channels_last)
+        taps = f.flip(0).float() * gain**0.5  # the native code correlates, once along each axis
+        native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), up, down, padding[0], n, *sizes, c, *out)
+        ctx.save_for_backward(f)
+        ctx.rest = up, down, padding, gain, sizes, out
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (f,) = ctx.saved_tensors
+        up, down, (before, _), gain, sizes, out = ctx.rest
+        # The transpose: insertion and decimation change places, the filter is turned round.
+        first = len(f) - 1 - before
+        last = max((size - 1) * up + len(f) - length * down - first for size, length in zip(sizes, out, strict=True))
+        grad = upfirdn2d(gradients[0], f.flip(0), up=down, down=up, padding=(first, last), gain=gain)
+        # With sides of different parity `last` is one too many for one of them.
+        grad = grad if list(grad.shape[2:]) == sizes else grad[:, :, : sizes[0], : sizes[1]]
+        return grad, None, None, None, None, None
 
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
