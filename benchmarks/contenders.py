@@ -14,10 +14,11 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
+import click
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -32,13 +33,14 @@ class Work:
     resolution: int
     batch: int
     device: str = "cpu"
+    precision: str = "fp32"  # of Salon; on a GPU also of ada, as its own mixed precision
 
 
 class Salon:
     """This checkout."""
 
     def __init__(self, work: Work) -> None:
-        from gan import device
+        from gan import device, precision
         from gan.config import make_config
         from gan.learner import Learner
         from gan.ops.bias_act import bias_act
@@ -46,11 +48,12 @@ class Salon:
         from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
 
         target = device.select(work.device)
-        overrides = {"batch_size": work.batch, "r1_gamma": 1.0}
+        overrides = {"batch_size": work.batch, "r1_gamma": 1.0, "precision": work.precision}
         config = make_config(
             preset="paper256", resolution=work.resolution, num_classes=0, dataset="none", overrides=overrides
         )
         self.learner = Learner(config, target)
+        precision.apply(self.learner.G_ema, work.precision)
         self.pixels = torch.randint(0, 256, [work.batch, 3, work.resolution, work.resolution], dtype=torch.uint8)
         self.classes = torch.zeros(work.batch, dtype=torch.long)
         f = setup_filter().to(target)
@@ -68,7 +71,7 @@ class Salon:
         self.learner.step(self.pixels, self.classes)
 
     def generate(self, z: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():  # as fast as inference mode, in which convolutions are not counted
             return self.learner.G_ema(z, noise_mode="const")
 
 
@@ -81,7 +84,9 @@ class Ada:
         upfirdn2d, bias_act = (importlib.import_module(f"torch_utils.ops.{name}") for name in ("upfirdn2d", "bias_act"))
         self.work, self.device = work, torch.device(work.device)
         shape = {"c_dim": 0, "img_resolution": work.resolution, "img_channels": 3}
-        widths = {"channel_base": 16384, "channel_max": 512, "num_fp16_res": 0, "conv_clamp": None}
+        mixed = work.precision != "fp32" and work.device != "cpu"
+        fp16 = {"num_fp16_res": 4, "conv_clamp": 256} if mixed else {"num_fp16_res": 0, "conv_clamp": None}
+        widths = {"channel_base": 16384, "channel_max": 512, **fp16}
         self.G = networks.Generator(
             z_dim=512, w_dim=512, mapping_kwargs={"num_layers": 8}, synthesis_kwargs=widths, **shape
         )
@@ -264,16 +269,85 @@ def convolution_peak(device: str, dtype: torch.dtype = torch.float32) -> float:
     return best
 
 
-def run_apart(script: str, name: str, path: Path | None, extra: dict[str, str], work: Work, **options: object) -> dict:
-    """Run `script --one` in its own process, for its allocator's sake -> the figures that it prints as JSON."""
-    request = json.dumps({"name": name, "path": path and str(path), "work": asdict(work), **options})
-    environment = {**os.environ, **extra}
-    command = [sys.executable, script, "--one", request]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-    figures: dict = json.loads(done.stdout.splitlines()[-1])
-    return figures
+@dataclass(frozen=True)
+class Way:
+    """A contender as it is measured: in its own process, for its allocator's sake."""
+
+    name: str
+    path: Path | None
+    work: Work
+    tuned: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.work.precision}" + (", tuned" if self.tuned else "")
+
+    def measure(self, script: str, environment: dict[str, str] | None = None, **options: object) -> dict:
+        """Run `script --one` -> the figures that it prints as JSON."""
+        request = json.dumps(
+            {"name": self.name, "path": self.path and str(self.path), "work": asdict(self.work)} | options
+        )
+        extra = {**(TUNED if self.tuned else {}), **(environment or {})}
+        command = [sys.executable, script, "--one", request]
+        done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{self.label} failed:\n{done.stderr[-2000:]}")
+        figures: dict = json.loads(done.stdout.splitlines()[-1])
+        return figures
+
+
+def ways(work: Work, peers: tuple[str, ...]) -> list[Way]:
+    """Salon in both precisions, then each peer: on a CPU as it comes and tuned, on a GPU in both precisions too."""
+    mixed = replace(work, precision="bf16")
+    found = [Way("salon", None, work), Way("salon", None, mixed)]
+    for name, path in (peer.split("=", 1) for peer in peers):
+        found.append(Way(name, Path(path), work))
+        if work.device == "cpu":
+            found.append(Way(name, Path(path), work, tuned=True))
+        elif name == "ada":
+            found.append(Way(name, Path(path), mixed))
+    return found
+
+
+def options(script: str, work: str | None = None) -> Callable:
+    """The command line that the benchmarks share: --work (where `work` is its default), --peer, --device, --one."""
+
+    def decorate(function: Callable) -> Callable:
+        found = [
+            click.option("--peer", "peers", multiple=True, metavar="NAME=PATH", help=f"One of {', '.join(PEERS)}."),
+            click.option("--device", default="cpu", show_default=True),
+            click.option("--one", help="Measure one contender in this process (JSON; used by the script itself)."),
+        ]
+        if work:
+            found.append(
+                click.option(
+                    "--work", "size", default=work, show_default=True, metavar="RxN", help="Resolution and batch."
+                )
+            )
+        for option in found:
+            function = option(function)
+        return click.command(help=script)(function)
+
+    return decorate
+
+
+def requested(request: dict) -> tuple["Salon | Ada | Rosinality", Work]:
+    """The contender and the work that `--one` names."""
+    work = Work(**request["work"])
+    return make(request["name"], request["path"] and Path(request["path"]), work), work
+
+
+def peaks(device: str) -> dict[str, float]:
+    """FLOP/s of torch's convolutions in each precision."""
+    if device == "cpu":
+        from gan import device as devices
+
+        devices.select(device)
+    return {"fp32": convolution_peak(device), "bf16": convolution_peak(device, torch.bfloat16)}
+
+
+def describe(peaks: dict[str, float]) -> str:
+    return "convolution peak " + ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in peaks.items())
 
 
 def _adam(network: torch.nn.Module, interval: int) -> torch.optim.Optimizer:

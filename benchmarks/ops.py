@@ -4,7 +4,6 @@ python benchmarks/ops.py --peer ada=PATH
 """
 
 import json
-from pathlib import Path
 
 import click
 import contenders
@@ -24,13 +23,13 @@ SHAPES = {
 
 def measure(request: dict) -> dict:
     """Milliseconds of each operator's forward and backward, in this process."""
-    work = contenders.Work(**request["work"])
-    contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
+    contender, work = contenders.requested(request)
     layout = torch.channels_last if request["name"] == "salon" else torch.contiguous_format
+    dtype = torch.bfloat16 if work.precision == "bf16" else torch.float32
     found = {}
     for name, op in contender.ops.items():
         inputs = [torch.randn(shape, device=work.device) for shape in SHAPES[name]]
-        inputs = [x.contiguous(memory_format=layout) if x.ndim == 4 else x for x in inputs]
+        inputs[0] = inputs[0].to(dtype=dtype, memory_format=layout)
         inputs = [x.requires_grad_(True) for x in inputs]
         gradient = torch.randn_like(op(*inputs))
         run = lambda op=op, inputs=inputs, g=gradient: torch.autograd.grad(op(*inputs), inputs, g)  # noqa: E731
@@ -38,27 +37,17 @@ def measure(request: dict) -> dict:
     return found
 
 
-@click.command(help=__doc__)
-@click.option("--peer", "peers", multiple=True, metavar="NAME=PATH", help=f"One of {', '.join(contenders.PEERS)}.")
-@click.option("--device", default="cpu", show_default=True)
+@contenders.options(__doc__)
 @click.option("--least", default=2.0, show_default=True, help="Seconds to measure each operator for, at least.")
-@click.option("--one", help="Measure one contender in this process (JSON; used by the script itself).")
 def main(peers: tuple[str, ...], device: str, least: float, one: str | None) -> None:
     if one:
         print(json.dumps(measure(json.loads(one))))
         return
-    work = contenders.Work(32, 4, device)
-    ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
-    for name, path in (peer.split("=", 1) for peer in peers):
-        ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
-    found = [
-        contenders.run_apart(__file__, name, path, contenders.TUNED if tuned else {}, work, least=least)
-        for name, path, tuned in ways
-    ]
-    header = ["ms, forward and backward", *(n + (", tuned" if tuned else "") for n, _, tuned in ways)]
+    ways = contenders.ways(contenders.Work(32, 4, device), peers)
+    found = [way.measure(__file__, least=least) for way in ways]
     rows = [[op, *(f"{f[op]:.1f}" if op in f else "-" for f in found)] for op in SHAPES]
-    print(f"{device}, torch {torch.__version__}, x [8, 256, 64, 64]")
-    print(table(rows, header))
+    print(f"{device}, torch {torch.__version__}, x [8, 256, 64, 64], ms of forward and backward")
+    print(table(rows, ["", *(way.label for way in ways)]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python benchmarks/sample.py --work 256x8 --peer ada=PATH --peer rosinality=PATH
 
 import json
 import sys
-from pathlib import Path
 
 import click
 import contenders
@@ -16,8 +15,7 @@ from gan.console import table
 
 def measure(request: dict) -> dict:
     """Images a second of, or FLOPs an image of, one contender in this process."""
-    work = contenders.Work(**request["work"])
-    contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
+    contender, work = contenders.requested(request)
     z = torch.randn(work.batch, 512, device=work.device)
     if request["count"]:
         with contenders.FlopCount() as counter:
@@ -27,37 +25,32 @@ def measure(request: dict) -> dict:
     return {"rate": work.batch / took}
 
 
-@click.command(help=__doc__)
-@click.option("--work", "size", default="256x8", show_default=True, metavar="RxN", help="Resolution and batch.")
-@click.option("--peer", "peers", multiple=True, metavar="NAME=PATH", help=f"One of {', '.join(contenders.PEERS)}.")
-@click.option("--device", default="cpu", show_default=True)
+@contenders.options(__doc__, work="256x8")
 @click.option("--least", default=5.0, show_default=True, help="Seconds to measure each contender for, at least.")
-@click.option("--one", help="Measure one contender in this process (JSON; used by the script itself).")
 def main(size: str, peers: tuple[str, ...], device: str, least: float, one: str | None) -> None:
     if one:
         print(json.dumps(measure(json.loads(one))))
         return
     work = contenders.Work(*map(int, size.split("x")), device)
-    peak = contenders.convolution_peak(device)
-    counted = contenders.run_apart(__file__, "salon", None, {"SALON_NATIVE": "0"}, work, count=True, least=0)
-    ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
-    for name, path in (peer.split("=", 1) for peer in peers):
-        ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
-    rows, ours = [], 0.0
-    for name, path, tuned in ways:
-        found = contenders.run_apart(
-            __file__, name, path, contenders.TUNED if tuned else {}, work, count=False, least=least
-        )
-        ours = ours or found["rate"]
-        speed = counted["flops"] * found["rate"]
-        label = name + (", tuned" if tuned else "")
-        rows.append(
-            (label, f"{found['rate']:.2f}", f"{speed / 1e9:.0f}", f"{speed / peak:.0%}", f"{ours / found['rate']:.2f}")
-        )
+    peaks, ways = contenders.peaks(device), contenders.ways(work, peers)
+    flops = ways[0].measure(__file__, {"SALON_NATIVE": "0"}, count=True, least=0)["flops"]
+    rates = {}
+    for way in ways:
+        rates[way] = way.measure(__file__, count=False, least=least)["rate"]
         print(".", end="", file=sys.stderr, flush=True)
-    flops = f"convolution peak {peak / 1e9:.0f} GFLOP/s"
-    print(f"\ngenerator, {work.resolution} pixels, batch {work.batch}, {device}, torch {torch.__version__}, {flops}")
-    print(table(rows, ["", "images/s", "GFLOP/s", "of peak", "ours faster"]))
+    ours = [rates[way] for way in ways if way.name == "salon"]
+    rows = [
+        (
+            way.label,
+            f"{rate:.2f}",
+            f"{flops * rate / 1e9:.0f}",
+            f"{flops * rate / peaks[way.work.precision]:.0%}",
+            " / ".join(f"{mine / rate:.2f}" for mine in ours),
+        )
+        for way, rate in rates.items()
+    ]
+    print(f"\ngenerator, {size}, {device}, torch {torch.__version__}, {contenders.describe(peaks)}")
+    print(table(rows, ["", "images/s", "GFLOP/s", "of peak", "ours faster, fp32 / bf16"]))
 
 
 if __name__ == "__main__":

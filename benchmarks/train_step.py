@@ -9,7 +9,7 @@ process; on a CPU the peers run as they come and with an allocator that keeps it
 
 import json
 import resource
-from pathlib import Path
+from dataclasses import replace
 
 import click
 import contenders
@@ -20,8 +20,7 @@ SHARES = {0: 1 / 16, 4: 3 / 16, 1: 12 / 16}  # iterations with all phases, witho
 
 def measure(request: dict) -> dict:
     """Amortised seconds an iteration and peak memory of one contender in this process, or only its FLOPs."""
-    work = contenders.Work(**request["work"])
-    contender = contenders.make(request["name"], request["path"] and Path(request["path"]), work)
+    contender, work = contenders.requested(request)
     if request["count"]:
         flops = {}
         for i in SHARES:
@@ -40,41 +39,28 @@ def measure(request: dict) -> dict:
     return {"seconds": sum(times[i] * share for i, share in SHARES.items()), "memory_gb": memory}
 
 
-@click.command(help=__doc__)
-@click.option("--work", "size", default="64x16", show_default=True, metavar="RxN", help="Resolution and batch.")
-@click.option("--peer", "peers", multiple=True, metavar="NAME=PATH", help=f"One of {', '.join(contenders.PEERS)}.")
-@click.option("--device", default="cpu", show_default=True)
+@contenders.options(__doc__, work="64x16")
 @click.option("--repeats", default=1, show_default=True, help="Iterations of each kind to measure, at least.")
-@click.option("--one", help="Measure one contender in this process (JSON; used by the script itself).")
 def main(size: str, peers: tuple[str, ...], device: str, repeats: int, one: str | None) -> None:
     if one:
         print(json.dumps(measure(json.loads(one))))
         return
     work = contenders.Work(*map(int, size.split("x")), device)
-    if device == "cpu":
-        from gan import device as devices
-
-        devices.select(device)
-    peak = contenders.convolution_peak(device)
-    few = contenders.Work(work.resolution, min(work.batch, 4), device)  # work is proportional to the batch
-    counted = contenders.run_apart(__file__, "salon", None, {"SALON_NATIVE": "0"}, few, count=True, repeats=0)
-    flops = counted["flops"] * work.batch / few.batch
-    ways: list[tuple[str, Path | None, bool]] = [("salon", None, False)]
-    for name, path in (peer.split("=", 1) for peer in peers):
-        ways += [(name, Path(path), tuned) for tuned in ((False, True) if device == "cpu" else (False,))]
-    print(f"one iteration, {work.resolution} pixels, batch {work.batch}, {device}, torch {torch.__version__}")
-    print(f"convolution peak {peak / 1e9:.0f} GFLOP/s, {flops / work.batch / 1e9:.0f} GFLOP an image", flush=True)
-    ours = 0.0
-    for name, path, tuned in ways:  # each line as soon as it is known: peers can take minutes
-        found = contenders.run_apart(
-            __file__, name, path, contenders.TUNED if tuned else {}, work, count=False, repeats=repeats
-        )
-        ours = ours or found["seconds"]
-        speed = flops / found["seconds"]
+    peaks, ways = contenders.peaks(device), contenders.ways(work, peers)
+    few = replace(work, batch=min(work.batch, 4))  # work is proportional to the batch
+    counted = replace(ways[0], work=few).measure(__file__, {"SALON_NATIVE": "0"}, count=True, repeats=0)["flops"]
+    flops = counted * work.batch / few.batch
+    print(f"one iteration, {size}, {device}, torch {torch.__version__}, {contenders.describe(peaks)},")
+    print(f"{flops / work.batch / 1e9:.0f} GFLOP an image; last column: times as long as salon in fp32 / in bf16")
+    ours: list[float] = []
+    for way in ways:  # each line as soon as it is known: peers can take minutes
+        found = way.measure(__file__, count=False, repeats=repeats)
+        took = found["seconds"]
+        ours += [took] if way.name == "salon" else []
         print(
-            f"{name + (', tuned' if tuned else ''):<20} {found['seconds']:7.3f} s  {found['seconds'] / work.batch:.4f} "
-            f"s/image  {speed / 1e9:5.0f} GFLOP/s  {speed / peak:4.0%} of peak  {found['memory_gb']:5.1f} GB  "
-            f"{found['seconds'] / ours:.2f} times ours",
+            f"{way.label:<24} {took:7.3f} s  {took / work.batch:.4f} s/image  {flops / took / 1e9:5.0f} GFLOP/s  "
+            f"{flops / took / peaks[way.work.precision]:4.0%} of peak  {found['memory_gb']:5.1f} GB  "
+            + " / ".join(f"{took / mine:.2f}" for mine in ours),
             flush=True,
         )
 

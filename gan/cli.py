@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from gan.config import AUGMENTS
+from gan.config import AUGMENTS, PRECISIONS
 from gan.console import result, say, table
 from gan.errors import BoundError, RequestError
 from gan.options import PATH, FiniteRange, device_option, json_option
@@ -70,6 +70,11 @@ def doctor(as_json: bool) -> None:
     "--batch-size", metavar="NIMG", type=click.IntRange(1), help="Images an iteration. Default: the preset's."
 )
 @click.option("--gamma", type=FiniteRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="bf16: features and convolutions in bfloat16, faster on GPUs and on CPUs that have it. Default: fp32.",
+)
 @click.option("--mirror", is_flag=True, help="Flip real images horizontally half of the time.")
 @click.option(
     "--augment",
@@ -180,6 +185,7 @@ def train(
     preset: str,
     batch_size: int | None,
     gamma: float | None,
+    precision: str | None,
     mirror: bool,
     augment: str | None,
     augment_p: float | None,
@@ -242,6 +248,7 @@ def train(
         "mirror": mirror,
         "batch_size": batch_size,
         "r1_gamma": gamma,
+        "precision": precision,
         "freeze_d": freeze_d,
     }
     given |= {"augment": augment, "augment_p": augment_p, "ada_target": ada_target}

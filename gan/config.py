@@ -11,6 +11,7 @@ from typing import Any
 
 from gan.errors import RequestError
 
+PRECISIONS = ("fp32", "bf16")
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
 # Presets of the stages of gan.augment (Karras et al. 2020, ADA, figure 4), each in the order of application.
 AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -85,6 +86,7 @@ class TrainingConfig:
     ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
     ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
     freeze_d: int = 0  # resolution blocks of D, from the image on, that do not learn (Mo et al. 2020)
+    precision: str = "fp32"  # of features and convolutions: fp32, or bf16 (see gan.precision)
     mirror: bool = False  # flip real images horizontally with probability 1/2
     augment: str = "none"  # of what D sees: none, ada (p adapts), fixed (p stays), diffaugment
     augment_categories: str = "bgc"  # with ada and fixed: blit, geom, color, filter, noise, cutout, bg, ..., bgcfnc
@@ -106,6 +108,7 @@ class TrainingConfig:
             _require(name, getattr(self, name), 0)
         if not 0 <= self.style_mixing_prob <= 1:
             raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
+        _choose("precision", self.precision, PRECISIONS)
         self._check_augmentation()
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
@@ -152,8 +155,10 @@ class TrainingConfig:
         return [f"{name} is {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that differ when any value does."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits that differ when any value does; a new field with its default changes none."""
+        defaults = {f.name: f.default for part in (NetworkConfig, type(self)) for f in dataclasses.fields(part)}
+        chosen = {name: value for name, value in _flat(self.to_dict()).items() if value != defaults[name]}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 
 # Values that differ from the defaults above. R1's weight always follows the heuristic unless it is given.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gan.config import PRECISIONS
 from gan.console import result
 from gan.errors import RequestError
 from gan.options import PATH, FiniteRange, device_option, json_option, overwrite_option
@@ -61,6 +62,9 @@ noise_option = click.option(
     help="const: the stored noise. random: the seed's own. none: without.",
 )
 class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
+precision_option = click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="bf16: faster, less exact."
+)
 batch_option = click.option(
     "--batch-size", metavar="NIMG", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
 )
@@ -83,6 +87,7 @@ batch_option = click.option(
 @noise_option
 @class_option
 @batch_option
+@precision_option
 @device_option
 @overwrite_option
 @json_option
@@ -97,6 +102,7 @@ def images(
     noise_mode: str,
     class_name: str | None,
     batch_size: int,
+    precision: str,
     device: str,
     overwrite: bool,
     as_json: bool,
@@ -116,7 +122,7 @@ def images(
     _refuse_existing(files, overwrite)
     if grid and out.suffix.lower() not in pictures.SUFFIXES:
         raise RequestError(f"--out must end in one of {', '.join(pictures.SUFFIXES)} with --grid; got {out} instead")
-    source, G = _load(snapshot, device)
+    source, G = _load(snapshot, device, precision)
     _check_cutoff(truncation_cutoff, G.config.num_ws)
     classes = _classes(source, class_name, len(numbers))
     start = time.perf_counter()
@@ -159,6 +165,7 @@ def images(
 @psi_option
 @noise_option
 @class_option
+@precision_option
 @device_option
 @overwrite_option
 @json_option
@@ -171,6 +178,7 @@ def mix(
     truncation_psi: float,
     noise_mode: str,
     class_name: str | None,
+    precision: str,
     device: str,
     overwrite: bool,
     as_json: bool,
@@ -185,7 +193,7 @@ def mix(
     row_seeds, column_seeds = sampling.parse_numbers(rows, "--rows"), sampling.parse_numbers(columns, "--columns")
     chosen = sampling.parse_numbers(layers, "--layers")
     _refuse_existing([out], overwrite)
-    source, G = _load(snapshot, device)
+    source, G = _load(snapshot, device, precision)
     row_ws, column_ws = (
         sampling.map_seeds(G, s, _classes(source, class_name, len(s)), truncation_psi=truncation_psi)
         for s in (row_seeds, column_seeds)
@@ -230,6 +238,7 @@ def mix(
 )
 @class_option
 @batch_option
+@precision_option
 @device_option
 @overwrite_option
 @json_option
@@ -243,6 +252,7 @@ def interpolate(
     noise_mode: str,
     class_name: str | None,
     batch_size: int,
+    precision: str,
     device: str,
     overwrite: bool,
     as_json: bool,
@@ -254,7 +264,7 @@ def interpolate(
     numbers = sampling.parse_numbers(seeds)
     animation.check_suffix(out)
     _refuse_existing([out], overwrite)
-    source, G = _load(snapshot, device)
+    source, G = _load(snapshot, device, precision)
     keys = sampling.map_seeds(G, numbers, _classes(source, class_name, len(numbers)), truncation_psi=truncation_psi)
     ws = sampling.loop(keys, frames)
     painted = sampling.synthesize(G, ws, noise_mode=noise_mode, batch_size=batch_size)
@@ -288,12 +298,14 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
     result(f"{len(sheets)} sheets of {run}: {out}", {"run": str(run), "file": str(out), "frames": len(sheets)}, as_json)
 
 
-def _load(path: Path, device: str) -> "tuple[Snapshot, Generator]":
+def _load(path: Path, device: str, precision: str) -> "tuple[Snapshot, Generator]":
     from gan import device as devices
+    from gan import precision as precisions
     from gan import snapshot
 
     target = devices.select(device)
     source = snapshot.find(path)
+    precisions.apply(source.G_ema, precision)
     return source, source.G_ema.to(target)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan import distributed, ema, losses, shares
+from gan import distributed, ema, losses, precision, shares
 from gan.ada import Augmentation
 from gan.config import TrainingConfig
 from gan.discriminator import Discriminator
@@ -67,6 +67,8 @@ class Learner:
         self.G = Generator(config.network).to(device).requires_grad_(False)
         self.D = Discriminator(config.network).to(device).requires_grad_(False)
         self.G_ema = copy.deepcopy(self.G).eval()
+        for network in (self.G, self.D):  # G_ema paints as its snapshots will
+            precision.apply(network, config.precision)
         self.G_optimizer = self._adam(self.G, config.pl_interval if config.pl_weight else None)
         self.D_optimizer = self._adam(self.D, config.r1_interval if config.r1_gamma else None)
         self.pl_mean = torch.zeros([], device=device)

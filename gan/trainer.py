@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gan import checkpoint, distributed, images, sampling, snapshot, transfer
+from gan import checkpoint, distributed, images, precision, sampling, snapshot, transfer
 from gan.ada import LeakWarning
 from gan.config import TrainingConfig
 from gan.console import say
@@ -124,6 +124,7 @@ def train(
         labels = None if dataset.labels is None else dataset.labels[indices]
         learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
         say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
+        say(f"Precision: {precision.describe(device, config.precision)}")
         tick, seconds_before = _resume(run, learner, source)
         with distributed.main_first():
             if main:

@@ -1,4 +1,4 @@
-"""The native pointwise and filter operators against their readable references: values and derivatives to second order."""
+"""The native pointwise and filter operators against their references: values, first and second derivatives."""
 
 import itertools
 
@@ -44,7 +44,9 @@ def derivatives(function, inputs):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("act", ["linear", "lrelu"])
-@pytest.mark.parametrize(("with_bias", "with_scale", "noises"), [*itertools.product([True, False], [True, False], [0, 1, 3])])
+@pytest.mark.parametrize(
+    ("with_bias", "with_scale", "noises"), [*itertools.product([True, False], [True, False], [0, 1, 3])]
+)
 def test_bias_act(dtype, act, with_bias, with_scale, noises):
     torch.manual_seed(0)
     for shape, layout in (((3, 17, 20, 15), "contiguous"), ((3, 32, 5, 7), "channels last"), ((3, 1, 9, 9), "strided")):
@@ -92,14 +94,19 @@ def test_bias_act_says_what_does_not_fit():
 @pytest.mark.parametrize("taps", [(1, 3, 3, 1), (1, 2, 5), (1,), (1, 2, 3, 4, 5, 6)])
 @pytest.mark.parametrize(
     ("up", "down", "padding"),
-    [*itertools.product([1, 2, 3], [1, 2], [(0, 0), (2, 1), (4, 4)]), (1, 1, (-1, 2)), (2, 1, (-2, -1)), (1, 2, (5, 0))],
+    [
+        *itertools.product([1, 2, 3], [1, 2], [(0, 0), (2, 1), (4, 4)]),
+        (1, 1, (-1, 2)),
+        (2, 1, (-2, -1)),
+        (1, 2, (5, 0)),
+    ],
 )
 def test_upfirdn2d(dtype, taps, up, down, padding):
     f = setup_filter(taps)
     options = {"up": up, "down": down, "padding": padding, "gain": 1.7}
     for shape, layout in (((2, 3, 7, 6), "contiguous"), ((1, 33, 8, 9), "channels last"), ((2, 4, 9, 9), "strided")):
         x = image(shape, dtype, layout)
-        exact = derivatives(lambda x: upfirdn2d_reference(x, f.double(), **options), [x.double()])  # noqa: B023
-        found = derivatives(lambda x: upfirdn2d(x, f, **options), [x])  # noqa: B023
+        exact = derivatives(lambda x: upfirdn2d_reference(x, f.double(), **options), [x.double()])
+        found = derivatives(lambda x: upfirdn2d(x, f, **options), [x])
         for actual, expected in zip(found, exact, strict=True):
             assert_near(actual, expected, DTYPES[dtype])

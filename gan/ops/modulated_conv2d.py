@@ -22,8 +22,8 @@ def modulated_conv2d(
 ) -> torch.Tensor:
     """Convolve each image x[n] with weight * styles[n], scaled to unit norm per output channel when demodulating.
 
-    The convolution is computed in x's dtype, the scales in that of `weight`. Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
-    an image, and lets one ordinary convolution serve the whole batch.
+    Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
+    an image, and lets one ordinary convolution, in x's dtype, serve the whole batch.
     """
     y = conv2d_resample(bias_act(x, scale=styles), weight.to(x.dtype), f, up=up)
     return bias_act(y, scale=demodulation(weight, styles)) if demodulate else y

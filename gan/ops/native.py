@@ -71,7 +71,9 @@ def _converted(argument: torch.Tensor | int | float | None) -> object:
 
 def _build(compiler: str) -> Path:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    key = "\n".join([*(file.read_text() for file in (*SOURCES, HEADER)), *FLAGS, version, platform.machine(), _processor()])
+    key = "\n".join(
+        [*(file.read_text() for file in (*SOURCES, HEADER)), *FLAGS, version, platform.machine(), _processor()]
+    )
     path = cache_folder() / "native" / f"ops-{hashlib.sha256(key.encode()).hexdigest()[:12]}.so"
     if not path.exists():
         with atomic(path) as temporary:
