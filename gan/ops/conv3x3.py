@@ -6,7 +6,6 @@ with kernels as large as the image.
 Axis legend: images [N, C, H, W] in channels-last memory; weights [out, in, 3, 3]; t tiles of 4x4 pixels.
 """
 
-from ctypes import c_int, c_long, c_void_p
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ def applies(x: torch.Tensor, outputs: int) -> bool:
     """Whether the native form serves x, and pays."""
     return (
         x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.dtype == torch.float32  # in bfloat16 torch's own is as fast
         and min(x.shape[1], outputs) >= MIN_CHANNELS
         and _tiles(x) >= MIN_TILES
         and native.library() is not None
@@ -73,40 +72,31 @@ class _WeightGradient(torch.autograd.Function):
 def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if not applies(x, len(weight)):
         return F.conv2d(x, weight, padding=1)
-    library = native.library()
-    assert library is not None
     x = x.contiguous(memory_format=torch.channels_last)
     outputs, inputs = weight.shape[:2]
     u = torch.empty([36, inputs, outputs])
-    strides = (c_long * 4)(*weight.stride())
-    library.salon_winograd_weight(
-        *(c_void_p(t.data_ptr()) for t in (weight, u)), c_long(outputs), c_long(inputs), strides, _threads()
-    )
+    native.call("salon_winograd_weight", weight, u, outputs, inputs, *weight.stride())
     y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
     for first, count in _chunks(x, inputs + outputs):
         v = torch.empty([36, count, inputs])
-        _transform(library.salon_winograd_input, x, v, first)
-        _transform(library.salon_winograd_output, torch.bmm(v, u), y, first)
+        _transform("input", x, v, first)
+        _transform("output", torch.bmm(v, u), y, first)
     return y
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     if not applies(x, gradient.shape[1]):
         return weight_gradient(x, gradient, stride=1, padding=1)
-    library = native.library()
-    assert library is not None
     x, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (x, gradient))
     inputs, outputs = x.shape[1], gradient.shape[1]
     total = torch.zeros([36, outputs, inputs])
     for first, count in _chunks(x, inputs + outputs):
         v, m = torch.empty([36, count, inputs]), torch.empty([36, count, outputs])
-        _transform(library.salon_winograd_input, x, v, first)
-        _transform(library.salon_winograd_gradient, gradient, m, first)
+        _transform("input", x, v, first)
+        _transform("gradient", gradient, m, first)
         total.baddbmm_(m.transpose(1, 2), v)
     weight = torch.empty([outputs, inputs, 3, 3])
-    library.salon_winograd_weight_gradient(
-        *(c_void_p(t.data_ptr()) for t in (total, weight)), c_long(outputs), c_long(inputs), _threads()
-    )
+    native.call("salon_winograd_weight_gradient", total, weight, outputs, inputs)
     return weight
 
 
@@ -119,20 +109,10 @@ def weight_gradient(x: torch.Tensor, gradient: torch.Tensor, *, stride: int, pad
     return found
 
 
-def _transform(function: Any, source: torch.Tensor, target: torch.Tensor, first: int) -> None:
-    image = source if source.ndim == 4 else target
-    domain = target if source.ndim == 4 else source
+def _transform(what: str, source: torch.Tensor, target: torch.Tensor, first: int) -> None:
+    image, domain = (source, target) if source.ndim == 4 else (target, source)
     _, channels, height, width = image.shape
-    function(
-        c_void_p(source.data_ptr()),
-        c_void_p(target.data_ptr()),
-        *map(c_long, (height, width, channels, first, domain.shape[1])),
-        _threads(),
-    )
-
-
-def _threads() -> c_int:
-    return c_int(torch.get_num_threads())
+    native.call(f"salon_winograd_{what}", source, target, height, width, channels, first, domain.shape[1])
 
 
 def _chunks(x: torch.Tensor, channels: int) -> list[tuple[int, int]]:

@@ -196,7 +196,9 @@ void salon_winograd_gradient(const float* g, float* m, long height, long width, 
 }
 
 // w [outputs, inputs, 3, 3] with the given strides -> u [36, inputs, outputs].
-void salon_winograd_weight(const float* w, float* u, long outputs, long inputs, const long* stride, int threads) {
+void salon_winograd_weight(const float* w, float* u, long outputs, long inputs, long stride_o, long stride_i,
+                           long stride_y, long stride_x, int threads) {
+    const long stride[] = {stride_o, stride_i, stride_y, stride_x};
     const long blocks = (outputs + BLOCK - 1) / BLOCK;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long block = 0; block < blocks; block++)
