@@ -64,7 +64,7 @@ def describe(device: torch.device) -> str:
     """One line for the log: what the work runs on."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; ops: torch's"
+        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; ops: {native.status('cuda')}"
     kept = "kept" if platform.libc_ver()[0] == "glibc" else "returned"
     return f"CPU, {torch.get_num_threads()} threads, freed memory {kept} by the allocator; ops: {native.status()}"
 

@@ -35,7 +35,7 @@ def examine() -> list[Finding]:
         of_torch,
         *_packages(),
         _onnx_runtime(),
-        *([*_gpu(), _cpu(), _ops()] if of_torch.status == OK else []),
+        *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
         _weights(),
@@ -139,11 +139,19 @@ def _cpu() -> Finding:
     return Finding(OK, "CPU", f"{cores} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
 
 
-def _ops() -> Finding:
+def _ops() -> list[Finding]:
+    import torch
+
     from gan.ops import native
 
-    remedy = "" if native.library() else "Training on a CPU is slower without it: apt install g++"
-    return Finding(OK if native.library() else NOTE, "gan.ops", native.status(), remedy)
+    remedies = {"cpu": "Training on a CPU is slower without it: apt install g++"}
+    if torch.cuda.is_available():
+        remedies["cuda"] = "Training on a GPU is slower without it: install the CUDA toolkit"
+    findings = []
+    for kind, remedy in remedies.items():
+        here = native.library(kind) is not None
+        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", native.status(kind), "" if here else remedy))
+    return findings
 
 
 def _weights() -> Finding:

@@ -1,6 +1,10 @@
 """The native pointwise and filter operators against their references: values, first and second derivatives."""
 
+import ctypes
 import itertools
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +13,31 @@ from gan.ops import native
 from gan.ops.bias_act import bias_act, bias_act_reference
 from gan.ops.upfirdn2d import setup_filter, upfirdn2d, upfirdn2d_reference
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason=native.status())
 DTYPES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # tolerance, of the largest value
 LAYOUTS = ["contiguous", "channels last", "strided"]
+
+
+@pytest.fixture(scope="session")
+def cuda_on_cpu(tmp_path_factory):
+    """The CUDA kernels, compiled for the CPU, which runs their threads one after the other."""
+    compiler = shutil.which("g++")
+    if not compiler:
+        pytest.skip("no g++")
+    path = tmp_path_factory.mktemp("cuda") / "cuda.so"
+    shim = Path(__file__).with_name("cuda_on_cpu.h")
+    flags = ("-O2", "-std=c++17", "-x", "c++", "-include", str(shim), "-shared", "-fPIC")
+    subprocess.run([compiler, *flags, str(native.CUDA_SOURCES[0]), "-o", str(path)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture(params=["C++", "CUDA"])
+def either(request, monkeypatch):
+    """Each of the two native forms in turn."""
+    if request.param == "CUDA":
+        found = request.getfixturevalue("cuda_on_cpu")
+        monkeypatch.setattr(native, "library", lambda kind="cpu": found)
+    elif native.library() is None:
+        pytest.skip(native.status())
 
 
 def image(shape, dtype=torch.float32, layout="contiguous"):
@@ -47,7 +73,7 @@ def derivatives(function, inputs):
 @pytest.mark.parametrize(
     ("with_bias", "with_scale", "noises"), [*itertools.product([True, False], [True, False], [0, 1, 3])]
 )
-def test_bias_act(dtype, act, with_bias, with_scale, noises):
+def test_bias_act(either, dtype, act, with_bias, with_scale, noises):
     torch.manual_seed(0)
     for shape, layout in (((3, 17, 20, 15), "contiguous"), ((3, 32, 5, 7), "channels last"), ((3, 1, 9, 9), "strided")):
         n, c, h, w = shape
@@ -67,7 +93,7 @@ def test_bias_act(dtype, act, with_bias, with_scale, noises):
             assert_near(actual, expected, DTYPES[dtype])
 
 
-def test_bias_act_passes_on_what_is_not_finite():
+def test_bias_act_passes_on_what_is_not_finite(either):
     x = torch.randn(2, 16, 4, 4)
     x[0, 0, 0, 0], x[1, 3, 2, 1] = torch.nan, torch.inf
     for dtype in DTYPES:
@@ -75,7 +101,7 @@ def test_bias_act_passes_on_what_is_not_finite():
         assert y[0, 0, 0, 0].isnan() and y[1, 3, 2, 1].isinf() and y.isfinite().sum() == y.numel() - 2
 
 
-def test_bfloat16_is_rounded_as_torch_does():
+def test_bfloat16_is_rounded_as_torch_does(either):
     x = torch.randn(1, 64, 50, 50)
     scale = torch.full([1, 64], 1 / 3)
     x16 = x.bfloat16()
@@ -101,7 +127,7 @@ def test_bias_act_says_what_does_not_fit():
         (1, 2, (5, 0)),
     ],
 )
-def test_upfirdn2d(dtype, taps, up, down, padding):
+def test_upfirdn2d(either, dtype, taps, up, down, padding):
     f = setup_filter(taps)
     options = {"up": up, "down": down, "padding": padding, "gain": 1.7}
     for shape, layout in (((2, 3, 7, 6), "contiguous"), ((1, 33, 8, 9), "channels last"), ((2, 4, 9, 9), "strided")):
@@ -110,3 +136,12 @@ def test_upfirdn2d(dtype, taps, up, down, padding):
         found = derivatives(lambda x: upfirdn2d(x, f, **options), [x])
         for actual, expected in zip(found, exact, strict=True):
             assert_near(actual, expected, DTYPES[dtype])
+
+
+@pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_the_cuda_sources_compile(target):
+    path = native.build("nvcc", (*native.CUDA_FLAGS, f"-arch={target}"), native.CUDA_SOURCES, target)
+    library = ctypes.CDLL(str(path))
+    for name, dtype in itertools.product(("bias_act", "bias_act_backward", "upfirdn2d"), ("float32", "bfloat16")):
+        assert getattr(library, f"salon_{name}_{dtype}")

@@ -8,8 +8,6 @@
 
 namespace {
 
-constexpr long CHUNK = 256;  // pixels whose sums are taken at a time: the same whatever the number of threads
-
 template <typename T>
 void forward(const T* x, const float* scale, const float* noise, long noise_images, const float* bias, T* y,
              long images, long pixels, long channels, float slope, float gain, int threads) {
@@ -34,25 +32,26 @@ void forward(const T* x, const float* scale, const float* noise, long noise_imag
     }
 }
 
+// With t = the gradient before the scale: sums [images * chunks, 2, channels] of t * x and of t, `chunk` pixels each.
+// Without y the activation is linear.
 template <typename T>
-void backward(const T* g, const T* x, const T* y, const float* scale, T* grad_x, float* grad_scale, float* grad_noise,
-              float* grad_bias, long images, long pixels, long channels, float slope, float gain, int threads) {
-    const long chunks = (pixels + CHUNK - 1) / CHUNK;
-    std::vector<float> sums(images * chunks * 2 * channels, 0.f);  // of t * x and of t
+void backward(const T* g, const T* x, const T* y, const float* scale, T* grad_x, float* grad_noise, float* sums,
+              long chunk, long images, long pixels, long channels, float slope, float gain, int threads) {
+    const long chunks = (pixels + chunk - 1) / chunk;
     const float low = slope * gain;
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> t(channels);
 #pragma omp for schedule(static)
         for (long part = 0; part < images * chunks; part++) {
-            const long n = part / chunks, first = part % chunks * CHUNK;
-            const long last = first + CHUNK < pixels ? first + CHUNK : pixels;
+            const long n = part / chunks, first = part % chunks * chunk;
+            const long last = first + chunk < pixels ? first + chunk : pixels;
             const float* s = scale ? scale + n * channels : nullptr;
-            float* of_scale = sums.data() + part * 2 * channels;
+            float* of_scale = sums + part * 2 * channels;
             float* of_bias = of_scale + channels;
+            for (long c = 0; c < 2 * channels; c++) of_scale[c] = 0;
             for (long p = first; p < last; p++) {
                 const long at = (n * pixels + p) * channels;
-                // Without y the activation is linear.
                 if (y)
                     for (long c = 0; c < channels; c++) t[c] = to_float(g[at + c]) * (to_float(y[at + c]) > 0 ? gain : low);
                 else
@@ -64,27 +63,13 @@ void backward(const T* g, const T* x, const T* y, const float* scale, T* grad_x,
                     }
                 else
                     for (long c = 0; c < channels; c++) assign(grad_x[at + c], t[c]);
-                if (grad_bias)
-                    for (long c = 0; c < channels; c++) of_bias[c] += t[c];
+                for (long c = 0; c < channels; c++) of_bias[c] += t[c];
                 if (grad_noise) {
                     float sum = 0;
                     for (long c = 0; c < channels; c++) sum += t[c];
                     grad_noise[n * pixels + p] = sum;
                 }
             }
-        }
-#pragma omp for schedule(static)
-        for (long c = 0; c < channels; c++) {
-            double bias = 0;
-            for (long n = 0; n < images; n++) {
-                double sum = 0;
-                for (long part = n * chunks; part < (n + 1) * chunks; part++) {
-                    sum += sums[part * 2 * channels + c];
-                    bias += sums[(part * 2 + 1) * channels + c];
-                }
-                if (grad_scale) grad_scale[n * channels + c] = float(sum);
-            }
-            if (grad_bias) grad_bias[c] = float(bias);
         }
     }
 }
@@ -98,11 +83,10 @@ void backward(const T* g, const T* x, const T* y, const float* scale, T* grad_x,
         forward(x, scale, noise, noise_images, bias, y, images, pixels, channels, slope, gain, threads);              \
     }                                                                                                                 \
     extern "C" void salon_bias_act_backward_##NAME(const T* g, const T* x, const T* y, const float* scale, T* grad_x, \
-                                                   float* grad_scale, float* grad_noise, float* grad_bias,            \
-                                                   long images, long pixels, long channels, float slope, float gain,  \
+                                                   float* grad_noise, float* sums, long chunk, long images,           \
+                                                   long pixels, long channels, float slope, float gain,               \
                                                    int threads) {                                                     \
-        backward(g, x, y, scale, grad_x, grad_scale, grad_noise, grad_bias, images, pixels, channels, slope, gain,    \
-                 threads);                                                                                            \
+        backward(g, x, y, scale, grad_x, grad_noise, sums, chunk, images, pixels, channels, slope, gain, threads);    \
     }
 
 SALON_BIAS_ACT(float32, float)

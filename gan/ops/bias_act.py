@@ -13,6 +13,7 @@ from gan.ops import native
 
 SLOPE = 0.2  # of leaky ReLU below zero, in all of StyleGAN
 GAINS = {"linear": 1.0, "lrelu": math.sqrt(2)}  # keep the variance of unit normal input
+CHUNK = 256  # pixels whose sums the native backward takes at a time: the same whatever the number of threads
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}  # what native code reads and writes
 
 
@@ -72,12 +73,12 @@ def bias_act_reference(
 def _applies(x: torch.Tensor, *others: torch.Tensor | None) -> bool:
     return (
         x.ndim == 4
-        and x.device.type == "cpu"
+        and x.device.type in ("cpu", "cuda")
         and x.dtype in NAMES
         and x.numel() > 0
         and all(other is None or other.dtype == torch.float32 for other in others)
-        and not torch.is_autocast_enabled("cpu")
-        and native.library() is not None
+        and not torch.is_autocast_enabled(x.device.type)
+        and native.library(x.device.type) is not None
     )
 
 
@@ -114,17 +115,18 @@ class _BiasAct(torch.autograd.Function):
         g = g.contiguous(memory_format=torch.channels_last)
         x = None if x is None else x.contiguous(memory_format=torch.channels_last)
         scale = None if scale is None else scale.contiguous()
-        grad_x = torch.empty_like(g)
-        grad_b = torch.empty(g.shape[1]) if need_b else None
-        grad_scale = torch.empty(g.shape[:2]) if need_scale else None
-        grad_noise = torch.empty([len(g), 1, *g.shape[2:]]) if need_noise else None
-        name = f"salon_bias_act_backward_{NAMES[g.dtype]}"
+        images, pixels, channels = _sizes(g)
+        chunks = -(-pixels // CHUNK)
+        grad_x, sums = torch.empty_like(g), g.new_empty([images, chunks, 2, channels], dtype=torch.float32)
+        grad_noise = g.new_empty([images, 1, *g.shape[2:]], dtype=torch.float32) if need_noise else None
+        sizes = images, pixels, channels, float(ctx.slope), float(ctx.gain)
         native.call(
-            name, g, x, y, scale, grad_x, grad_scale, grad_noise, grad_b, *_sizes(g), float(ctx.slope), float(ctx.gain)
+            f"salon_bias_act_backward_{NAMES[g.dtype]}", g, x, y, scale, grad_x, grad_noise, sums, CHUNK, *sizes
         )
+        of_scale, of_bias = sums.sum(dim=1).unbind(dim=1)  # [N, C] each
         if grad_noise is not None and ctx.noise_images == 1:
             grad_noise = grad_noise.sum(dim=0, keepdim=True)
-        return grad_x, grad_b, grad_scale, grad_noise, None, None
+        return grad_x, of_bias.sum(dim=0) if need_b else None, of_scale if need_scale else None, grad_noise, None, None
 
 
 def _gradients(

@@ -1,7 +1,7 @@
-"""Build and load the native code of this package.
+"""Build and load the native code of this package: C++ for the CPU, CUDA for GPUs.
 
 The code has a plain C interface and knows nothing of torch, so no version of torch can break it. It is compiled at
-first use for this machine's processor, and cached under a key of the source, the compiler and the processor. Where
+first use for this machine's processor or GPU, and cached under a key of the source, the compiler and the target. Where
 that does not work, the reason is kept for the log, and the operators use torch alone.
 """
 
@@ -20,45 +20,92 @@ from gan.errors import SalonError
 from gan.files import atomic, cache_folder
 
 HERE = Path(__file__).parent
-SOURCES = [HERE / name for name in ("winograd.cpp", "bias_act.cpp", "upfirdn2d.cpp")]
 HEADER = HERE / "numbers.h"
+CPU_SOURCES = [HERE / name for name in ("winograd.cpp", "bias_act.cpp", "upfirdn2d.cpp")]
+CUDA_SOURCES = [HERE / "cuda.cu"]
 # Not -ffast-math: linking with it would change how the whole process rounds tiny numbers.
 FAST_MATH = ("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=fast")
-FLAGS = ("-O3", "-march=native", *FAST_MATH, "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+CPU_FLAGS = ("-O3", "-march=native", *FAST_MATH, "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+CUDA_FLAGS = ("-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC")
 SWITCH = "SALON_NATIVE"  # set to 0 to do without
 
 
-def library() -> ctypes.CDLL | None:
-    """The native library, or None where it cannot be had; status() says why."""
-    return _load()[0]
+def library(kind: str = "cpu") -> ctypes.CDLL | None:
+    """The native library for "cpu" or "cuda", or None where it cannot be had; status() says why."""
+    return _load(kind)[0]
 
 
-def status() -> str:
+def status(kind: str = "cpu") -> str:
     """One line for logs: which form of the operators is in use, and why."""
-    return _load()[1]
+    return _load(kind)[1]
+
+
+def call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
+    """Call a function of the library for the tensors' device: tensors as pointers, whole numbers as long.
+
+    The number of threads, or for CUDA the current stream, comes last. Raises SalonError when CUDA refuses.
+    """
+    device = next(argument.device for argument in arguments if isinstance(argument, torch.Tensor))
+    function = getattr(library(device.type), name)
+    converted = [_converted(argument) for argument in arguments]
+    if device.type == "cpu":
+        function(*converted, ctypes.c_int(torch.get_num_threads()))
+        return
+    with torch.cuda.device(device):
+        if error := function(*converted, ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)):
+            raise SalonError(f"{name} failed with CUDA's error {error}; {SWITCH}=0 does without native code")
+
+
+def build(compiler: str, flags: tuple[str, ...], sources: list[Path], target: str) -> Path:
+    """Compile to a library in the cache, once for each compiler, source and target -> its path.
+
+    Raises OSError, CalledProcessError or SalonError.
+    """
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    key = "\n".join([*(file.read_text() for file in (*sources, HEADER)), *flags, version, platform.machine(), target])
+    path = cache_folder() / "native" / f"ops-{hashlib.sha256(key.encode()).hexdigest()[:12]}.so"
+    if not path.exists():
+        with atomic(path) as temporary:
+            command = [compiler, *flags, *map(str, sources), "-o", str(temporary)]
+            subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    return path
 
 
 @cache
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _load(kind: str) -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get(SWITCH) == "0":
         return None, f"torch alone ({SWITCH}=0)"
-    compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if kind == "cpu":
+        compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+        remedy = "no C++ compiler: install g++ for faster CPU training"
+    else:
+        compiler, remedy = shutil.which("nvcc"), "no nvcc: install the CUDA toolkit for faster GPU training"
     if not compiler:
-        return None, "torch alone (no C++ compiler: install g++ for faster CPU training)"
+        return None, f"torch alone ({remedy})"
     try:
-        path = _build(compiler)
-        return ctypes.CDLL(str(path)), f"native on the CPU ({path.name}), torch elsewhere"
-    except (OSError, SalonError, subprocess.SubprocessError) as error:
+        if kind == "cpu":
+            path = build(compiler, CPU_FLAGS, CPU_SOURCES, _processor())
+            return ctypes.CDLL(str(path)), f"native on the CPU ({path.name}), torch elsewhere"
+        target = "sm_{}{}".format(*torch.cuda.get_device_capability())
+        path = build(compiler, (*CUDA_FLAGS, f"-arch={target}"), CUDA_SOURCES, target)
+        found = ctypes.CDLL(str(path))
+        _try_out(found)
+        return found, f"native for {target} ({path.name})"
+    except (OSError, RuntimeError, SalonError, subprocess.SubprocessError) as error:
         reason = str(getattr(error, "stderr", "") or error).strip().splitlines()
         return None, f"torch alone (the native code could not be built: {reason[0] if reason else error})"
 
 
-def call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
-    """Call a function of the library: tensors as pointers, whole numbers as long; the number of threads comes last."""
-    found = library()
-    assert found is not None
-    converted = [_converted(argument) for argument in arguments]
-    getattr(found, name)(*converted, ctypes.c_int(torch.get_num_threads()))
+def _try_out(found: ctypes.CDLL) -> None:
+    # A driver older than the compiler, or another's GPU, shows only when something runs.
+    x, b = torch.linspace(-1, 1, 64, device="cuda").reshape(1, 2, 4, 8), torch.tensor([0.5, -0.5], device="cuda")
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.empty_like(x)
+    arguments = [_converted(argument) for argument in (x, None, None, 0, b, y, 1, 32, 2, 0.2, 1.0)]
+    error = found.salon_bias_act_float32(*arguments, ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+    expected = torch.nn.functional.leaky_relu(x + b[:, None, None], 0.2)
+    if error or not torch.allclose(y, expected, atol=1e-6):
+        raise SalonError(f"it was built and does not run on this GPU (CUDA's error {error})")
 
 
 def _converted(argument: torch.Tensor | int | float | None) -> object:
@@ -67,19 +114,6 @@ def _converted(argument: torch.Tensor | int | float | None) -> object:
     if argument is None:
         return ctypes.c_void_p(None)
     return ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_long(argument)
-
-
-def _build(compiler: str) -> Path:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    key = "\n".join(
-        [*(file.read_text() for file in (*SOURCES, HEADER)), *FLAGS, version, platform.machine(), _processor()]
-    )
-    path = cache_folder() / "native" / f"ops-{hashlib.sha256(key.encode()).hexdigest()[:12]}.so"
-    if not path.exists():
-        with atomic(path) as temporary:
-            command = [compiler, *FLAGS, *map(str, SOURCES), "-o", str(temporary)]
-            subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-    return path
 
 
 def _processor() -> str:

@@ -64,7 +64,8 @@ def upfirdn2d_reference(
 
 
 def _applies(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in NAMES and x.numel() > 0 and native.library() is not None
+    kind = x.device.type
+    return kind in ("cpu", "cuda") and x.dtype in NAMES and x.numel() > 0 and native.library(kind) is not None
 
 
 class _Upfirdn2d(torch.autograd.Function):
@@ -75,7 +76,7 @@ class _Upfirdn2d(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         n, c, *sizes = x.shape
         out = [(size * up + sum(padding) - len(f)) // down + 1 for size in sizes]
-        y = torch.empty([n, c, *out], dtype=x.dtype, memory_format=torch.channels_last)
+        y = torch.empty([n, c, *out], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         taps = f.flip(0).float() * gain**0.5  # the native code correlates, once along each axis
         native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), up, down, padding[0], n, *sizes, c, *out)
         ctx.save_for_backward(f)
