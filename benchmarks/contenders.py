@@ -44,6 +44,7 @@ class Salon:
         from gan.config import make_config
         from gan.learner import Learner
         from gan.ops.bias_act import bias_act
+        from gan.ops.frozen import Frozen
         from gan.ops.modulated_conv2d import modulated_conv2d
         from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
 
@@ -54,6 +55,7 @@ class Salon:
         )
         self.learner = Learner(config, target)
         precision.apply(self.learner.G_ema, work.precision)
+        self.frozen = Frozen()
         self.pixels = torch.randint(0, 256, [work.batch, 3, work.resolution, work.resolution], dtype=torch.uint8)
         self.classes = torch.zeros(work.batch, dtype=torch.long)
         f = setup_filter().to(target)
@@ -71,7 +73,7 @@ class Salon:
         self.learner.step(self.pixels, self.classes)
 
     def generate(self, z: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():  # as fast as inference mode, in which convolutions are not counted
+        with torch.no_grad(), self.frozen:  # as fast as inference mode, in which convolutions are not counted
             return self.learner.G_ema(z, noise_mode="const")
 
 

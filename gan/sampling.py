@@ -9,6 +9,7 @@ import torch
 from gan.errors import RequestError
 from gan.generator import Generator
 from gan.images import Pixels, to_pixels
+from gan.ops.frozen import Frozen
 
 MAX_SEED = 2**32 - 1
 MAX_COUNT = 10_000_000  # in one range
@@ -77,8 +78,13 @@ def synthesize(
     noise_mode: str = "const",
     seeds: Sequence[int] | None = None,
     batch_size: int = 8,
+    frozen: Frozen | None = None,
 ) -> Iterator[Pixels]:
-    """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed."""
+    """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed.
+
+    G must not change before the last one. `frozen` carries what follows from its weights from call to call.
+    """
+    frozen = frozen or Frozen()
     if not ws.is_cuda:
         batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
     for start in range(0, len(ws), batch_size):
@@ -87,7 +93,7 @@ def synthesize(
         if noise_mode == "random":
             assert seeds is not None
             noises = _noises(G, seeds[start : start + batch_size], batch.device)
-        with torch.inference_mode():  # not around a yield: the mode would leak to whoever iterates
+        with torch.inference_mode(), frozen:  # not around a yield: both would leak to whoever iterates
             pixels = to_pixels(G.synthesis(batch, noise_mode, noises))
         yield from pixels
 
@@ -102,12 +108,13 @@ def generate(
     noise_mode: str = "const",
     batch_size: int = 8,
 ) -> Iterator[Pixels]:
-    """One uint8 HWC image a seed, in order, made `batch_size` at a time."""
+    """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
+    frozen = Frozen()
     for start in range(0, len(seeds), batch_size):
         some = seeds[start : start + batch_size]
         some_classes = None if classes is None else classes[start : start + batch_size]
         ws = map_seeds(G, some, some_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size)
+        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, frozen=frozen)
 
 
 def mix(G: Generator, rows: torch.Tensor, columns: torch.Tensor, layers: Sequence[int]) -> torch.Tensor:

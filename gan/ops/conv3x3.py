@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from gan.ops import native
+from gan.ops.frozen import derived
 
 MIN_CHANNELS, MIN_TILES = 64, 32  # below, transforming costs more than it saves
 _CHUNK = 6_000_000  # floats in the transformed domain at a time
@@ -21,6 +22,8 @@ def conv3x3(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Correlate x with 3x3 kernels, padding by one: [N, in, H, W] -> [N, out, H, W]. Differentiable to any order."""
     if torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, weight, padding=1)
+    if torch.is_inference_mode_enabled():
+        return _convolve(x, weight)
     y: torch.Tensor = _Conv3x3.apply(x, weight)  # type: ignore[no-untyped-call]
     return y
 
@@ -74,14 +77,20 @@ def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, weight, padding=1)
     x = x.contiguous(memory_format=torch.channels_last)
     outputs, inputs = weight.shape[:2]
-    u = torch.empty([36, inputs, outputs])
-    native.call("salon_winograd_weight", weight, u, outputs, inputs, *weight.stride())
+    u = derived(weight, "transformed", lambda: _transformed(weight))
     y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
     for first, count in _chunks(x, inputs + outputs):
         v = torch.empty([36, count, inputs])
         _transform("input", x, v, first)
         _transform("output", torch.bmm(v, u), y, first)
     return y
+
+
+def _transformed(weight: torch.Tensor) -> torch.Tensor:
+    outputs, inputs = weight.shape[:2]
+    u = torch.empty([36, inputs, outputs])
+    native.call("salon_winograd_weight", weight, u, outputs, inputs, *weight.stride())
+    return u
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from gan.ops.bias_act import bias_act
 from gan.ops.conv2d_resample import conv2d_resample
+from gan.ops.frozen import cast, derived
 
 EPSILON = 1e-8
 
@@ -25,13 +26,14 @@ def modulated_conv2d(
     Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
     an image, and lets one ordinary convolution, in x's dtype, serve the whole batch.
     """
-    y = conv2d_resample(bias_act(x, scale=styles), weight.to(x.dtype), f, up=up)
+    y = conv2d_resample(bias_act(x, scale=styles), cast(weight, x.dtype), f, up=up)
     return bias_act(y, scale=demodulation(weight, styles)) if demodulate else y
 
 
 def demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
     """What scales the output channels to unit norm (equation 3); [N, out] in the dtype of `weight`."""
-    energy = styles.square() @ weight.square().sum([2, 3]).t()  # the sum over in, kh, kw of (styles * weight)^2
+    squares = derived(weight, "squares", lambda: weight.square().sum([2, 3]))  # [out, in]
+    energy = styles.square() @ squares.t()  # the sum over in, kh, kw of (styles * weight)^2
     return (energy + EPSILON).rsqrt()
 
 

@@ -1,0 +1,59 @@
+"""What is kept of frozen weights changes nothing, and is never kept for weights that may change."""
+
+import numpy as np
+import torch
+
+from gan import sampling
+from gan.config import NetworkConfig
+from gan.generator import Generator
+from gan.ops.frozen import Frozen, derived
+
+NETWORK = NetworkConfig(resolution=32, z_dim=16, w_dim=16, mapping_layers=1, channel_base=2048, channel_max=64)
+
+
+def test_frozen_weights_paint_the_same_and_are_prepared_once():
+    torch.manual_seed(0)
+    G, z, frozen = Generator(NETWORK), torch.ones(1, 16), Frozen()
+    with torch.inference_mode():
+        expected = G(z, noise_mode="const")
+        with frozen:
+            first = G(z, noise_mode="const")
+        kept = dict(frozen._kept)
+        with frozen:
+            again = G(z, noise_mode="const")
+    torch.testing.assert_close(first, expected)
+    assert torch.equal(again, first)
+    assert kept and kept.keys() == frozen._kept.keys()
+    assert all(frozen._kept[key][1] is kept[key][1] for key in kept)
+
+
+def test_painting_follows_an_optimizer_step():
+    torch.manual_seed(0)
+    G = Generator(NETWORK)
+    before = np.stack(list(sampling.generate(G, [0, 1, 2])))
+    optimizer = torch.optim.Adam(G.parameters(), 0.1, fused=True)
+    G(torch.ones(1, 16)).square().sum().backward()
+    optimizer.step()
+    after = np.stack(list(sampling.generate(G, [0, 1, 2])))
+    fresh = Generator(NETWORK)
+    fresh.load_state_dict(G.state_dict())
+    assert np.array_equal(after, np.stack(list(sampling.generate(fresh, [0, 1, 2]))))
+    assert not np.array_equal(after, before)
+
+
+def test_nothing_is_kept_outside_with_gradients_or_of_other_tensors():
+    weight, made = torch.nn.Parameter(torch.ones(3)), []
+
+    def make():
+        made.append(1)
+        return weight * 2
+
+    derived(weight, "twice", make)
+    with Frozen():
+        derived(weight, "twice", make)  # a gradient may be asked for
+        with torch.no_grad():
+            derived(weight.detach(), "twice", make)
+            derived(weight.detach(), "twice", make)
+            assert len(made) == 4
+            assert derived(weight, "twice", make) is derived(weight, "twice", make)
+    assert len(made) == 5
