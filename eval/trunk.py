@@ -13,27 +13,31 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gan.errors import SalonError
-from gan.ops.conv3x3 import MIN_CHANNELS, conv3x3
+from gan.ops import native
+from gan.ops.conv3x3 import correlate, transformed
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 
+MIN_CHANNELS = 32  # below, minimal filtering costs more than it saves
 TOLERANCE = 1e-4  # largest difference of a feature, as a share of the largest feature
 CHECK_SEED = 0
 
 
 class MinimalConv2d(nn.Module):
-    """A 3x3 convolution with stride 1 in the form of gan.ops.conv3x3, with its bias."""
+    """A 3x3 convolution with stride 1 by Winograd's minimal filtering (gan.ops.conv3x3), with its bias, for float32."""
+
+    u: torch.Tensor
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         assert applies(conv)
-        self.weight = conv.weight
+        self.register_buffer("u", transformed(conv.weight))
         self.bias = conv.bias
-        self.trim = 1 - int(conv.padding[0])
+        self.trim = conv.padding == (0, 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, in, H, W] -> [N, out, H, W], or two rows and columns less without padding."""
-        y = conv3x3(x, self.weight)
+        y = correlate(x, self.u)
         if self.trim:
             y = y[:, :, 1:-1, 1:-1]
         return y if self.bias is None else y.add_(self.bias[:, None, None])
@@ -65,7 +69,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
 def fast(module: nn.Module, device: torch.device) -> nn.Module:
     """A fast copy of a trunk for float32: folded, channels-last, on `device`."""
     folded = fold_batch_norm(module)
-    if device.type == "cpu":
+    if device.type == "cpu" and native.library() is not None:
         for parent in list(folded.modules()):
             for name, child in list(parent.named_children()):
                 if applies(child):
