@@ -35,7 +35,7 @@ def load(module: nn.Module, size: int, backend: str, precision: str = "fp32") ->
             check(run, module, size)
     except (ImportError, OSError) as error:
         raise RequestError(f"--backend {backend} needs pip install 'salon[{BACKENDS[backend]}]': {error}") from error
-    except (RuntimeError, SalonError) as error:  # a damaged file, or one that another version wrote and reads otherwise
+    except Exception as error:  # of whatever class a runtime raises: a damaged file, or one that it reads otherwise
         path.unlink(missing_ok=True)
         raise SalonError(f"--backend {backend} is refused, and its cached graph removed: {error}") from error
     return run

@@ -4,8 +4,7 @@ An extractor maps pixels to features, and says who it is: network, preprocessing
 weights. All of these belong into the key of every result and every cache.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +29,9 @@ BATCH_SIZE = 16
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """How far bfloat16 moves the moments that a Fréchet distance is made of, in units of the features' spread.
-
-    mean: |mu' - mu| / sqrt(tr S); cov: |S' - S| / |S| (Frobenius); n: images that it was measured on.
-    """
-
-    mean: float
-    cov: float
-    n: int
-
-
-# bfloat16 is accepted within these; 0.01 in the mean is a distance of 0.0001 tr S.
-MAX_CALIBRATION = Calibration(mean=0.01, cov=0.02, n=64)
+# bfloat16 is accepted where it moves features by less than this Fréchet distance, as a share of their variance tr S,
+# on this many images or more. A distance between two sets moves by less where both sets move alike.
+MAX_CALIBRATION, MIN_CALIBRATION_IMAGES = 5e-3, 64
 
 
 class Extractor:
@@ -58,7 +46,7 @@ class Extractor:
         self.batch_size = BATCH_SIZE
         self.identity = identity
         self.key = "/".join(identity[part] for part in ("extractor", "preprocess", "precision"))
-        self.calibration: Calibration | None = None
+        self.calibration: float | None = None
         self._network, self._preset, self._run, self._head, self._device = network, preset, run, head, device
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (network.mean, network.std))
         self._mean, self._std = mean.float(), std.float()
@@ -72,24 +60,24 @@ class Extractor:
             raise RequestError(f"{self.key} must be calibrated on images of the dataset before it is used")
         return self._extract(pixels)
 
-    def calibrate(self, pixels: Pixels | Sequence[Pixels], reference: "Extractor") -> Calibration:
-        """Accept this precision if it gives the moments of `reference`, the same network in fp32, on real images.
+    def calibrate(self, pixels: Pixels | Sequence[Pixels], reference: "Extractor") -> float:
+        """Accept this precision if its features are near those of `reference`, the same network in fp32.
 
-        Raises RequestError when the images are fewer than 64, or it moves the moments further than MAX_CALIBRATION.
+        `pixels` are 64 real images or more -> the distance that relative_distance() gives, which must be below 0.005.
+        Raises RequestError when it is not.
         """
         same = ("extractor", "preprocess", "weights")
         if reference.identity["precision"] != "fp32" or any(self.identity[k] != reference.identity[k] for k in same):
             raise RequestError(
                 f"{self.key} must be calibrated by the same network in fp32; got {reference.key} instead"
             )
-        if len(pixels) < MAX_CALIBRATION.n:
-            raise RequestError(f"calibration needs {MAX_CALIBRATION.n} images; got {len(pixels)} instead")
-        found = compare_moments(reference(pixels)["features"], self._extract(pixels)["features"])
-        if not (found.mean <= MAX_CALIBRATION.mean and found.cov <= MAX_CALIBRATION.cov):
+        if len(pixels) < MIN_CALIBRATION_IMAGES:
+            raise RequestError(f"calibration needs {MIN_CALIBRATION_IMAGES} images; got {len(pixels)} instead")
+        found = relative_distance(reference(pixels)["features"], self._extract(pixels)["features"])
+        if not found < MAX_CALIBRATION:
             raise RequestError(
-                f"{self.key} must move the mean by at most {MAX_CALIBRATION.mean} and the covariance by at most "
-                f"{MAX_CALIBRATION.cov} of the features' spread; got {found.mean:.4f} and {found.cov:.4f} instead. "
-                "Use fp32"
+                f"{self.key} must move the features of these images by less than {MAX_CALIBRATION:.1e} of their "
+                f"variance; got {found:.1e} instead. Use fp32"
             )
         self.calibration = found
         return found
@@ -162,28 +150,16 @@ def load_extractor(
     return Extractor(network, preset, run, head, identity, target)
 
 
-def compare_moments(reference: Floats, found: Floats) -> Calibration:
-    """How far the moments of features [N, dim] are from those of reference features of the same images."""
+def relative_distance(reference: Floats, found: Floats) -> float:
+    """Fréchet distance of two sets of features [N, dim], as a share of the reference's variance tr S, in O(N^2 dim).
+
+    With centred features A and B, tr (S_A S_B)^1/2 is the nuclear norm of A B^T / N: no dim x dim matrix is needed.
+    """
     a, b = (features.astype(np.float64) for features in (reference, found))
-    mu, mu_found = a.mean(0), b.mean(0)
-    a, b = a - mu, b - mu_found
-    spread, n = float((a**2).sum()), len(a)
-    # |S|, |S' - S| by the N x N Gram matrices: the covariances themselves would be dim x dim.
-    aa, bb, ab = float(((a @ a.T) ** 2).sum()), float(((b @ b.T) ** 2).sum()), float(((a @ b.T) ** 2).sum())
-    moved = np.linalg.norm(mu_found - mu) / np.sqrt(spread / n)
-    return Calibration(mean=float(moved), cov=float(np.sqrt(max(aa + bb - 2 * ab, 0) / aa)), n=n)
-
-
-def batches(pixels: Iterator[Pixels], size: int) -> Iterator[list[Pixels]]:
-    """Images [H, W, 3] one by one -> lists of at most `size` of them."""
-    batch: list[Pixels] = []
-    for image in pixels:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    shift = a.mean(0) - b.mean(0)
+    a, b = a - a.mean(0), b - b.mean(0)
+    nuclear = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float((len(a) * (shift**2).sum() + (a**2).sum() + (b**2).sum() - 2 * nuclear) / (a**2).sum())
 
 
 def _find(network: Network, given: Path | None, fetch: bool) -> Path:
