@@ -29,8 +29,8 @@ class Dinov2(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalized img [N, 3, H, W] -> [N, D]."""
         patches = self.patch_embed["proj"](x)  # [N, D, rows, columns]
-        rows, columns = patches.shape[2:]
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
+        rows, columns = (int(side) for side in patches.shape[2:])  # constants of an exported graph
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self.positions(rows, columns)
         for block in self.blocks:
             tokens = block(tokens)

@@ -50,7 +50,7 @@ def _key(folded: nn.Module, size: int) -> str:
 
 
 def _export(folded: nn.Module, size: int, path: Path) -> None:
-    example = torch.zeros([2, 3, size, size])
+    example = torch.zeros([2, 3, size, size])  # another batch size than the check's
     batch = {"img": {0: "batch"}, "features": {0: "batch"}}
     with atomic(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what tracing freezes, which the check would find, and of its own future

@@ -59,10 +59,7 @@ def _inception(network: Network, state: State, path: Path) -> Cut:
     try:
         whole = extractor(network.name, ["2048"], feature_extractor_weights_path=stream)
     except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise RequestError(
-            f"{path} must hold the weights of {network.name}; {lines[min(1, len(lines) - 1)].strip()[:200]}"
-        ) from error
+        raise weights.foreign(path, network.name, error) from error
     layers = [layer for name, layer in whole.named_children() if name != "fc"]
     # The bias of the last layer is left out of the logits, as the inception score always had it (Salimans et al. 2016).
     head = (whole.fc.weight.detach(), torch.zeros_like(whole.fc.bias))
@@ -84,7 +81,7 @@ def _clip(network: Network, state: State, path: Path) -> Cut:
     try:
         whole = build_model(state, torch.float32)
     except (KeyError, RuntimeError) as error:
-        raise RequestError(f"{path} must hold the weights of {network.name}; got {error!s:.200} instead") from error
+        raise weights.foreign(path, network.name, error) from error
     trunk: nn.Module = whole.visual
     if trunk.output_dim != network.dim or trunk.input_resolution != network.size:
         raise RequestError(

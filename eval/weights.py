@@ -7,6 +7,7 @@ import shutil
 import urllib.error
 import urllib.request
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -84,16 +85,17 @@ def fill(module: torch.nn.Module, state: State, path: Path, network: str) -> Non
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise RequestError(
-            f"{path} must hold the weights of {network}; {lines[min(1, len(lines) - 1)].strip()[:200]}"
-        ) from error
+        raise foreign(path, network, error) from error
+
+
+def foreign(path: Path, network: str, error: Exception) -> RequestError:
+    """The error to raise where a file holds another network's weights: the first thing that does not fit."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return RequestError(f"{path} must hold the weights of {network}; {lines[min(1, len(lines) - 1)].strip()[:200]}")
 
 
 def _is_torchscript(path: Path) -> bool:
     # Such an archive has its code beside the tensors.
-    import zipfile
-
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from eval import exported
 from eval.dinov2 import PATCH, TRAINED_GRID, Dinov2
 from eval.networks import NETWORKS
 from eval.torchvision_guard import torch_fidelity, torchvision
@@ -90,6 +91,12 @@ def test_dinov2_is_built_from_its_state_dict(dinov2):
     y = trunk(x)
     assert y.shape == (2, 384) and torch.allclose(y, dinov2(x))
     assert torch.allclose(y.mean(1), torch.zeros(2), atol=1e-5)  # a norm ends it
+
+
+def test_dinov2_can_be_exported(dinov2):
+    pytest.importorskip("onnxruntime")
+    x = torch.randn(3, 3, 4 * PATCH, 4 * PATCH)
+    assert torch.allclose(exported.load(dinov2, 4 * PATCH, "onnxruntime")(x), dinov2(x), atol=1e-4)
 
 
 def test_dinov2_interpolates_its_positions(dinov2):
