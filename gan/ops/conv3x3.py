@@ -15,7 +15,8 @@ from gan.ops import native
 from gan.ops.frozen import derived
 
 MIN_CHANNELS, MIN_TILES = 64, 32  # below, transforming costs more than it saves
-_CHUNK = 6_000_000  # floats in the transformed domain at a time
+_CHUNK = 6_000_000  # floats in the transformed domain at a time, in training
+INFERENCE_CHUNK = 1_500_000  # and where only this convolution runs
 
 
 def conv3x3(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -37,6 +38,29 @@ def applies(x: torch.Tensor, outputs: int) -> bool:
         and _tiles(x) >= MIN_TILES
         and native.library() is not None
     )
+
+
+def transformed(weight: torch.Tensor) -> torch.Tensor:
+    """A weight [out, in, 3, 3], float32 on a CPU, in the transformed domain: [36, in, out]. Needs native.library()."""
+    outputs, inputs = weight.shape[:2]
+    u = torch.empty([36, inputs, outputs])
+    native.call("salon_winograd_weight", weight, u, outputs, inputs, *weight.stride())
+    return u
+
+
+def correlate(x: torch.Tensor, u: torch.Tensor, chunk: int = INFERENCE_CHUNK) -> torch.Tensor:
+    """What conv3x3 computes of x, float32 on a CPU, from a transformed weight; without gradients.
+
+    `chunk` floats are transformed at a time.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, inputs, outputs = u.shape
+    y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
+    for first, count in _chunks(x, inputs + outputs, chunk):
+        v = torch.empty([36, count, inputs])
+        _transform("input", x, v, first)
+        _transform("output", torch.bmm(v, u), y, first)
+    return y
 
 
 class _Conv3x3(torch.autograd.Function):
@@ -75,22 +99,7 @@ class _WeightGradient(torch.autograd.Function):
 def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if not applies(x, len(weight)):
         return F.conv2d(x, weight, padding=1)
-    x = x.contiguous(memory_format=torch.channels_last)
-    outputs, inputs = weight.shape[:2]
-    u = derived(weight, "transformed", lambda: _transformed(weight))
-    y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
-    for first, count in _chunks(x, inputs + outputs):
-        v = torch.empty([36, count, inputs])
-        _transform("input", x, v, first)
-        _transform("output", torch.bmm(v, u), y, first)
-    return y
-
-
-def _transformed(weight: torch.Tensor) -> torch.Tensor:
-    outputs, inputs = weight.shape[:2]
-    u = torch.empty([36, inputs, outputs])
-    native.call("salon_winograd_weight", weight, u, outputs, inputs, *weight.stride())
-    return u
+    return correlate(x, derived(weight, "transformed", lambda: transformed(weight)), _CHUNK)
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -99,7 +108,7 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     x, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (x, gradient))
     inputs, outputs = x.shape[1], gradient.shape[1]
     total = torch.zeros([36, outputs, inputs])
-    for first, count in _chunks(x, inputs + outputs):
+    for first, count in _chunks(x, inputs + outputs, _CHUNK):
         v, m = torch.empty([36, count, inputs]), torch.empty([36, count, outputs])
         _transform("input", x, v, first)
         _transform("gradient", gradient, m, first)
@@ -124,10 +133,10 @@ def _transform(what: str, source: torch.Tensor, target: torch.Tensor, first: int
     native.call(f"salon_winograd_{what}", source, target, height, width, channels, first, domain.shape[1])
 
 
-def _chunks(x: torch.Tensor, channels: int) -> list[tuple[int, int]]:
+def _chunks(x: torch.Tensor, channels: int, chunk: int) -> list[tuple[int, int]]:
     # (first tile, number of tiles) of each part, so that what is transformed at a time stays near the caches
     tiles = _tiles(x)
-    parts = max(1, round(tiles * 36 * channels / _CHUNK))
+    parts = max(1, round(tiles * 36 * channels / chunk))
     size = -(-tiles // parts)
     return [(first, min(size, tiles - first)) for first in range(0, tiles, size)]
 
