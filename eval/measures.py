@@ -5,7 +5,7 @@ their values have nothing in common.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ NAMES = {
     **{"fid": "FID", "fid_corrected": "FID, bias-corrected", "fd": "FD", "fd_corrected": "FD, bias-corrected"},
     **{"kid": "KID", "kd": "KD", "is": "IS", "cs": "Classifier score"},
     **{"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"},
+    **{"ppl": "PPL", "ls": "Separability"},
 }
 HIGHER_IS_BETTER = {"is", "cs", "precision", "recall", "density", "coverage"}
 _GIVES = {"pr": ("precision", "recall"), "dc": ("density", "coverage")}
@@ -56,11 +57,6 @@ class Result:
         """As people write it."""
         return NAMES.get(self.id, self.id)
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Else lower is."""
-        return self.id in HIGHER_IS_BETTER
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with the key that people read."""
         replicates = self.replicates
@@ -69,6 +65,7 @@ class Result:
             "name": self.name,
             "key": str(self.identity),
             **asdict(self.estimate),
+            "better": "higher" if self.id in HIGHER_IS_BETTER else "lower",
             "noise_floor": asdict(self.noise_floor) if self.noise_floor else None,
             "identity": self.identity.to_dict(),
             "replicates": replicates
@@ -97,14 +94,6 @@ class Result:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"a result must be as salon eval writes it; {error!r} instead") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """All that one extractor's features gave."""
-
-    results: list[Result]
-    comparison: Comparison | None = field(repr=False)  # for the report: realism and neighbours
 
 
 def require_known(metrics: list[str]) -> None:

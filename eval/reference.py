@@ -72,6 +72,11 @@ class Reference:
         arrays = self._kept("neighbours", lambda: asdict(neighbours(self.features, NEIGHBOURS)))
         return Neighbours(distances=arrays["distances"], indices=arrays["indices"])
 
+    def prepare(self) -> None:
+        """Compute all of this now, as far as there are images enough."""
+        if len(self) > NEIGHBOURS:
+            self.factor, self.within, self.neighbours  # noqa: B018
+
     def noise_floor(self, n: int) -> Estimate:
         """Fréchet distance of n real images to real ones."""
         path = self.folder / f"noise-floor-{n}.json"

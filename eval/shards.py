@@ -8,7 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from eval.feature_stats import Array, Features, Moments
-from eval.features import Extractor, batches
+from eval.features import Extractor
 from eval.preprocess import Traits
 from eval.sources import Source
 from gan import distributed
@@ -145,7 +145,8 @@ def one_pass(source: Source, takers: Sequence[FeatureShards | Pictures], *, batc
     total = sum(min(SHARD, count - shard * SHARD) for shard in waiting)
     for shard, some in groupby(progress(images, what, total), key=itemgetter(0)):
         lacking = [taker for taker in takers if not taker.has(shard)]
-        for batch in batches(map(itemgetter(1), some), batch_size):
+        pixels = map(itemgetter(1), some)
+        while batch := list(islice(pixels, batch_size)):
             for taker in lacking:
                 taker.take(batch)
         for taker in lacking:

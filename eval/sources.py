@@ -171,6 +171,12 @@ class DatasetSource:
         number = self.dataset.label(self.indices[index])
         return self.dataset.classes[number] if self.dataset.classes else str(number)
 
+    def class_shares(self) -> list[int] | None:
+        """How many images each class has; None without labels."""
+        if self.dataset.labels is None:
+            return None
+        return np.bincount(self.dataset.labels[self.indices], minlength=self.dataset.num_classes).tolist()
+
 
 class FilesSource:
     """The images of a folder or ZIP, of any shapes; with `count`, so many of them, drawn by `seed`.
@@ -281,11 +287,14 @@ def open_source(
     path = Path(what)
     if not path.exists():
         raise RequestError(f"{path} must be a snapshot, or a folder or ZIP of images; it does not exist")
-    if path.suffix == ".safetensors" or (path.is_dir() and _has_snapshots(path)):
+    if is_snapshot(path):
         return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **how)
     return FilesSource(path, count, seed=seed)
 
 
-def _has_snapshots(path: Path) -> bool:
+def is_snapshot(path: Path) -> bool:
+    """Whether it is a snapshot, a run or a folder of runs, by the names in it."""
     patterns = ("snapshot-*.safetensors", "snapshots/snapshot-*.safetensors", "*/snapshots/snapshot-*.safetensors")
-    return any(next(path.glob(pattern), None) for pattern in patterns)
+    if path.is_dir():
+        return any(next(path.glob(pattern), None) for pattern in patterns)
+    return path.suffix == ".safetensors"
