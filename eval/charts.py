@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -31,9 +31,12 @@ _STYLE = {
 def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | None = 1.0) -> str:
     """Two results against each other, with their intervals as a cross: `points` map ids to results.
 
-    `top` is the largest y, where there is one; x is a share. With several points, each has its "label".
+    `top` is the largest y, where there is one; x is a share. Several points are joined, and the first
+    and the last carry their "label".
     """
     figure, axes = _figure(3.4, 3.2)
+    if len(points) > 1:
+        axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], color=ACCENT, linewidth=0.8)
     for point in points:
         a, b = point[x], point[y]
         axes.errorbar(
@@ -46,7 +49,7 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
             markersize=6,
             elinewidth=1,
         )
-        if len(points) > 1:
+        if len(points) > 1 and (point is points[0] or point is points[-1]):
             axes.annotate(point["label"], (a["value"], b["value"]), xytext=(6, 5), textcoords="offset points")
     highest = max([1.0, *(point[y]["high"] for point in points)]) if top is None else top
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))

@@ -38,7 +38,7 @@ from gan.files import write_json
 FORMAT = "salon-evaluation-1"
 RESULTS, REPORT = "results.json", "report.html"
 IMAGES_A_DIMENSION = 10  # fewer make a Fréchet distance mostly bias
-NOTABLE = 16  # images shown as best, worst, and closest to real ones
+NOTABLE = 12  # images shown as best, worst, and closest to real ones
 
 
 @dataclass(frozen=True, kw_only=True)

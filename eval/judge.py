@@ -86,7 +86,7 @@ class Judge:
         for extractor in self.extractors if precision != "fp32" else []:
             count = min(CALIBRATION, len(self.real))
             found = extractor.calibrate(list(self.real.pixels(0, count)), load(extractor.name, "fp32"))
-            say(f"{extractor.key} agrees with fp32 on {found.n} images: mean {found.mean:.4f}, cov {found.cov:.4f}")
+            say(f"{extractor.key} moves the features of {count} images by {found:.1e} of their variance")
 
     def __call__(self, what: Path | Iterable[Pixels], out: Path) -> Evaluation | None:
         """Judge a snapshot, a folder or ZIP of images, or an iterator; see eval.evaluate.evaluate."""

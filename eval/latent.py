@@ -20,7 +20,7 @@ from eval.measures import BLOCKS, Result, identity_of
 from eval.path_length import PERCENTILES, path_distances, path_length
 from eval.reference import Reference
 from eval.separability import linear_separability
-from eval.shards import SHARD, load_arrays, save_arrays, shard_count
+from eval.shards import load_arrays, save_arrays, shard_count
 from eval.sources import SnapshotSource
 from eval.uncertainty import Vector, linear_jackknife
 from gan import distributed, sampling
@@ -70,9 +70,10 @@ def path_lengths(source: SnapshotSource, what: PathLength, out: Path, batch_size
         shard for shard in range(distributed.rank(), len(files), distributed.world_size()) if not files[shard].exists()
     ]
     lpips = Lpips.load(what.vgg, what.linear).to(next(source.G.parameters()).device) if waiting else None
-    for shard in progress(waiting, "Path lengths", len(waiting), f"x {SHARD} paths"):
+    for shard in progress(waiting, "Path lengths", len(waiting), f"x {shards.SHARD} paths"):
         assert lpips is not None
-        first, end = shard * SHARD, min((shard + 1) * SHARD, len(source))
+        first = shard * shards.SHARD
+        end = min(first + shards.SHARD, len(source))
         seed = source.seed + 2 * first
         distances = path_distances(
             source.G,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.feature_stats import Features
+from eval.feature_stats import Array, Features
 from eval.features import Extractor
 from eval.frechet import frechet_jackknife
 from eval.identity import Identity, digest
@@ -151,18 +151,19 @@ def measure(
         identity = identity_of("is", reference, len(gen), {"splits": SPLITS})
         return [Result(identity=identity, estimate=inception_score(logits, SPLITS))]
     assert comparison is not None
+    judged: dict[str, Array]
     if metric == "pr":
         estimates, options = comparison.precision_recall(), {"k": K}
-        # A mean over generated images, and one over real ones.
-        values = {"precision": comparison.precise.counts > 0, "recall": comparison.recalled.counts > 0}
+        # Means over generated images, and over real ones. Differences take the balls as they are.
+        judged = {"precision": comparison.precise.counts > 0, "recall": comparison.recalled.counts > 0}
     else:
         estimates, options = comparison.density_coverage(), {"k": K_DENSITY}
-        values = {"density": comparison.dense.counts / K_DENSITY, "coverage": comparison.coverage.counts > 0}
+        judged = {"density": comparison.dense.counts / K_DENSITY, "coverage": comparison.coverage.counts > 0}
     return [
         Result(
             identity=identity_of(name, reference, len(gen), options),
             estimate=estimate,
-            replicates=linear_jackknife(estimate.value, values[name].astype(np.float64), BLOCKS),
+            replicates=linear_jackknife(estimate.value, np.asarray(judged[name], np.float64), BLOCKS),
         )
         for name, estimate in estimates.items()
     ]

@@ -1,6 +1,7 @@
 """Reports: one small HTML file each that opens from disk and needs nothing else, of results and small pictures."""
 
 import base64
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,13 +58,12 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | N
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits, never in powers of ten: 287, 4.12, 0.0123."""
+    """Three significant digits, never in powers of ten: 287, 4.10, 0.0123. None, which JSON has for infinity: ∞."""
     if value is None:
         return "∞"
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
-    text = f"{value:.{digits}g}"
-    return text if "e" not in text else f"{value:.6f}".rstrip("0")
+    return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def duration(seconds: float) -> str:

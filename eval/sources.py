@@ -175,7 +175,8 @@ class DatasetSource:
         """How many images each class has; None without labels."""
         if self.dataset.labels is None:
             return None
-        return np.bincount(self.dataset.labels[self.indices], minlength=self.dataset.num_classes).tolist()
+        counts = np.bincount(self.dataset.labels[self.indices], minlength=self.dataset.num_classes)
+        return [int(count) for count in counts]
 
 
 class FilesSource:

@@ -109,3 +109,19 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
     outcome = run_salon("train", "--data", tiny_dataset, "--out", runs, *TINY_TRAINING, "--json")
     assert outcome.code == 0, outcome.err
     return Path(outcome.json["run"])
+
+
+@pytest.fixture(scope="session")
+def lite():
+    """The extractor efficientnet-lite0, with its real weights."""
+    from eval.features import load_extractor
+
+    return load_extractor("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 4 images."""
+    from eval import shards
+
+    monkeypatch.setattr(shards, "SHARD", 4)
