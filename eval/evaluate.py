@@ -18,7 +18,6 @@ import torch
 
 from eval import latent, measures, reference, shards
 from eval.features import Extractor
-from eval.identity import digest
 from eval.latent import PathLength
 from eval.measures import Result
 from eval.precision_recall import Comparison
@@ -26,7 +25,7 @@ from eval.preprocess import differences
 from eval.reference import Reference
 from eval.report import write_report
 from eval.requirements import Requirement
-from eval.shards import FeatureShards, Pictures
+from eval.shards import FeatureShards, Pictures, folder_name
 from eval.sources import DatasetSource, SnapshotSource, Source
 from eval.strata import strata_table
 from eval.uncertainty import wilson
@@ -91,8 +90,8 @@ def evaluate(
     with clock.phase("reference"):
         references, real_pictures = reference.pass_over(real, extractors, batch_size=batch_size)
     images = {"images": source.identity, "count": len(source)}
-    sets = [FeatureShards(out / "features" / digest({**images, "extractor": e.identity}), e) for e in extractors]
-    pictures = Pictures(out / "features" / digest(images))
+    sets = [FeatureShards(out / "features" / folder_name({**images, "extractor": e.identity}), e) for e in extractors]
+    pictures = Pictures(out / "features" / folder_name(images))
     with clock.phase("images and features"):
         made = shards.one_pass(source, [pictures, *sets], batch_size=batch_size, what="Images and features")
     results = []

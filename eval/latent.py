@@ -14,13 +14,13 @@ from sklearn.preprocessing import StandardScaler
 
 from eval import shards
 from eval.feature_stats import Features
-from eval.identity import Identity, digest
+from eval.identity import Identity
 from eval.lpips import Lpips
 from eval.measures import BLOCKS, Result, identity_of
 from eval.path_length import PERCENTILES, path_distances, path_length
 from eval.reference import Reference
 from eval.separability import linear_separability
-from eval.shards import load_arrays, save_arrays, shard_count
+from eval.shards import folder_name, load_arrays, save_arrays, shard_count
 from eval.sources import SnapshotSource
 from eval.uncertainty import Vector, linear_jackknife
 from gan import distributed, sampling
@@ -64,7 +64,7 @@ def path_lengths(source: SnapshotSource, what: PathLength, out: Path, batch_size
     All processes must call it; the main one gets the result.
     """
     identity = what.identity(len(source))
-    folder = out / "features" / digest({"images": source.identity, "paths": identity.to_dict()})
+    folder = out / "features" / folder_name({"images": source.identity, "paths": identity.to_dict()})
     files = [folder / f"paths-{shard:05d}.npz" for shard in range(shard_count(len(source)))]
     waiting = [
         shard for shard in range(distributed.rank(), len(files), distributed.world_size()) if not files[shard].exists()

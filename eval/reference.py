@@ -14,10 +14,9 @@ from eval import kernel, shards
 from eval.feature_stats import Array, Features, Matrix, Moments
 from eval.features import Extractor
 from eval.frechet import noise_floor, sqrt_factor
-from eval.identity import digest
 from eval.kernel import Within
 from eval.precision_recall import Neighbours, neighbours
-from eval.shards import FeatureShards, Pictures, load_arrays, save_arrays
+from eval.shards import FeatureShards, Pictures, folder_name, load_arrays, save_arrays
 from eval.sources import DatasetSource
 from eval.uncertainty import Estimate
 from gan import distributed
@@ -37,7 +36,7 @@ class Reference:
     def __init__(self, source: DatasetSource, extractor: Extractor) -> None:
         self.source, self.extractor = source, extractor
         self.identity = {"images": source.identity, "extractor": extractor.identity}
-        self.folder = cache_folder() / "reference" / digest(self.identity)
+        self.folder = cache_folder() / "reference" / folder_name(self.identity)
         self.shards = FeatureShards(self.folder, extractor)
         self.moments = Moments(extractor.dim)
 
@@ -139,7 +138,7 @@ def pass_over(
 ) -> tuple[list[Reference], Pictures]:
     """Bring the reference's features and small pictures into the cache; what is there is not made again."""
     references = [Reference(source, extractor) for extractor in extractors]
-    pictures = Pictures(cache_folder() / "reference" / digest({"images": source.identity}))
+    pictures = Pictures(cache_folder() / "reference" / folder_name({"images": source.identity}))
     shards.one_pass(source, [pictures, *(r.shards for r in references)], batch_size=batch_size, what="Reference images")
     for reference in references:
         reference.count_moments()

@@ -18,6 +18,7 @@ from PIL import Image
 
 from eval.feature_stats import Array, Features, Moments
 from eval.features import Extractor
+from eval.identity import digest
 from eval.preprocess import Traits
 from eval.sources import Source
 from gan import distributed
@@ -177,6 +178,11 @@ def moments(shards: FeatureShards, count: int) -> Moments:
                 for part in parts:
                     part.unlink()
     return Moments.from_arrays(load_arrays(path))
+
+
+def folder_name(identity: Mapping[str, Any]) -> str:
+    """Name of the folder for what is made of images of this identity. Shards of another size are not mixed with it."""
+    return digest({**identity, "shard": SHARD})
 
 
 def shard_count(count: int) -> int:
