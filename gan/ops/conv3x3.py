@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from gan.ops import native
 
 MIN_CHANNELS, MIN_TILES = 64, 32  # below, transforming costs more than it saves
-_CHUNK = 6_000_000  # floats in the transformed domain at a time
+_CHUNK = 6_000_000  # floats in the transformed domain at a time, in training
+INFERENCE_CHUNK = 1_500_000  # and where only this convolution runs
 
 
 def conv3x3(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -36,11 +37,38 @@ def applies(x: torch.Tensor, weight: torch.Tensor) -> bool:
     )
 
 
+def transformed(weight: torch.Tensor) -> torch.Tensor:
+    """Weights [out, in, 3, 3] in the transformed domain [36, in, out], for correlate(). Needs the native library."""
+    library = native.library()
+    assert library is not None
+    outputs, inputs = weight.shape[:2]
+    u = torch.empty([36, inputs, outputs])
+    strides = (c_long * 4)(*weight.stride())
+    library.salon_winograd_weight(
+        *(c_void_p(t.data_ptr()) for t in (weight, u)), c_long(outputs), c_long(inputs), strides, _threads()
+    )
+    return u
+
+
+def correlate(x: torch.Tensor, u: torch.Tensor, chunk: int = INFERENCE_CHUNK) -> torch.Tensor:
+    """conv3x3 without gradients, with weights that were transformed once: [N, in, H, W] -> [N, out, H, W]."""
+    library = native.library()
+    assert library is not None
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, inputs, outputs = u.shape
+    y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
+    for first, count in _chunks(x, inputs + outputs, chunk):
+        v = torch.empty([36, count, inputs])
+        _transform(library.salon_winograd_input, x, v, first)
+        _transform(library.salon_winograd_output, torch.bmm(v, u), y, first)
+    return y
+
+
 class _Conv3x3(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, weight)
+        return correlate(x, transformed(weight), _CHUNK)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
@@ -69,31 +97,13 @@ class _WeightGradient(torch.autograd.Function):
         return grad_x, grad_gradient
 
 
-def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    library = native.library()
-    assert library is not None
-    x = x.contiguous(memory_format=torch.channels_last)
-    outputs, inputs = weight.shape[:2]
-    u = torch.empty([36, inputs, outputs])
-    strides = (c_long * 4)(*weight.stride())
-    library.salon_winograd_weight(
-        *(c_void_p(t.data_ptr()) for t in (weight, u)), c_long(outputs), c_long(inputs), strides, _threads()
-    )
-    y = torch.empty([len(x), outputs, *x.shape[2:]], memory_format=torch.channels_last)
-    for first, count in _chunks(x, inputs + outputs):
-        v = torch.empty([36, count, inputs])
-        _transform(library.salon_winograd_input, x, v, first)
-        _transform(library.salon_winograd_output, torch.bmm(v, u), y, first)
-    return y
-
-
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     library = native.library()
     assert library is not None
     x, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (x, gradient))
     inputs, outputs = x.shape[1], gradient.shape[1]
     total = torch.zeros([36, outputs, inputs])
-    for first, count in _chunks(x, inputs + outputs):
+    for first, count in _chunks(x, inputs + outputs, _CHUNK):
         v, m = torch.empty([36, count, inputs]), torch.empty([36, count, outputs])
         _transform(library.salon_winograd_input, x, v, first)
         _transform(library.salon_winograd_gradient, gradient, m, first)
@@ -121,10 +131,10 @@ def _threads() -> c_int:
     return c_int(torch.get_num_threads())
 
 
-def _chunks(x: torch.Tensor, channels: int) -> list[tuple[int, int]]:
+def _chunks(x: torch.Tensor, channels: int, chunk: int) -> list[tuple[int, int]]:
     # (first tile, number of tiles) of each part, so that what is transformed at a time stays near the caches
     tiles = _tiles(x)
-    parts = max(1, round(tiles * 36 * channels / _CHUNK))
+    parts = max(1, round(tiles * 36 * channels / chunk))
     size = -(-tiles // parts)
     return [(first, min(size, tiles - first)) for first in range(0, tiles, size)]
 
