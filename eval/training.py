@@ -15,7 +15,7 @@ from gan.errors import RequestError
 from gan.metrics_budget import Metric
 
 # Counts that are used, so that the curve has few keys: the largest that the budget allows.
-COUNTS = (100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+COUNTS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
 def metric(

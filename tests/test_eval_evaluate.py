@@ -276,8 +276,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_run, tiny_dataset, tmp_path_factory):
+    """Figures of an evaluation of 60 images that nothing stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD", 4)
+        judge = Judge(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=60)
+        return judge(tiny_run, tmp_path_factory.mktemp("whole")).figures
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dataset, tmp_path, small_shards):
+def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dataset, tmp_path, small_shards, whole):
     count = 60
     words = [sys.executable, *command(tmp_path, tiny_run, tiny_dataset, tmp_path / "out", count)]
     process = subprocess.Popen(
@@ -294,9 +303,9 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
     assert "Traceback" not in err
     assert not (tmp_path / "out" / RESULTS).exists()
     judge = Judge(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=count)
-    resumed, whole = judge(tiny_run, tmp_path / "out"), judge(tiny_run, tmp_path / "whole")
-    assert 0 < resumed.figures["images_made"] < count == whole.figures["images_made"]
-    assert values(resumed.figures) == values(whole.figures)
+    resumed = judge(tiny_run, tmp_path / "out").figures
+    assert 0 < resumed["images_made"] < count == whole["images_made"]
+    assert values(resumed) == values(whole)
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
