@@ -55,7 +55,7 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))
     axes.set(xlabel=points[0][x]["name"], ylabel=points[0][y]["name"])
     axes.grid(alpha=0.15, color=INK)
-    return _svg(figure, f"{x}-{y}", f"{points[0][x]['name']} against {points[0][y]['name']}")
+    return _svg(figure, f"{x}-{y}", f"{points[0][y]['name']} against {points[0][x]['name']}")
 
 
 def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int) -> str:

@@ -25,6 +25,7 @@ DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the fi
 class Entry:
     """One evaluation that takes part."""
 
+    name: str  # of the evaluation's folder
     label: str
     kimg: float | None
     z_bank: str | None
@@ -47,6 +48,7 @@ def read_entry(path: Path) -> Entry:
     cur_nimg = generator.get("cur_nimg")
     pictures = file.parent / figures["pictures"]
     return Entry(
+        name=file.resolve().parent.name,
         label=Path(generator["name"]).stem if cur_nimg is None else f"{cur_nimg / 1000:g} kimg",
         kimg=None if cur_nimg is None else cur_nimg / 1000,
         z_bank=generator.get("z_bank"),
@@ -69,7 +71,8 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     if len(entries) < 2:
         raise RequestError(f"a comparison needs at least 2 evaluations; got {len(entries)}")
     labels = [entry.label for entry in entries]
-    labels = [f"{label} ({n + 1})" if labels.count(label) > 1 else label for n, label in enumerate(labels)]
+    if len(set(labels)) < len(labels):
+        labels = [f"{entry.label}, {entry.name}" for entry in entries]
     common = [id for id in entries[0].results if all(id in entry.results for entry in entries)]
     if not common:
         raise RequestError("evaluations must have a metric in common to be compared; these have none")
