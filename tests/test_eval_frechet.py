@@ -75,7 +75,7 @@ def test_what_is_left_out_is_left_out(n, d, monkeypatch):
         monkeypatch.setattr(frechet, "EXACT_RANK", 0)
         expanded = frechet_jackknife(features, reference, blocks=8)
         assert np.abs(expanded.left_out - expected).max() > 0
-        assert expanded.se == pytest.approx(jackknife.se, rel=0.1)
+        assert expanded.se == pytest.approx(jackknife.se, rel=0.2)
         assert expanded.corrected == pytest.approx(jackknife.corrected, abs=0.7 * jackknife.se)
 
 
