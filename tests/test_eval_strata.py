@@ -31,7 +31,8 @@ def test_styles_are_compared_with_their_own():
     rng = np.random.default_rng(1)
     real, names = paintings(rng, {"a": 40, "b": 40, "c": 40})
     gen, gen_names = paintings(rng, {"a": 30, "b": 30, "c": 30})
-    for row in strata_table(real, names, gen, gen_names):
+    for index, row in enumerate(strata_table(real, names, gen, gen_names)):
+        assert row.estimate == kid(gen[30 * index :][:30], real[40 * index :][:40])
         assert row.n_gen == 30 and abs(row.estimate.value) < 4 * row.estimate.se
         assert row.shrunken.se <= row.estimate.se
 
