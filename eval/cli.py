@@ -99,9 +99,21 @@ def judging_options(command: Command) -> Command:
                 type=click.Choice(["style", "genre", "artist", "label"]),
                 help="Also by each style, genre or artist of the manifest, or label of the dataset.",
             ),
-            click.option("--ppl-space", type=click.Choice(["w", "z"]), default="w", show_default=True),
-            click.option("--ppl-sampling", type=click.Choice(["end", "full"]), default="end", show_default=True),
-            click.option("--ppl-crop", is_flag=True, help="See only where aligned portraits have the face."),
+            click.option(
+                "--ppl-space",
+                type=click.Choice(["w", "z"]),
+                default="w",
+                show_default=True,
+                help="Latent space that the paths of ppl lead through.",
+            ),
+            click.option(
+                "--ppl-sampling",
+                type=click.Choice(["end", "full"]),
+                default="end",
+                show_default=True,
+                help="Where on its path a step is measured: at its start, or anywhere.",
+            ),
+            click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
         ]
     ):
         command = option(command)

@@ -1,6 +1,6 @@
 """What a command asks for, checked and opened: the dataset, the extractors, and one call for each set of images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ class Judge:
         if metrics:
             measures.require_known(self.metrics)
         paths = parse_weights(files)
-        names = list(dict.fromkeys(extractors)) or [_default(paths)]
+        names = list(dict.fromkeys(extractors)) or [default_extractor(paths)]
         for name in names:
             if name not in EXTRACTORS:
                 raise RequestError(f"--extractor must be one of {', '.join(EXTRACTORS)}; got {name} instead")
@@ -127,7 +127,8 @@ def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def _default(paths: dict[str, Path]) -> str:
+def default_extractor(paths: Mapping[str, Path]) -> str:
+    """Inception where its weights are given or found; else OFFLINE, with a line that says what that means."""
     if INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file():
         return INCEPTION
     say(

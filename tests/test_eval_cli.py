@@ -6,7 +6,7 @@ import pytest
 from conftest import run_salon, write_dataset
 
 from eval.features import EXTRACTORS
-from eval.judge import parse_weights
+from eval.judge import default_extractor, parse_weights
 from gan import manifest
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
@@ -156,12 +156,15 @@ def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path
     ]
     assert both.json["results"][4]["key"] == "fid@inception-v3-compat/tf1/fp32/n=8"
     assert both.json["results"][:4] == without.json["results"]
-    folder = tmp_path / "cache" / "weights"
-    folder.mkdir(parents=True)
-    (folder / EXTRACTORS["inception-v3-compat"].file.name).symlink_to(inception_weights)
-    found = run_salon(*words)
-    assert [row["key"] for row in found.json["results"]] == [row["key"] for row in both.json["results"][4:]]
-    assert found.json["images_made"] == 0  # it had seen them
+
+
+def test_inception_is_the_default_where_its_weights_are(tmp_path, monkeypatch, inception_weights):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path))
+    assert default_extractor({}) == "efficientnet-lite0"
+    assert default_extractor({"inception-v3-compat": inception_weights}) == "inception-v3-compat"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / EXTRACTORS["inception-v3-compat"].file.name).symlink_to(inception_weights)
+    assert default_extractor({}) == "inception-v3-compat"
 
 
 def test_weights_are_named():
