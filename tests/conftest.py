@@ -158,3 +158,17 @@ def inception_weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def conditional_snapshot(tmp_path_factory, tiny_config):
+    """A snapshot of an untrained generator of two classes."""
+    from dataclasses import replace
+
+    from gan import snapshot
+    from gan.generator import Generator
+
+    path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
+    config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
+    snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
+    return path

@@ -7,6 +7,7 @@ from conftest import run_salon, write_dataset
 
 from eval.features import EXTRACTORS
 from eval.judge import default_extractor, parse_weights
+from eval.sources import SnapshotSource
 from gan import manifest
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
@@ -113,6 +114,19 @@ def test_strata_and_a_manifest(tiny_dataset, tmp_path):
     refused(
         run_salon(*words[:6], "--manifest", tmp_path / "other", *LITE, "--out", tmp_path / "out"), "it is of another"
     )
+
+
+def test_classes_are_painted_as_often_as_the_data_has_them(conditional_snapshot, tmp_path):
+    data = write_dataset(tmp_path / "data.zip", [(16, 16)] * 12, [0] * 3 + [1] * 9, ["day", "night"])
+    words = ("eval", "run", "--snapshot", conditional_snapshot, "--data", data, "--out", tmp_path / "out", *LITE)
+    outcome = run_salon(*words, "--num-images", 24, "--metrics", "kid", "--strata", "label", "--json")
+    assert outcome.code == 0, outcome.err
+    expected = SnapshotSource(conditional_snapshot, 24, class_shares=[1, 3])
+    assert outcome.json["generator"]["z_bank"] == expected.z_bank
+    labels = [expected.label(index) for index in range(24)]
+    rows = {row["name"]: row for row in outcome.json["strata"]}
+    assert {name: row["n_gen"] for name, row in rows.items()} == {n: labels.count(n) for n in ("day", "night")}
+    assert all(row["labelled"] for row in rows.values())
 
 
 def test_statistics_in_advance(tiny_dataset, tmp_path, monkeypatch):

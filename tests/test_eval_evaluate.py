@@ -70,7 +70,9 @@ def test_each_image_is_made_once_for_all_that_lack_it(painted, lite, tmp_path, s
     assert source.asked == list(range(10))
     assert one_pass(source, takers, batch_size=3, what="Test") == 0
     (tmp_path / "b" / "features-00001.npy").unlink()
+    before = (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns
     assert one_pass(source, takers, batch_size=3, what="Test") == 4
+    assert (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns == before
     assert source.asked[10:] == [4, 5, 6, 7]
     expected = lite(list(source.pixels(0, 10)))
     for taker in takers[:2]:

@@ -11,7 +11,6 @@ from eval.sources import DatasetSource, FilesSource, IteratorSource, SnapshotSou
 from gan import sampling, snapshot
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
-from gan.generator import Generator
 
 
 @pytest.fixture
@@ -25,17 +24,6 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-@pytest.fixture(scope="session")
-def conditional(tmp_path_factory, tiny_config):
-    """A snapshot of an untrained generator of two classes."""
-    from dataclasses import replace
-
-    path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
-    config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
-    snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
-    return path
-
-
 def test_a_snapshots_images_are_those_of_its_seeds_in_whatever_pieces(tiny_run):
     source = SnapshotSource(tiny_run, 7, seed=3, truncation_psi=0.7)
     G = snapshot.find(tiny_run).G_ema
@@ -46,25 +34,25 @@ def test_a_snapshots_images_are_those_of_its_seeds_in_whatever_pieces(tiny_run):
     assert source.format(0) == "array" and source.label(0) is None
 
 
-def test_classes_follow_from_seeds_as_often_as_the_data_has_them(conditional):
-    source = SnapshotSource(conditional, 400, class_shares=[1, 3])
+def test_classes_follow_from_seeds_as_often_as_the_data_has_them(conditional_snapshot):
+    source = SnapshotSource(conditional_snapshot, 400, class_shares=[1, 3])
     classes = source.classes(range(400))
     assert source.classes([7, 5]) == [classes[7], classes[5]]
     assert 0.68 < np.mean(classes) < 0.82
     assert source.label(7) == ["day", "night"][classes[7]]
     (image,) = sampling.generate(source.G, [7], [classes[7]])
     assert np.array_equal(next(source.pixels(7, 8)), image)
-    assert source.z_bank != SnapshotSource(conditional, 400, class_shares=[1, 1]).z_bank
+    assert source.z_bank != SnapshotSource(conditional_snapshot, 400, class_shares=[1, 1]).z_bank
     with pytest.raises(RequestError, match="paints 2 classes; the dataset has 3"):
-        SnapshotSource(conditional, 4, class_shares=[1, 1, 1])
+        SnapshotSource(conditional_snapshot, 4, class_shares=[1, 1, 1])
 
 
-def test_a_snapshots_identity_is_all_that_decides_its_images(tiny_run, conditional):
+def test_a_snapshots_identity_is_all_that_decides_its_images(tiny_run, conditional_snapshot):
     plain = SnapshotSource(tiny_run, 4).identity
     for other in (
         SnapshotSource(tiny_run, 4, seed=1),
         SnapshotSource(tiny_run, 4, truncation_psi=0.5),
-        SnapshotSource(conditional, 4),
+        SnapshotSource(conditional_snapshot, 4),
     ):
         assert other.identity != plain
     assert SnapshotSource(tiny_run, 4, batch_size=3).identity == plain
