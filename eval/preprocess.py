@@ -48,7 +48,7 @@ def tf1(pixels: Pixels, size: int) -> torch.Tensor:
 
     Pixel i comes from i * side / size, without the half-pixel shift and without a low-pass filter.
     """
-    x = torch.from_numpy(np.ascontiguousarray(pixels))
+    x = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     for dim in (2, 1):  # columns first, so that rounding is that of the original
         side = x.shape[dim]
         if side == size:
@@ -65,7 +65,7 @@ def tf1(pixels: Pixels, size: int) -> torch.Tensor:
 def clean(pixels: Pixels, size: int) -> torch.Tensor:
     """Bicubic with a low-pass filter in floating point, by Pillow: clean-fid (Parmar et al. 2022)."""
     if pixels.shape[1:3] == (size, size):
-        return torch.from_numpy(np.ascontiguousarray(pixels)).float()
+        return torch.from_numpy(np.require(pixels, requirements=["C", "W"])).float()
     out = np.empty([len(pixels), size, size, 3], np.float32)
     for image, target in zip(pixels, out, strict=True):
         for channel in range(3):

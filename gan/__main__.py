@@ -18,6 +18,7 @@ COMMANDS = {  # in the order in which a person meets them
     "train": "gan.cli:train",
     "import": "gan.import_cli:import_weights",
     "generate": "gan.generate_cli:generate",
+    "eval": "eval.cli:evaluate",
 }
 
 

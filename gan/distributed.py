@@ -23,11 +23,23 @@ _WITHIN_ITERATION = timedelta(minutes=10)  # the longest wait for another proces
 _FOR_MAIN = timedelta(days=1)  # the longest wait for what the main process alone does: checks, files, metrics
 
 _patient: dist.ProcessGroup | None = None  # the group of `anyone`
+_alone = False
 
 
 def world_size() -> int:
     """Number of processes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _alone else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let the main process do in the block what otherwise all share, such as a metric in a hook of training."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def rank() -> int:

@@ -109,3 +109,66 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
     outcome = run_salon("train", "--data", tiny_dataset, "--out", runs, *TINY_TRAINING, "--json")
     assert outcome.code == 0, outcome.err
     return Path(outcome.json["run"])
+
+
+@pytest.fixture(scope="session")
+def lite():
+    """The extractor efficientnet-lite0, with its real weights."""
+    from eval.features import load_extractor
+
+    return load_extractor("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 4 images."""
+    from eval import shards
+
+    monkeypatch.setattr(shards, "SHARD", 4)
+
+
+@pytest.fixture(scope="session")
+def inception_weights(tmp_path_factory) -> Path:
+    """A state dict of random weights that keep the scale of what passes through, as torch-fidelity names them."""
+
+    import torch
+
+    from eval.torchvision_guard import torch_fidelity
+
+    class Untrained(torch_fidelity().FeatureExtractorInceptionV3):
+        def load_state_dict(self, state) -> None:
+            pass
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    torch.manual_seed(0)
+    network = Untrained("inception-v3-compat", ["2048"], feature_extractor_weights_path=empty)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, 0.7, 1.3),
+                (module.bias, -0.1, 0.1),
+                (module.running_mean, -0.1, 0.1),
+                (module.running_var, 0.7, 1.3),
+            ):
+                torch.nn.init.uniform_(tensor, low, high)
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def conditional_snapshot(tmp_path_factory, tiny_config):
+    """A snapshot of an untrained generator of two classes."""
+    from dataclasses import replace
+
+    from gan import snapshot
+    from gan.generator import Generator
+
+    path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
+    config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
+    snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
+    return path

@@ -2,7 +2,6 @@
 weights everywhere."""
 
 import inspect
-import io
 import os
 from pathlib import Path
 
@@ -30,35 +29,6 @@ def photographs(count: int, name: str = "photo"):
 @pytest.fixture(scope="session")
 def pixels():
     return np.stack([np.asarray(landscape(seed, 80).resize((80, 64))) for seed in range(6)])
-
-
-@pytest.fixture(scope="session")
-def inception_weights(tmp_path_factory) -> Path:
-    """A state dict of random weights that keep the scale of what passes through, as torch-fidelity names them."""
-
-    class Untrained(torch_fidelity().FeatureExtractorInceptionV3):
-        def load_state_dict(self, state) -> None:
-            pass
-
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    torch.manual_seed(0)
-    network = Untrained("inception-v3-compat", LAYERS, feature_extractor_weights_path=empty)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, torch.nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.weight, 0.7, 1.3),
-                (module.bias, -0.1, 0.1),
-                (module.running_mean, -0.1, 0.1),
-                (module.running_var, 0.7, 1.3),
-            ):
-                torch.nn.init.uniform_(tensor, low, high)
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    torch.save(network.state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="session")

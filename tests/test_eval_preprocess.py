@@ -100,3 +100,11 @@ def test_what_sets_two_sets_apart():
     assert "100% of the images are JPEGs on one side and 0% on the other" in compression
     (size,) = differences(reference, traits(("jpeg", 128, 128), ("jpeg", 128, 128), ("jpeg", 64, 64)))
     assert "64x64 and 128x128" in size
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_read_only_pixels_as_decoders_give_them_are_taken(name):
+    pixels = np.random.default_rng(0).integers(0, 256, [1, 9, 9, 3], np.uint8)
+    expected = PRESETS[name](pixels, 9)
+    pixels.flags.writeable = False
+    assert torch.equal(PRESETS[name]([pixels[0]], 9), expected)

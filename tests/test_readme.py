@@ -32,15 +32,20 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch):
         file.write_bytes(text.encode())
     monkeypatch.chdir(tmp_path)
     shown = commands()
-    assert {words[1] for words in shown} == {"synthetic", "prepare", "train", "generate", "dataset"}
+    assert {words[1] for words in shown} == {"synthetic", "prepare", "train", "generate", "eval", "dataset"}
     for words in shown:
         assert words[0] == "salon"
-        small = TINY_TRAINING if words[1] == "train" else ()  # the same command, shortened
+        # The same command, shortened.
+        small = (
+            TINY_TRAINING if words[1] == "train" else ("--num-images", "20") if words[1:3] == ["eval", "run"] else ()
+        )
         outcome = run_salon(*words[1:], *small)
         assert outcome.code == 0, f"{shlex.join(words)}\n{outcome.err}"
     for file in ("paintings64.zip", "paintings64.report.json", "grid.png", "mix.png", "loop.mp4", "paintings64.png"):
         assert (tmp_path / file).stat().st_size > 0
     assert len(list((tmp_path / "pictures").iterdir())) == 9
+    for file in ("evaluation/report.html", "evaluation/results.json", "comparison/comparison.html"):
+        assert (tmp_path / file).stat().st_size > 0
 
 
 def test_the_first_screen_names_demo_and_test():

@@ -1,0 +1,94 @@
+"""Charts as small SVG for the report: text stays text, and lines take the page's colours, so they suit light and dark.
+
+Nothing here computes: values and intervals come as they are in results.json.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+}
+
+
+def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | None = 1.0) -> str:
+    """Two results against each other, with their intervals as a cross: `points` map ids to results.
+
+    `top` is the largest y, where there is one; x is a share. Several points are joined, and the first
+    and the last carry their "label".
+    """
+    figure, axes = _figure(3.4, 3.2)
+    if len(points) > 1:
+        axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], color=ACCENT, linewidth=0.8)
+    for point in points:
+        a, b = point[x], point[y]
+        axes.errorbar(
+            a["value"],
+            b["value"],
+            xerr=[[max(a["value"] - a["low"], 0)], [max(a["high"] - a["value"], 0)]],
+            yerr=[[max(b["value"] - b["low"], 0)], [max(b["high"] - b["value"], 0)]],
+            fmt="o",
+            color=ACCENT,
+            markersize=6,
+            elinewidth=1,
+        )
+        if len(points) > 1 and (point is points[0] or point is points[-1]):
+            axes.annotate(point["label"], (a["value"], b["value"]), xytext=(6, 5), textcoords="offset points")
+    highest = max([1.0, *(point[y]["high"] for point in points)]) if top is None else top
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))
+    axes.set(xlabel=points[0][x]["name"], ylabel=points[0][y]["name"])
+    axes.grid(alpha=0.15, color=INK)
+    return _svg(figure, f"{x}-{y}", f"{points[0][y]['name']} against {points[0][x]['name']}")
+
+
+def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int) -> str:
+    """One metric over the course of training, with its 95 % band; the `best` is marked."""
+    figure, axes = _figure(4.4, 2.6)
+    values = [r["value"] for r in results]
+    axes.fill_between(kimg, [r["low"] for r in results], [r["high"] for r in results], color=ACCENT, alpha=0.2, lw=0)
+    axes.plot(kimg, values, "o-", color=ACCENT, markersize=4, linewidth=1.5)
+    axes.plot([kimg[best]], [values[best]], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
+    axes.set(xlabel="thousands of images", ylabel=results[0]["name"])
+    axes.grid(alpha=0.15, color=INK)
+    return _svg(figure, f"curve-{results[0]['id']}", f"{results[0]['name']} over training")
+
+
+def heat(value: float, values: Sequence[float]) -> float:
+    """Where a value lies among all, from 0 (the least) to 1 (the most), on a scale of their ranks' middle."""
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = min(finite), max(finite)
+    return 0.5 if high == low else (value - low) / (high - low)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        axes = figure.add_subplot(facecolor="none")
+    return figure, axes
+
+
+def _svg(figure: Figure, salt: str, title: str) -> str:
+    # -> an <svg> element that fills its place; `salt` keeps its inner names apart from those of other charts
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(ACCENT, "var(--accent)")
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}" class="chart"', 1)

@@ -1,0 +1,322 @@
+"""The commands eval run, compare and reference. Heavy imports wait until a command runs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gan.console import result, table
+from gan.errors import BoundError, RequestError
+from gan.options import PATH, FiniteRange, device_option, json_option
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
+DEFAULT_METRICS = "fid,kid,pr,dc"
+
+
+@click.group()
+def evaluate() -> None:
+    """Judge a generator against a dataset: numbers that say how sure they are, and a report.
+
+    \b
+    salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --out evaluation
+    salon eval run --images pictures --data paintings64.zip --metrics fid,kid --require 'fid<20' --out evaluation
+    salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
+    salon eval reference paintings64.zip
+    """
+
+
+def extractor_options(command: Command) -> Command:
+    """What the features come from."""
+    for option in reversed(
+        [
+            click.option(
+                "--extractor",
+                "extractors",
+                metavar="NAME",
+                multiple=True,
+                help=f"Network that sees the images; repeat for several. Default: {DEFAULT} where its weights are, "
+                f"else {OFFLINE}.",
+            ),
+            click.option(
+                "--weights",
+                "files",
+                metavar="NAME=PATH",
+                multiple=True,
+                help="File of an extractor's weights, or of lpips-vgg and lpips-linear for ppl.",
+            ),
+            click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractors."),
+            click.option("--preprocess", metavar="NAME", help="tf1, clean, imagenet or clip. Default: the network's."),
+            click.option(
+                "--precision", metavar="NAME", default="fp32", show_default=True, help="fp32, or bf16 if it agrees."
+            ),
+            click.option(
+                "--backend", metavar="NAME", default="torch", show_default=True, help="torch, onnxruntime or openvino."
+            ),
+            click.option("--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True),
+            device_option,
+            json_option,
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def judging_options(command: Command) -> Command:
+    """What is measured, of what and against what."""
+    for option in reversed(
+        [
+            click.option(
+                "--manifest", metavar="DIR", type=PATH, help="Judge by the images that this manifest keeps alone."
+            ),
+            click.option(
+                "--metrics",
+                metavar="NAMES",
+                default=DEFAULT_METRICS,
+                show_default=True,
+                help="Some of fid, kid, pr (precision, recall), dc (density, coverage), is, ppl, ls (separability).",
+            ),
+            click.option(
+                "--num-images",
+                metavar="NIMG",
+                type=click.IntRange(1),
+                help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
+            ),
+            click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image."),
+            click.option(
+                "--truncation-psi",
+                metavar="PSI",
+                type=FiniteRange(),
+                default=1.0,
+                show_default=True,
+                help="Of snapshots.",
+            ),
+            click.option(
+                "--strata",
+                "strata_by",
+                type=click.Choice(["style", "genre", "artist", "label"]),
+                help="Also by each style, genre or artist of the manifest, or label of the dataset.",
+            ),
+            click.option(
+                "--ppl-space",
+                type=click.Choice(["w", "z"]),
+                default="w",
+                show_default=True,
+                help="Latent space that the paths of ppl lead through.",
+            ),
+            click.option(
+                "--ppl-sampling",
+                type=click.Choice(["end", "full"]),
+                default="end",
+                show_default=True,
+                help="Where on its path a step is measured: at its start, or anywhere.",
+            ),
+            click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
+        ]
+    ):
+        command = option(command)
+    return extractor_options(command)
+
+
+@evaluate.command()
+@click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="A snapshot, a run, or a folder of runs.")
+@click.option("--images", metavar="FOLDER|ZIP", type=PATH, help="Images to judge, instead of a snapshot.")
+@click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
+@click.option("--out", required=True, metavar="DIR", type=PATH, help="For results.json, report.html and the features.")
+@click.option(
+    "--require", "bounds", metavar="METRIC<NUMBER", multiple=True, help="End with exit code 3 unless met; repeat."
+)
+@judging_options
+def run(
+    snapshot: Path | None,
+    images: Path | None,
+    out: Path,
+    bounds: tuple[str, ...],
+    data: Path,
+    device: str,
+    metrics: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Judge a snapshot, or a folder or ZIP of images. A killed evaluation goes on where it was.
+
+    \b
+    salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --out evaluation
+    torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
+    """
+    from eval.evaluate import REPORT
+    from eval.judge import Judge
+    from eval.sources import is_snapshot
+    from gan import device as devices
+    from gan import distributed
+
+    what = snapshot or images
+    if what is None or (snapshot and images):
+        raise RequestError("eval run needs either --snapshot or --images")
+    if (snapshot is None) == is_snapshot(what):
+        raise RequestError(f"{what} must be given with {'--snapshot' if is_snapshot(what) else '--images'}")
+    target = devices.select(device)
+    with distributed.joined(target):
+        judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, **options)
+        found = judge(what, out)
+    if found is None:
+        return
+    lines = [_results(found.figures), *_strata(found.figures), f"Report: {out / REPORT}"]
+    result("\n".join(lines), {"out": str(out), **found.figures}, as_json)
+    if unmet := [row for row in found.figures["requirements"] if not row["met"]]:
+        raise BoundError(
+            "; ".join(f"{row['requirement']} is required; {row['key']} is {row['value']:.4g}" for row in unmet)
+        )
+
+
+@evaluate.command()
+@click.argument("what", nargs=-1, required=True, type=PATH, metavar="RESULTS|RUN|SNAPSHOT...")
+@click.option("--data", metavar="DATASET", type=PATH, help="Dataset to judge snapshots by.")
+@click.option("--out", metavar="DIR", type=PATH, help="For comparison.json, comparison.html, and what is judged now.")
+@judging_options
+def compare(
+    what: tuple[Path, ...],
+    out: Path | None,
+    data: Path | None,
+    device: str,
+    metrics: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare evaluations: a curve over training, differences with their intervals, and the best.
+
+    RESULTS is a folder of eval run or its results.json. Snapshots, and all snapshots of a RUN, are judged first, with
+    the same latents; that needs --data and --out.
+
+    \b
+    salon eval compare evaluation-a evaluation-b
+    salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
+    """
+    from eval import compare as comparing
+    from eval.evaluate import RESULTS
+    from eval.judge import Judge
+    from eval.report import write_comparison
+    from gan import device as devices
+    from gan import distributed, files
+    from gan import snapshot as snapshots
+
+    entries: list[comparing.Entry] = []
+    waiting: list[Path] = []
+    for path in what:
+        if path.suffix == ".json" or (path / RESULTS).exists():
+            entries.append(comparing.read_entry(path))
+        elif path.suffix == ".safetensors":
+            waiting.append(path)
+        elif found := snapshots.list_newest_first(path / "snapshots") or snapshots.list_newest_first(path):
+            waiting += found[::-1]
+        else:
+            raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; it is none of them")
+    if waiting and (data is None or out is None):
+        raise RequestError("eval compare needs --data and --out to judge snapshots")
+    if len(entries) + len(waiting) < 2:
+        raise RequestError(f"eval compare needs 2 or more to compare; got {len(entries) + len(waiting)}")
+    target = devices.select(device)
+    with distributed.joined(target):
+        if data is not None and out is not None and waiting:
+            judge = Judge(data, target, metrics=metrics.split(","), **options)
+            for path in waiting:
+                folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
+                if judge(path, folder) is not None:
+                    entries.append(comparing.read_entry(folder))
+    if not distributed.is_main():
+        return
+    entries = comparing.in_order(entries)
+    figures = comparing.compare(entries)
+    text = _comparison(figures)
+    if out is not None:
+        files.write_json(out / "comparison.json", figures)
+        write_comparison(figures, [entry.pictures for entry in entries], out / "comparison.html")
+        text += f"\nReport: {out / 'comparison.html'}"
+    result(text, figures, as_json)
+
+
+@evaluate.command()
+@click.argument("data", type=PATH, metavar="DATASET")
+@click.option("--manifest", metavar="DIR", type=PATH, help="Only the images that this manifest keeps.")
+@extractor_options
+def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **options: Any) -> None:
+    """Extract a dataset's features and statistics in advance. What is in the cache is not made again.
+
+    \b
+    salon eval reference paintings64.zip --extractor efficientnet-lite0
+    """
+    from eval.judge import Judge
+    from eval.reference import pass_over
+    from gan import device as devices
+    from gan import distributed
+
+    target = devices.select(device)
+    with distributed.joined(target):
+        judge = Judge(data, target, manifest=manifest, **options)
+        references, _ = pass_over(judge.real, judge.extractors, batch_size=judge.batch_size)
+        with distributed.main_first():
+            for own in references if distributed.is_main() else []:
+                own.prepare()
+    rows = [
+        {"extractor": own.extractor.key, "images": len(own), "dim": own.extractor.dim, "folder": str(own.folder)}
+        for own in references
+    ]
+    figures = {"data": str(data), **judge.real.identity, "references": rows}
+    result(table([list(row.values()) for row in rows], list(rows[0])), figures, as_json)
+
+
+def _results(figures: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            r["name"],
+            _number(r["value"]),
+            f"{_number(r['low'])} to {_number(r['high'])}",
+            _number(r["noise_floor"]["value"]) if r["noise_floor"] else "",
+            r["key"],
+        ]
+        for r in figures["results"]
+    ]
+    return table(rows, ["metric", "value", "95 % interval", "noise floor", "key"])
+
+
+def _strata(figures: Mapping[str, Any]) -> list[str]:
+    if not figures["strata"]:
+        return []
+    rows = [
+        [
+            row["name"],
+            row["n_real"],
+            row["n_gen"],
+            _number(row["estimate"]["value"]),
+            _number(row["shrunken"]["value"]),
+            f"{_number(row['shrunken']['low'])} to {_number(row['shrunken']['high'])}",
+        ]
+        for row in figures["strata"]
+    ]
+    metric = figures["strata"][0]["metric"].upper()
+    return ["", table(rows, ["stratum", "real", "generated", metric, "shrunken", "95 % interval"]), ""]
+
+
+def _comparison(figures: Mapping[str, Any]) -> str:
+    parts = []
+    for id, rows in figures["differences"].items():
+        lines = []
+        for entry, row in zip(figures["entries"], rows, strict=True):
+            own = entry["results"][id]
+            apart = (
+                "best" if row["best"] else f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+            )
+            how = "" if row["best"] else "paired" if row["paired"] else "not paired"
+            lines.append(
+                [entry["label"], _number(own["value"]), f"{_number(own['low'])} to {_number(own['high'])}", apart, how]
+            )
+        own = figures["entries"][0]["results"][id]
+        parts += [own["key"], table(lines, [own["name"], "value", "95 % interval", "worse by", ""]), ""]
+    best = figures["entries"][figures["best"]]["label"]
+    return "\n".join([*parts, f"Best by {figures['decided_by']}: {best}"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

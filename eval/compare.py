@@ -1,0 +1,130 @@
+"""Compare evaluations: a curve over training, differences from the best one, and which that is.
+
+Two snapshots that were judged by the same images of one bank of latents differ by something surer than their own
+intervals say, as chance moves both alike: such differences are paired.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.evaluate import FORMAT, RESULTS
+from eval.identity import require_comparable
+from eval.measures import HIGHER_IS_BETTER, Result
+from eval.shards import Pictures
+from eval.uncertainty import Estimate, normal_interval, paired_difference
+from gan.errors import RequestError
+from gan.files import read_json
+
+DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the first that is there names the best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One evaluation that takes part."""
+
+    name: str  # of the evaluation's folder
+    label: str
+    kimg: float | None
+    z_bank: str | None
+    images: int
+    results: Mapping[str, Result]  # by id; of several extractors the first one's
+    pictures: Pictures | None
+
+
+def read_entry(path: Path) -> Entry:
+    """An entry from an evaluation's folder or its results.json. Raises RequestError when it is neither."""
+    file = path / RESULTS if path.is_dir() else path
+    figures = read_json(file)
+    if not isinstance(figures, dict) or figures.get("format") != FORMAT:
+        raise RequestError(f"{file} must be results of salon eval run, in the format {FORMAT}")
+    generator = figures["generator"]
+    results: dict[str, Result] = {}
+    for fields in figures["results"]:
+        result = Result.from_dict(fields)
+        results.setdefault(result.id, result)
+    cur_nimg = generator.get("cur_nimg")
+    pictures = file.parent / figures["pictures"]
+    return Entry(
+        name=file.resolve().parent.name,
+        label=Path(generator["name"]).stem if cur_nimg is None else f"{cur_nimg / 1000:g} kimg",
+        kimg=None if cur_nimg is None else cur_nimg / 1000,
+        z_bank=generator.get("z_bank"),
+        images=int(generator["images"]),
+        results=results,
+        pictures=Pictures(pictures) if pictures.is_dir() else None,
+    )
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """By the progress of training; what has none comes last, as it came."""
+    return sorted(entries, key=lambda entry: math.inf if entry.kimg is None else entry.kimg)
+
+
+def compare(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Compare two or more entries by every metric that all have -> the figures of comparison.json.
+
+    Raises RequestError when no metric is common, or one has another identity in some entry.
+    """
+    if len(entries) < 2:
+        raise RequestError(f"a comparison needs at least 2 evaluations; got {len(entries)}")
+    labels = [entry.label for entry in entries]
+    if len(set(labels)) < len(labels):
+        labels = [f"{entry.label}, {entry.name}" for entry in entries]
+    common = [id for id in entries[0].results if all(id in entry.results for entry in entries)]
+    if not common:
+        raise RequestError("evaluations must have a metric in common to be compared; these have none")
+    for id in common:
+        for entry in entries[1:]:
+            require_comparable(entries[0].results[id].identity, entry.results[id].identity)
+    best_by_metric = {id: _best(entries, id) for id in common}
+    deciding = next((id for id in DECIDING if id in common), common[0])
+    differences = {
+        id: [{**_difference(entry, entries[best], id), "best": entry is entries[best]} for entry in entries]
+        for id, best in best_by_metric.items()
+    }
+    unpaired = any(not row["paired"] for rows in differences.values() for row in rows if not row["best"])
+    return {
+        "format": "salon-comparison-1",
+        "entries": [
+            {
+                "label": label,
+                "kimg": entry.kimg,
+                "images": entry.images,
+                "results": {id: entry.results[id].to_dict() for id in common},
+            }
+            for label, entry in zip(labels, entries, strict=True)
+        ],
+        "decided_by": entries[0].results[deciding].name,
+        "best": best_by_metric[deciding],
+        "best_by_metric": best_by_metric,
+        "differences": differences,
+        "warnings": ["some differences are not paired: their images come from different latents, or none are known"]
+        if unpaired
+        else [],
+    }
+
+
+def difference(a: Result, b: Result, *, paired: bool) -> Estimate:
+    """a - b, of the same identity. `paired`: the i-th images of both belong together."""
+    require_comparable(a.identity, b.identity)
+    if paired and a.replicates is not None and b.replicates is not None:
+        return paired_difference(a.replicates, b.replicates, corrected=a.id.endswith("_corrected"))
+    se = math.hypot(a.estimate.se, b.estimate.se)
+    return normal_interval(a.estimate.value - b.estimate.value, se, a.estimate.n, "two independent sets")
+
+
+def _best(entries: Sequence[Entry], id: str) -> int:
+    values = [entry.results[id].estimate.value for entry in entries]
+    return values.index(max(values) if id in HIGHER_IS_BETTER else min(values))
+
+
+def _difference(entry: Entry, best: Entry, id: str) -> dict[str, Any]:
+    a, b = entry.results[id], best.results[id]
+    if id in HIGHER_IS_BETTER:
+        a, b = b, a  # so that more is always worse
+    paired = entry.z_bank is not None and entry.z_bank == best.z_bank
+    paired = paired and a.replicates is not None and b.replicates is not None
+    return {**asdict(difference(a, b, paired=paired)), "paired": paired}

@@ -1,0 +1,149 @@
+"""What a command asks for, checked and opened: the dataset, the extractors, and one call for each set of images."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from eval import measures, requirements, weights
+from eval.evaluate import Evaluation, evaluate
+from eval.features import EXTRACTORS, Extractor, load_extractor
+from eval.latent import LPIPS, PathLength
+from eval.networks import INCEPTION
+from eval.reference import open_reference, strata
+from eval.sources import open_source
+from gan.console import say
+from gan.errors import RequestError
+from gan.images import Pixels
+
+OFFLINE = "efficientnet-lite0"  # comes with its weights
+LPIPS_FILES = ("vgg16-397923af.pth", "lpips-vgg.pth")  # in weights.folder(), where --weights does not name them
+CALIBRATION = 256  # images of the dataset that a precision other than fp32 must prove itself on
+
+
+class Judge:
+    """Judges sets of images by one dataset, in one way. Raises RequestError for a request that cannot be carried out.
+
+    `files` maps names of networks to their weights; `bounds` are such as "fid<20"; `extractors` may be empty: Inception
+    then, where its weights are, else what comes with its weights.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        device: torch.device,
+        *,
+        metrics: Sequence[str] = (),
+        extractors: Sequence[str] = (),
+        files: Sequence[str] = (),
+        fetch: bool = False,
+        preprocess: str | None = None,
+        precision: str = "fp32",
+        backend: str = "torch",
+        batch_size: int = 16,
+        manifest: Path | None = None,
+        num_images: int | None = None,
+        seed: int = 0,
+        truncation_psi: float = 1.0,
+        strata_by: str | None = None,
+        ppl_space: str = "w",
+        ppl_sampling: str = "end",
+        ppl_crop: bool = False,
+        bounds: Sequence[str] = (),
+    ) -> None:
+        self.device, self.batch_size, self.metrics = device, batch_size, list(metrics)
+        self.num_images, self.seed, self.truncation_psi = num_images, seed, truncation_psi
+        if metrics:
+            measures.require_known(self.metrics)
+        paths = parse_weights(files)
+        names = list(dict.fromkeys(extractors)) or [default_extractor(paths)]
+        for name in names:
+            if name not in EXTRACTORS:
+                raise RequestError(f"--extractor must be one of {', '.join(EXTRACTORS)}; got {name} instead")
+        if unused := set(paths) - set(names) - set(LPIPS if "ppl" in self.metrics else ()):
+            raise RequestError(f"--weights {min(unused)} is of no network that this evaluation uses")
+        possible = [id for name in names for m in self.metrics for id in measures.result_ids(m, name == INCEPTION)]
+        self.requirements = [requirements.parse(text, list(dict.fromkeys(possible))) for text in bounds]
+        self.paths = None
+        if "ppl" in self.metrics:
+            vgg, linear = (_lpips(name, paths.get(name), file) for name, file in zip(LPIPS, LPIPS_FILES, strict=True))
+            self.paths = PathLength(vgg=vgg, linear=linear, space=ppl_space, sampling=ppl_sampling, crop=ppl_crop)
+        self.real, described = open_reference(data, manifest)
+        self.strata = strata(self.real, described, strata_by) if strata_by else None
+
+        def load(name: str, precision: str) -> Extractor:
+            return load_extractor(
+                name,
+                weights=paths.get(name),
+                preprocess=preprocess,
+                precision=precision,
+                backend=backend,
+                device=device,
+                fetch=fetch,
+            )
+
+        self.extractors = [load(name, precision) for name in names]
+        for extractor in self.extractors if precision != "fp32" else []:
+            count = min(CALIBRATION, len(self.real))
+            found = extractor.calibrate(list(self.real.pixels(0, count)), load(extractor.name, "fp32"))
+            say(f"{extractor.key} moves the features of {count} images by {found:.1e} of their variance")
+
+    def __call__(self, what: Path | Iterable[Pixels], out: Path) -> Evaluation | None:
+        """Judge a snapshot, a folder or ZIP of images, or an iterator; see eval.evaluate.evaluate."""
+        source = open_source(
+            what,
+            self.num_images,
+            seed=self.seed,
+            truncation_psi=self.truncation_psi,
+            class_shares=self.real.class_shares(),
+            device=self.device,
+            batch_size=self.batch_size,
+        )
+        return evaluate(
+            source,
+            self.real,
+            metrics=self.metrics,
+            extractors=self.extractors,
+            out=out,
+            strata=self.strata,
+            paths=self.paths,
+            requirements=self.requirements,
+            batch_size=self.batch_size,
+        )
+
+
+def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
+    """["NAME=PATH"] -> paths by name. Raises RequestError for anything else, or a name that comes twice."""
+    paths: dict[str, Path] = {}
+    for text in texts:
+        name, sign, path = text.partition("=")
+        if not sign or not path or name not in (*EXTRACTORS, *LPIPS):
+            raise RequestError(
+                f"--weights must be NAME=PATH with one of {', '.join((*EXTRACTORS, *LPIPS))}; got {text} instead"
+            )
+        if name in paths:
+            raise RequestError(f"--weights must name the file of {name} once; got {paths[name]} and {path}")
+        paths[name] = Path(path)
+    return paths
+
+
+def default_extractor(paths: Mapping[str, Path]) -> str:
+    """Inception where its weights are given or found; else OFFLINE, with a line that says what that means."""
+    if INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file():
+        return INCEPTION
+    say(
+        f"Note: the weights of {INCEPTION} are not here, so {OFFLINE} sees the images, and the results are FD and KD. "
+        f"For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
+        f"{weights.folder()}, or name it with --weights {INCEPTION}=PATH"
+    )
+    return OFFLINE
+
+
+def _lpips(name: str, given: Path | None, file: str) -> Path:
+    path = given or weights.folder() / file
+    if not path.is_file():
+        raise RequestError(
+            f"--metrics ppl needs the weights {name}: put {file} into {weights.folder()}, or name it with "
+            f"--weights {name}=PATH"
+        )
+    return path

@@ -1,0 +1,190 @@
+"""salon eval: what is printed and written, what is refused, and how it ends."""
+
+import json
+
+import pytest
+from conftest import run_salon, write_dataset
+
+from eval.features import EXTRACTORS
+from eval.judge import default_extractor, parse_weights
+from eval.measures import result_ids
+from eval.sources import SnapshotSource
+from gan import manifest
+from gan.dataset import ImageDataset
+from gan.errors import RequestError
+
+LITE = ("--extractor", "efficientnet-lite0", "--device", "cpu")
+
+
+def refused(outcome, *fragments):
+    assert outcome.code == 2, outcome.err
+    lines = [line for line in outcome.err.splitlines() if line]
+    assert lines[-1].startswith("Error: ") and "Traceback" not in outcome.err and outcome.out == ""
+    for fragment in fragments:
+        assert str(fragment) in lines[-1]
+
+
+@pytest.fixture
+def request_of(tiny_run, tiny_dataset, tmp_path):
+    """The words of a small evaluation of tiny_run."""
+    words = ("eval", "run", "--snapshot", tiny_run, "--data", tiny_dataset, "--out", tmp_path / "out")
+    return (*words, "--num-images", 8, "--metrics", "kid", *LITE)
+
+
+def test_what_is_printed_is_in_the_file(request_of, tmp_path):
+    text = run_salon(*request_of)
+    assert text.code == 0, text.err
+    figures = json.loads((tmp_path / "out" / "results.json").read_text())
+    (row,) = figures["results"]
+    assert row["key"] in text.out and f"{row['value']:.4g}" in text.out and "report.html" in text.out
+    printed = run_salon(*request_of, "--json").json
+    assert printed["results"] == figures["results"] and printed["images_made"] == 0
+    assert printed["out"] == str(tmp_path / "out")
+
+
+def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_path):
+    met = run_salon(*request_of, "--require", "kd>-1000")
+    assert met.code == 0, met.err
+    (tmp_path / "out" / "results.json").unlink()
+    outcome = run_salon(*request_of, "--require", "kd>-1000", "--require", "kd<-1000", "--json")
+    assert outcome.code == 3
+    assert "kd<-1000 is required; kd@efficientnet-lite0/imagenet/fp32/n=8 is" in outcome.err
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["requirements"]
+    assert [(row["requirement"], row["met"]) for row in rows] == [("kd>-1000", True), ("kd<-1000", False)]
+    assert outcome.json["requirements"] == rows
+    assert "not met" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--metrics", "fud"), "--metrics must be some of fid,kid,pr,dc,is,ppl,ls; got fud"),
+        (("--extractor", "vgg61"), "--extractor must be one of"),
+        (("--extractor", "vgg16"), "vgg16 needs its weights: put vgg16-397923af.pth"),
+        (("--weights", "vgg61=x"), "--weights must be NAME=PATH"),
+        (("--weights", "vgg16=x"), "--weights vgg16 is of no network that this evaluation uses"),
+        (("--preprocess", "clear"), "--preprocess must be one of tf1, clean"),
+        (("--precision", "fp8"), "--precision must be one of fp32, bf16; got fp8"),
+        (("--backend", "tpu"), "--backend must be one of torch"),
+        (("--require", "fid<20"), "--require must name one of kd; got fid"),
+        (("--require", "kd=20"), "--require must be METRIC<NUMBER"),
+        (("--strata", "style"), "--strata style needs a manifest with style"),
+        (("--metrics", "ppl"), "--metrics ppl needs the weights lpips-vgg"),
+        (("--metrics", "ls"), "--metrics ls needs --strata"),
+        (("--images", "x"), "needs either --snapshot or --images"),
+        (("--seed", "4294967290"), "seeds at most 4294967295"),
+        (("--manifest", "absent"), "manifest.json must be a readable JSON file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_is_said_in_a_line(words, said, request_of, tmp_path):
+    refused(run_salon(*request_of, *words), said)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path):
+    rest = ("--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
+    refused(run_salon("eval", "run", "--images", tiny_run, *rest), "must be given with --snapshot")
+    refused(run_salon("eval", "run", "--snapshot", tiny_dataset, *rest), "must be given with --images")
+    refused(run_salon("eval", "run", "--images", tmp_path / "absent", *rest), "does not exist")
+    refused(run_salon("eval", "compare", tmp_path, tmp_path), "must be results of eval run, a run, or a snapshot")
+    outcome = run_salon("eval", "run", "--imagse", "x", *rest)
+    assert outcome.code == 2 and "No such option" in outcome.err
+
+
+def test_strata_and_a_manifest(tiny_dataset, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    rows = [
+        {"name": name, "verdict": "drop" if index < 2 else "keep", "style": "calm" if index % 2 else "wild"}
+        for index, name in enumerate(dataset.names)
+    ]
+    digest = manifest.write(tmp_path / "manifest", rows, dataset=dataset.fingerprint(), parent=None)
+    images = write_dataset(tmp_path / "images.zip", [(16, 16)] * 8)
+    words = ("eval", "run", "--images", images, "--data", tiny_dataset, "--manifest", tmp_path / "manifest", *LITE)
+    outcome = run_salon(*words, "--out", tmp_path / "out", "--metrics", "pr", "--strata", "style", "--json")
+    assert outcome.code == 0, outcome.err
+    figures = outcome.json
+    assert (figures["reference"]["images"], figures["reference"]["manifest"]) == (10, digest)
+    assert [(row["name"], row["n_real"], row["n_gen"]) for row in figures["strata"]] == [("calm", 5, 8), ("wild", 5, 8)]
+    text = run_salon(*words, "--out", tmp_path / "out", "--metrics", "pr", "--strata", "style")
+    assert "calm" in text.out and "shrunken" in text.out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count('<td class="heat"') == 4
+    other = manifest.write(tmp_path / "other", rows, dataset="0" * 64, parent=None)
+    assert other
+    refused(
+        run_salon(*words[:6], "--manifest", tmp_path / "other", *LITE, "--out", tmp_path / "out"), "it is of another"
+    )
+
+
+def test_classes_are_painted_as_often_as_the_data_has_them(conditional_snapshot, tmp_path):
+    data = write_dataset(tmp_path / "data.zip", [(16, 16)] * 12, [0] * 3 + [1] * 9, ["day", "night"])
+    words = ("eval", "run", "--snapshot", conditional_snapshot, "--data", data, "--out", tmp_path / "out", *LITE)
+    outcome = run_salon(*words, "--num-images", 24, "--metrics", "kid", "--strata", "label", "--json")
+    assert outcome.code == 0, outcome.err
+    expected = SnapshotSource(conditional_snapshot, 24, class_shares=[1, 3])
+    assert outcome.json["generator"]["z_bank"] == expected.z_bank
+    labels = [expected.label(index) for index in range(24)]
+    rows = {row["name"]: row for row in outcome.json["strata"]}
+    assert {name: row["n_gen"] for name, row in rows.items()} == {n: labels.count(n) for n in ("day", "night")}
+    assert all(row["labelled"] for row in rows.values())
+
+
+def test_statistics_in_advance(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path))
+    words = ("eval", "reference", tiny_dataset, *LITE)
+    first = run_salon(*words, "--json").json
+    (row,) = first["references"]
+    assert (row["extractor"], row["images"], row["dim"]) == ("efficientnet-lite0/imagenet/fp32", 12, 1280)
+    made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.np?")}
+    assert len(made) >= 5
+    assert run_salon(*words).code == 0
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+
+
+def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path, monkeypatch, inception_weights):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
+    words = (
+        "eval",
+        "run",
+        "--snapshot",
+        tiny_run,
+        "--data",
+        tiny_dataset,
+        "--num-images",
+        8,
+        "--metrics",
+        "kid,is",
+    )
+    words = (*words, "--out", tmp_path / "out", "--device", "cpu", "--json")
+    without = run_salon(*words)
+    assert without.code == 0, without.err
+    assert "the weights of inception-v3-compat are not here" in without.err and "FD and KD" in without.err
+    assert [row["id"] for row in without.json["results"]] == ["kd", "cs"]
+    both = run_salon(
+        *words, *LITE[:2], "--extractor", "inception-v3-compat", "--weights", f"inception-v3-compat={inception_weights}"
+    )
+    assert both.code == 0, both.err
+    assert [row["id"] for row in both.json["results"]] == ["kd", "cs", "kid", "is"]
+    assert both.json["results"][2]["key"] == "kid@inception-v3-compat/tf1/fp32/n=8"
+    assert both.json["results"][:2] == without.json["results"]
+    assert result_ids("fid", inception=True) == ["fid", "fid_corrected"]
+    assert result_ids("fid", inception=False) == ["fd", "fd_corrected"]
+
+
+def test_inception_is_the_default_where_its_weights_are(tmp_path, monkeypatch, inception_weights):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path))
+    assert default_extractor({}) == "efficientnet-lite0"
+    assert default_extractor({"inception-v3-compat": inception_weights}) == "inception-v3-compat"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / EXTRACTORS["inception-v3-compat"].file.name).symlink_to(inception_weights)
+    assert default_extractor({}) == "inception-v3-compat"
+
+
+def test_weights_are_named():
+    assert [str(path) for path in parse_weights(["vgg16=a=b", "lpips-vgg=c"]).values()] == ["a=b", "c"]
+    for wrong in ("vgg16", "vgg16=", "=x", "vgg=x"):
+        with pytest.raises(RequestError, match="--weights must be NAME=PATH"):
+            parse_weights([wrong])
+    with pytest.raises(RequestError, match="must name the file of vgg16 once"):
+        parse_weights(["vgg16=a", "vgg16=b"])

@@ -1,0 +1,199 @@
+"""Comparisons: what is paired, what is refused, which is best, and metrics during training."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, run_salon
+
+from eval.compare import compare, difference, in_order, read_entry
+from eval.evaluate import RESULTS
+from eval.identity import Identity
+from eval.judge import Judge
+from eval.measures import Result
+from eval.training import metric
+from eval.uncertainty import Jackknife
+from gan import checkpoint, snapshot
+from gan.dataset import ImageDataset
+from gan.device import select
+from gan.errors import RequestError
+from gan.metrics_budget import BudgetedMetrics
+from gan.run import Run
+from gan.trainer import TrainingOptions, train
+
+KEY = Identity(
+    metric="kd",
+    extractor="x",
+    preprocess="y",
+    precision="fp32",
+    backend="torch",
+    weights="w",
+    reference="r",
+    reference_n=9,
+    n=100,
+)
+
+
+def result_of(samples: np.ndarray, metric: str = "kd") -> Result:
+    """The mean of samples as a result, with its jackknife over 10 blocks."""
+    blocks = samples.reshape(10, -1)
+    sums, size = blocks.sum(axis=1), blocks.shape[1]
+    left_out = (samples.sum() - sums) / (len(samples) - size)
+    jackknife = Jackknife(value=float(samples.mean()), left_out=left_out, sizes=np.full(10, size))
+    return Result(identity=replace(KEY, metric=metric), estimate=jackknife.raw(), replicates=jackknife)
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_run, tiny_dataset, tmp_path_factory):
+    """Folders of two evaluations of one snapshot, with psi 1 and 0.5, and one of other seeds."""
+    out = tmp_path_factory.mktemp("judged")
+    for name, psi, seed in (("full", 1.0, 0), ("half", 0.5, 0), ("others", 1.0, 100)):
+        judge = Judge(
+            tiny_dataset,
+            select("cpu"),
+            metrics=["fid", "kid", "pr"],
+            extractors=["efficientnet-lite0"],
+            num_images=20,
+            truncation_psi=psi,
+            seed=seed,
+        )
+        judge(tiny_run, out / name)
+    return out
+
+
+def test_what_both_share_cancels_in_a_paired_difference():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=100)
+    a, b = result_of(common + 0.5), result_of(common + 0.05 * rng.normal(size=100))
+    paired, apart = difference(a, b, paired=True), difference(a, b, paired=False)
+    assert paired.value == pytest.approx(apart.value) == pytest.approx(0.5, abs=0.05)
+    assert paired.se < apart.se / 10
+    assert paired.low < 0.5 < paired.high
+    assert apart.se == pytest.approx(np.hypot(a.estimate.se, b.estimate.se))
+
+
+def test_a_difference_of_corrected_values_is_corrected():
+    rng = np.random.default_rng(1)
+    raw = [result_of(rng.normal(size=100) ** 2, "fd") for _ in range(2)]
+    # A statistic with a bias, so that both differ: the square of the mean.
+    biased = [
+        replace(r, replicates=Jackknife(value=j.value**2, left_out=j.left_out**2, sizes=j.sizes))
+        for r in raw
+        if (j := r.replicates)
+    ]
+    corrected = [replace(r, identity=replace(KEY, metric="fd_corrected")) for r in biased]
+    assert difference(*biased, paired=True).value != difference(*corrected, paired=True).value
+    expected = biased[0].replicates.corrected - biased[1].replicates.corrected
+    assert difference(*corrected, paired=True).value == pytest.approx(expected)
+
+
+def test_evaluations_of_the_same_latents_are_paired_and_others_are_not(judged):
+    full, half, others = (read_entry(judged / name) for name in ("full", "half", "others"))
+    figures = compare([full, half])
+    assert figures["warnings"] == []
+    for id, rows in figures["differences"].items():
+        best = figures["best_by_metric"][id]
+        assert [row["best"] for row in rows] == [n == best for n in range(2)]
+        worse = rows[1 - best]
+        assert worse["paired"] and worse["value"] >= 0
+        values = [entry["results"][id]["value"] for entry in figures["entries"]]
+        if id != "fd_corrected":
+            assert abs(values[0] - values[1]) == pytest.approx(worse["value"])
+        assert values[best] == (max if id in ("precision", "recall") else min)(values)
+    assert (
+        figures["decided_by"] == "FD, bias-corrected" and figures["best"] == figures["best_by_metric"]["fd_corrected"]
+    )
+    unpaired = compare([full, others])
+    assert "not paired" in unpaired["warnings"][0]
+    assert not any(row["paired"] for rows in unpaired["differences"].values() for row in rows if not row["best"])
+    labels = [entry["label"] for entry in figures["entries"]]
+    assert len(set(labels)) == 2  # though both are of one snapshot
+
+
+def test_entries_come_in_the_order_of_training(judged):
+    entry = read_entry(judged / "full")
+    later, none = replace(entry, kimg=5.0), replace(entry, kimg=None)
+    assert in_order([none, later, entry]) == [entry, later, none]
+    assert entry.pictures is not None and entry.pictures.jpeg(0).startswith(b"\xff\xd8")
+
+
+def test_what_cannot_be_compared_is_refused(judged, tmp_path):
+    full = read_entry(judged / "full")
+    with pytest.raises(RequestError, match="at least 2"):
+        compare([full])
+    with pytest.raises(RequestError, match="a metric in common"):
+        compare([full, replace(full, results={})])
+    figures = json.loads((judged / "full" / RESULTS).read_text())
+    figures["results"][0]["identity"]["reference"] = "another"
+    (tmp_path / "other.json").write_text(json.dumps(figures))
+    with pytest.raises(RequestError, match="must not be compared: reference is"):
+        compare([full, read_entry(tmp_path / "other.json")])
+    for text in ("{}", "[]", '{"format": "salon-comparison-1"}'):
+        (tmp_path / "none.json").write_text(text)
+        with pytest.raises(RequestError, match="must be results of salon eval run"):
+            read_entry(tmp_path / "none.json")
+    del figures["results"][0]["identity"]["n"]
+    (tmp_path / "torn.json").write_text(json.dumps(figures))
+    with pytest.raises(RequestError, match="full identity"):
+        read_entry(tmp_path / "torn.json")
+
+
+def test_metrics_in_training_leave_its_random_numbers_alone(tiny_run, tiny_dataset, lite, tmp_path, monkeypatch):
+    measure = metric(tiny_dataset, ["fid", "kid"], lite, out=tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # the hook runs in the main process while the others wait
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    (path,) = (tiny_run / "snapshots").glob("*.safetensors")
+    hook = BudgetedMetrics(measure, smallest=60)
+    figures = hook.on_snapshot(path)
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
+    key = "fd@efficientnet-lite0/imagenet/fp32/n=50"  # of 60 that the budget allowed
+    assert {key, f"{key}/se", "kd@efficientnet-lite0/imagenet/fp32/n=50", "images", "seconds"} <= set(figures)
+    written = json.loads((tmp_path / path.stem / RESULTS).read_text())
+    assert written["results"][0]["value"] == figures[key]
+
+
+def test_metrics_in_training_are_of_features(tiny_dataset, lite, tmp_path):
+    for wrong in ("ppl", "ls", "fud"):
+        with pytest.raises(RequestError, match=f"of features alone; got {wrong}"):
+            metric(tiny_dataset, ["fid", wrong], lite, out=tmp_path)
+
+
+def test_a_run_with_metrics_is_the_run_without(tiny_run, tiny_dataset, lite, tmp_path):
+    (path,) = (tiny_run / "snapshots").glob("*.safetensors")
+    config = snapshot.load(path).config
+    dataset = ImageDataset(tiny_dataset)
+    dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
+    options = TrainingOptions(total_kimg=0.032, kimg_per_tick=0.016, network_snapshot_ticks=1, workers=0)
+    hook = BudgetedMetrics(metric(tiny_dataset, ["kid"], lite, out=tmp_path / "metrics"), 90, smallest=20)
+    train(Run(tmp_path / "run"), config, options, dataset, np.arange(12), select("cpu"), hooks=[hook])
+    rows = Run(tmp_path / "run").read_metrics()
+    assert rows and "kd@efficientnet-lite0/imagenet/fp32/n=20" in rows[0]
+    (with_metrics,) = checkpoint.list_newest_first(tmp_path / "run" / "checkpoints")[:1]
+    (without,) = checkpoint.list_newest_first(tiny_run / "checkpoints")[:1]
+    a, b = (checkpoint.load(file)["learner"]["G_ema"] for file in (with_metrics, without))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+
+
+def test_the_command_judges_a_runs_snapshots_and_compares_them(tiny_dataset, tmp_path):
+    keep = ("--network-snapshot-ticks", "1", "--keep", "0")
+    trained = run_salon("train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, *keep, "--json")
+    request = ("--data", tiny_dataset, "--num-images", 20, "--metrics", "fid,kid,pr,dc", "--out", tmp_path / "out")
+    run = trained.json["run"]
+    outcome = run_salon("eval", "compare", run, *request, "--extractor", "efficientnet-lite0", "--json")
+    assert outcome.code == 0, outcome.err
+    figures = outcome.json
+    assert [entry["kimg"] for entry in figures["entries"]] == [0.016, 0.032]
+    assert figures == json.loads((tmp_path / "out" / "comparison.json").read_text())
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert page.count("<svg") == 7 + 2 and page.count('class="strip"') == 2 and len(page) < 400_000
+    folders = sorted(path.parent for path in (tmp_path / "out").rglob(RESULTS))
+    again = run_salon("eval", "compare", *folders, "--json")
+    assert again.json == figures
+    refused = run_salon("eval", "compare", folders[0])
+    assert refused.code == 2 and "needs 2 or more" in refused.err
+    refused = run_salon("eval", "compare", run, folders[0])
+    assert refused.code == 2 and "needs --data and --out" in refused.err

@@ -1,0 +1,336 @@
+"""The pass and the evaluation: each image once, killed and gone on, one process or two, a cache that cannot lie."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_dataset
+from PIL import Image
+
+from eval import reference, shards
+from eval.evaluate import REPORT, RESULTS, evaluate
+from eval.feature_stats import Features
+from eval.frechet import frechet_distance
+from eval.judge import Judge
+from eval.measures import Result
+from eval.shards import FeatureShards, Pictures, one_pass
+from eval.sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource
+from gan import snapshot
+from gan.dataset import DatasetWriter, ImageDataset
+from gan.device import select
+from gan.errors import RequestError, SalonError
+from gan.images import encode
+
+ROOT = Path(__file__).parents[1]
+METRICS = ["fid", "kid", "pr", "dc", "is"]
+CHEAP = ["kid", "pr", "dc", "is"]  # FD's noise floor takes seconds
+
+
+class Counted(FilesSource):
+    """Real images that count how often each is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked: list[int] = []
+
+    def pixels(self, first, end):
+        for index, image in enumerate(super().pixels(first, end), first):
+            self.asked.append(index)
+            yield image
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    """A ZIP of 10 images that are not those of tiny_dataset."""
+    rng = np.random.default_rng(9)
+    path = tmp_path_factory.mktemp("painted") / "painted.zip"
+    writer = DatasetWriter(path, ".png")
+    for _ in range(10):
+        image = Image.fromarray(rng.integers(0, 256, [4, 4, 3], np.uint8)).resize((16, 16))
+        writer.add(encode(image, "png"))
+    writer.close()
+    return path
+
+
+def values(figures):
+    return {row["key"]: (row["value"], row["low"], row["high"]) for row in figures["results"]}
+
+
+def test_each_image_is_made_once_for_all_that_lack_it(painted, lite, tmp_path, small_shards):
+    source = Counted(painted)
+    takers = [FeatureShards(tmp_path / "a", lite), FeatureShards(tmp_path / "b", lite), Pictures(tmp_path / "c")]
+    assert one_pass(source, takers, batch_size=3, what="Test") == 10
+    assert source.asked == list(range(10))
+    assert one_pass(source, takers, batch_size=3, what="Test") == 0
+    (tmp_path / "b" / "features-00001.npy").unlink()
+    before = (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns
+    assert one_pass(source, takers, batch_size=3, what="Test") == 4
+    assert (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns == before
+    assert source.asked[10:] == [4, 5, 6, 7]
+    expected = lite(list(source.pixels(0, 10)))
+    for taker in takers[:2]:
+        for name in ("features", "logits"):
+            assert np.allclose(taker.read(range(3), name).rows(0, 10), expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_moments_of_shards_are_those_of_all(painted, lite, tmp_path, small_shards):
+    taker = FeatureShards(tmp_path, lite)
+    one_pass(FilesSource(painted), [taker], batch_size=4, what="Test")
+    merged, every = shards.moments(taker, 10), taker.read(range(3)).rows(0, 10)
+    assert merged.count == 10
+    assert np.allclose(merged.mean, every.mean(0), rtol=1e-12)
+    assert np.allclose(merged.cov, np.cov(every.T), rtol=1e-9, atol=1e-12)
+
+
+def test_pictures_are_small_and_tell_what_the_files_were(tmp_path):
+    (tmp_path / "files").mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (300, 150)), ("b.png", (20, 20))):
+        Image.fromarray(rng.integers(0, 256, [size[1], size[0], 3], np.uint8)).save(tmp_path / "files" / name)
+    pictures = Pictures(tmp_path / "pictures")
+    one_pass(FilesSource(tmp_path / "files"), [pictures], batch_size=2, what="Test")
+    traits = pictures.traits(2)
+    assert dict(traits.formats) == {"jpeg": 1, "png": 1} and dict(traits.sizes) == {(300, 150): 1, (20, 20): 1}
+    with Image.open(io.BytesIO(pictures.jpeg(0))) as small:
+        assert small.size == (96, 48) and small.format == "JPEG"
+
+
+def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_path):
+    real = DatasetSource(ImageDataset(tiny_dataset))
+    found = evaluate(FilesSource(painted), real, metrics=METRICS, extractors=[lite], out=tmp_path)
+    features = [Features([lite(list(s.pixels(0, len(s))))["features"]]) for s in (FilesSource(painted), real)]
+    by_id = {result.id: result for result in found.results}
+    assert list(by_id) == ["fd", "fd_corrected", "kd", "precision", "recall", "density", "coverage", "cs"]
+    expected = frechet_distance(features[0].moments(), features[1].moments())
+    assert by_id["fd"].estimate.value == pytest.approx(expected, rel=1e-4)
+    assert by_id["fd"].noise_floor.value < by_id["fd"].estimate.value
+    assert str(by_id["fd"].identity) == "fd@efficientnet-lite0/imagenet/fp32/n=10"
+    for result in found.results:
+        assert result.estimate.low <= result.estimate.value <= result.estimate.high
+        assert asdict(Result.from_dict(json.loads(json.dumps(result.to_dict()))).estimate) == asdict(result.estimate)
+    figures = json.loads((tmp_path / RESULTS).read_text())
+    assert figures == json.loads(json.dumps(found.figures))
+    assert figures["images_made"] == 10 and set(figures["seconds"]) >= {"reference", "images and features", "fid"}
+    assert figures["reference"]["sha256"] == ImageDataset(tiny_dataset).fingerprint()
+    assert (tmp_path / REPORT).stat().st_size < 300_000
+
+
+def test_the_dataset_itself_is_perfect_and_seen_to_be_a_copy(tiny_dataset, lite, tmp_path):
+    real = DatasetSource(ImageDataset(tiny_dataset))
+    found = evaluate(FilesSource(tiny_dataset), real, metrics=METRICS, extractors=[lite], out=tmp_path)
+    by_id = {result.id: result.estimate.value for result in found.results}
+    assert abs(by_id["fd"]) < 1e-6 and by_id["precision"] == by_id["recall"] == by_id["coverage"] == 1
+    images = found.figures["images"]
+    assert images["closer_than_real"] == 12
+    assert all(item["index"] == item["real"] and item["ratio"] < 1e-6 for item in images["closest"])
+
+
+def test_strata_of_labelled_images_are_judged_by_their_own(tiny_dataset, lite, tmp_path):
+    real = DatasetSource(ImageDataset(tiny_dataset))
+    names = [real.label(index) for index in range(12)]
+    for index, image in enumerate(real.pixels(0, 12)):
+        file = tmp_path / "files" / names[index] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    own = evaluate(
+        FilesSource(tmp_path / "files"), real, metrics=["pr"], extractors=[lite], out=tmp_path / "own", strata=names
+    )
+    rows = {row["name"]: row for row in own.figures["strata"]}
+    assert set(rows) == {"day", "night"}
+    for row in rows.values():
+        assert (row["n_real"], row["n_gen"], row["labelled"], row["metric"]) == (6, 6, True, "kd")
+        assert row["coverage"]["value"] == 1
+    every = evaluate(
+        FilesSource(tiny_dataset, 10), real, metrics=["kid"], extractors=[lite], out=tmp_path / "all", strata=names
+    )
+    assert {(row["n_gen"], row["labelled"]) for row in every.figures["strata"]} == {(6, False)} or {
+        (row["n_gen"], row["labelled"]) for row in every.figures["strata"]
+    } == {(10, False)}
+
+
+def test_an_iterator_gives_the_numbers_of_its_files(painted, tiny_dataset, lite, tmp_path):
+    real = DatasetSource(ImageDataset(tiny_dataset))
+    files = FilesSource(painted)
+    outcomes = [
+        evaluate(source, real, metrics=["fid", "pr"], extractors=[lite], out=tmp_path / name)
+        for name, source in (("a", files), ("b", IteratorSource(files.pixels(0, 10), 10)))
+    ]
+    assert values(outcomes[0].figures) == values(outcomes[1].figures)
+
+
+def test_one_changed_pixel_is_another_reference(tiny_dataset, lite, tmp_path):
+    with ImageDataset(tiny_dataset)._zip() as archive:
+        archive.extractall(tmp_path / "copy")
+    dataset = ImageDataset(tmp_path / "copy")
+    before = reference.Reference(DatasetSource(dataset), lite)
+    assert before.folder == reference.Reference(DatasetSource(ImageDataset(tiny_dataset)), lite).folder
+    file = tmp_path / "copy" / dataset.names[0]
+    pixels = np.array(Image.open(file))
+    pixels[3, 4, 1] ^= 1
+    Image.fromarray(pixels).save(file)
+    after = reference.Reference(DatasetSource(ImageDataset(tmp_path / "copy")), lite)
+    assert after.folder != before.folder
+    fewer = reference.Reference(DatasetSource(dataset, fingerprint="0", manifest="m"), lite)
+    assert fewer.folder != reference.Reference(DatasetSource(dataset, fingerprint="0"), lite).folder
+
+
+def test_weights_preprocessing_and_precision_are_in_the_references_key(tiny_dataset, lite):
+    from copy import copy
+
+    source = DatasetSource(ImageDataset(tiny_dataset))
+    folders = {reference.Reference(source, lite).folder}
+    for part in ("extractor", "preprocess", "precision", "backend", "weights"):
+        other = copy(lite)
+        other.identity = {**lite.identity, part: "another"}
+        folders.add(reference.Reference(source, other).folder)
+    assert len(folders) == 6
+
+
+def test_a_reference_that_is_there_is_not_extracted_again(tmp_path, lite):
+    source = Counted(write_dataset(tmp_path / "real.zip", [(16, 16)] * 8))
+    for expected in (8, 8):
+        (own,), _ = reference.pass_over(source, [lite], batch_size=4)
+        own.prepare()
+        assert len(source.asked) == expected
+    made = {file.name for file in own.folder.iterdir()}
+    assert made >= {"features-00000.npy", "moments.npz", "factor.npz", "kernel.npz", "neighbours.npz", "identity.json"}
+    (own.folder / "moments.npz").write_bytes(b"torn")
+    with pytest.raises(SalonError, match=r"moments\.npz must hold arrays.*Remove it"):
+        reference.pass_over(source, [lite], batch_size=4)
+
+
+def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
+    writer = DatasetWriter(tmp_path / "jpeg.zip", ".jpg")
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        writer.add(encode(Image.fromarray(rng.integers(0, 256, [32, 32, 3], np.uint8)), "jpeg"))
+    writer.close()
+    real = DatasetSource(ImageDataset(tmp_path / "jpeg.zip"))
+    found = evaluate(FilesSource(painted), real, metrics=["fid"], extractors=[lite], out=tmp_path / "out")
+    text = "\n".join(found.figures["warnings"])
+    assert "JPEG" in text and "16x16 and 32x32" in text and "wants 12,800 images" in text
+    found = evaluate(FilesSource(painted), real, metrics=["kid"], extractors=[lite], out=tmp_path / "out")
+    assert "wants" not in "\n".join(found.figures["warnings"])
+
+
+@pytest.mark.parametrize(
+    "metrics, said",
+    [
+        (["ppl"], "ppl needs a snapshot"),
+        (["ls"], "ls needs a snapshot"),
+        (["fid", "fud"], "--metrics must be some of .*; got fud"),
+        ([], "got none"),
+    ],
+)
+def test_metrics_that_do_not_fit_are_refused_before_any_work(metrics, said, painted, tiny_dataset, lite, tmp_path):
+    source = Counted(painted)
+    with pytest.raises(RequestError, match=said):
+        evaluate(
+            source, DatasetSource(ImageDataset(tiny_dataset)), metrics=metrics, extractors=[lite], out=tmp_path / "out"
+        )
+    assert source.asked == [] and not (tmp_path / "out").exists()
+
+
+def test_too_few_images_are_refused(lite, tmp_path):
+    few = write_dataset(tmp_path / "few.zip", [(16, 16)] * 6)
+    real = DatasetSource(ImageDataset(few))
+    with pytest.raises(RequestError, match="--metrics pr needs at least 4 generated and 7 real images; got 6 and 6"):
+        evaluate(FilesSource(few), real, metrics=["pr"], extractors=[lite], out=tmp_path / "out")
+
+
+def test_all_snapshots_are_judged_by_one_bank_of_latents(tiny_run, tiny_dataset, lite, tmp_path):
+    real = DatasetSource(ImageDataset(tiny_dataset))
+    source = SnapshotSource(tiny_run, 8, seed=5)
+    found = evaluate(source, real, metrics=["kid"], extractors=[lite], out=tmp_path)
+    generator = found.figures["generator"]
+    assert generator["z_bank"] == SnapshotSource(tiny_run, 3, seed=5).z_bank
+    assert (generator["seed"], generator["cur_nimg"]) == (5, snapshot.find(tiny_run).cur_nimg)
+    assert generator["truncation_psi"] == 1.0 and len(generator["sha256"]) == 64
+
+
+# Killed, and several processes
+
+SCRIPT = """
+import sys
+import eval.shards
+from gan.__main__ import main
+if __name__ == "__main__":
+    eval.shards.SHARD = 4
+    main(sys.argv[1:])
+"""
+
+
+def command(tmp_path: Path, run: Path, data: Path, out: Path, count: int, metrics: list[str]) -> list[str]:
+    script = tmp_path / "small_shards.py"
+    script.write_text(SCRIPT)
+    request = ["eval", "run", "--snapshot", run, "--data", data, "--out", out, "--num-images", count]
+    return [str(word) for word in [script, *request, "--metrics", ",".join(metrics), "--device", "cpu", "--json"]]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run, tiny_dataset, tmp_path_factory):
+    """Figures of an evaluation of 60 images that nothing stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD", 4)
+        judge = Judge(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=60)
+        return judge(tiny_run, tmp_path_factory.mktemp("whole")).figures
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dataset, tmp_path, small_shards, whole):
+    count = 60
+    words = [sys.executable, *command(tmp_path, tiny_run, tiny_dataset, tmp_path / "out", count, CHEAP)]
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "out").rglob("features-*.npy"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -number), err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / RESULTS).exists()
+    if number == signal.SIGINT:
+        assert "Stopped. Nothing was left half-written." in err
+        return
+    judge = Judge(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=count)
+    resumed = judge(tiny_run, tmp_path / "out").figures
+    assert 0 < resumed["images_made"] < count == whole["images_made"]
+    assert values(resumed) == values(whole)
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_two_processes_give_the_numbers_of_one(tiny_run, tiny_dataset, tmp_path, monkeypatch, small_shards):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of one"))
+    judge = Judge(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=22)
+    one = judge(tiny_run, tmp_path / "one").figures
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of two"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    words = [
+        *launcher,
+        "--rdzv-endpoint",
+        "localhost:0",
+        *command(tmp_path, tiny_run, tiny_dataset, tmp_path / "two", 22, METRICS),
+    ]
+    ended = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    two = json.loads(ended.stdout)
+    assert one["images_made"] == 22 and two["images_made"] == 12  # in the main process: of six shards every other one
+    assert list(values(one)) == list(values(two)) and len(values(one)) == 8
+    for key, value in values(one).items():
+        assert value == pytest.approx(values(two)[key], rel=1e-9, abs=1e-12), key
