@@ -7,15 +7,39 @@ import torch
 
 from eval.evaluate import evaluate
 from eval.features import Extractor
-from eval.measures import METRICS, OF_GENERATORS
+from eval.judge import Judge
+from eval.measures import OF_FEATURES
 from eval.reference import open_reference
 from eval.sources import SnapshotSource
 from gan import distributed
 from gan.errors import RequestError
-from gan.metrics_budget import Metric
+from gan.metrics_budget import BudgetedMetrics, Metric
 
 # Counts that are used, so that the curve has few keys: the largest that the budget allows.
 COUNTS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+SMALLEST = 500
+
+
+def hook(
+    data: Path,
+    metrics: str,
+    percent: float,
+    *,
+    out: Path,
+    device: torch.device,
+    weights: Sequence[str] = (),
+    manifest: Path | None = None,
+) -> BudgetedMetrics:
+    """What `salon train --metrics fid,kid --metrics-budget PERCENT --metrics-weights NAME=PATH` gives to the trainer.
+
+    Raises RequestError for what cannot be measured.
+    """
+    names = metrics.split(",")
+    if wrong := [name for name in names if name not in OF_FEATURES]:
+        raise RequestError(f"--metrics must be none, or some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
+    (extractor,) = Judge(data, device, metrics=names, files=weights, manifest=manifest).extractors
+    measure = metric(data, names, extractor, out=out, manifest=manifest, device=device)
+    return BudgetedMetrics(measure, percent, smallest=SMALLEST)
 
 
 def metric(
@@ -35,7 +59,7 @@ def metric(
     read now, so that a fault in the request is found before training. Measure in the main process alone, as training
     calls its hooks. Raises RequestError for metrics that are not of features.
     """
-    if wrong := [name for name in metrics if name not in METRICS or name in OF_GENERATORS]:
+    if wrong := [name for name in metrics if name not in OF_FEATURES]:
         raise RequestError(f"metrics during training must be of features alone; got {', '.join(wrong)}")
     real, _ = open_reference(data, manifest)
 

@@ -162,7 +162,22 @@ def doctor(as_json: bool) -> None:
     help="Newest checkpoints and snapshots to keep; 0 keeps all.",
 )
 @click.option(
-    "--metrics", type=click.Choice(["none"]), default="none", help="Metrics at each snapshot. None exist yet."
+    "--metrics",
+    metavar="NAMES",
+    default="none",
+    show_default=True,
+    help="Judge snapshots: some of fid, kid, pr, dc, is, as salon eval does; in metrics.jsonl and on the boards.",
+)
+@click.option(
+    "--metrics-budget",
+    metavar="PERCENT",
+    type=FiniteRange(0, 100, min_open=True, max_open=True),
+    default=5,
+    show_default=True,
+    help="With --metrics: most of the time that they may take; how many images, and how often, follows from it.",
+)
+@click.option(
+    "--metrics-weights", metavar="NAME=PATH", multiple=True, help="With --metrics: weights of an extractor; repeat."
 )
 @click.option(
     "--batch-gpu",
@@ -199,6 +214,8 @@ def train(
     freeze_d: int | None,
     resume_kimg: float | None,
     metrics: str,
+    metrics_budget: float,
+    metrics_weights: tuple[str, ...],
     batch_gpu: int | None,
     wandb: str | None,
     device: str,
@@ -216,6 +233,7 @@ def train(
     salon train --data paintings256.zip --out runs --preset paper256 --mirror --set pl_weight=0
     torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
+    import importlib
     import json
 
     from gan import device as devices
@@ -275,8 +293,14 @@ def train(
         if resume == "never":
             path = Path(distributed.from_main(str(unused(path, restarted=distributed.anyone(distributed.restarted())))))
         run = Run(path)
+        hooks = []
         with distributed.main_first():
             dataset.preflight(fingerprint)
+            if metrics != "none" and distributed.is_main():
+                # By name: this package knows nothing of the metrics.
+                make_hook = importlib.import_module("eval.training").hook
+                where = {"out": run.path / "metrics", "device": target, "weights": metrics_weights}
+                hooks.append(make_hook(data, metrics, metrics_budget, manifest=manifest, **where))
         say(json.dumps(config.to_dict(), indent=2))
         say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if gamma is not None else " (from resolution and batch size)"))
         say(f"Images: {len(indices)} of {len(dataset)} in {data}")
@@ -285,7 +309,7 @@ def train(
             result(f"The request is fine. The run would be {run.path}", figures, as_json)
             return
         how = TrainingOptions(batch_gpu=batch_gpu, wandb=wandb, **options)
-        summary = train(run, config, how, dataset, indices, target, source=source)
+        summary = train(run, config, how, dataset, indices, target, source=source, hooks=hooks)
     if summary["finished"]:
         text = (
             f"Done: {summary['kimg']:.1f} kimg. salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"

@@ -41,7 +41,8 @@ class BudgetedMetrics:
         seconds = time.monotonic() - start
         self.costs.append((count, seconds))
         used = 100 * self.spent / (elapsed + seconds)
-        say(f"Metrics of {count} images took {seconds:.1f} s, {used:.1f} % of the time so far")
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        say(f"{shown} ({count} images at most, {seconds:.1f} s, metrics took {used:.1f} % of the time so far)")
         return {**figures, "images": count, "seconds": seconds, "percent_of_time": used}
 
     @property

@@ -402,7 +402,7 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
         (["--total-kimg", "inf"], ["'--total-kimg'", "inf is not a finite number"]),
         (["--kimg-per-tick", "nan"], ["'--kimg-per-tick'", "nan is not a finite number"]),
         (["--device", "tpu"], ["--device must be auto, cpu, cuda or cuda:N; got tpu"]),
-        (["--metrics", "fid"], ["'--metrics'", "'fid'"]),
+        (["--metrics", "ppl"], ["--metrics must be none, or some of fid,kid,pr,dc,is; got ppl instead"]),
         (["--resume", "absent.pt"], ["--resume must be auto, never, or an existing", "absent.pt"]),
         (["--resume-kimg", "1"], ["--resume-kimg needs --resume FILE"]),
     ],
