@@ -10,6 +10,7 @@ Logits, probabilities and uniform numbers are float64 [N]; the uniform numbers, 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class DiscriminatorRejection:
         before = np.concatenate([[self.maximum], highest[:-1]])
         accepted = np.empty(len(logits))
         starts = [0, *np.flatnonzero(highest > before).tolist(), len(logits)]
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in pairwise(starts):
             if start == end:
                 continue
             if highest[start] > self.maximum:
@@ -149,7 +150,7 @@ def _solve(mean: Callable[[float], float], budget: float, logits: Array) -> floa
     # The x for which the rising function mean(x) is 1 / budget, by bisection.
     if not budget >= 1:
         raise RequestError(f"--budget must be at least 1; got {budget} instead")
-    span = float(np.abs(logits).max()) + np.log(budget) + 100.0  # mean is below 1 / budget at one end, 1 at the other
+    span = float(np.abs(logits).max() + np.log(budget)) + 100.0  # mean is below 1 / budget at one end, 1 at the other
     low, high = -span, span
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
