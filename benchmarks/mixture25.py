@@ -23,8 +23,9 @@ from curation.rejection import Array
 from gan import losses
 from gan.console import table
 
-SIGMA, SIDE, BATCH, WIDTH = 0.05, 5, 256, 128
+SIGMA, SIDE, BATCH, WIDTH = 0.05, 5, 256, 100
 MODES = torch.tensor(list(itertools.product(range(-(SIDE // 2), SIDE // 2 + 1), repeat=2)), dtype=torch.float32)
+LEARNING_RATE = 3e-4
 BURN_IN, CANDIDATES, BUDGET = 10_000, 20_000, 4
 
 
@@ -51,7 +52,7 @@ def gen_points(G: nn.Module, count: int, generator: torch.Generator) -> torch.Te
 def train(most: int, generator: torch.Generator) -> Iterator[tuple[int, nn.Module, nn.Module]]:
     """Train with the losses of StyleGAN2 -> after each step its number, G and D."""
     G, D = network(2, 2), network(2, 1)
-    optimizers = [torch.optim.Adam(net.parameters(), 1e-3, (0.5, 0.9), fused=True) for net in (G, D)]
+    optimizers = [torch.optim.Adam(net.parameters(), LEARNING_RATE, (0.5, 0.9), fused=True) for net in (G, D)]
     for step in range(1, most + 1):
         z = torch.randn([BATCH, 2], generator=generator)
         real_loss, gen_loss = losses.discriminator_loss(D(real_points(BATCH, generator)), D(G(z).detach()))
@@ -95,7 +96,7 @@ def methods(G: nn.Module, D: nn.Module, generator: torch.Generator) -> tuple[lis
         ((gen_points(G, BATCH, generator),) for _ in itertools.count()),
         [(real_points(BURN_IN, generator),)],
         [(gen_points(G, BURN_IN, generator),)],
-        Settings(learning_rate=1e-3, beta1=0.5, beta2=0.9, check_interval=250, max_steps=5000),
+        Settings(learning_rate=1e-3, beta1=0.5, beta2=0.9, check_interval=250, max_steps=3000),
     )
     notes.append(
         f"KeepTraining: best after {kept.best_step} steps, loss {kept.losses[0]:.3f} to {min(kept.losses):.3f}"
