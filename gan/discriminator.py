@@ -72,12 +72,20 @@ class Discriminator(nn.Module):
             self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.judge(self.features(img), c)
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """[N, channels, 4, 4] of images, each by itself."""
         x = img.contiguous(memory_format=torch.channels_last)
         if self.trunk_dtype:
             x = x.to(self.trunk_dtype)
         for block in self.blocks:
             x = block(x)
-        logits: torch.Tensor = self.b4(x.to(img.dtype))
+        return x.to(img.dtype)
+
+    def judge(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits [N, 1] of features; the images of a group bear on each other's."""
+        logits: torch.Tensor = self.b4(features)
         if self.cmap_dim:
             # Projection: how well the image's features agree with those of the class.
             logits = (logits * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)

@@ -1,8 +1,10 @@
 """The command generate. Heavy imports wait until a command runs."""
 
-from collections.abc import Sequence
+import functools
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from gan.generator import Generator
     from gan.images import Pixels
     from gan.snapshot import Snapshot
+
+
+REJECTION = "curation.selection:choose"  # a string, as the root names commands: gan imports no package to its right
 
 
 class DefaultGroup(click.Group):
@@ -36,6 +41,7 @@ def generate() -> None:
     \b
     salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
     salon generate runs --seeds 0-99,1234 --out pictures --truncation-psi 0.7
+    salon generate runs --reject obrs --budget 4 --count 16 --data paintings64.zip --out best
     salon generate mix runs --rows 0-3 --columns 4-9 --layers 0-3 --out mix.png
     salon generate interpolate runs --seeds 0-5 --out loop.mp4
     salon generate timelapse runs/paintings64-tiny-1a2b3c4d --out learning.mp4
@@ -70,9 +76,65 @@ batch_option = click.option(
 )
 
 
+def rejection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of --reject. What is not given is None, and has the default that its help names."""
+    options = [
+        click.option(
+            "--reject",
+            type=click.Choice(["drs", "mh", "obrs"]),
+            help="Paint only candidates that the discriminator accepts: discriminator rejection sampling (Azadi et al. "
+            "2019), Metropolis-Hastings (Turner et al. 2019), or with an exact budget (Verine et al. 2024).",
+        ),
+        click.option("--count", metavar="NIMG", type=click.IntRange(1), help="Images to accept. Required by --reject."),
+        click.option(
+            "--budget",
+            metavar="K",
+            type=click.IntRange(1),
+            help="Candidates for each accepted image: exactly with obrs, as a chain's length with mh, about with drs. "
+            "Default: 4.",
+        ),
+        click.option("--data", metavar="DATASET", type=PATH, help="Real images, to calibrate the discriminator on."),
+        click.option(
+            "--calibration",
+            type=click.Choice(["platt", "isotonic", "none"]),
+            help="How its logits become log densities' ratios. Default: platt.",
+        ),
+        click.option(
+            "--burn-in",
+            metavar="NIMG",
+            type=click.IntRange(2),
+            help="Generated images to calibrate on and to estimate drs's largest logit from. Default: 256.",
+        ),
+        click.option(
+            "--gamma", metavar="GAMMA", type=FiniteRange(), help="Of drs, in place of --budget: 0 is exact, less more."
+        ),
+        click.option(
+            "--gamma-percentile",
+            metavar="PERCENT",
+            type=FiniteRange(0, 100),
+            help="Of drs, in place of --budget: so many per cent get less than even odds.",
+        ),
+        click.option(
+            "--keep-training",
+            metavar="FILE",
+            type=PATH,
+            help="First train the discriminator on, with --data, and write it with its generator to this new snapshot.",
+        ),
+        click.option(
+            "--keep-kimg",
+            metavar="KIMG",
+            type=FiniteRange(0, min_open=True),
+            help="Most images to train it on; it ends before when the held-out loss stops falling. Default: 20.",
+        ),
+    ]
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
 @generate.command()
 @snapshot_argument
-@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds and ranges, such as 0-15,42.")
+@click.option(
+    "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
+)
 @click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the sheet's file.")
 @click.option("--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed.")
 @click.option(
@@ -89,11 +151,12 @@ batch_option = click.option(
 @batch_option
 @precision_option
 @device_option
+@rejection_options
 @overwrite_option
 @json_option
 def images(
     snapshot: Path,
-    seeds: str,
+    seeds: str | None,
     out: Path,
     grid: str | None,
     format: str,
@@ -106,6 +169,7 @@ def images(
     device: str,
     overwrite: bool,
     as_json: bool,
+    **rejection: Any,
 ) -> None:
     """Paint seeds: one image a seed, whatever the batch size."""
     import time
@@ -116,29 +180,42 @@ def images(
     from gan import sampling
     from gan.console import progress
 
-    numbers = sampling.parse_numbers(seeds)
-    columns, cells = _parse_grid(grid, len(numbers)) if grid else (0, 0)
-    files = [out] if grid else [out / f"seed{seed:04d}{pictures.FORMATS[format]}" for seed in numbers]
-    _refuse_existing(files, overwrite)
+    rejection = {name: value for name, value in rejection.items() if value is not None}
+    _check_rejection(rejection, seeds)
+    numbers = None if seeds is None else sampling.parse_numbers(seeds)
+    count = rejection.get("count") or len(numbers or [])
+    columns, cells = _parse_grid(grid, count) if grid else (0, 0)
+    suffix = pictures.FORMATS[format]
+    if grid:
+        _refuse_existing([out], overwrite)
+    elif rejection:
+        _refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
+    else:
+        _refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in numbers or []], overwrite)
     if grid and out.suffix.lower() not in pictures.SUFFIXES:
         raise RequestError(f"--out must end in one of {', '.join(pictures.SUFFIXES)} with --grid; got {out} instead")
     source, G = _load(snapshot, device, precision)
     _check_cutoff(truncation_cutoff, G.config.num_ws)
-    classes = _classes(source, class_name, len(numbers))
+    classes = _classes(source, class_name, 1)
+
     start = time.perf_counter()
-    painted = progress(
-        sampling.generate(
-            G,
-            numbers,
-            classes,
-            truncation_psi=truncation_psi,
-            truncation_cutoff=truncation_cutoff,
-            noise_mode=noise_mode,
-            batch_size=batch_size,
-        ),
-        "Painting",
-        len(numbers),
+    paint = functools.partial(
+        sampling.generate,
+        G,
+        truncation_psi=truncation_psi,
+        truncation_cutoff=truncation_cutoff,
+        noise_mode=noise_mode,
+        batch_size=batch_size,
     )
+    figures: dict[str, Any] = {"snapshot": str(source.path)}
+    if rejection:
+        sampling.class_weights(classes, G)  # refuses a class that does not fit
+        module, name = REJECTION.split(":")
+        choose = getattr(importlib.import_module(module), name)
+        numbers, figures["rejection"] = choose(source, paint, classes and classes[0], numbers, rejection)
+    assert numbers is not None
+    files = [out] if grid else [out / f"seed{seed:04d}{suffix}" for seed in numbers]
+    painted = progress(paint(numbers, classes and classes * len(numbers)), "Painting", len(numbers))
     if grid:
         sheet = list(painted)
         blank = [np.full_like(sheet[0], 255)] * (cells - len(sheet))
@@ -147,13 +224,9 @@ def images(
         for file, pixels in zip(files, painted, strict=True):
             pictures.save(pixels, file)
     seconds = time.perf_counter() - start
-    figures = {
-        "snapshot": str(source.path),
-        "files": [str(f) for f in files],
-        "images": len(numbers),
-        "seconds": seconds,
-    }
-    result(f"{len(numbers)} images in {seconds:.1f} s from {source.path}: {out}", figures, as_json)
+    figures |= {"files": [str(f) for f in files], "images": len(numbers), "seeds": numbers, "seconds": seconds}
+    of = f" of {figures['rejection']['candidates']} candidates" if rejection else ""
+    result(f"{len(numbers)} images{of} in {seconds:.1f} s from {source.path}: {out}", figures, as_json)
 
 
 @generate.command()
@@ -298,6 +371,16 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
     result(f"{len(sheets)} sheets of {run}: {out}", {"run": str(run), "file": str(out), "frames": len(sheets)}, as_json)
 
 
+def _check_rejection(rejection: dict[str, Any], seeds: str | None) -> None:
+    if "reject" not in rejection:
+        if rejection:
+            raise RequestError(f"--{next(iter(rejection)).replace('_', '-')} needs --reject drs, mh or obrs")
+        if seeds is None:
+            raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
+    elif "count" not in rejection:
+        raise RequestError("--reject needs --count, the number of images to accept")
+
+
 def _load(path: Path, device: str, precision: str) -> "tuple[Snapshot, Generator]":
     from gan import device as devices
     from gan import precision as precisions
@@ -334,7 +417,7 @@ def _parse_grid(grid: str, count: int) -> tuple[int, int]:
         raise RequestError(f"--grid must be columns x rows such as 4x4; got {grid} instead")
     cells = int(columns) * int(rows)
     if count > cells:
-        raise RequestError(f"--grid {grid} has {cells} cells; --seeds names {count} images")
+        raise RequestError(f"--grid {grid} has {cells} cells; there are {count} images to paint")
     return int(columns), cells
 
 
