@@ -1,7 +1,7 @@
 """What may be wrong with an image, measured on its pixels: borders and frames, greyscale, text, emptiness, size.
 
-`pixels` are uint8 [H, W, 3]. Each measure is one number; `flags` turns them into codes, and where a fault is a matter of
-degree it looks at the whole set. Blur is none: an impressionist blurs on purpose.
+`pixels` are uint8 [H, W, 3]. Each measure is one number; `flags` turns them into codes, and where a fault is a matter
+of degree it looks at the whole set. Blur is none: an impressionist blurs on purpose.
 """
 
 from dataclasses import dataclass, fields
@@ -126,7 +126,7 @@ def flags(
 
 
 def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(value - median) / (1.4826 * median absolute deviation): the normal z of a set with outliers; 0 for a constant."""
+    """(value - median) / (1.4826 * median absolute deviation): z of a set that has outliers; 0 for a constant set."""
     if not len(values):
         return values
     centred = values - np.median(values)

@@ -6,7 +6,6 @@ have not seen it, and its standard error is over them. Nothing is N x N: models 
 searched among, at most MAX_REFERENCES images of a stratum.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,7 @@ MAX_REFERENCES = 16384
 MODELS = 8
 COMPONENTS = 32
 NEIGHBOUR_SHARE = 0.1  # the k-th neighbour, as a share of the half: k must exceed a clique of outliers that look alike
+CORE = 0.85  # share of a half, those with the nearest neighbours, that the Gaussian is fitted on
 BLOCK = 2048  # images at a time
 
 
@@ -36,7 +36,8 @@ class Model:
 
     members: NDArray[np.bool_]  # [references]
     mean: Floats  # [dim]
-    whiten: Floats  # [dim, components]: (x - mean) @ whiten has the shrunken covariance 1
+    whiten: Floats  # [dim, components]: principal axes, divided by the standard deviations along them
+    precision: float  # 1 / variance in every other direction
     k: int
 
 
@@ -65,7 +66,8 @@ class State:
             arrays |= {f"{number}/{name}": getattr(stratum, name) for name in ("references", "rows", "centre", "scale")}
             for index, model in enumerate(stratum.models):
                 arrays |= {f"{number}/{index}/{name}": getattr(model, name) for name in ("members", "mean", "whiten")}
-                arrays[f"{number}/{index}/k"] = np.array(model.k)
+                arrays |= {f"{number}/{index}/k": np.array(model.k)}
+                arrays |= {f"{number}/{index}/precision": np.array(model.precision)}
         with atomic(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -82,6 +84,7 @@ def load(path: Path) -> State:
                 Model(
                     **{name: arrays[f"{number}/{index}/{name}"] for name in ("members", "mean", "whiten")},
                     k=int(arrays[f"{number}/{index}/k"]),
+                    precision=float(arrays[f"{number}/{index}/precision"]),
                 )
                 for index in range(arrays[f"{number}/centre"].shape[1])
             ]
@@ -122,12 +125,15 @@ def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> di
     """Method -> (scores [N], standard errors [N]). `fitted`: these are the rows that the state was fitted on, and a
     model that has seen an image does not judge it.
 
-    An image of a stratum that the state does not know is judged by all strata, and keeps the highest score.
+    An image of a stratum that the state does not know is judged by the pooled one, or without it by all strata, and
+    keeps the highest score.
     """
     count = len(features)
     means, errors = (np.full([len(METHODS), count], -np.inf) for _ in range(2))
+    known = np.isin(strata, list(state.strata))
+    if POOLED in state.strata:
+        strata, known = np.where(known, strata, POOLED), np.ones_like(known)
     for number, stratum in state.strata.items():
-        known = np.isin(strata, list(state.strata))
         mine = np.flatnonzero((strata == number) | ~known)
         place = np.full(count, -1)
         if fitted:
@@ -159,19 +165,34 @@ def normalized(features: Floats) -> Floats:
     return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
 
 
-def shrunken_gaussian(features: Floats, components: int = COMPONENTS) -> tuple[Floats, Floats]:
-    """Mean [dim], and the whitening [dim, components] of the principal components with a covariance shrunken towards
-    a multiple of the identity (Ledoit & Wolf 2004).
+def shrunken_gaussian(features: Floats, components: int = COMPONENTS) -> tuple[Floats, Floats, float]:
+    """Mean [dim], whitening [dim, components] and the residual's precision of a Gaussian fitted to [n, dim].
+
+    The covariance is shrunken towards a multiple of the identity (Ledoit & Wolf 2004); beyond the principal components
+    it is the same in all directions (Tipping & Bishop 1999), which is what an outlier of a new kind shows itself by.
     """
-    from sklearn.covariance import ledoit_wolf
+    from sklearn.covariance import ledoit_wolf_shrinkage
 
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[: min(components, len(features) - 1)].T  # [dim, components]
-    covariance, _ = ledoit_wolf(centred @ axes, assume_centered=True)
-    values, vectors = np.linalg.eigh(covariance)
-    return mean.astype(np.float32), np.asarray(axes @ (vectors / np.sqrt(np.maximum(values, 1e-12))), np.float32)
+    dim, share = features.shape[1], float(ledoit_wolf_shrinkage(centred, assume_centered=True))
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    variances = singular**2 / len(features)
+    kept = min(components, len(features) - 1, dim)
+    target = variances.sum() / dim
+    shrunken = (1 - share) * variances[:kept] + share * target
+    tail = (1 - share) * variances[kept:].sum() / max(dim - kept, 1) + share * target
+    whiten = axes[:kept].T / np.sqrt(np.maximum(shrunken, 1e-12))
+    return mean.astype(np.float32), whiten.astype(np.float32), float(1 / max(tail, 1e-12))
+
+
+def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float) -> Scores:
+    """Squared distance of each of features [N, dim] under shrunken_gaussian's covariance."""
+    centred = features - mean
+    inside = centred @ whiten  # [N, components]
+    unit = whiten / np.linalg.norm(whiten, axis=0)
+    residual = (centred**2).sum(axis=1) - ((centred @ unit) ** 2).sum(axis=1)
+    return ((inside**2).sum(axis=1) + precision * np.maximum(residual, 0)).astype(np.float64)
 
 
 def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
@@ -188,9 +209,12 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> St
     for _ in range(MODELS // 2):
         half = rng.permutation(len(rows)) < len(rows) / 2
         for members in (half, ~half):  # both halves, so that every image has models that have not seen it
-            mean, whiten = shrunken_gaussian(references[members])
-            k = max(1, round(NEIGHBOUR_SHARE * int(members.sum())))
-            models.append(Model(members=members, mean=mean, whiten=whiten, k=k))
+            half_references = references[members]
+            k = max(1, round(NEIGHBOUR_SHARE * len(half_references)))
+            near = kth_distance(half_references, half_references, k)
+            # A clique of outliers would bend the Gaussian towards itself: it is fitted on the core, without the rim.
+            mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
+            models.append(Model(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
     blank = np.zeros([len(METHODS), len(models)])
     unscaled = Stratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
     raw = _raw(unscaled, references)  # [methods, models, references]
@@ -206,13 +230,13 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> St
 
 def _raw(stratum: Stratum, features: Floats) -> Scores:
     # Logarithms of the distances, negative -> [methods, models, N]
-    squared: Callable[[Floats], Scores] = lambda x: np.einsum("nd,nd->n", x, x).astype(np.float64)  # noqa: E731
     scores = np.empty([len(METHODS), len(stratum.models), len(features)])
     for start in range(0, len(features), BLOCK):
         some = features[start : start + BLOCK]
         rows = slice(start, start + len(some))
         for index, model in enumerate(stratum.models):
-            scores[0, index, rows] = -np.log(np.maximum(squared((some - model.mean) @ model.whiten), 1e-12))
+            distance = mahalanobis(some, model.mean, model.whiten, model.precision)
+            scores[0, index, rows] = -np.log(np.maximum(distance, 1e-12))
             near = kth_distance(some, stratum.references[model.members], model.k)
             scores[1, index, rows] = -np.log(np.maximum(near, 1e-6))
     return scores
