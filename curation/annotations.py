@@ -59,7 +59,7 @@ class Collection:
                 rows = rows.drop_columns([name])
             rows = rows.append_column(name, values.take(taken))
         origin = {"parent": self.manifest.hash, "dataset": self.manifest.dataset}
-        digest = ""
+        digest = self.manifest.hash  # in the others, until the main process has told
         with distributed.main_first():
             if distributed.is_main():
                 digest = manifest.write_tables(out, [rows], **origin, versions={"salon": __version__}, **details)

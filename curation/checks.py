@@ -18,6 +18,7 @@ SIDE = 128  # px; images are measured at this size, so that a threshold means th
 BORDER, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT = "border", "greyscale", "text", "uniform", "small", "aspect"
 
 PLAIN_RANGE = 10.0  # grey levels by which a row of plain padding may vary
+MIN_STEP = 20.0  # grey levels in which padding ends, at least
 MIN_PADDING = 0.02  # of a side
 MIN_FRAME = 5.0  # a frame's edge, in median gradients of the image
 MAX_CHROMA = 12.0  # levels by which the channels of a grey image differ, after compression
@@ -31,7 +32,7 @@ class Measures:
     """What one image is like."""
 
     padding: float  # share of the longer padded side that is plain, 0 to 1
-    frame: float  # the weakest but one of four edges along the sides, in median gradients
+    frame: float  # the weakest but one of four edges along the sides, in median gradients; 0 below 64 px
     chroma: float  # 98th percentile of the difference of channels, in grey levels
     text: float  # share of lines that look written, 0 to 1
     spread: float  # standard deviation of the luminance, in grey levels
@@ -47,7 +48,7 @@ def measure(pixels: Pixels) -> Measures:
     share = 0.0 if inside.size == 0 else max(top + bottom, left + right) / SIDE
     return Measures(
         padding=share,
-        frame=frame(inside) if min(inside.shape, default=0) >= SIDE // 4 else 0.0,
+        frame=frame(inside) if min(pixels.shape[:2]) >= SIDE // 2 and min(inside.shape) >= SIDE // 4 else 0.0,
         chroma=float(np.percentile(small.max(axis=2) - small.min(axis=2), 98)),
         text=text(pixels),
         spread=float(luma.std()),
@@ -61,7 +62,10 @@ def padding(img: Floats) -> tuple[int, int, int, int]:
         low, high = np.percentile(lines, [5, 95], axis=1)  # [H, 3]; the ends of a line may lie outside of a photograph
         first = np.median(lines[0], axis=0)
         plain = ((high - low).max(axis=1) < PLAIN_RANGE) & (np.abs(lines - first).mean(axis=(1, 2)) < PLAIN_RANGE)
-        found.append(len(plain) if plain.all() else int(np.argmin(plain)))
+        count = len(plain) if plain.all() else int(np.argmin(plain))
+        # Padding ends in a step; a sky that is plain at the top goes over into something else.
+        steps = np.abs(lines[count : count + 3] - first).mean(axis=(1, 2))
+        found.append(count if count and (not len(steps) or steps.max() > MIN_STEP) else 0)
     top, bottom, left, right = found
     return top, bottom, left, right
 

@@ -192,7 +192,7 @@ def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float
     inside = centred @ whiten  # [N, components]
     unit = whiten / np.linalg.norm(whiten, axis=0)
     residual = (centred**2).sum(axis=1) - ((centred @ unit) ** 2).sum(axis=1)
-    return ((inside**2).sum(axis=1) + precision * np.maximum(residual, 0)).astype(np.float64)
+    return np.asarray((inside**2).sum(axis=1) + precision * np.maximum(residual, 0), np.float64)
 
 
 def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
