@@ -32,7 +32,7 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch):
         file.write_bytes(text.encode())
     monkeypatch.chdir(tmp_path)
     shown = commands()
-    assert {words[1] for words in shown} == {"synthetic", "prepare", "train", "generate", "dataset"}
+    assert {words[1] for words in shown} == {"synthetic", "prepare", "curate", "train", "generate", "dataset"}
     for words in shown:
         assert words[0] == "salon"
         small = TINY_TRAINING if words[1] == "train" else ()  # the same command, shortened
