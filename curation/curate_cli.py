@@ -10,6 +10,7 @@ SUBCOMMANDS = {  # in the order in which a person meets them
     "prune": "curation.verdict_cli:prune",
     "log": "curation.verdict_cli:log",
     "diff": "curation.verdict_cli:diff",
+    "review": "curation.verdict_cli:review",
     "materialize": "curation.verdict_cli:materialize",
 }
 

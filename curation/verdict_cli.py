@@ -1,13 +1,18 @@
 """The commands of `salon curate` that decide, and those that show what was decided. Heavy imports wait."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.console import result, table
+from gan.console import result, say, table
 from gan.errors import RequestError
 from gan.options import PATH, FiniteRange, json_option
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
+    from curation.overruling import Overrulings
 
 manifest_argument = click.argument("manifest", type=PATH)
 data_option = click.option("--data", required=True, metavar="DATASET", type=PATH, help="The dataset it judges.")
@@ -158,6 +163,80 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
         f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:,.1f} MB; {figures['left_out']:,} left out"
     )
     result(text, figures, as_json)
+
+
+@click.command()
+@manifest_argument
+@data_option
+@click.option("--out", metavar="FILE.html", type=PATH, help="Write the gallery to this file.")
+@click.option("--overrule", metavar="DIR", type=PATH, help="Serve it on this machine; verdicts become this manifest.")
+@click.option("--reviewer", metavar="NAME", help="Who overrules.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the page. Default: any that is free.")
+@click.option(
+    "--count", metavar="NIMG", type=click.IntRange(1, 5000), default=48, show_default=True, help="Images of each kind."
+)
+@click.option(
+    "--size", metavar="PX", type=click.IntRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the kept images shown.")
+@json_option
+def review(
+    manifest: Path,
+    data: Path,
+    out: Path | None,
+    overrule: Path | None,
+    reviewer: str | None,
+    port: int,
+    as_json: bool,
+    **look: int,
+) -> None:
+    """Show what MANIFEST removed, nearly removed, found under-covered, and kept: one page that needs nothing else.
+
+    With --overrule a person decides otherwise on it, with the keyboard, until Ctrl-C; the verdicts become a new
+    manifest with the person's name. When it ends in another way, the same command goes on.
+
+    \b
+    salon curate review pruned.manifest --data paintings64.zip --out review.html
+    salon curate review pruned.manifest --data paintings64.zip --overrule reviewed.manifest --reviewer Ada
+    """
+    from curation import gallery, overruling
+    from curation.materialize import open_pair
+    from gan.files import atomic
+
+    place = out or overrule
+    if place is None:
+        raise RequestError("--out must name the page to write, such as --out review.html; or --overrule a new manifest")
+    if overrule and not reviewer:
+        raise RequestError("--overrule needs --reviewer NAME: the manifest says who decided")
+    if out and (out.exists() or out.suffix != ".html"):
+        raise RequestError(f"--out must be a new file that ends in .html; got {out} instead")
+    dataset, found = open_pair(manifest, data, place)
+    person = overruling.Overrulings(found=found, reviewer=reviewer, out=overrule) if overrule and reviewer else None
+    shown = gallery.content(found, dataset, **look)
+    figures: dict[str, Any] = {"images": len(shown["images"]), "page": str(out) if out else None}
+    lines = []
+    if out:
+        with atomic(out) as file:
+            file.write_text(gallery.page(shown), encoding="utf-8")
+        figures["bytes"] = out.stat().st_size
+        lines.append(f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:.1f} MB")
+    if person:
+        overruled = _serve(overruling.server(shown, person, port), person)
+        figures |= overruled
+        lines.append(f"Wrote {overrule}: {overruled['overruled']} overruled" if overruled["hash"] else "None overruled")
+    result("\n".join(lines), figures, as_json)
+
+
+def _serve(served: "tuple[ThreadingHTTPServer, str]", person: "Overrulings") -> dict[str, Any]:
+    server, address = served
+    say(f"Review at {address} until Ctrl-C")
+    try:
+        with server:
+            server.serve_forever(poll_interval=0.1)
+    except KeyboardInterrupt:
+        pass
+    digest = person.finish()
+    return {"manifest": str(person.out) if digest else None, "hash": digest, "overruled": len(person.verdicts)}
 
 
 def _share(counts: dict[str, Any]) -> str:
