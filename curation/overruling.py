@@ -54,7 +54,10 @@ class Overrulings:
         if not self.journal.exists():
             self._append(origin)
             return
-        lines = self.journal.read_text(encoding="utf-8").split("\n")[:-1]  # a last line that was cut off does not count
+        text = self.journal.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]  # a last line that was cut off does not count
+        os.truncate(self.journal, len(whole))
+        lines = whole.splitlines()
         try:
             first, *entries = [json.loads(line) for line in lines]
         except ValueError as error:
@@ -75,9 +78,7 @@ class Overrulings:
         Raises RequestError for an unknown image or verdict.
         """
         if name not in self._before or verdict not in (manifest.KEEP, manifest.DROP, "undo"):
-            raise RequestError(
-                f"a verdict must be keep, drop or undo on an image of the manifest; got {verdict} on {name}"
-            )
+            raise RequestError(f"a verdict must be keep, drop or undo on a known image; got {verdict} on {name}")
         with self._lock:
             self._append({"name": name, "verdict": verdict})
             self._take(name, verdict)
@@ -88,7 +89,7 @@ class Overrulings:
         return {"verdict": self.verdicts.get(name, self._before[name]), "overruled": name in self.verdicts}
 
     def finish(self) -> str | None:
-        """Write the new manifest and remove the journal -> its hash; None, and no manifest, when nothing was overruled."""
+        """Write the new manifest and remove the journal -> its hash; None, and no manifest, for no overruling."""
         digest = None
         if self.verdicts:
             digest = manifest.write_tables(
@@ -138,6 +139,8 @@ def server(shown: dict[str, Any], overrulings: Overrulings, port: int = 0) -> tu
     html = page(shown | {"images": images, "reviewer": overrulings.reviewer}).encode()
 
     class Page(BaseHTTPRequestHandler):
+        server: ThreadingHTTPServer
+
         def do_GET(self) -> None:
             if self._allowed(f"/{token}/"):
                 self._answer(HTTPStatus.OK, html, "text/html; charset=utf-8")
@@ -163,7 +166,7 @@ def server(shown: dict[str, Any], overrulings: Overrulings, port: int = 0) -> tu
 
         def _allowed(self, path: str) -> bool:
             # A page of another site may neither read through a name that it points here, nor post from its own.
-            host = f"127.0.0.1:{self.server.server_address[1]}"
+            host = f"127.0.0.1:{self.server.server_port}"
             fits = secrets.compare_digest(self.path.encode(), path.encode()) and self.headers.get("Host") == host
             if fits and self.headers.get("Origin", f"http://{host}") == f"http://{host}":
                 return True
@@ -188,4 +191,4 @@ def server(shown: dict[str, Any], overrulings: Overrulings, port: int = 0) -> tu
         found = ThreadingHTTPServer(("127.0.0.1", port), Page)
     except OSError as error:
         raise RequestError(f"--port must be a free port; {port} cannot be used: {error.strerror}") from error
-    return found, f"http://127.0.0.1:{found.server_address[1]}/{token}/"
+    return found, f"http://127.0.0.1:{found.server_port}/{token}/"

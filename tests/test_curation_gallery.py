@@ -130,6 +130,9 @@ def test_a_killed_review_goes_on(tmp_path, pruned):
         file.write('{"name": "cut o')
     again = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
     assert again.verdicts == {name(0): "keep"}
+    again.overrule(name(20), "drop")
+    third = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    assert third.verdicts == {name(0): "keep", name(20): "drop"}
     with pytest.raises(RequestError, match="another manifest or by another person"):
         Overrulings(found=found, reviewer="Bob", out=tmp_path / "r")
 
@@ -203,11 +206,7 @@ class Browser:
         from_us, to_browser = os.pipe()
         from_browser, to_us = os.pipe()
 
-        def wire() -> None:
-            os.dup2(os.dup(from_us), 3)
-            os.dup2(os.dup(to_us), 4)
-
-        # 3 and 4 are the protocol's; they are moved out of the way first, should the pipes have them.
+        # 3 and 4 are the protocol's; the pipes are moved out of the way first, should they have these numbers.
         script = f'exec 8<&{from_us} 9>&{to_us}; exec 3<&8 4>&9; exec "$@"'
         command = ["bash", "-c", script, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self.process = subprocess.Popen(
@@ -249,8 +248,8 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, condition: str) -> None:
-        wait = f"new Promise(done => {{ const t = setInterval(() => {{ if ({condition}) {{ clearInterval(t); done(1) }} }}, 20) }})"
-        self.run(wait)
+        look = f"() => {{ if ({condition}) {{ clearInterval(timer); done(true) }} }}"
+        self.run(f"new Promise(done => {{ const timer = setInterval({look}, 20) }})")
 
     def open(self, address: str) -> None:
         self.send("Page.navigate", url=address)
