@@ -48,7 +48,7 @@ class Request:
         """The share of each stratum that stays at least."""
         if self.floor is not None:
             return self.floor
-        return max(0.0, 2 * self.keep - 1) if self.strata else 0.0
+        return round(max(0.0, 2 * self.keep - 1), 9) if self.strata else 0.0
 
     def __post_init__(self) -> None:
         if self.floor is not None and self.strata is None:

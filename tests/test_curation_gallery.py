@@ -1,6 +1,7 @@
 """The review: what is shown, a page in a real browser, and verdicts that a person overrules on it."""
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -205,15 +206,13 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         from_us, to_browser = os.pipe()
         from_browser, to_us = os.pipe()
-
-        # 3 and 4 are the protocol's; the pipes are moved out of the way first, should they have these numbers.
-        script = f'exec 8<&{from_us} 9>&{to_us}; exec 3<&8 4>&9; exec "$@"'
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (from_us, to_us)]  # clear of 3 and 4, the protocol's
+        script = f'exec 3<&{ends[0]} 4>&{ends[1]}; exec "$@"'
         command = ["bash", "-c", script, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen(
-            command, pass_fds=[from_us, to_us], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(from_us)
-        os.close(to_us)
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(command, pass_fds=ends, stdout=quiet, stderr=quiet)
+        for end in (from_us, to_us, *ends):
+            os.close(end)
         self.writer, self.reader = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
         self.number, self.session, self.buffer, self.errors = 0, None, b"", []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
