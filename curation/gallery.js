@@ -19,7 +19,7 @@ function caption(image) {
   quiet(image.flags);
   quiet(content.filters.map((kind) => image[kind]).filter(Boolean).join(" · "));
   quiet(image.source);
-  quiet(image.reviewer && `by ${image.reviewer}`);
+  quiet(image.overruled ? `overruled by ${content.reviewer}` : image.reviewer && `by ${image.reviewer}`);
   return element("figcaption", {}, ...lines);
 }
 

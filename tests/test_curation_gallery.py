@@ -289,6 +289,7 @@ def test_a_person_overrules_with_the_keyboard(tmp_path, pruned, browser):
         browser.until("document.activeElement.dataset.verdict === 'keep'")
         assert person.verdicts == {name(1): "keep"}
         assert "1 overruled" in browser.run("document.getElementById('status').textContent")
+        assert "overruled by Ada" in browser.run("document.activeElement.textContent")
         browser.press("u")
         browser.until("document.activeElement.dataset.verdict === 'drop'")
         assert person.verdicts == {}
