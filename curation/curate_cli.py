@@ -7,6 +7,11 @@ from gan.lazy_group import LazyGroup
 SUBCOMMANDS = {  # in the order in which a person meets them
     "check": "curation.score_cli:check",
     "score": "curation.score_cli:score",
+    "prune": "curation.verdict_cli:prune",
+    "log": "curation.verdict_cli:log",
+    "diff": "curation.verdict_cli:diff",
+    "review": "curation.verdict_cli:review",
+    "materialize": "curation.verdict_cli:materialize",
 }
 
 

@@ -131,21 +131,30 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Manifest:
     chosen = schema.names if columns is None else list(columns)
     old = header["schema_version"] == 1
     digest, hashes_v1, tables = TableHash(schema), [], []
-    try:
-        for part in sorted(Path(path).glob("part-*.parquet")):
-            table = pq.read_table(part).select(schema.names).cast(schema)
-            if old:
-                hashes_v1.append(_hash_v1(table))
-            else:
-                digest.update(table)
-            tables.append(table.select(chosen))
-    except (OSError, pa.ArrowException, KeyError) as error:
-        raise RequestError(f"{path} holds rows that cannot be read: {error}") from error
+    for table in parts(path):
+        if old:
+            hashes_v1.append(_hash_v1(table))
+        else:
+            digest.update(table)
+        tables.append(table.select(chosen))
     found = hashlib.sha256("".join(sorted(hashes_v1)).encode()).hexdigest() if old else digest.hexdigest()
     if found != header.get("hash"):
         raise RequestError(f"{path} must hold the rows its hash names; they were changed after it was written")
     rows = pa.concat_tables([schema.empty_table().select(chosen), *tables])
     return Manifest(path=Path(path), header=header, rows=rows)
+
+
+def parts(path: Path) -> Iterator[pa.Table]:
+    """The rows part by part, with all columns, for who has verified them with `read` and cannot hold them all.
+
+    Raises RequestError when a part cannot be read.
+    """
+    schema = header_schema(read_header(path))
+    try:
+        for part in sorted(Path(path).glob("part-*.parquet")):
+            yield pq.read_table(part).select(schema.names).cast(schema)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RequestError(f"{path} holds rows that cannot be read: {error}") from error
 
 
 def read_header(path: Path) -> dict[str, Any]:
