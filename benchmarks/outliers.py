@@ -1,0 +1,153 @@
+"""Planted outliers: how well each way of scoring finds photographs, cartoons and noise among paintings, and how fast.
+
+    python benchmarks/outliers.py --data FOLDER
+    python benchmarks/outliers.py --data FOLDER --kimg 0 --seeds 5
+
+FOLDER holds wikiart_styles8/{Impressionism,photo,cartoon}, monet and photo. 5 % of outliers, a third of each kind, are
+dealt at random into the folders Impressionism and monet, which are the strata. d-low and d-core judge with
+discriminators of the preset `tiny` that learn from everything, or the densest, at 32 pixels for --kimg: a short run.
+"""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+
+from curation import density, scoring
+from curation.annotations import Collection, open_collection
+from curation.collect import collect
+from curation.embedding import embed
+from curation.fit import Settings
+from curation.plan import Request
+from eval.features import load_extractor
+from gan.config import make_config
+from gan.console import table
+
+SHARE = 0.05
+PHOTOGRAPHS = {"photographs": "wikiart_styles8/photo", "landscapes": "photo"}  # the latter show what Monet painted
+CPU = torch.device("cpu")
+
+
+def plant(data: Path, folder: Path, photographs: list[str], seed: int) -> None:
+    """Copy paintings and outliers to `folder`; the names of outliers begin with their kind."""
+    rng = np.random.default_rng(seed)
+    strata = [folder / "Impressionism", folder / "monet"]
+    count = 0
+    for stratum, source in zip(strata, ("wikiart_styles8/Impressionism", "monet"), strict=True):
+        stratum.mkdir(parents=True)
+        for number, file in enumerate(sorted((data / source).iterdir())):
+            shutil.copy(file, stratum / f"painting-{number:04d}{file.suffix}")
+            count += 1
+    third = round(count * SHARE / (1 - SHARE) / 3)
+    pools = {"photo": [file for name in photographs for file in sorted((data / name).iterdir())]}
+    pools["cartoon"] = sorted((data / "wikiart_styles8/cartoon").iterdir())
+    for kind, pool in pools.items():
+        for number in rng.choice(len(pool), third, replace=False):
+            target = strata[rng.integers(2)] / f"{kind}-{number:04d}{pool[number].suffix}"
+            shutil.copy(pool[number], target)
+    for number in range(third):
+        side = int(rng.choice([256, 400, 500]))
+        noise = rng.normal(128, rng.uniform(20, 70), [side, side, 3]).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noise).save(strata[rng.integers(2)] / f"noise-{number:04d}.png")
+
+
+def prepare(source: Path, out: Path, resolution: int) -> Collection:
+    """The dataset at a resolution, with its manifest."""
+    settings = Settings(
+        resolution=resolution,
+        fit="stretch",
+        format="png",
+        quality=95,
+        filter="lanczos",
+        background=(255, 255, 255),
+        max_pixels=200_000_000,
+    )
+    collect(Request(sources=[source], out=out, settings=settings, labels="folders", workers=1, keep_duplicates=True))
+    return open_collection(out, None)
+
+
+def auroc(scores: np.ndarray, outlier: np.ndarray) -> float:
+    """Probability that an outlier scores below a painting."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(-scores)[outlier]
+    return float((ranks.sum() - len(ranks) * (len(ranks) + 1) / 2) / (len(ranks) * (~outlier).sum()))
+
+
+def judge(collection: Collection, small: Collection, folder: Path, kimg: float, seed: int) -> dict[str, np.ndarray]:
+    """Scores of every image by each method."""
+    extractor = load_extractor("efficientnet-lite0", device=CPU)
+    features = embed(collection.dataset, collection.indices, extractor, folder / "features")
+    strata = collection.strata("label")
+    state = density.fit(features, strata, seed=seed, extractor=extractor.key)
+    found = {m: v for m, (v, _) in density.score(state, features, strata, fitted=True).items()}
+    scores = {"density + knn (default)": density.fused_ranks(list(found.values()), strata), **found}
+    if kimg:
+        config = make_config(
+            preset="tiny", resolution=32, num_classes=0, dataset=small.manifest.dataset, overrides={"mirror": True}
+        )
+        args = (small.dataset, small.indices)
+        snapshots = scoring.trained(folder / "all", config, kimg, *args, CPU)
+        scores["d-low"] = scoring.d_low(snapshots, *args, CPU, seed=seed)[0]
+        typical = scores["density + knn (default)"]
+        scores["d-core"] = scoring.d_core(folder, config, kimg, *args, typical, CPU)[0]
+    return scores
+
+
+def throughput(collection: Collection, folder: Path) -> str:
+    """The rate of extraction and density together, beside that of the extractor on pixels in memory."""
+    extractor = load_extractor("efficientnet-lite0", device=CPU)
+    pixels = np.stack([collection.dataset.pixels(int(i)).transpose(1, 2, 0) for i in collection.indices])
+    own, whole = [], []
+    for number in range(2):
+        start = time.perf_counter()
+        extractor(pixels)
+        own.append(len(pixels) / (time.perf_counter() - start))
+        start = time.perf_counter()
+        features = embed(collection.dataset, collection.indices, extractor, folder / f"round{number}")
+        strata = collection.strata("label")
+        density.score(density.fit(features, strata, seed=0, extractor="-"), features, strata, fitted=True)
+        whole.append(len(pixels) / (time.perf_counter() - start))
+    return f"extractor {max(own):.1f} images/s; with decoding and density {max(whole):.1f}: {max(whole) / max(own):.0%}"
+
+
+@click.command(help=__doc__)
+@click.option("--data", required=True, type=click.Path(path_type=Path))
+@click.option("--seeds", default=3, show_default=True, help="Draws of outliers to average over.")
+@click.option("--kimg", default=10.0, show_default=True, help="Training of d-low and d-core; first draw only. 0: none.")
+@click.option("--threads", default=2, show_default=True)
+def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
+    torch.set_num_threads(threads)
+    for name, photographs in {**{n: [p] for n, p in PHOTOGRAPHS.items()}, "both": [*PHOTOGRAPHS.values()]}.items():
+        rows: dict[str, list[list[float]]] = {}
+        for seed in range(seeds):
+            with tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                plant(data, folder / "pictures", photographs, seed)
+                collection = prepare(folder / "pictures", folder / "large.zip", 256)
+                small = prepare(folder / "pictures", folder / "small.zip", 32)
+                kinds = np.array([source.split("/")[-1].split("-")[0] for source in collection.column("source")])
+                outlier = kinds != "painting"
+                train = kimg if seed == 0 and name == "both" else 0
+                for method, scores in judge(collection, small, folder, train, seed).items():
+                    lowest = np.argsort(scores, kind="stable")[: outlier.sum()]
+                    figures = [auroc(scores, outlier), float(outlier[lowest].mean())]
+                    for kind in ("photo", "cartoon", "noise"):
+                        among = ~outlier | (kinds == kind)
+                        figures.append(auroc(scores[among], outlier[among]))
+                    rows.setdefault(method, []).append(figures)
+                if name == "both" and seed == seeds - 1:
+                    speed = throughput(collection, folder)
+        header = [f"photographs: {name}", "AUROC", "precision", "photo", "cartoon", "noise", "draws"]
+        lines = [[m, *(f"{v:.3f}" for v in np.mean(found, axis=0)), str(len(found))] for m, found in rows.items()]
+        print(table(lines, header) + "\n", flush=True)
+    print(speed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Features of a dataset's images: extracted in shards that survive an interruption, by any number of processes."""
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.features import Extractor
+from gan import distributed
+from gan.console import progress
+from gan.dataset import ImageDataset
+from gan.files import atomic, cache_folder
+from gan.parallel import ordered_map
+
+Floats = NDArray[np.float32]
+
+SHARD = 2048  # images
+
+
+def folder_for(fingerprint: str, extractor: Extractor) -> Path:
+    """Where the shards of a dataset lie: the place depends on the images and on all that decides their features."""
+    key = hashlib.sha256(json.dumps([fingerprint, sorted(extractor.identity.items())]).encode()).hexdigest()
+    return cache_folder() / "features" / key[:32]
+
+
+def embed(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extractor, folder: Path) -> Floats:
+    """Features of the images at `indices`, float32 [n, dim], a shard at a time. Finished shards are not made again.
+
+    Of several processes each makes every so manieth shard; all return the whole. Raises ImageError for a bad image.
+    """
+    shards = [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
+    paths = [folder / f"{hashlib.sha256(shard.tobytes()).hexdigest()[:32]}.npy" for shard in shards]
+    numbers = range(distributed.rank(), len(shards), distributed.world_size())
+    with ThreadPoolExecutor(2) as pool:
+        for number in progress(numbers, "Extracting features", len(numbers), unit="shard"):
+            if not paths[number].exists():
+                features = _extract(dataset, shards[number], extractor, pool)
+                with atomic(paths[number]) as temporary, open(temporary, "wb") as file:
+                    np.save(file, features)
+    distributed.anyone(False)  # the others' shards are there
+    return np.concatenate([np.load(path, allow_pickle=False) for path in paths])
+
+
+def _extract(
+    dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extractor, pool: ThreadPoolExecutor
+) -> Floats:
+    # The next images are decoded while a batch is computed.
+    features = np.empty([len(indices), extractor.dim], np.float32)
+    images = ordered_map(pool, dataset.pixels, (int(i) for i in indices), ahead=2 * extractor.batch_size)
+    for start in range(0, len(indices), extractor.batch_size):
+        stop = min(start + extractor.batch_size, len(indices))
+        batch = np.stack([next(images).transpose(1, 2, 0) for _ in range(start, stop)])  # CHW -> NHWC
+        features[start:stop] = extractor(batch)["features"]
+    return features
