@@ -1,6 +1,5 @@
 """The `salon` command: a group whose sub-commands are named as strings and imported when they are used."""
 
-import importlib
 import sys
 import traceback
 
@@ -9,6 +8,7 @@ import click
 from gan import __version__
 from gan.console import is_main
 from gan.errors import SalonError
+from gan.lazy_group import LazyGroup
 
 COMMANDS = {  # in the order in which a person meets them
     "doctor": "gan.cli:doctor",
@@ -19,25 +19,15 @@ COMMANDS = {  # in the order in which a person meets them
     "import": "gan.import_cli:import_weights",
     "generate": "gan.generate_cli:generate",
     "eval": "eval.cli:evaluate",
+    "curate": "curation.curate_cli:curate",
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a sub-command only when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="salon")
 def salon() -> None:
     """Train a StyleGAN2 painter on a folder of images, judge it, curate what it learns from, and serve it.
