@@ -94,10 +94,11 @@ def retrain(
     from gan.files import write_json
     from gan.trainer import TrainingOptions
 
-    if data is None and not (data := request["manifest"].with_suffix(".zip")).exists():
-        raise RequestError(f"--data must name the dataset of --manifest {request['manifest']}; {data} does not exist")
+    beside = Path(request["manifest"]).with_suffix(".zip")
+    if data is None and not beside.exists():
+        raise RequestError(f"--data must name the dataset of --manifest {request['manifest']}; {beside} does not exist")
     target = devices.select(device)
-    experiment = Experiment(Request(data=data, **request))
+    experiment = Experiment(Request(data=data or beside, **request))
     described = experiment.describe()
     if dry_run:
         result(f"The request is fine.\n{_plan(described)}", described, as_json)
@@ -149,5 +150,5 @@ def _values(figures: dict[str, Any]) -> str:
             f"{found[name]['value']:+.3g} ({found[name]['low']:+.3g} to {found[name]['high']:+.3g})"
             for name in ("curated - full", "curated - random")
         ]
-        rows.append([metric["name"], *(f"{values[arm]['value']:.4g}" for arm in values), *apart])
+        rows.append([metric["name"], *(f"{value['value']:.4g}" for value in values.values()), *apart])
     return table(rows, ["metric", "curated", "full", "random", "curated - full", "curated - random"])

@@ -75,13 +75,13 @@ def cost(metrics: Mapping[str, Mapping[str, Any]], strata: Sequence[Mapping[str,
 
 
 def interval(found: Estimate) -> str:
-    """Such as "−0.012; −0.020 to −0.004"."""
+    """The difference and its interval."""
     return f"{signed(found.value)}; {signed(found.low)} to {signed(found.high)}"
 
 
 def signed(value: float) -> str:
     """Three digits with a sign."""
-    return f"{'−' if value < 0 else '+' if value > 0 else ''}{number(abs(value))}"
+    return f"{'\N{MINUS SIGN}' if value < 0 else '+' if value > 0 else ''}{number(abs(value))}"
 
 
 def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ CONTRASTS = (("curated", "full"), ("curated", "random"), ("random", "full"))
 RULE = (
     "Curation helped if the curated arm is better than the full arm and better than the random arm, each by a 95 % "
     "interval of the paired difference that excludes zero. It harmed if it is worse than either of them by such an "
-    "interval. Else it did nothing that can be told from chance. As far as the intervals hold all chance, an experiment "
-    "without any difference ends in 'harmed' 5 times in 100 at most, and in 'helped' 2.5 times."
+    "interval. Else it did nothing that can be told from chance. As far as the intervals hold all chance, an "
+    "experiment without any difference ends in 'harmed' 5 times in 100 at most, and in 'helped' 2.5 times."
 )
 
 

@@ -22,7 +22,7 @@ def write_report(figures: Mapping[str, Any], generated: Pictures, real: Pictures
     """The report of one evaluation: `figures` as in results.json."""
     by_id = {result["id"]: result for result in reversed(figures["results"])}  # the first extractor's, where several
     images = figures["images"]
-    pages = {
+    pages: dict[str, Any] = {
         "planes": [charts.plane([by_id], x, y, top=top) for x, y, top in _PLANES if x in by_id and y in by_id],
         "samples": [picture_uri(generated, index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
         "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
@@ -40,7 +40,7 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | N
     entries = figures["entries"]
     kimg = [entry["kimg"] for entry in entries]
     over_training = None not in kimg and len(set(kimg)) == len(kimg) > 1
-    pages = {
+    pages: dict[str, Any] = {
         "curves": [
             charts.curve(kimg, [entry["results"][id] for entry in entries], figures["best_by_metric"][id])
             for id in figures["best_by_metric"]
