@@ -114,8 +114,8 @@ def retrain(
         for position, arm in enumerate(arms):
             say(f"Arm {position + 1} of {len(arms)}: {arm.name}, {arm.images} images")
             if not experiment.train(arm, target, options):
-                figures = {"out": str(experiment.out), "finished": False, "arm": arm.name}
-                result(f"Stopped in {arm.name}, and saved. The same command goes on from here.", figures, as_json)
+                where = {"out": str(experiment.out), "finished": None, "arm": arm.name}
+                result(f"Stopped in {arm.name}, and saved. The same command goes on from here.", where, as_json)
                 return
             experiment.evaluate(arm, judge)
         if not distributed.is_main():
@@ -143,12 +143,12 @@ def _plan(described: dict[str, Any]) -> str:
 
 
 def _values(figures: dict[str, Any]) -> str:
-    rows = []
+    rows: list[list[str]] = []
     for metric in figures["metrics"]:
         values, found = metric["values"], metric["differences"]
         apart = [
             f"{found[name]['value']:+.3g} ({found[name]['low']:+.3g} to {found[name]['high']:+.3g})"
             for name in ("curated - full", "curated - random")
         ]
-        rows.append([metric["name"], *(f"{value['value']:.4g}" for value in values.values()), *apart])
+        rows.append([metric["name"], *[f"{value['value']:.4g}" for value in values.values()], *apart])
     return table(rows, ["metric", "curated", "full", "random", "curated - full", "curated - random"])

@@ -81,7 +81,8 @@ def interval(found: Estimate) -> str:
 
 def signed(value: float) -> str:
     """Three digits with a sign."""
-    return f"{'\N{MINUS SIGN}' if value < 0 else '+' if value > 0 else ''}{number(abs(value))}"
+    sign = "\N{MINUS SIGN}" if value < 0 else "+" if value > 0 else ""
+    return f"{sign}{number(abs(value))}"
 
 
 def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
