@@ -86,7 +86,8 @@ def retrain(
     \b
     salon curate retrain --run runs --manifest curated.manifest --data paintings64.zip --kimg 500 --out retraining
     """
-    from curation.retrain import Experiment, Request
+    from curation.retrain import Experiment
+    from curation.retrain_plan import Plan, Request
     from curation.retrain_report import REPORT, write_report
     from curation.retrain_results import conclude
     from gan import device as devices
@@ -98,14 +99,15 @@ def retrain(
     if data is None and not beside.exists():
         raise RequestError(f"--data must name the dataset of --manifest {request['manifest']}; {beside} does not exist")
     target = devices.select(device)
-    experiment = Experiment(Request(data=data or beside, **request))
-    described = experiment.describe()
+    plan = Plan(Request(data=data or beside, **request))
+    described = plan.describe()
     if dry_run:
         result(f"The request is fine.\n{_plan(described)}", described, as_json)
         return
     options = TrainingOptions(batch_gpu=batch_gpu, workers=workers, cache=cache)
     with distributed.joined(target):
-        distributed.require_same(str(experiment.plan), "request and dataset")
+        distributed.require_same(str(plan.identity), "request and dataset")
+        experiment = Experiment(plan)
         experiment.prepare()
         judge = experiment.judge(target)
         deciding = experiment.deciding(judge)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from curation.retrain import FORMAT, Arm, Experiment
+from curation.retrain import Arm, Experiment
+from curation.retrain_plan import FORMAT
 from curation.retrain_sets import ARMS
 from curation.retrain_verdict import CONTRASTS, HARMED, HELPED, NOTHING, RULE, better, contrast, decide, pooled
 from eval.compare import Entry
@@ -24,7 +25,7 @@ THAN = {"full": "everything", "random": "as many at random"}
 
 def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict[str, Any]:
     """The figures of results.json, from the evaluations of all arms."""
-    described = experiment.describe()
+    described = experiment.plan.describe()
     entries = {arm.name: experiment.entry(arm) for arm in arms}
     of_arm = {name: [entries[arm.name] for arm in arms if arm.arm == name] for name in ARMS}
     evaluations = {arm.name: read_json(experiment.evaluation(arm) / RESULTS) for arm in arms}
@@ -129,7 +130,7 @@ def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
 def _arm(experiment: Experiment, arm: Arm) -> dict[str, Any]:
     folder = experiment.out / "arms" / arm.name
     finished = read_json(folder / "finished.json")
-    seen = experiment.request.kimg * 1000
+    seen = experiment.plan.request.kimg * 1000
     return {
         "name": arm.name,
         "arm": arm.arm,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import TINY_TRAINING, run_salon, write_dataset
 from numpy.testing import assert_allclose
+from PIL import Image
 from safetensors import safe_open
 
 from curation import retrain_sets as sets
@@ -250,13 +251,10 @@ def test_a_stopped_experiment_goes_on_where_it_was(how, finished, dataset, curat
 
 
 def test_another_dataset_judges_and_no_image_is_held_out(dataset, curation, base_run, tmp_path):
-    rng = np.random.default_rng(7)
     other = tmp_path / "other"
     other.mkdir()
-    from PIL import Image
-
-    for index in range(9):
-        Image.fromarray(rng.integers(0, 256, [16, 16, 3], np.uint8)).save(other / f"{index}.png")
+    for index, pixels in enumerate(np.random.default_rng(7).integers(0, 256, [9, 16, 16, 3], np.uint8)):
+        Image.fromarray(pixels).save(other / f"{index}.png")
     out = tmp_path / "out"
     command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json")
     outcome = run_salon(*command, "--holdout-data", other)
