@@ -12,6 +12,7 @@ SUBCOMMANDS = {  # in the order in which a person meets them
     "diff": "curation.verdict_cli:diff",
     "review": "curation.verdict_cli:review",
     "materialize": "curation.verdict_cli:materialize",
+    "retrain": "curation.retrain_cli:retrain",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eval import latent, measures, reference, shards
 from eval.features import Extractor
@@ -28,7 +29,7 @@ from eval.requirements import Requirement
 from eval.shards import FeatureShards, Pictures, folder_name
 from eval.sources import DatasetSource, SnapshotSource, Source
 from eval.strata import strata_table
-from eval.uncertainty import wilson
+from eval.uncertainty import linear_jackknife, wilson
 from gan import __version__, distributed
 from gan.console import progress, say
 from gan.errors import RequestError
@@ -201,15 +202,17 @@ def _strata(
         rows = []
         for row in table:
             members = [index for index in known if strata[index] == row.name]
-            covered = None if comparison is None else int((comparison.coverage.counts[members] > 0).sum())
-            rows.append(
-                {
-                    **asdict(row),
-                    "labelled": bool(labelled),
-                    "coverage": None if covered is None else asdict(wilson(covered, len(members))),
-                }
-            )
+            covers = {} if comparison is None else {"coverage": comparison.coverage, "recall": comparison.recalled}
+            shares = {name: _share(cover.counts[members] > 0) for name, cover in covers.items()}
+            rows.append({**asdict(row), "labelled": bool(labelled), "coverage": None, "recall": None, **shares})
         return rows
+
+
+def _share(hit: NDArray[np.bool_]) -> dict[str, Any]:
+    # With replicates over the real images [m], so that two evaluations of one stratum can be compared in pairs.
+    estimate = wilson(int(hit.sum()), len(hit))
+    replicates = linear_jackknife(estimate.value, hit.astype(np.float64), measures.BLOCKS)
+    return {**asdict(estimate), "replicates": replicates.to_dict()}
 
 
 def _notable(comparison: Comparison | None, own: Reference) -> dict[str, Any]:

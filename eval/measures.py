@@ -68,12 +68,7 @@ class Result:
             "better": "higher" if self.id in HIGHER_IS_BETTER else "lower",
             "noise_floor": asdict(self.noise_floor) if self.noise_floor else None,
             "identity": self.identity.to_dict(),
-            "replicates": replicates
-            and {
-                "value": replicates.value,
-                "left_out": replicates.left_out.tolist(),
-                "sizes": replicates.sizes.tolist(),
-            },
+            "replicates": replicates and replicates.to_dict(),
         }
 
     @classmethod
@@ -85,12 +80,7 @@ class Result:
                 identity=Identity.from_dict(fields["identity"]),
                 estimate=_estimate(fields),
                 noise_floor=_estimate(floor) if floor else None,
-                replicates=replicates
-                and Jackknife(
-                    value=replicates["value"],
-                    left_out=np.array(replicates["left_out"], np.float64),
-                    sizes=np.array(replicates["sizes"], np.int64),
-                ),
+                replicates=replicates and Jackknife.from_dict(replicates),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"a result must be as salon eval writes it; {error!r} instead") from error

@@ -22,15 +22,17 @@ def write_report(figures: Mapping[str, Any], generated: Pictures, real: Pictures
     """The report of one evaluation: `figures` as in results.json."""
     by_id = {result["id"]: result for result in reversed(figures["results"])}  # the first extractor's, where several
     images = figures["images"]
-    pages = {
+    pages: dict[str, Any] = {
         "planes": [charts.plane([by_id], x, y, top=top) for x, y, top in _PLANES if x in by_id and y in by_id],
-        "samples": [_uri(generated, index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
-        "best": [(_uri(generated, item["index"]), item) for item in images["best"]],
-        "worst": [(_uri(generated, item["index"]), item) for item in images["worst"]],
-        "closest": [(_uri(generated, item["index"]), _uri(real, item["real"]), item) for item in images["closest"]],
+        "samples": [picture_uri(generated, index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
+        "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
+        "worst": [(picture_uri(generated, item["index"]), item) for item in images["worst"]],
+        "closest": [
+            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item) for item in images["closest"]
+        ],
         "longest": max(figures["seconds"].values(), default=1.0) or 1.0,
     }
-    _write("evaluation.html.j2", path, figures=figures, **pages)
+    write_page("evaluation.html.j2", path, figures=figures, **pages)
 
 
 def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | None], path: Path) -> None:
@@ -38,7 +40,7 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | N
     entries = figures["entries"]
     kimg = [entry["kimg"] for entry in entries]
     over_training = None not in kimg and len(set(kimg)) == len(kimg) > 1
-    pages = {
+    pages: dict[str, Any] = {
         "curves": [
             charts.curve(kimg, [entry["results"][id] for entry in entries], figures["best_by_metric"][id])
             for id in figures["best_by_metric"]
@@ -50,11 +52,11 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | N
             if x in entries[0]["results"] and y in entries[0]["results"]
         ],
         "strips": [
-            [_uri(some, index) for index in range(min(8, entry["images"]))] if some else []
+            [picture_uri(some, index) for index in range(min(8, entry["images"]))] if some else []
             for entry, some in zip(entries, pictures, strict=True)
         ],
     }
-    _write("comparison.html.j2", path, figures=figures, **pages)
+    write_page("comparison.html.j2", path, figures=figures, **pages)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -74,8 +76,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _write(template: str, path: Path, **values: Any) -> None:
-    loader = jinja2.FileSystemLoader(_TEMPLATES)
+def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **values: Any) -> None:
+    """Write a page of this look: `template` extends page.html.j2, and is looked for in `templates` too."""
+    loader = jinja2.FileSystemLoader([_TEMPLATES, *templates])
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -85,5 +88,6 @@ def _write(template: str, path: Path, **values: Any) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _uri(pictures: Pictures, index: int) -> str:
+def picture_uri(pictures: Pictures, index: int) -> str:
+    """Small picture `index` as a data URI."""
     return f"data:image/jpeg;base64,{base64.b64encode(pictures.jpeg(index)).decode()}"

@@ -1,8 +1,9 @@
 """How sure a number is: estimates with 95 % intervals, and the jackknife, the bootstrap and closed forms for them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,27 @@ class Jackknife:
         others = self.n / self.sizes - 1  # samples that stay, for each that goes
         return math.sqrt(float(np.mean((self._pseudo_values() - self.corrected) ** 2 / others)))
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"value": self.value, "left_out": self.left_out.tolist(), "sizes": self.sizes.tolist()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Jackknife":
+        """The inverse of to_dict. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            value=fields["value"],
+            left_out=np.array(fields["left_out"], np.float64),
+            sizes=np.array(fields["sizes"], np.int64),
+        )
+
+    def __sub__(self, other: "Jackknife") -> "Jackknife":
+        """The difference of one statistic on two sets whose i-th samples belong together: see paired_difference."""
+        if not np.array_equal(self.sizes, other.sizes):
+            raise ValueError(
+                f"a and b must have the same blocks; got {self.sizes.tolist()} and {other.sizes.tolist()} instead"
+            )
+        return Jackknife(value=self.value - other.value, left_out=self.left_out - other.left_out, sizes=self.sizes)
+
     def raw(self) -> Estimate:
         """The value as it is. Its interval is for what this statistic is on average at this n."""
         return self._estimate(self.value, "jackknife")
@@ -154,9 +176,7 @@ def paired_difference(a: Jackknife, b: Jackknife, *, corrected: bool = False) ->
     The same block is left out of both, so what they share cancels and the interval is tighter than that of two
     independent sets. Raises ValueError when the blocks are not the same.
     """
-    if not np.array_equal(a.sizes, b.sizes):
-        raise ValueError(f"a and b must have the same blocks; got {a.sizes.tolist()} and {b.sizes.tolist()} instead")
-    both = Jackknife(value=a.value - b.value, left_out=a.left_out - b.left_out, sizes=a.sizes)
+    both = a - b
     return both.bias_corrected() if corrected else both.raw()
 
 

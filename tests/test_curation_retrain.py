@@ -1,0 +1,373 @@
+"""Retraining with controls: three real arms end to end, what each saw, going on, the rule, wrong arguments."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, run_salon, write_dataset
+from numpy.testing import assert_allclose
+from PIL import Image
+from safetensors import safe_open
+
+from curation import retrain_sets as sets
+from curation.retrain_verdict import HARMED, HELPED, NOTHING, decide, pooled
+from eval.evaluate import evaluate
+from eval.uncertainty import Estimate, Jackknife, paired_difference
+from gan import manifest as manifests
+from gan.dataset import ImageDataset
+from gan.files import read_json, sha256
+from gan.learner import Learner
+from gan.loader import TrainingImages
+
+COUNT = 40
+DROPPED = {3, 10, 17, 24, 31, 38}  # images that the curation leaves out
+HOW = ("--kimg", "0.024", "--holdout", "0.25", "--num-images", "12", "--device", "cpu", "--workers", "0")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """40 images of 16x16 in two classes; no two classes alike in number."""
+    path = tmp_path_factory.mktemp("retrain") / "pictures.zip"
+    return write_dataset(path, [(16, 16)] * COUNT, [int(index >= 24) for index in range(COUNT)], ["day", "night"])
+
+
+@pytest.fixture(scope="module")
+def curation(dataset) -> Path:
+    """A manifest that leaves DROPPED out."""
+    names = ImageDataset(dataset).names
+    return write_curation(dataset.with_suffix(".manifest"), dataset, DROPPED, names)
+
+
+def write_curation(path: Path, dataset: Path, dropped: set[int], names: list[str]) -> Path:
+    empty = dict.fromkeys(manifests.SCHEMA.names)
+    rows = [
+        {**empty, "name": name, "verdict": "drop", "reason": "outlier: by hand", "reviewer": "Ada"}
+        if index in dropped
+        else {**empty, "name": name, "verdict": "keep", "reviewer": "Ada"}
+        for index, name in enumerate(names)
+    ]
+    manifests.write(path, rows, dataset=ImageDataset(dataset).fingerprint(), parent=None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def base_run(tmp_path_factory, dataset) -> Path:
+    """A run on all images, whose checkpoint the arms start from."""
+    outcome = run_salon("train", "--data", dataset, "--out", tmp_path_factory.mktemp("base"), *TINY_TRAINING, "--json")
+    assert outcome.code == 0, outcome.err
+    return Path(outcome.json["run"])
+
+
+class Witness:
+    """Writes down, for each arm in turn, the state it starts from and the images it is shown."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.starts: list[str] = []
+        self.seen: list[list[int]] = []
+        load, show = Learner.load_state_dict, TrainingImages.__getitem__
+
+        def load_and_tell(learner, state):
+            load(learner, state)
+            self.starts.append(digest(learner.state_dict()))
+            self.seen.append([])
+
+        def show_and_tell(images, draw):
+            self.seen[-1].append(draw[0])
+            return show(images, draw)
+
+        monkeypatch.setattr(Learner, "load_state_dict", load_and_tell)
+        monkeypatch.setattr(TrainingImages, "__getitem__", show_and_tell)
+
+
+def digest(value) -> str:
+    """Of tensors in plain containers."""
+    if isinstance(value, dict):
+        text = str([(name, digest(part)) for name, part in value.items()])
+    elif isinstance(value, list | tuple):
+        text = str([digest(part) for part in value])
+    elif isinstance(value, torch.Tensor):
+        text = hashlib.sha256(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+    else:
+        text = repr(value)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content(snapshot: Path) -> str:
+    """Digest of a snapshot's tensors and metadata; the file's own order of metadata is not fixed."""
+    with safe_open(snapshot, framework="pt") as file:
+        return file.metadata()["sha256"]
+
+
+def kept(out: Path, name: str) -> set[str]:
+    return manifests.read(out / "manifests" / name).kept()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, dataset, curation, base_run):
+    """A whole experiment -> its folder, what the command printed, and what its arms saw. Not to be changed."""
+    out = tmp_path_factory.mktemp("experiment") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        witness = Witness(patch)
+        outcome = run_salon(
+            "curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"
+        )
+    assert outcome.code == 0, outcome.err
+    return out, outcome, witness
+
+
+def test_arms_start_from_the_same_state_and_see_what_they_should(finished, dataset, base_run):
+    out, outcome, witness = finished
+    names = ImageDataset(dataset).names
+    assert len(witness.starts) == 3 and len(set(witness.starts)) == 1
+    assert sha256(out / "start.pt") == sha256(next((base_run / "checkpoints").iterdir()))
+    held = kept(out, "held-out")
+    assert len(held) == 10 and sum(names.index(name) >= 24 for name in held) == 4  # a quarter of either class
+    dropped = {names[index] for index in DROPPED}
+    should = {"curated": set(names) - held - dropped, "full": set(names) - held, "random": kept(out, "random-0")}
+    assert len(should["random"]) == len(should["curated"]) and should["random"] < should["full"]
+    assert should["random"] != should["curated"]
+    for arm, draws in zip(("curated", "full", "random"), witness.seen, strict=True):
+        assert kept(out, f"{arm}-0" if arm == "random" else arm) == should[arm]
+        assert len(draws) == 24  # 3 iterations of 8
+        seen = {names[index] for index in draws}
+        assert seen <= should[arm] and not seen & held
+    told = {arm["name"]: arm for arm in outcome.json["arms"]}
+    assert {name: arm["images"] for name, arm in told.items()} == {
+        "curated-0": len(should["curated"]),
+        "full-0": 30,
+        "random-0": len(should["curated"]),
+    }
+    assert all(arm["kimg"] == 0.056 for arm in told.values())
+
+
+def test_an_arm_can_be_looked_at_and_trained_again_as_any_other(finished, curation, dataset, tmp_path):
+    out, _, _ = finished
+    rows = manifests.read(out / "manifests" / "curated")
+    assert rows.header["parent"] == manifests.read(curation).header["hash"]
+    reasons = {row["name"]: row["reason"] for row in rows.rows.to_pylist()}
+    names = ImageDataset(dataset).names
+    held = kept(out, "held-out")
+    assert {name for name, reason in reasons.items() if reason == "held-out"} == held
+    assert all(reasons[names[index]] in ("outlier: by hand", "held-out") for index in DROPPED)
+    config = read_json(out / "arms" / "curated-0" / "config.json")
+    assert config["manifest"] == rows.header["hash"] and config["resume_from"] == sha256(out / "start.pt")
+    again = run_salon(
+        *("train", "--data", dataset, "--manifest", out / "manifests" / "curated", "--resume", out / "start.pt"),
+        *("--out", tmp_path, *TINY_TRAINING, "--total-kimg", "0.056", "--json"),
+    )
+    assert again.code == 0, again.err
+    ours = next((out / "arms" / "curated-0" / "snapshots").iterdir())
+    assert content(Path(again.json["snapshot"])) == content(ours)  # no second trainer: the same to the bit
+
+
+def test_results_and_report_say_what_was_found(finished):
+    out, outcome, _ = finished
+    figures = outcome.json
+    assert {**read_json(out / "results.json"), "out": str(out)} == figures
+    assert figures["verdict"] in (HELPED, NOTHING, HARMED) and figures["decided_by"] == "kd"
+    assert {metric["id"] for metric in figures["metrics"]} == {
+        *("fd", "fd_corrected", "kd", "precision", "recall", "density", "coverage")
+    }
+    for metric in figures["metrics"]:
+        values, found = metric["values"], metric["differences"]["curated - random"]
+        if not metric["id"].endswith("_corrected"):
+            assert_allclose(found["value"], values["curated"]["value"] - values["random"]["value"], atol=1e-9)
+        assert found["low"] <= found["value"] <= found["high"]
+    assert [row["name"] for row in figures["strata"]] == ["day", "night"]
+    assert [row["n_real"] for row in figures["strata"]] == [6, 4]
+    overall = next(metric for metric in figures["metrics"] if metric["id"] == "recall")["values"]
+    for arm, value in overall.items():
+        parts = [row["recall"][arm] * row["n_real"] for row in figures["strata"]]
+        assert_allclose(sum(parts) / 10, value["value"])
+    assert any("has learned from the held-out images before" in note for note in figures["notes"])
+    page = (out / "report.html").read_text()
+    assert figures["sentence"] in page and page.count("data:image/jpeg") == 24
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, dataset, curation, base_run, monkeypatch):
+    out, outcome, _ = finished
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json")
+    witness, judged = Witness(monkeypatch), []
+    monkeypatch.setattr("eval.judge.evaluate", lambda *a, **k: judged.append(1) or evaluate(*a, **k))
+    again = run_salon(*command)
+    assert again.code == 0, again.err
+    assert witness.starts == [] and judged == []
+    assert {**again.json, "finished": 0} == {**outcome.json, "finished": 0}
+    more = run_salon(*command, "--repeats", "2")
+    assert more.code == 0, more.err
+    assert len(witness.starts) == 3 and len(judged) == 3
+    assert [arm["seed"] for arm in more.json["arms"]] == [0, 0, 0, 1, 1, 1]
+    assert kept(out, "random-0") != kept(out, "random-1")
+    for metric in more.json["metrics"]:
+        first, second = metric["repeats"]["full"]
+        if not metric["id"].endswith("_corrected"):
+            assert_allclose(metric["values"]["full"]["value"], (first + second) / 2, rtol=1e-9)
+    assert not any("trained once" in note for note in more.json["notes"])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_experiment_goes_on_where_it_was(how, finished, dataset, curation, base_run, tmp_path):
+    words = [
+        *("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", tmp_path / "out"),
+        *(*HOW, "--json"),
+    ]
+    code = "import gan.trainer as t; t.TrainingOptions.__init__.__kwdefaults__['network_snapshot_ticks'] = 1\n"
+    code += "t.TrainingOptions.__init__.__kwdefaults__['kimg_per_tick'] = 0.008\n"
+    code += "from gan.__main__ import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    arm = tmp_path / "out" / "arms" / "full-0"
+    deadline = time.monotonic() + 50
+    while not list(arm.glob("checkpoints/checkpoint-*.pt")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1].decode()
+        time.sleep(0.005)
+    process.send_signal(how)
+    process.communicate(timeout=50)
+    done = sha256(next((tmp_path / "out" / "arms" / "curated-0" / "snapshots").iterdir()))
+    stamp = (tmp_path / "out" / "evaluations" / "curated-0" / "results.json").stat().st_mtime_ns
+    assert not (tmp_path / "out" / "results.json").exists()
+    outcome = run_salon(*words)
+    assert outcome.code == 0, outcome.err
+    assert "Resuming from" in outcome.err or (arm / "finished.json").exists()
+    assert (tmp_path / "out" / "evaluations" / "curated-0" / "results.json").stat().st_mtime_ns == stamp
+    assert sha256(next((tmp_path / "out" / "arms" / "curated-0" / "snapshots").iterdir())) == done
+    # As if nothing had happened.
+    values = {metric["id"]: metric["values"] for metric in outcome.json["metrics"]}
+    undisturbed = {metric["id"]: metric["values"] for metric in finished[1].json["metrics"]}
+    assert values == undisturbed
+
+
+def test_another_dataset_judges_and_no_image_is_held_out(dataset, curation, base_run, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for index, pixels in enumerate(np.random.default_rng(7).integers(0, 256, [9, 16, 16, 3], np.uint8)):
+        Image.fromarray(pixels).save(other / f"{index}.png")
+    out = tmp_path / "out"
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json")
+    outcome = run_salon(*command, "--holdout-data", other)
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["plan"]["images"] == {"curated": 34, "full": 40, "random": 34}
+    assert outcome.json["plan"]["held_out"] == {"images": 9, "curation_leaves_out": 0, "base_has_seen_them": False}
+    assert not any("before" in note for note in outcome.json["notes"]) and outcome.json["strata"] == []
+    shared = run_salon(*command, "--holdout-data", dataset)
+    assert shared.code == 2 and "--holdout-data" in shared.err and "share no image" in shared.err
+
+
+def test_dry_run_writes_nothing(dataset, curation, base_run, tmp_path):
+    out = tmp_path / "out"
+    outcome = run_salon(
+        *("curate", "retrain", "--run", base_run.parent, "--manifest", curation, "--out", out, *HOW),
+        *("--holdout-of", "kept", "--dry-run", "--json"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert not out.exists()
+    assert outcome.json["images"] == {"curated": 26, "full": 32, "random": 26}  # a quarter of the 34 that are kept
+    assert outcome.json["held_out"]["curation_leaves_out"] == 0 and outcome.json["start_kimg"] == 0.032
+
+
+def test_wrong_arguments_are_named(dataset, curation, base_run, tiny_dataset, finished, tmp_path):
+    out = tmp_path / "out"
+
+    def refused(*changes: object) -> str:
+        fixed = ("--run", base_run, "--manifest", curation, "--out", out, "--kimg", "0.024")
+        outcome = run_salon("curate", "retrain", *fixed, "--device", "cpu", *changes)
+        assert outcome.code == 2, outcome.err
+        assert not out.exists()
+        return outcome.err
+
+    assert "--run must be a run" in refused("--run", tmp_path)
+    assert "--manifest" in refused("--data", tiny_dataset) and "of another" in refused("--data", tiny_dataset)
+    assert "--holdout 0.1 leaves 4 images" in refused()
+    assert "at least 7" in refused() and "--holdout-data" in refused()
+    assert "--kimg" in refused("--kimg", "0")
+    assert "--strata style" in refused("--strata", "style", "--holdout", "0.25")
+    everything = write_curation(tmp_path / "all", dataset, set(), ImageDataset(dataset).names)
+    assert "must leave out some image" in refused("--manifest", everything, "--data", dataset, "--holdout", "0.25")
+    assert "--data must name the dataset" in refused("--manifest", everything)
+    done, _, _ = finished
+    other = refused("--out", done, *HOW, "--seed", "1")
+    assert "holds another experiment" in other and "seed is 0 there, 1 here" in other
+
+
+def test_the_split_gives_every_stratum_its_share():
+    strata = ["a"] * 50 + ["b"] * 30 + [None] * 20
+    held = sets.hold_out(np.arange(100), strata, 0.15, seed=3)
+    counts = [sum(strata[i] == name for i in held) for name in ("a", "b", None)]
+    assert (len(held) == 15 and len(set(held)) == 15 and sorted(counts) == sorted([7, 5, 3])) or counts == [8, 4, 3]
+    assert (held == sets.hold_out(np.arange(100), strata, 0.15, seed=3)).all()
+    assert (held != sets.hold_out(np.arange(100), strata, 0.15, seed=4)).any()
+    found = sets.split(np.arange(0, 100, 2), 100, held, repeats=2, seed=0)
+    assert not set(held) & set(found.full) and set(found.full) | set(held) == set(range(100))
+    assert len(found.random[0]) == len(set(found.random[0])) == len(found.curated)
+
+
+def estimate(low: float, high: float) -> Estimate:
+    return Estimate(value=(low + high) / 2, se=0.1, low=low, high=high, n=100, method="given")
+
+
+@pytest.mark.parametrize(
+    ("full", "random", "verdict"),
+    [
+        ((-2, -1), (-2, -1), HELPED),
+        ((-2, -1), (-2, 1), NOTHING),  # better than everything, and so is any smaller set
+        ((-2, 1), (-2, -1), NOTHING),
+        ((-1, 1), (-1, 1), NOTHING),
+        ((1, 2), (-1, 1), HARMED),
+        ((-2, -1), (1, 2), HARMED),  # dropping at random would have been better
+        ((-2, 0), (-2, -1), NOTHING),  # an interval that touches zero does not exclude it
+    ],
+)
+def test_the_rule(full, random, verdict):
+    assert decide(estimate(*full), estimate(*random), "kd") == verdict
+    # Where higher is better, all of it the other way round.
+    flipped = [estimate(-high, -low) for low, high in (full, random)]
+    assert decide(*flipped, "recall") == verdict
+
+
+def jackknife(rng: np.random.Generator, value: float, blocks: int = 20) -> Jackknife:
+    return Jackknife(value=value, left_out=value + rng.normal(0, 0.01, blocks), sizes=np.full(blocks, 5))
+
+
+def test_one_repeat_is_the_paired_difference_and_more_add_the_chance_of_training():
+    rng = np.random.default_rng(0)
+    a, b = jackknife(rng, 3.0), jackknife(rng, 2.0)
+    assert pooled([a - b]) == paired_difference(a, b)
+    assert pooled([a - b], corrected=True) == paired_difference(a, b, corrected=True)
+    same = pooled([a, a, a])
+    assert_allclose([same.value, same.se], [a.value, a.se])  # nothing is new in the others
+    spread = [jackknife(rng, value) for value in (1.0, 2.0, 4.5)]
+    found = pooled(spread)
+    mean_left_out = np.mean([one.left_out for one in spread], axis=0)
+    images = Jackknife(value=2.5, left_out=mean_left_out, sizes=spread[0].sizes).se
+    assert_allclose(found.se**2, images**2 + np.var([1.0, 2.0, 4.5], ddof=1) / 3)
+    assert found.high - found.value > 2 * found.se  # few degrees of freedom: wider than normal
+
+
+def test_differences_that_repeats_agree_on_are_found_in_about_95_of_100():
+    # Training chance 1, no true difference: the interval of 4 repeats must hold zero about as often as it says.
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        repeats = [jackknife(rng, float(rng.normal(0, 1))) for _ in range(4)]
+        found = pooled(repeats)
+        held += found.low <= 0 <= found.high
+    assert 0.91 < held / 400 < 0.99
+
+
+def test_contrast_needs_the_same_blocks():
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match="same blocks"):
+        jackknife(rng, 1.0) - jackknife(rng, 1.0, blocks=10)
