@@ -46,7 +46,7 @@ def measure(pixels: Pixels) -> Measures:
     inside = luma[top : SIDE - bottom or None, left : SIDE - right or None]
     # In an image that is plain throughout, padding means nothing.
     share = 0.0 if inside.size == 0 else max(top + bottom, left + right) / SIDE
-    share = share if share * min(pixels.shape[:2]) > 1.5 else 0.0  # a single row of pixels is a part of any picture
+    share = share if share * min(pixels.shape[:2]) > 2.5 else 0.0  # two rows of pixels are a part of any picture
     return Measures(
         padding=share,
         frame=frame(inside) if min(pixels.shape[:2]) >= SIDE // 2 and min(inside.shape) >= SIDE // 4 else 0.0,
