@@ -26,6 +26,7 @@ from gan.files import read_json, sha256
 from gan.learner import Learner
 from gan.loader import TrainingImages
 
+ROOT = Path(__file__).parents[1]
 COUNT = 40
 DROPPED = {3, 10, 17, 24, 31, 38}  # images that the curation leaves out
 HOW = ("--kimg", "0.024", "--holdout", "0.25", "--num-images", "12", "--device", "cpu", "--workers", "0")
@@ -213,41 +214,50 @@ def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, datas
     assert not any("trained once" in note for note in more.json["notes"])
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_experiment_goes_on_where_it_was(how, finished, dataset, curation, base_run, tmp_path):
-    words = [
-        *("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", tmp_path / "out"),
-        *(*HOW, "--json"),
-    ]
-    code = "import gan.trainer as t; t.TrainingOptions.__init__.__kwdefaults__['network_snapshot_ticks'] = 1\n"
-    code += "t.TrainingOptions.__init__.__kwdefaults__['kimg_per_tick'] = 0.008\n"
-    code += "from gan.__main__ import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)],
-        cwd=Path(__file__).parents[1],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    arm = tmp_path / "out" / "arms" / "full-0"
-    deadline = time.monotonic() + 50
-    while not list(arm.glob("checkpoints/checkpoint-*.pt")) and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.005)
-    process.send_signal(how)
-    process.communicate(timeout=50)
-    done = sha256(next((tmp_path / "out" / "arms" / "curated-0" / "snapshots").iterdir()))
-    stamp = (tmp_path / "out" / "evaluations" / "curated-0" / "results.json").stat().st_mtime_ns
-    assert not (tmp_path / "out" / "results.json").exists()
-    outcome = run_salon(*words)
+def as_undisturbed(outcome, finished) -> bool:
+    """Whether an experiment that was stopped ended with the values of one that was not."""
+    values, undisturbed = ({m["id"]: m["values"] for m in o.json["metrics"]} for o in (outcome, finished[1]))
+    return values == undisturbed
+
+
+def test_ctrl_c_leaves_an_experiment_that_goes_on(finished, curation, base_run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json")
+    show, shown = TrainingImages.__getitem__, []
+
+    def show_and_stop(images, draw):
+        shown.append(draw)
+        if len(shown) == 24 + 8:  # at the end of the second arm's first batch
+            os.kill(os.getpid(), signal.SIGINT)
+        return show(images, draw)
+
+    monkeypatch.setattr(TrainingImages, "__getitem__", show_and_stop)
+    stopped = run_salon(*command)
+    assert stopped.code == 0, stopped.err
+    assert stopped.json == {"out": str(out), "finished": None, "arm": "full-0"}
+    assert len(shown) == 32 and not (out / "results.json").exists()
+    outcome = run_salon(*command)
     assert outcome.code == 0, outcome.err
-    assert "Resuming from" in outcome.err or (arm / "finished.json").exists()
-    assert (tmp_path / "out" / "evaluations" / "curated-0" / "results.json").stat().st_mtime_ns == stamp
-    assert sha256(next((tmp_path / "out" / "arms" / "curated-0" / "snapshots").iterdir())) == done
-    # As if nothing had happened.
-    values = {metric["id"]: metric["values"] for metric in outcome.json["metrics"]}
-    undisturbed = {metric["id"]: metric["values"] for metric in finished[1].json["metrics"]}
-    assert values == undisturbed
+    assert len(shown) == 3 * 24 and as_undisturbed(outcome, finished)  # no image was shown twice
+
+
+def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, tmp_path):
+    out = tmp_path / "out"
+    command = ["curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
+    done = out / "evaluations" / "curated-0" / "results.json"
+    words = [sys.executable, "-m", "gan", *map(str, command)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not done.exists() and process.poll() is None:
+                time.sleep(0.002)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    stamp = done.stat().st_mtime_ns
+    assert not (out / "results.json").exists()
+    outcome = run_salon(*command)
+    assert outcome.code == 0, outcome.err
+    assert done.stat().st_mtime_ns == stamp and as_undisturbed(outcome, finished)
 
 
 def test_another_dataset_judges_and_no_image_is_held_out(dataset, curation, base_run, tmp_path):
