@@ -14,6 +14,7 @@ from gan.images import Pixels
 
 Floats = NDArray[np.float32]
 
+MIN_SIDE = 64  # px; borders and frames are looked for from here on
 SIDE = 128  # px; images are measured at this size, so that a threshold means the same for all
 BORDER, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT = "border", "greyscale", "text", "uniform", "small", "aspect"
 
@@ -31,7 +32,7 @@ EMPTY_Z, EMPTY_SPREAD = -4.0, 16.0  # uniform: an outlier of the set, and in abs
 class Measures:
     """What one image is like."""
 
-    padding: float  # share of the longer padded side that is plain, 0 to 1
+    padding: float  # share of the longer padded side that is plain, 0 to 1; 0 below 64 px
     frame: float  # the weakest but one of four edges along the sides, in median gradients; 0 below 64 px
     chroma: float  # 98th percentile of the difference of channels, in grey levels
     text: float  # share of lines that look written, 0 to 1
@@ -44,12 +45,12 @@ def measure(pixels: Pixels) -> Measures:
     luma = small.mean(axis=2)
     top, bottom, left, right = padding(small)
     inside = luma[top : SIDE - bottom or None, left : SIDE - right or None]
-    # In an image that is plain throughout, padding means nothing.
-    share = 0.0 if inside.size == 0 else max(top + bottom, left + right) / SIDE
-    share = share if share * min(pixels.shape[:2]) > 2.5 else 0.0  # two rows of pixels are a part of any picture
+    # In an image that is plain throughout, padding means nothing; in one of few pixels a row is a part of the picture.
+    large = min(pixels.shape[:2]) >= MIN_SIDE
+    share = max(top + bottom, left + right) / SIDE if large and inside.size else 0.0
     return Measures(
         padding=share,
-        frame=frame(inside) if min(pixels.shape[:2]) >= SIDE // 2 and min(inside.shape) >= SIDE // 4 else 0.0,
+        frame=frame(inside) if large and min(inside.shape) >= SIDE // 4 else 0.0,
         chroma=float(np.percentile(small.max(axis=2) - small.min(axis=2), 98)),
         text=text(pixels),
         spread=float(luma.std()),
