@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from gan.__main__ import main
 from gan.config import NetworkConfig, TrainingConfig
 from gan.dataset import DatasetWriter
 from gan.images import encode
+
+# A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
 TINY_TRAINING = (

@@ -191,7 +191,10 @@ def test_ctrl_c_saves(tmp_path, pruned):
         assert connection.getresponse().status == 200
         connection.close()
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        try:
+            out, err = running.communicate(timeout=30)
+        finally:
+            running.kill()  # else a review that does not stop would be waited for
     assert running.returncode == 0, err
     assert json.loads(out)["overruled"] == 1
     assert manifest.read(tmp_path / "r").rows.to_pylist()[0]["reviewer"] == "Ada"
