@@ -22,36 +22,6 @@ PERCENTILES = (1, 99)  # what lies beyond is left out
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def ppl(
-    G: Generator,
-    *,
-    lpips: Distance,
-    space: str = "w",
-    sampling: str = "end",
-    crop: bool = False,
-    num_samples: int = 50_000,
-    epsilon: float = 1e-4,
-    seed: int = 0,
-    batch_size: int = 8,
-    classes: Sequence[int] | None = None,
-) -> Estimate:
-    """Mean step length; see `path_distances` for the settings, `path_length` for the mean and its interval."""
-    return path_length(
-        path_distances(
-            G,
-            lpips=lpips,
-            space=space,
-            sampling=sampling,
-            crop=crop,
-            num_samples=num_samples,
-            epsilon=epsilon,
-            seed=seed,
-            batch_size=batch_size,
-            classes=classes,
-        )
-    )
-
-
 def path_length(distances: Vector) -> Estimate:
     """Mean of distances [N] between the 1st and the 99th percentile (Karras et al. 2019), with bootstrap's interval."""
     return bootstrap(distances, _mean_within_percentiles)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from eval.lpips import SMALLEST, STAGES, Lpips
-from eval.path_length import path_distances, path_length, ppl, slerp
+from eval.path_length import path_distances, path_length, slerp
 from gan.errors import RequestError
 from gan.generator import Generator
 from gan.images import to_float, to_pixels
@@ -118,9 +118,9 @@ def test_outliers_are_left_out_of_the_mean():
 
 def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="space must be z or w, and sampling end or full; got 's' and 'end'"):
-        ppl(Known(), lpips=squared, space="s")
+        path_distances(Known(), lpips=squared, space="s")
     with pytest.raises(ValueError, match="must be positive; got 0 and"):
-        ppl(Known(), lpips=squared, num_samples=0)
+        path_distances(Known(), lpips=squared, num_samples=0)
 
 
 def random_lpips() -> Lpips:
@@ -145,9 +145,9 @@ def test_a_real_generator_has_one_path_length_in_any_batches(tiny_network, space
     )
     np.testing.assert_allclose(one, five, rtol=0.02)
     assert (one > 0).all()
-    estimate = ppl(G, lpips=lpips, space=space, num_samples=10, epsilon=1e-2, seed=3)
+    estimate = path_length(path_distances(G, lpips=lpips, space=space, num_samples=10, epsilon=1e-2, seed=3))
     assert estimate.value > 0 and estimate.n == 10
-    assert estimate != ppl(G, lpips=lpips, space=space, num_samples=10, epsilon=1e-2, seed=99)
+    assert estimate != path_length(path_distances(G, lpips=lpips, space=space, num_samples=10, epsilon=1e-2, seed=99))
 
 
 def test_lpips_is_a_distance_and_refuses_other_input(tmp_path):
