@@ -21,7 +21,7 @@ from gan.console import progress, say
 from gan.dataset import ImageDataset
 from gan.discriminator import Discriminator
 from gan.errors import RequestError
-from gan.sampling import MAX_SEED
+from gan.latents import MAX_SEED
 from gan.snapshot import Snapshot
 
 _BUDGET = 4

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gan import sampling, snapshot
+from gan import latents, sampling, snapshot
 from gan.console import progress
 from gan.dataset import UNREADABLE, ImageDataset
 from gan.errors import RequestError
@@ -71,9 +71,9 @@ class SnapshotSource:
         device: torch.device | None = None,
         batch_size: int = 16,
     ) -> None:
-        if count < 1 or seed + count - 1 > sampling.MAX_SEED:
+        if count < 1 or seed + count - 1 > latents.MAX_SEED:
             raise RequestError(
-                f"--num-images must be at least 1, and seeds at most {sampling.MAX_SEED}; got {count} from {seed} on"
+                f"--num-images must be at least 1, and seeds at most {latents.MAX_SEED}; got {count} from {seed} on"
             )
         self.snapshot = snapshot.find(path)
         self.G = self.snapshot.G_ema.to(device or torch.device("cpu"))

@@ -177,12 +177,12 @@ def images(
     import numpy as np
 
     from gan import images as pictures
-    from gan import sampling
+    from gan import latents, sampling
     from gan.console import progress
 
     rejection = {name: value for name, value in rejection.items() if value is not None}
     _check_rejection(rejection, seeds)
-    numbers = None if seeds is None else sampling.parse_numbers(seeds)
+    numbers = None if seeds is None else latents.parse_numbers(seeds)
     count = rejection.get("count") or len(numbers or [])
     columns, cells = _parse_grid(grid, count) if grid else (0, 0)
     suffix = pictures.FORMATS[format]
@@ -261,17 +261,18 @@ def mix(
     import torch
 
     from gan import images as pictures
-    from gan import sampling
+    from gan import latents, sampling
 
-    row_seeds, column_seeds = sampling.parse_numbers(rows, "--rows"), sampling.parse_numbers(columns, "--columns")
-    chosen = sampling.parse_numbers(layers, "--layers")
+    row_seeds, column_seeds = latents.parse_numbers(rows, "--rows"), latents.parse_numbers(columns, "--columns")
+    chosen = latents.parse_numbers(layers, "--layers")
     _refuse_existing([out], overwrite)
     source, G = _load(snapshot, device, precision)
     row_ws, column_ws = (
         sampling.map_seeds(G, s, _classes(source, class_name, len(s)), truncation_psi=truncation_psi)
         for s in (row_seeds, column_seeds)
     )
-    ws = torch.cat([column_ws, row_ws, sampling.mix(G, row_ws, column_ws, chosen)])
+    table = latents.mix(row_ws.cpu().numpy(), column_ws.cpu().numpy(), chosen)
+    ws = torch.cat([column_ws, row_ws, torch.from_numpy(table).to(row_ws)])
     noise_seeds = column_seeds + row_seeds + [r for r in row_seeds for _ in column_seeds]
     cells = list(sampling.synthesize(G, ws, noise_mode=noise_mode, seeds=noise_seeds))
     top, left, inner = (
@@ -331,15 +332,17 @@ def interpolate(
     as_json: bool,
 ) -> None:
     """Paint a closed loop through seeds, as an animation."""
-    from gan import animation, sampling
+    import torch
+
+    from gan import animation, latents, sampling
     from gan.console import progress
 
-    numbers = sampling.parse_numbers(seeds)
+    numbers = latents.parse_numbers(seeds)
     animation.check_suffix(out)
     _refuse_existing([out], overwrite)
     source, G = _load(snapshot, device, precision)
     keys = sampling.map_seeds(G, numbers, _classes(source, class_name, len(numbers)), truncation_psi=truncation_psi)
-    ws = sampling.loop(keys, frames)
+    ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
     painted = sampling.synthesize(G, ws, noise_mode=noise_mode, batch_size=batch_size)
     animation.save(progress(painted, "Painting", len(ws), unit="frame"), out, fps)
     figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}

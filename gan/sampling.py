@@ -1,40 +1,19 @@
 """Images from seeds. One seed is one image, whatever the batch size."""
 
-import re
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 
 from gan.errors import RequestError
 from gan.generator import Generator
 from gan.images import Pixels, to_pixels
+from gan.latents import draw
 from gan.ops.frozen import Frozen
-
-MAX_SEED = 2**32 - 1
-MAX_COUNT = 10_000_000  # in one range
-
-
-def parse_numbers(text: str, option: str = "--seeds", maximum: int = MAX_SEED) -> list[int]:
-    """ "0-3,42" -> [0, 1, 2, 3, 42]. Raises RequestError for anything else, or a number above `maximum`."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if not match:
-            raise RequestError(f"{option} must be numbers and ranges such as 0-15,42; got {text!r} instead")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last > maximum or last - first >= MAX_COUNT:
-            raise RequestError(
-                f"{option} must rise within 0 to {maximum}, at most {MAX_COUNT:,} at once; got {part.strip()} instead"
-            )
-        numbers.extend(range(first, last + 1))
-    return numbers
 
 
 def latents(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
-    """z [N, z_dim], float32, each row from its own seed, as throughout the StyleGAN family."""
-    rows = [np.random.RandomState(seed).standard_normal(z_dim) for seed in seeds]
-    return torch.from_numpy(np.array(rows, np.float32).reshape(len(seeds), z_dim))
+    """z [N, z_dim], float32, each row from its own seed."""
+    return torch.from_numpy(draw(seeds, z_dim))
 
 
 def class_weights(classes: Sequence[int] | None, G: Generator) -> torch.Tensor | None:
@@ -115,31 +94,6 @@ def generate(
         some_classes = None if classes is None else classes[start : start + batch_size]
         ws = map_seeds(G, some, some_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, frozen=frozen)
-
-
-def mix(G: Generator, rows: torch.Tensor, columns: torch.Tensor, layers: Sequence[int]) -> torch.Tensor:
-    """ws of a mixing table: row r's, with `layers` taken from column c -> [rows * columns, num_ws, w_dim].
-
-    Raises RequestError when a layer does not exist.
-    """
-    num_ws = G.config.num_ws
-    if bad := [layer for layer in layers if layer >= num_ws]:
-        raise RequestError(f"--layers must be from 0 to {num_ws - 1}; got {bad[0]} instead")
-    table = rows[:, None].repeat(1, len(columns), 1, 1)  # [rows, columns, num_ws, w_dim]
-    table[:, :, list(layers)] = columns[None, :, list(layers)].expand(len(rows), -1, -1, -1)
-    return table.flatten(0, 1)
-
-
-def loop(ws: torch.Tensor, frames: int) -> torch.Tensor:
-    """A smooth closed path through ws [K, num_ws, w_dim], `frames` steps from one to the next -> [K * frames, ...].
-
-    A Catmull-Rom spline: it passes through every key with a continuous direction.
-    """
-    before, after, beyond = ws.roll(1, 0), ws.roll(-1, 0), ws.roll(-2, 0)
-    t = torch.arange(frames, device=ws.device).div(frames).reshape(1, -1, 1, 1)  # [1, frames, 1, 1]
-    p0, p1, p2, p3 = (p[:, None] for p in (before, ws, after, beyond))
-    path = p1 + 0.5 * t * ((p2 - p0) + t * ((2 * p0 - 5 * p1 + 4 * p2 - p3) + t * (3 * (p1 - p2) + p3 - p0)))
-    return path.flatten(0, 1)
 
 
 def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan import sampling
+from gan import latents, sampling
 from gan.config import NetworkConfig
 from gan.errors import RequestError
 from gan.generator import Generator
@@ -104,7 +104,9 @@ def test_mixing_no_layers_is_the_row_and_all_layers_the_column(G):
     row_images, column_images = (list(sampling.synthesize(G, ws)) for ws in (rows, columns))
     every = range(G.config.num_ws)
     none, all_layers, some = (
-        np.stack(list(sampling.synthesize(G, sampling.mix(G, rows, columns, layers)))).reshape(2, 3, 16, 16, 3)
+        np.stack(
+            list(sampling.synthesize(G, torch.from_numpy(latents.mix(rows.numpy(), columns.numpy(), layers))))
+        ).reshape(2, 3, 16, 16, 3)
         for layers in ([], every, [0, 1])
     )
     for row in range(2):
@@ -113,38 +115,6 @@ def test_mixing_no_layers_is_the_row_and_all_layers_the_column(G):
             assert np.array_equal(all_layers[row, column], column_images[column])
             assert not np.array_equal(some[row, column], row_images[row])
             assert not np.array_equal(some[row, column], column_images[column])
-
-
-def test_mixing_takes_the_named_layers(G):
-    rows, columns = sampling.map_seeds(G, [1, 2]), sampling.map_seeds(G, [3, 4, 5])
-    before = rows.clone()
-    table = sampling.mix(G, rows, columns, [1, 4]).reshape(2, 3, G.config.num_ws, -1)
-    for row in range(2):
-        for column in range(3):
-            for layer in range(G.config.num_ws):
-                source = columns[column] if layer in (1, 4) else rows[row]
-                assert torch.equal(table[row, column, layer], source[layer])
-    assert torch.equal(rows, before)
-    with pytest.raises(RequestError, match="--layers must be from 0 to 5; got 6 instead"):
-        sampling.mix(G, rows, columns, [2, 6])
-
-
-def test_a_loop_passes_through_its_keys_and_is_closed_and_smooth():
-    keys = torch.from_numpy(np.random.default_rng(0).normal(size=[5, 4, 8]))
-    path = sampling.loop(keys, 100)
-    assert path.shape == (500, 4, 8)
-    torch.testing.assert_close(path[::100], keys)
-    steps = path.roll(-1, 0) - path  # the last one leads back to the first key
-    bends = steps.roll(-1, 0) - steps
-    distance = (keys.roll(-1, 0) - keys).norm(dim=(1, 2)).max()
-    assert steps.norm(dim=(1, 2)).max() < distance / 100 * 3  # no jump, not where it closes either
-    assert bends.norm(dim=(1, 2)).max() < distance / 100**2 * 20  # no corner
-
-
-def test_a_loop_around_one_key_stands_still_and_one_frame_is_the_key():
-    keys = torch.from_numpy(np.random.default_rng(0).normal(size=[3, 4, 8]))
-    torch.testing.assert_close(sampling.loop(keys[:1], 7), keys[:1].expand(7, -1, -1))
-    assert torch.equal(sampling.loop(keys, 1), keys)
 
 
 def test_classes(conditional, G):
@@ -158,33 +128,6 @@ def test_classes(conditional, G):
         paint(conditional, [0], [3])
     with pytest.raises(RequestError, match="--class must be left out"):
         paint(G, [0], [0])
-
-
-@pytest.mark.parametrize(
-    "text, numbers",
-    [
-        ("0", [0]),
-        ("0-3,42", [0, 1, 2, 3, 42]),
-        (" 7 , 5-6 ", [7, 5, 6]),
-        ("3-3", [3]),
-        ("1,1", [1, 1]),
-        ("4294967295", [2**32 - 1]),
-    ],
-)
-def test_parse_numbers(text, numbers):
-    assert sampling.parse_numbers(text) == numbers
-
-
-@pytest.mark.parametrize("text", ["", ",", "1,", "a", "1.5", "-1", "1-", "1-2-3", "0x1", "1 2", "0..3"])
-def test_parse_numbers_refuses_what_is_no_number(text):
-    with pytest.raises(RequestError, match="--rows must be numbers and ranges such as 0-15,42; got"):
-        sampling.parse_numbers(text, "--rows")
-
-
-@pytest.mark.parametrize("text", ["3-1", "4294967296", "0-4294967296", "0-99999999"])
-def test_parse_numbers_refuses_what_is_out_of_range(text):
-    with pytest.raises(RequestError, match=f"--seeds must rise within 0 to 4294967295, .*; got {text} instead"):
-        sampling.parse_numbers(text)
 
 
 def test_a_half_used_generator_leaves_gradients_on():

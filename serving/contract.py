@@ -1,0 +1,126 @@
+"""The one table of what is served: models, tensors, and what a model says of itself. The exporter, the writer of
+config.pbtxt and the client all read it; it imports nothing that a client lacks.
+
+Axis legend: N batch, L layers (num_ws), K styles, H = W the resolution; -1 is free.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = "salon-serving-1"
+MAX_BATCH = 16  # images a request
+DEFAULT_NAME = "generator"
+CLASSIFIER = "style_classifier"
+PARAMETER = "salon"  # of config.pbtxt: where a model's About lies
+IMAGE_FORMATS = ("png", "jpeg", "webp")
+
+PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
+Z_LIMIT = 100.0  # no draw of a normal comes near
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named tensor; `dims` are those after the batch dimension, `dtype` is Triton's name, such as FP32."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a model says of itself, in config.pbtxt's parameters as JSON. What a model has none of is None or empty."""
+
+    kind: str  # one of KINDS
+    generator: str | None = None  # name of the generator that it belongs to
+    z_dim: int | None = None
+    w_dim: int | None = None
+    num_ws: int | None = None
+    resolution: int | None = None
+    num_classes: int = 0
+    classes: list[str] = field(default_factory=list)  # names, where the dataset has them
+    snapshot: str | None = None  # SHA-256 of the file that it was exported from
+    cur_nimg: int | None = None
+    styles: list[str] = field(default_factory=list)  # of a classifier, in the order of its probabilities
+    card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
+    salon: str = ""  # version that exported it
+    format: str = FORMAT
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "About":
+        """The inverse of to_json. Raises ValueError for anything else."""
+        try:
+            about = cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"not what a model of Salon says of itself: {error}") from error
+        if about.format != FORMAT or about.kind not in KINDS:
+            raise ValueError(f"must be a model in the format {FORMAT}; got {about.kind} in {about.format} instead")
+        return about
+
+
+KINDS = (
+    "generator",  # z -> image
+    "mapping",  # z -> ws
+    "synthesis",  # ws -> image
+    "seed_to_png",  # seed -> an image file's bytes
+    "discriminator",  # image -> logit
+    "style_classifier",  # image -> probabilities
+    "generate_and_score",  # z -> image and logit
+    "generate_and_classify",  # z -> image and probabilities
+)
+
+
+def model_name(kind: str, generator: str = DEFAULT_NAME) -> str:
+    """The name under which the model of a kind is served: "mapping" for the default generator, else "people_mapping".
+
+    There is one style_classifier in a repository, whatever the generators.
+    """
+    if kind == CLASSIFIER or generator == DEFAULT_NAME:
+        return kind
+    return generator if kind == "generator" else f"{generator}_{kind}"
+
+
+def inputs(about: About) -> list[Tensor]:
+    """What a model takes."""
+    psi = Tensor("truncation_psi", "FP32", (1,))
+    label = [Tensor("label", "INT64", (1,))] if about.num_classes else []  # index of the class
+    if about.kind in ("generator", "mapping", "generate_and_score", "generate_and_classify"):
+        return [Tensor("z", "FP32", (_known(about.z_dim),)), psi, *label]
+    if about.kind == "synthesis":
+        return [Tensor("ws", "FP32", (_known(about.num_ws), _known(about.w_dim)))]
+    if about.kind == "seed_to_png":
+        optional = [dataclasses.replace(psi, optional=True), Tensor("format", "BYTES", (1,), optional=True)]
+        return [Tensor("seed", "INT64", (1,)), *optional, *label]
+    if about.kind == "discriminator":
+        side = _known(about.resolution)
+        return [Tensor("image", "UINT8", (side, side, 3)), *label]
+    return [Tensor("image", "UINT8", (-1, -1, 3))]  # style_classifier
+
+
+def outputs(about: About) -> list[Tensor]:
+    """What a model gives."""
+    if about.kind == "mapping":
+        return [Tensor("ws", "FP32", (_known(about.num_ws), _known(about.w_dim)))]
+    if about.kind == "seed_to_png":
+        return [Tensor("file", "BYTES", (1,))]
+    found = []
+    if about.kind in ("generator", "synthesis", "generate_and_score", "generate_and_classify"):
+        side = _known(about.resolution)
+        found.append(Tensor("image", "UINT8", (side, side, 3)))  # NHWC, RGB
+    if about.kind in ("discriminator", "generate_and_score"):
+        found.append(Tensor("logit", "FP32", (1,)))  # of one image by itself, as curation.critic judges
+    if about.kind in ("style_classifier", "generate_and_classify"):
+        found.append(Tensor("probabilities", "FP32", (len(about.styles),)))
+    return found
+
+
+def _known(size: int | None) -> int:
+    assert size is not None
+    return size
