@@ -8,7 +8,7 @@ from conftest import run_salon, write_dataset
 from PIL import Image
 
 from eval.sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource, is_snapshot, open_source
-from gan import sampling, snapshot
+from gan import latents, sampling, snapshot
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
 
@@ -131,7 +131,7 @@ def test_what_a_path_is_is_seen(tiny_run, pictures, tmp_path):
     with pytest.raises(RequestError, match=r"land/0\.png"):
         list(open_source(pictures).pixels(0, 6))
     with pytest.raises(RequestError, match="seeds at most"):
-        open_source(tiny_run, 2, seed=sampling.MAX_SEED)
+        open_source(tiny_run, 2, seed=latents.MAX_SEED)
 
 
 def test_what_generate_writes_is_what_a_snapshot_gives(tiny_run, tmp_path):
