@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def keep(prefix: str, command: list[str]) -> int:
-    """Run `command` until it ends or standard input does -> its exit code, negative for a signal."""
+    """Run `command` until it ends or standard input does -> its exit code, as a shell gives it: 128 + signal."""
     parent = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: not between fork and exec
 
@@ -46,10 +46,13 @@ def keep(prefix: str, command: list[str]) -> int:
         os.close(ended)
         for region in SHARED_MEMORY.glob(f"{prefix}*"):
             region.unlink(missing_ok=True)
-    return code
+    return 128 - code if code < 0 else code
 
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # its end is that of standard input; not SIG_IGN, which exec hands on
-    sys.exit(keep(sys.argv[1], sys.argv[2:]) & 0xFF)
+    try:
+        sys.exit(keep(sys.argv[1], sys.argv[2:]))
+    except OSError as error:  # such as of a file that is no program
+        sys.exit(f"{sys.argv[2]}: {error.strerror}")

@@ -58,8 +58,10 @@ class Server:
         assert self._keeper.stdout is not None
         first = self._keeper.stdout.readline()
         if not first:
+            self._keeper.wait()
+            said = log.last_lines()
             self.stop()
-            raise SalonError(f"{command[0]} could not be started. Its last lines:\n{log.last_lines()}")
+            raise SalonError(f"{command[0]} could not be started:\n{said}")
         self.pid = int(first)  # of tritonserver
 
     def models(self) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ _FAULTS = (  # model and reason
     re.compile(r"failed to load model '([^']+)': ([^\n]*)"),
 )
 _PARSING = re.compile(r"Error parsing text-format [^:]*: ([^\n]*)")
-_PORT = re.compile(r"'?[\d.:\[\]a-f]*:(\d+)'?[^\n]*already in use|bind[^\n]*:(\d+)")
+_PORT = re.compile(r"Socket '[^'\n]*:(\d+)' already in use")
 _LIBRARY = re.compile(r"error while loading shared libraries: ([^\s:]+)")
 
 
@@ -60,7 +60,7 @@ class ServerLog:
                 "holds it, and put its folder into LD_LIBRARY_PATH"
             )
         if port := _PORT.search(text):
-            return PortTaken(f"Port {port[1] or port[2]} is taken by another process: choose another, or 0 for any")
+            return PortTaken(f"Port {port[1]} is taken by another process: choose another, or 0 for any")
         reasons = {model: _reason(reason) for fault in reversed(_FAULTS) for model, reason in fault.findall(text)}
         if not reasons:
             return None
