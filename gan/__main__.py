@@ -21,6 +21,7 @@ COMMANDS = {  # in the order in which a person meets them
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
     "export": "serving.export_cli:export",
+    "serve": "serving.serve_cli:serve",
 }
 
 
