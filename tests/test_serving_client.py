@@ -125,7 +125,7 @@ def test_pictures_come_with_their_styles_and_logits():
         assert same((image for image, _ in pairs), painted(range(6)))
         assert same((styles for _, styles in pairs), map(judge, painted(range(6))))
         assert list(c.score(range(6))) == latents.draw(range(6), 8)[:, 0].tolist()
-        assert transport.asked[-1][2] == ["logit"]  # the pictures stay where they are
+        assert transport.asked[-1][2] == ["image", "logit"]  # all, which an ensemble needs
 
 
 # A server that is not always there
