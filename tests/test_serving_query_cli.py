@@ -147,10 +147,10 @@ def test_status(served):
     served.models["resnet"] = None
     outcome = query("status")
     lines = outcome.out.splitlines()
-    assert outcome.code == 0 and lines[0] == "triton 2.51.0 at grpc://127.0.0.1:8001: ready"
+    assert outcome.code == 0 and lines[0] == "Triton 2.51.0 at grpc://127.0.0.1:8001: ready"
     rows = {line.split()[0]: line.split() for line in lines[3:]}
     assert list(rows) == sorted(served.models)
-    assert rows["generator"] == ["generator", "1", "READY", "generator", "16", "2", "0", "8", "1.50"]
+    assert rows["generator"] == ["generator", "1", "READY", "generator", "16", "2", "0", "8", "1.50", "2.50"]
     figures = query("status", "--json").json
     assert figures["ready"] and [m["name"] for m in figures["models"]] == sorted(served.models)
     people = next(m for m in figures["models"] if m["name"] == "people")
