@@ -184,10 +184,13 @@ def test_a_seed_becomes_the_file_that_salon_writes(client, format):
 def test_the_server_says_what_is_wrong_with_a_request(client, model, change, message):
     good = {"seed": np.array([[0]], np.int64)} if model == "seed_to_png" else drawn(seeds=[0])
     label = {"label": np.array([[0]], np.int64)} if model == "times" else {}
-    output = {"seed_to_png": "file", "mapping": "ws"}.get(model, "image")
+    # Of an ensemble, all outputs: when fewer are asked for, Triton 2.51 calls every fault a deadlock.
+    outputs = {"seed_to_png": ["file"], "mapping": ["ws"], "generate_and_score": ["image", "logit"]}.get(
+        model, ["image"]
+    )
     with pytest.raises(InferenceServerException, match=message):
-        ask(client, model, output, **{**good, **label, **change})
-    assert len(ask(client, model, output, **good, **label)[0]) == 1
+        ask(client, model, *outputs, **{**good, **label, **change})
+    assert len(ask(client, model, *outputs, **good, **label)[0]) == 1
 
 
 def test_the_readmes_line_for_http_clients_gives_a_picture(server, client, tmp_path):
