@@ -266,6 +266,18 @@ def test_half_precision_and_the_other_backend(tmp_path, tiny_run):
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
 
 
+def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path, tiny_run, monkeypatch):
+    monkeypatch.setattr(onnx_file, "LARGEST", 1000)
+    few = ("--models", "generator", "--max-batch", 1)
+    outcome = run_salon("export", "--snapshot", tiny_run, "--out", tmp_path / "models", *few)
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "models" / "generator" / "1"
+    assert {p.name for p in folder.iterdir()} == {"model.onnx", "model.onnx.data", "model.py"}
+    (image,) = onnxruntime.InferenceSession(folder / "model.onnx").run(["image"], drawn())
+    expected = sampling.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)
+    assert near(image, np.stack(list(expected)))
+
+
 def test_each_export_is_a_new_version_of_all_its_models(tmp_path, tiny_run, classifier_file):
     out = tmp_path / "models"
     few = ("--models", "generator,seed_to_png", "--max-batch", 1)
