@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curation.critic import Critic
 from gan import sampling
+from gan.console import progress
 from gan.errors import SalonError
 from gan.generator import Generator
 from gan.images import to_pixels
@@ -33,7 +34,7 @@ class Bounds:
     equal: float  # share of image's values that are equal
 
 
-BOUNDS = {"fp32": Bounds(1e-3, 1, 0.999), "fp16": Bounds(0.1, 12, 0.3)}
+BOUNDS = {"fp32": Bounds(1e-3, 1, 0.999), "fp16": Bounds(0.05, 6, 0.7)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def make_reference(G: Generator, count: int, critics: list[Critic] | None) -> Re
     psi = np.resize(np.array(PSIS, np.float32), [count, 1])
     classes = [index % number for index in range(count)] if number else None
     rows: dict[str, list[Array]] = {"ws": [], "img": [], "image": [], "logit": []}
-    for seed in range(count):
+    for seed in progress(range(count), "Painting", count):
         some = classes and classes[seed : seed + 1]
         with torch.inference_mode():
             ws = sampling.map_seeds(G, [seed], some, truncation_psi=float(psi[seed, 0]))

@@ -69,10 +69,8 @@ def export(
     repository = ModelRepository(out)
     served = repository.models()
     source = snapshot.find(snapshot_path)
-    if classifier is None and CLASSIFIER in served and (repository.newest(CLASSIFIER) / GRAPH).exists():
-        styles = served[CLASSIFIER].styles
-    else:
-        styles = [] if classifier is None else _classifier_about(classifier).styles
+    known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
+    styles = known.styles if known else []
     chosen = _choose(kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
     _check_family(name, chosen, served)
     _check_styles(name, chosen, served, styles)

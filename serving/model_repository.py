@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.errors import RequestError
-from gan.files import atomic, disk_error, read_json, write_json
+from gan.files import atomic, disk_error, read_json, remove_stale_partials, write_json
 from serving import model_config
 from serving.contract import About
 from serving.model_config import served_name
@@ -29,6 +29,13 @@ class Model:
     about: About
     config: str  # text of config.pbtxt
     files: Path | None  # folder that becomes the version; None: an empty one, as ensembles have
+
+    def write_version(self, folder: Path) -> None:
+        """Make the folder of a version."""
+        if self.files is None:
+            folder.mkdir()
+        else:
+            shutil.copytree(self.files, folder)
 
 
 class ModelRepository:
@@ -49,10 +56,6 @@ class ModelRepository:
                 continue  # a model of somebody else's, which may stand beside
         return found
 
-    def newest(self, name: str) -> Path:
-        """Folder of a model's newest version."""
-        return self.path / name / str(max(self._versions(name)))
-
     def refuse_others(self, names: list[str]) -> None:
         """Raise RequestError when one of the names belongs to a folder that is no model of Salon's."""
         ours = self.models()
@@ -68,15 +71,20 @@ class ModelRepository:
         with self._alone():
             version = 1 + max([self._counted(), *(n for name in self._folders() for n in self._versions(name))])
             write_json(self.path / COUNTER, {"last": version})  # first: a number that failed is spent
+            remove_stale_partials(self.path)
             for model in models:
                 folder = self.path / served_name(model.about)
-                with atomic(folder / str(version)) as temporary:
-                    if model.files is None:
+                if folder.exists():
+                    remove_stale_partials(folder)
+                    with atomic(folder / str(version)) as temporary:
+                        model.write_version(temporary)
+                    with atomic(folder / model_config.FILE) as temporary:
+                        temporary.write_text(model.config, encoding="utf-8")
+                else:  # at once: servers refuse a model without a version, or without a description
+                    with atomic(folder) as temporary:
                         temporary.mkdir()
-                    else:
-                        shutil.copytree(model.files, temporary)
-                with atomic(folder / model_config.FILE) as temporary:
-                    temporary.write_text(model.config, encoding="utf-8")
+                        model.write_version(temporary / str(version))
+                        (temporary / model_config.FILE).write_text(model.config, encoding="utf-8")
         return version
 
     @contextmanager

@@ -1,5 +1,6 @@
 """ONNX files: written from torch modules, checked, and opened in ONNX Runtime."""
 
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,19 +31,20 @@ def write(module: nn.Module, examples: Sequence[torch.Tensor], about: About, pat
     ours = [*inputs(about), *outputs(about)]
     free = {tensor.name: [axis for axis, side in enumerate(tensor.dims, 1) if side < 0] for tensor in ours}
     axes = {name: {0: BATCH, **{axis: f"{name}_{axis}" for axis in free.get(name, [])}} for name in [*free, *beside]}
-    with warnings.catch_warnings(), torch.inference_mode():
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings(), torch.inference_mode():
+        traced = Path(folder) / path.name  # beside which torch lays the weights of a large one, each in a file
         warnings.simplefilter("ignore")  # of the tracing exporter's own future, and of shapes that do not change
         torch.onnx.export(
             module.eval(),
             tuple(examples),
-            str(path),
+            str(traced),
             dynamo=False,  # the other one needs onnxscript
             opset_version=OPSET,
             input_names=[tensor.name for tensor in inputs(about)],
             output_names=[*(tensor.name for tensor in outputs(about)), *beside],
             dynamic_axes=axes,
         )
-    model = onnx.load(path)
+        model = onnx.load(traced)
     model.metadata_props.add(key=PARAMETER, value=about.to_json())
     _save(model, path)
 
@@ -110,5 +112,7 @@ def _save(model: "onnx.ModelProto", path: Path) -> None:
     import onnx
 
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    beside: dict[str, Any] = {"save_as_external_data": True, "location": f"{path.name}.data"}
-    onnx.save(model, path, **(beside if weights > LARGEST else {}))
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)  # onnx would append to it
+    external: dict[str, Any] = {"save_as_external_data": True, "location": beside.name}
+    onnx.save(model, path, **(external if weights > LARGEST else {}))

@@ -23,7 +23,6 @@ def test_a_number_is_never_given_twice(tmp_path):
     repository = ModelRepository(tmp_path / "models")
     model = make_model(tmp_path / "files")
     assert [repository.publish([model]) for _ in range(2)] == [1, 2]
-    assert repository.newest("mapping").name == "2"
     shutil.rmtree(repository.path / "mapping" / "2")
     assert repository.publish([model]) == 3
     (repository.path / COUNTER).unlink()
@@ -36,11 +35,14 @@ def test_a_full_disk_leaves_the_good_version(tmp_path):
     repository = ModelRepository(tmp_path / "models")
     repository.publish([make_model(tmp_path / "files")])
     large = make_model(tmp_path / "large", "g" * 31_000)
-    with pytest.raises(SalonError, match=r"could not be written.*untouched"), full_disk(30_000):
-        repository.publish([large])
+    new = make_model(tmp_path / "large", "g" * 31_000, name="people")
+    for model in (large, new):
+        with pytest.raises(SalonError, match=r"could not be written.*untouched"), full_disk(30_000):
+            repository.publish([model])
     assert not [p for p in repository.path.rglob("*") if "partial" in p.name]
-    assert (repository.newest("mapping") / "model.onnx").read_text() == "graph"
-    assert json.loads((repository.path / COUNTER).read_text()) == {"last": 2}
+    assert [p.read_text() for p in repository.path.rglob("model.onnx")] == ["graph"]
+    assert json.loads((repository.path / COUNTER).read_text()) == {"last": 3}
+    assert repository.models().keys() == {"mapping"} and not (repository.path / "people_mapping").exists()
 
 
 def test_a_strangers_model_is_left_alone(tmp_path):

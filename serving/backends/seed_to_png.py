@@ -4,6 +4,7 @@ It stands alone: the server's Python has numpy and Pillow, and no Salon. draw() 
 gan.images.encode; tests compare them.
 """
 
+import asyncio
 import base64
 import io
 import json
@@ -45,21 +46,20 @@ class TritonPythonModel:
         self._limits = json.loads(parameters["limits"]["string_value"])
         self._generator, self._z_dim = about["generator"], about["z_dim"]
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request with its files, or with an error of its own."""
-        responses = []
-        for request in requests:
-            try:
-                tensors = [pb_utils.Tensor("file", self._files(request))]
-                responses.append(pb_utils.InferenceResponse(tensors))
-            except pb_utils.TritonModelException as error:
-                responses.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
-            except ValueError as error:
-                fault = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
-                responses.append(pb_utils.InferenceResponse(error=fault))
-        return responses
+    async def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with its files, or with an error of its own. The generator may batch what they ask."""
+        return await asyncio.gather(*(self._answer(request) for request in requests))
 
-    def _files(self, request: Any) -> Array:
+    async def _answer(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse([pb_utils.Tensor("file", await self._files(request))])
+        except pb_utils.TritonModelException as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+        except ValueError as error:
+            fault = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=fault)
+
+    async def _files(self, request: Any) -> Array:
         given = {name: self._numbers(request, name) for name in self._limits}
         seeds = given.pop("seed")
         formats = self._formats(request, len(seeds))
@@ -72,7 +72,7 @@ class TritonPythonModel:
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         )
-        painted = asked.exec()
+        painted = await asked.async_exec()
         if painted.has_error():
             raise pb_utils.TritonModelException(f"{self._generator} could not paint: {painted.error().message()}")
         image = pb_utils.get_output_tensor_by_name(painted, "image").as_numpy()
