@@ -138,9 +138,7 @@ def test_the_surroundings_of_the_command_do_not_matter(repository, installed_tri
     (tmp_path / "numpy.py").write_text("raise AssertionError('not the numpy of the server')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with serve(Path(os.path.relpath(repository)), server=installed_triton) as server:
-        monkeypatch.delenv("http_proxy")
         assert infer(server) == [3, -4]
 
 
@@ -165,7 +163,9 @@ def test_nothing_outlives_the_command(repository, installed_triton, tmp_path, nu
     program.chmod(0o755)
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     command = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    with subprocess.Popen([sys.executable, "-m", "gan", *command], stdout=subprocess.PIPE, text=True) as salon:
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # a proxy that is down
+    words = [sys.executable, "-m", "gan", *command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as salon:
         figures = json.loads(salon.stdout.readline())
         assert figures["models"] == [{"name": "times", "version": "1", "state": "READY"}]
         assert figures["tritonserver"] == str(program)
