@@ -66,7 +66,8 @@ def bundled() -> Triton:
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]
     folder = cache_folder() / f"triton-{BUNDLED_VERSION}-{digest}"
     with _alone(folder):
-        if not (folder / _DESCRIPTION).exists():
+        if not (folder / "bin" / "python").exists():  # nor where the interpreter that it links to has gone
+            shutil.rmtree(folder, ignore_errors=True)
             _install(folder)
     description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     packages = folder / description["packages"]

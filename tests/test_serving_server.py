@@ -183,12 +183,18 @@ def test_nothing_outlives_the_keeper(repository, installed_triton):
         until(lambda: not processes(server.pid) and not shared_memory(server.id))
 
 
-def test_a_server_that_dies_is_told_of(repository, installed_triton):
+def test_a_server_that_dies_is_told_of_and_another_takes_its_ports(repository, installed_triton):
     with serve(repository, server=installed_triton) as server:
+        assert infer(server) == [3, -4]
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(SalonError, match=r"(?s)ended with code 137.*Started HTTPService"):
             server.wait()
         assert not processes(server.pid) and not shared_memory(server.id)
+    http, grpc, metrics = (
+        int(url.split(":")[2].split("/")[0]) for url in (server.http_url, server.grpc_url, server.metrics_url)
+    )
+    with serve(repository, server=installed_triton, http_port=http, grpc_port=grpc, metrics_port=metrics) as another:
+        assert infer(another) == [3, -4] and another.http_url == server.http_url
 
 
 @pytest.mark.parametrize(
