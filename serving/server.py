@@ -196,9 +196,9 @@ def check_host(host: str, server: Triton) -> None:
     """Raises RequestError when `host` is no IPv4 address, or reaches beyond this machine with the bundled server."""
     if not is_loopback(host) and server.bundled:
         raise RequestError(
-            f"--host must be {LOOPBACK} with the server that Salon installs, whose version {triton.BUNDLED_VERSION} "
-            "lacks later security fixes; got "
-            f"{host} instead. For other machines, name a current server with --tritonserver, or see --print-command"
+            f"--host must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
+            f"{triton.BUNDLED_VERSION} lacks later security fixes: for other machines, name a current server with "
+            "--tritonserver, or see --print-command"
         )
 
 

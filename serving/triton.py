@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gan.console import say
 from gan.errors import RequestError, SalonError
-from gan.files import atomic, cache_folder
+from gan.files import atomic, cache_folder, remove_stale_partials
 
 BUNDLED_VERSION = "2.51"
 REQUIREMENTS = Path(__file__).with_name("triton_requirements.txt")
@@ -95,22 +95,21 @@ def _install(folder: Path) -> None:
         raise SalonError("Triton runs on Linux only: see salon serve --print-command docker")
     python, version, libdir = _interpreter()
     say(f"Installing the Triton server of nvidia-pytriton into {folder}: some minutes and 350 MB, once")
+    remove_stale_partials(folder.parent)
     with atomic(folder) as temporary:
-        log = temporary.with_suffix(".log")
-        try:
-            _run(
-                [python, "-m", "venv", str(temporary)],
-                f"{python} could not make an environment: {{}}. It needs its module venv (apt install "
-                f"python{version}-venv); or {REMEDY}",
-            )
-            pip = [str(temporary / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--log", str(log)]
-            _run(
-                [*pip, "install", "--no-deps", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)],
-                f"The Triton server could not be installed: {{}}. It needs the network once; or {REMEDY}",
-                log,
-            )
-        finally:
-            log.unlink(missing_ok=True)
+        # -I: what PYTHONPATH leads to would count as installed already.
+        _run(
+            [python, "-I", "-m", "venv", str(temporary)],
+            f"{python} could not make an environment: {{}}. It needs its module venv (apt install "
+            f"python{version}-venv); or {REMEDY}",
+        )
+        log = temporary / "pip.log"
+        pip = [str(temporary / "bin" / "python"), "-I", "-m", "pip", "--disable-pip-version-check", "--log", str(log)]
+        _run(
+            [*pip, "install", "--no-deps", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)],
+            f"The Triton server could not be installed: {{}}. It needs the network once; or {REMEDY}",
+            log,
+        )
         packages = Path("lib") / f"python{version}" / "site-packages"
         server = temporary / packages / "pytriton" / "tritonserver"
         stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
