@@ -99,7 +99,7 @@ class HttpTransport:
         if isinstance(error, TimeoutError):
             return too_slow(self.url, timeout)
         if isinstance(error, ssl.SSLCertVerificationError):
-            return failed(self.url, error.verify_message)
+            return SalonError(f"{self.url} is not trusted: {error.verify_message}; SSL_CERT_FILE names authorities")
         if isinstance(error, OSError | http.client.IncompleteRead):
             return unreachable(self.url, getattr(error, "strerror", None) or str(error))
         return failed(self.url, "its answer is not HTTP")
