@@ -1,0 +1,332 @@
+"use strict";
+
+// The address of the page holds all that it shows. Whatever a visitor does changes the address, and the page follows it:
+// it asks /scene for the pictures of that address, which are painted then, and hangs them up.
+
+const $ = (id) => document.getElementById(id);
+const VIEWS = ["wall", "picture", "mix", "journey"];
+const NEXT = { wall: "Another wall", picture: "Another picture", mix: "Another pair", journey: "Another journey" };
+let about = null; // what there is to choose from
+let state = {}; // what the address says
+let scene = []; // the pictures that are shown
+let asking = null; // the request under way
+let again = null; // the timer of the next attempt
+let playing = null; // the timer of the journey
+let direction = 1;
+
+// State and address
+
+const model = () => about.models.find((each) => each.name === state.model) || about.models[0];
+const chance = () => Math.floor(Math.random() * 100000);
+const whole = (text, most) => (/^\d{1,10}$/.test(text) && Number(text) <= most ? Number(text) : null);
+
+function read() {
+  const query = new URLSearchParams(location.search);
+  const psi = Number(query.get("psi") || "1");
+  state = { view: query.get("view"), model: query.get("model") || about.model, v: query.get("v") || "" };
+  const mixes = model().mixes;
+  if (!VIEWS.includes(state.view) || (!mixes && ["mix", "journey"].includes(state.view))) state.view = "wall";
+  state.seed = whole(query.get("seed"), about.max_seed) ?? 0;
+  state.to = whole(query.get("to"), about.max_seed) ?? state.seed + 1;
+  state.layers = (query.get("layers") ?? "colour").split(",").filter((part) => about.parts.includes(part));
+  state.psi = psi >= about.psi[0] && psi <= about.psi[1] ? psi : 1;
+  state.class = Math.min(whole(query.get("class"), 1e9) ?? 0, Math.max(model().classes.length - 1, 0));
+  state.step = whole(query.get("step"), about.max_images - 1) ?? 0;
+}
+
+function parameters(given) {
+  const { view, seed, to, layers, psi, step, v } = given;
+  const query = new URLSearchParams({ view, model: given.model, seed, psi });
+  if (model().classes.length) query.set("class", given.class);
+  if (view === "mix" || view === "journey") query.set("to", to);
+  if (view === "mix") query.set("layers", layers.join(","));
+  if (view === "journey" && step) query.set("step", step);
+  if (v) query.set("v", v);
+  return query.toString().replaceAll("%2C", ",");
+}
+
+function go(changes) {
+  state = { ...state, v: "", ...changes };
+  const address = `?${parameters(state)}`;
+  history.pushState(null, "", address);
+  follow();
+}
+
+function follow() {
+  read();
+  stop();
+  arrange();
+  ask();
+}
+
+// Asking the server
+
+class Refused extends Error {}
+
+async function get(address, signal) {
+  let answer = null;
+  try {
+    answer = await fetch(address, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw Object.assign(new Refused("The gallery does not answer. The page looks for it every few seconds."), { wait: 3 });
+  }
+  if (answer.ok) return answer.json();
+  const wait = Number(answer.headers.get("Retry-After")) || 0;
+  throw Object.assign(new Refused((await answer.text()).trim()), { wait });
+}
+
+function sceneAddress() {
+  const query = new URLSearchParams(parameters(state));
+  if (state.view === "wall") query.set("count", about.wall);
+  if (state.view === "journey") query.set("count", about.max_images);
+  for (const unasked of ["v", "step"]) query.delete(unasked);
+  return `scene?${query.toString()}`;
+}
+
+async function ask() {
+  if (asking) asking.abort();
+  clearTimeout(again);
+  const mine = (asking = new AbortController());
+  $("stage").setAttribute("aria-busy", "true");
+  try {
+    const found = await get(sceneAddress(), mine.signal);
+    await Promise.all(found.pictures.map((picture) => load(picture.src)));
+    if (mine !== asking) return;
+    scene = found.pictures;
+    note(found.snapshot);
+    hang();
+    $("stage").setAttribute("aria-busy", "false");
+  } catch (error) {
+    if (mine !== asking || error.name === "AbortError") return;
+    $("status").textContent = error.message;
+    if (error.wait) again = setTimeout(ask, error.wait * 1000);
+  }
+}
+
+async function load(address) {
+  const image = new Image();
+  image.src = address;
+  await image.decode().catch(() => {
+    throw Object.assign(new Refused("A picture did not arrive. The page asks again."), { wait: 3 });
+  });
+}
+
+function note(snapshot) {
+  const other = state.v && state.v !== snapshot;
+  $("status").textContent = other
+    ? "This link is of an earlier version of the painter, which would paint another picture of this number." : "";
+  if (other) return;
+  model().snapshot = state.v = snapshot;
+  history.replaceState(null, "", `?${parameters(state)}`);
+}
+
+// Showing
+
+function element(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children); // text stays text, whatever a style is called
+  return made;
+}
+
+function judged(picture, most) {
+  if (!picture.verdict) return "";
+  return picture.verdict.slice(0, most).map(([style, p]) => `${style} ${Math.round(100 * p)} %`).join(" · ");
+}
+
+function small(picture) {
+  const href = `?${parameters({ ...state, view: "picture", seed: picture.seed })}`;
+  const link = element("a", { href }, element("img", { src: picture.src, alt: picture.alt }));
+  link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    go({ view: "picture", seed: picture.seed });
+  });
+  const caption = element("figcaption", {}, element("span", {}, picture.title), element("span", {}, judged(picture, 1)));
+  return element("figure", {}, link, caption);
+}
+
+function hang() {
+  const { view } = state;
+  $("wall").replaceChildren(...(view === "wall" ? scene.map(small) : []));
+  $("parents").replaceChildren(...(view === "mix" ? scene.slice(0, 2).map(small) : []));
+  $("step").max = scene.length - 1;
+  if (view === "journey") state.step = Math.min(state.step, scene.length - 1);
+  if (view !== "wall") single(scene[view === "journey" ? state.step : scene.length - 1]);
+  if (view === "journey") {
+    const query = new URLSearchParams(sceneAddress().split("?")[1]);
+    for (const format of ["webp", "mp4"]) {
+      query.set("format", format);
+      $(format).href = `journey?${query.toString()}`;
+      $(format).download = `${state.model}-${state.seed}-to-${state.to}.${format}`;
+    }
+  }
+}
+
+function single(picture) {
+  $("picture").src = picture.src;
+  $("picture").alt = picture.alt;
+  $("title").textContent = picture.title;
+  $("verdict").textContent = judged(picture, 3);
+  $("download").href = picture.file;
+  $("download").download = picture.name;
+  $("step").value = state.step;
+}
+
+// Controls say what the address says
+
+function arrange() {
+  const { view } = state;
+  const pair = view === "mix" || view === "journey";
+  for (const link of document.querySelectorAll("#views a")) {
+    link.toggleAttribute("aria-current", link.dataset.view === view);
+    if (link.dataset.view === view) link.setAttribute("aria-current", "page");
+    link.href = `?${parameters({ ...state, view: link.dataset.view, v: "", step: 0 })}`;
+    link.hidden = ["mix", "journey"].includes(link.dataset.view) && !model().mixes;
+  }
+  const hide = (id, hidden) => ($(id).hidden = hidden);
+  hide("wall", view !== "wall");
+  hide("parents", view !== "mix");
+  hide("shown", view === "wall");
+  hide("player", view !== "journey");
+  hide("parts", view !== "mix");
+  hide("to-field", !pair);
+  hide("download", view === "wall");
+  for (const id of ["webp", "mp4"]) hide(id, view !== "journey");
+  hide("model-field", about.models.length < 2);
+  hide("class-field", !model().classes.length);
+  options($("model"), about.models.map((each) => [each.name, each.name]), model().name);
+  options($("class"), model().classes.map((name, index) => [index, name]), state.class);
+  $("seed").value = state.seed;
+  $("to").value = state.to;
+  $("seed-label").textContent = { wall: "From No.", picture: "No.", mix: "No.", journey: "From No." }[view];
+  $("to-label").textContent = view === "journey" ? "to No." : "mixed with No.";
+  $("psi").value = state.psi;
+  $("psi-value").textContent = state.psi.toFixed(2);
+  $("next").textContent = NEXT[view];
+  $("download").textContent = view === "journey" ? "This picture" : "Download";
+  for (const box of $("parts").querySelectorAll("input")) box.checked = state.layers.includes(box.value);
+  document.title = view === "wall" ? "Salon" : `No. ${state.seed}${pair ? ` and No. ${state.to}` : ""} · Salon`;
+}
+
+function options(select, pairs, chosen) {
+  select.replaceChildren(...pairs.map(([value, text]) => element("option", { value }, text)));
+  select.value = chosen;
+}
+
+// What a visitor does
+
+function turn(forwards) {
+  const by = (state.view === "wall" ? about.wall : 1) * (forwards ? 1 : -1);
+  if (state.view === "journey") walk(Math.min(Math.max(state.step + by, 0), scene.length - 1));
+  else go({ seed: Math.min(Math.max(state.seed + by, 0), about.max_seed) });
+}
+
+function next() {
+  if (state.view === "wall") turn(true);
+  else go({ seed: chance(), to: chance(), step: 0 });
+}
+
+function walk(step) {
+  stop();
+  state.step = step;
+  if (scene[step]) single(scene[step]);
+  history.replaceState(null, "", `?${parameters(state)}`);
+}
+
+function play() {
+  if (playing) return walk(state.step);
+  $("play").textContent = "Pause";
+  $("play").setAttribute("aria-pressed", "true");
+  playing = setInterval(() => {
+    if (scene.length < 2) return;
+    if (state.step + direction < 0 || state.step + direction >= scene.length) direction = -direction;
+    state.step += direction;
+    single(scene[state.step]);
+  }, 1000 / 12);
+  return playing;
+}
+
+function stop() {
+  clearInterval(playing);
+  playing = null;
+  $("play").textContent = "Play";
+  $("play").setAttribute("aria-pressed", "false");
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    $("status").textContent = "The link is copied. It shows this again.";
+  } catch {
+    $("status").textContent = `This link shows this again: ${location.href}`;
+  }
+}
+
+function listen() {
+  for (const name of ["seed", "to"]) {
+    $(name).addEventListener("change", () => {
+      const number = whole($(name).value.trim(), about.max_seed);
+      if (number === null) $("status").textContent = `A number must be from 0 to ${about.max_seed}.`;
+      else go({ [name]: number, step: 0 });
+    });
+    document.querySelector(`[data-chance=${name}]`).addEventListener("click", () => go({ [name]: chance(), step: 0 }));
+  }
+  $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
+  $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
+  $("psi").addEventListener("input", () => ($("psi-value").textContent = Number($("psi").value).toFixed(2)));
+  $("psi").addEventListener("change", () => go({ psi: Number($("psi").value) }));
+  $("parts").append(...about.parts.map((part) => {
+    const box = element("input", { type: "checkbox", value: part, name: "parts" });
+    box.addEventListener("change", () => {
+      go({ layers: [...$("parts").querySelectorAll("input:checked")].map((each) => each.value) });
+    });
+    return element("label", {}, box, part);
+  }));
+  $("step").addEventListener("input", () => walk(Number($("step").value)));
+  $("play").addEventListener("click", play);
+  $("next").addEventListener("click", next);
+  $("copy").addEventListener("click", copy);
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+  for (const link of document.querySelectorAll("#views a")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      go({ view: link.dataset.view, step: 0 });
+    });
+  }
+  addEventListener("popstate", follow);
+  addEventListener("keydown", pressed);
+}
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
+  const view = VIEWS[Number(event.key) - 1];
+  const actions = {
+    ArrowLeft: () => turn(false),
+    ArrowRight: () => turn(true),
+    r: () => (state.view === "wall" ? go({ seed: chance() }) : next()),
+    d: () => state.view !== "wall" && $("download").click(),
+    c: copy,
+    " ": () => state.view === "journey" && !event.target.closest("button, a") && play(),
+  };
+  if (view && (model().mixes || VIEWS.indexOf(view) < 2)) go({ view, step: 0 });
+  else if (!actions[event.key]) return;
+  else actions[event.key]();
+  if (event.key !== " " || state.view === "journey") event.preventDefault();
+}
+
+async function begin() {
+  try {
+    about = await get("about");
+  } catch (error) {
+    $("status").textContent = error.message;
+    setTimeout(begin, (error.wait || 3) * 1000);
+    return;
+  }
+  $("status").textContent = "";
+  listen();
+  follow();
+}
+
+begin();
