@@ -132,7 +132,7 @@ function element(tag, attributes, ...children) {
 
 function judged(picture, most) {
   if (!picture.verdict) return "";
-  return picture.verdict.slice(0, most).map(([style, p]) => `${style} ${Math.round(100 * p)} %`).join(" · ");
+  return picture.verdict.slice(0, most).map(([style, p]) => `${style}\u00a0${Math.round(100 * p)}\u00a0%`).join(" · ");
 }
 
 function small(picture) {
@@ -203,7 +203,8 @@ function arrange() {
   $("seed-label").textContent = { wall: "From No.", picture: "No.", mix: "No.", journey: "From No." }[view];
   $("to-label").textContent = view === "journey" ? "to No." : "mixed with No.";
   $("psi").value = state.psi;
-  $("psi-value").textContent = state.psi.toFixed(2);
+  $("psi-value").textContent = `ψ ${state.psi.toFixed(2)}`;
+  $("stage").dataset.view = view;
   $("next").textContent = NEXT[view];
   $("download").textContent = view === "journey" ? "This picture" : "Download";
   for (const box of $("parts").querySelectorAll("input")) box.checked = state.layers.includes(box.value);
@@ -275,7 +276,7 @@ function listen() {
   }
   $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
   $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
-  $("psi").addEventListener("input", () => ($("psi-value").textContent = Number($("psi").value).toFixed(2)));
+  $("psi").addEventListener("input", () => ($("psi-value").textContent = `ψ ${Number($("psi").value).toFixed(2)}`));
   $("psi").addEventListener("change", () => go({ psi: Number($("psi").value) }));
   $("parts").append(...about.parts.map((part) => {
     const box = element("input", { type: "checkbox", value: part, name: "parts" });
