@@ -12,6 +12,7 @@ from typing import Any
 FORMAT = "salon-serving-1"
 MAX_BATCH = 16  # images a request
 DEFAULT_NAME = "generator"
+DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt: where a model's About lies
 IMAGE_FORMATS = ("png", "jpeg", "webp")

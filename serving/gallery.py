@@ -23,13 +23,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gan import animation
-from gan.errors import RequestError
+from gan.console import say
+from gan.errors import RequestError, SalonError
 from gan.images import Pixels, encode
 from gan.latents import MAX_SEED
 from serving.contract import PSI_RANGE
 from serving.gallery_limits import Guard, RateLimit, TooMany
-from serving.gallery_painter import Client, Gone, Painted, Painter, Studio
+from serving.gallery_painter import Client, Painted, Painter, Studio
 from serving.gallery_scene import PARTS, Picture, image_format, scene
+from serving.patience import Unavailable
 
 FILES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 WALL = 12  # pictures, where --max-images allows
@@ -62,7 +64,7 @@ class Gallery:
             Route("/image", self.image),
             Route("/journey", self.journey),
         ]
-        errors: Any = {RequestError: _refused, TooMany: _too_many, Gone: _gone}
+        errors: Any = {RequestError: _refused, TooMany: _too_many, Unavailable: _gone, SalonError: _failed}
         guard = Middleware(Guard, hosts=hosts)
         self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=errors, lifespan=self._life)
 
@@ -214,3 +216,8 @@ def _too_many(request: Request, error: TooMany) -> Response:
 def _gone(request: Request, error: Exception) -> Response:
     text = "The server that paints is not there. The gallery looks for it every few seconds.\n"
     return PlainTextResponse(text, 503, headers={"Retry-After": RETRY})
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    say(f"The server could not paint: {error}")
+    return PlainTextResponse(f"The server could not paint this: {error}\n", 502)

@@ -8,16 +8,18 @@ import click
 from gan.console import result, say
 from gan.errors import RequestError
 from gan.options import FiniteRange, json_option
+from serving.contract import DEFAULT_URL
 
 
 @click.command()
 @click.option(
     "--url",
     metavar="URL",
-    default="grpc://127.0.0.1:8001",
+    default=DEFAULT_URL,
     show_default=True,
     envvar="SALON_URL",
-    help="Of the running server: grpc://HOST:PORT or http://HOST:PORT.",
+    show_envvar=True,
+    help="Of the running server: grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted.",
 )
 @click.option("--model", metavar="NAME", default="", help="Generator to show first. Default: the first that is served.")
 @click.option(

@@ -16,6 +16,7 @@ from gan.images import Pixels
 from gan.latents import Floats
 from serving.contract import DEFAULT_NAME, About
 from serving.gallery_scene import Picture, combine
+from serving.patience import Unavailable
 
 CACHE_BYTES = 128 << 20  # of pixels
 FRESH = 5.0  # seconds for which what the server said of its models holds
@@ -32,14 +33,10 @@ class Client(Protocol):
     ) -> Iterable[Pixels]: ...
     def map_seeds(self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None) -> Floats: ...
     def synthesize(self, ws: Floats) -> Iterable[Pixels]: ...
-    def classify(self, images: Sequence[Pixels]) -> Floats: ...
+    def classify(self, images: Iterable[Pixels]) -> Floats: ...
     def generate_and_classify(
         self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None
     ) -> Iterable[tuple[Pixels, Floats]]: ...
-
-
-class Gone(SalonError):
-    """The server does not answer."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +81,13 @@ class Studio:
         self.gone = False
 
     async def painters(self) -> dict[str, Painter]:
-        """The generators, in the order in which the server lists them. Raises Gone."""
+        """The generators, in the order in which the server lists them. Raises SalonError, Unavailable while it is gone."""
         if not self.known or self.gone or time.monotonic() - self.asked_at >= FRESH:
             await self._ask(self._look)
         return self.known
 
     async def painter(self, name: str) -> Painter:
-        """The generator of a name, or the first one for "". Raises Gone, and RequestError when there is none."""
+        """The generator of a name, or the first one for "". Raises SalonError, Unavailable among them, and RequestError when there is none."""
         painters = await self.painters()
         if name and name not in painters:
             raise RequestError(f"model must be one of {', '.join(painters)}; got {name[:100]} instead")
@@ -101,7 +98,7 @@ class Studio:
         return all(picture.tag(painter.about) in self.kept for picture in pictures)
 
     async def paint(self, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-        """The pictures, all of one painter, truncation and class. Raises Gone, and RequestError."""
+        """The pictures, all of one painter, truncation and class. Raises SalonError, Unavailable among them, and RequestError."""
         if any(picture.to is not None for picture in pictures) and not painter.mixes:
             raise RequestError(f"{painter.name} is served without its latents, which mixes and journeys need")
         tags = [picture.tag(painter.about) for picture in pictures]
@@ -126,19 +123,16 @@ class Studio:
     def close(self) -> None:
         """End the thread and the connections, when what they do is done."""
         self.thread.shutdown(cancel_futures=True)
-        for client in self.clients.values():
-            client.close()
+        self._forget()
 
     async def _ask(self, work: Callable[[], Result]) -> Result:
         try:
             done = await asyncio.get_running_loop().run_in_executor(self.thread, work)
-        except RequestError:
-            raise
-        except SalonError as error:
+        except Unavailable as error:
             if not self.gone:
                 say(f"The server is gone: {error}")
             self.gone = True
-            raise Gone(str(error)) from error
+            raise
         if self.gone:
             say("The server is back")
         self.gone = False
@@ -150,9 +144,16 @@ class Studio:
         return self.clients[name]
 
     def _look(self) -> dict[str, Painter]:
-        self.known = group(self._client(DEFAULT_NAME).models())
-        self.asked_at = time.monotonic()
-        return self.known
+        known = group(self._client(DEFAULT_NAME).models())
+        if known != self.known:  # clients remember what models say of themselves, such as the size of pictures
+            self._forget()
+        self.known, self.asked_at = known, time.monotonic()
+        return known
+
+    def _forget(self) -> None:
+        for client in self.clients.values():
+            client.close()
+        self.clients = {}
 
     def _keep(self, tag: str, painted: Painted) -> None:
         if tag not in self.kept:
