@@ -88,7 +88,14 @@ def gallery(
     with listening:
         if host not in ("127.0.0.1", "::1", "localhost"):
             say(f"Warning: on {host} the gallery is open to everyone who can reach it, without a password")
-        config = uvicorn.Config(shown.app, log_level="warning", proxy_headers=False, server_header=False)
+        config = uvicorn.Config(
+            shown.app,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=3,
+        )
         shown.check()
         say(f"Gallery at {address} ; Ctrl-C ends it")
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on after it has closed

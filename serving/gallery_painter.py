@@ -1,6 +1,7 @@
 """Between the gallery and the server: asks it for pictures, keeps those it has, knows whether it is there."""
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from serving.patience import Unavailable
 
 CACHE_BYTES = 128 << 20  # of pixels
 FRESH = 5.0  # seconds for which what the server said of its models holds
+PAUSE = 1.0  # seconds between attempts while it is gone
 Result = TypeVar("Result")
 
 
@@ -77,17 +79,19 @@ class Studio:
         self.kept: OrderedDict[str, Painted] = OrderedDict()  # by tag, the least recently used first
         self.bytes = self.painted = 0
         self.known: dict[str, Painter] = {}
-        self.asked_at = -FRESH
+        self.asked_at = self.gone_at = -math.inf
         self.gone = False
 
     async def painters(self) -> dict[str, Painter]:
-        """The generators, in the order in which the server lists them. Raises SalonError, Unavailable while it is gone."""
-        if not self.known or self.gone or time.monotonic() - self.asked_at >= FRESH:
-            await self._ask(self._look)
+        """The generators, in the server's order. Raises Unavailable while it is gone, SalonError where it has none."""
+        if self._is_stale():
+            async with self.turn:  # whoever waited for the same answer has it
+                if self._is_stale():
+                    await self._ask(self._look)
         return self.known
 
     async def painter(self, name: str) -> Painter:
-        """The generator of a name, or the first one for "". Raises SalonError, Unavailable among them, and RequestError when there is none."""
+        """The generator of a name, or the first one for "". Raises RequestError too, when there is none."""
         painters = await self.painters()
         if name and name not in painters:
             raise RequestError(f"model must be one of {', '.join(painters)}; got {name[:100]} instead")
@@ -98,7 +102,7 @@ class Studio:
         return all(picture.tag(painter.about) in self.kept for picture in pictures)
 
     async def paint(self, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-        """The pictures, all of one painter, truncation and class. Raises SalonError, Unavailable among them, and RequestError."""
+        """The pictures, all of one truncation and class. Raises Unavailable, SalonError and RequestError."""
         if any(picture.to is not None for picture in pictures) and not painter.mixes:
             raise RequestError(f"{painter.name} is served without its latents, which mixes and journeys need")
         tags = [picture.tag(painter.about) for picture in pictures]
@@ -121,9 +125,14 @@ class Studio:
         return self.thread.submit(self._look).result()
 
     def close(self) -> None:
-        """End the thread and the connections, when what they do is done."""
-        self.thread.shutdown(cancel_futures=True)
+        """End what is under way."""
         self._forget()
+        self.thread.shutdown(cancel_futures=True)
+
+    def _is_stale(self) -> bool:
+        if self.gone and time.monotonic() - self.gone_at < PAUSE:  # else visitors would queue for the same refusal
+            raise Unavailable("the server is not there")
+        return self.gone or time.monotonic() - self.asked_at >= FRESH
 
     async def _ask(self, work: Callable[[], Result]) -> Result:
         try:
@@ -131,7 +140,7 @@ class Studio:
         except Unavailable as error:
             if not self.gone:
                 say(f"The server is gone: {error}")
-            self.gone = True
+            self.gone, self.gone_at = True, time.monotonic()
             raise
         if self.gone:
             say("The server is back")
@@ -151,9 +160,9 @@ class Studio:
         return known
 
     def _forget(self) -> None:
-        for client in self.clients.values():
+        forgotten, self.clients = self.clients, {}
+        for client in forgotten.values():
             client.close()
-        self.clients = {}
 
     def _keep(self, tag: str, painted: Painted) -> None:
         if tag not in self.kept:
