@@ -33,7 +33,13 @@ from serving.gallery_painter import Client, Painted, Painter, Studio
 from serving.gallery_scene import PARTS, Picture, image_format, scene
 from serving.patience import Unavailable
 
-FILES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+FILES = {
+    "gallery.html": "text/html",
+    "gallery.css": "text/css",
+    "gallery.svg": "image/svg+xml",
+    "gallery.js": "text/javascript",
+    "gallery_controls.js": "text/javascript",
+}
 WALL = 12  # pictures, where --max-images allows
 FPS = 12
 RETRY = "3"  # seconds, while the server is gone
@@ -57,8 +63,8 @@ class Gallery:
         self.max_images = max_images
         self.limit = RateLimit(*rate)
         routes = [
-            Route("/", self._file("html")),
-            *(Route(f"/gallery.{kind}", self._file(kind)) for kind in ("css", "js", "svg")),
+            Route("/", _file("gallery.html")),
+            *(Route(f"/{name}", _file(name)) for name in FILES if name != "gallery.html"),
             Route("/about", self.about),
             Route("/scene", self.scene),
             Route("/image", self.image),
@@ -158,13 +164,14 @@ class Gallery:
         yield
         self.studio.close()
 
-    def _file(self, kind: str) -> Callable[[Request], Response]:
-        body = files("serving").joinpath(f"gallery.{kind}").read_bytes()
 
-        def answer(request: Request) -> Response:
-            return Response(body, media_type=FILES[kind], headers={"Cache-Control": "no-cache"})
+def _file(name: str) -> Callable[[Request], Response]:
+    body = files("serving").joinpath(name).read_bytes()
 
-        return answer
+    def answer(request: Request) -> Response:
+        return Response(body, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
+
+    return answer
 
 
 def _shown(picture: Picture, painted: Painted, painter: Painter) -> dict[str, Any]:
