@@ -61,9 +61,12 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, condition: str) -> None:
+    def until(self, condition: str, seconds: float = 60) -> None:
+        """Wait until an expression of the page's is true, but not for ever."""
         look = f"() => {{ if ({condition}) {{ clearInterval(timer); done(true) }} }}"
-        self.run(f"new Promise(done => {{ const timer = setInterval({look}, 20) }})")
+        late = f"setTimeout(() => {{ clearInterval(timer); done(false) }}, {seconds * 1000})"
+        found = self.run(f"new Promise(done => {{ const timer = setInterval({look}, 20); {late} }})")
+        assert found, f"in vain for {condition}"
 
     def open(self, address: str, ready: str = "document.querySelector('figure')") -> None:
         self.send("Page.navigate", url=address)
