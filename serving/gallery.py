@@ -42,7 +42,7 @@ FILES = {
 }
 WALL = 12  # pictures, where --max-images allows
 FPS = 12
-RETRY = "3"  # seconds, while the server is gone
+RETRY = "3"  # seconds, while the server fails
 MOVIES = {"webp": "image/webp", "mp4": "video/mp4"}
 
 
@@ -187,7 +187,7 @@ def _shown(picture: Picture, painted: Painted, painter: Painter) -> dict[str, An
     return {
         "seed": picture.seed,
         "title": picture.title(),
-        "alt": f"Painting {picture.title()} by {painter.name}{label}{judged}",
+        "alt": f"{picture.title()}, painted by {painter.name}{label}{judged}",
         "src": f"{address}&format=webp",
         "file": f"{address}&format=png",
         "name": f"{picture.file_name()}.png",
@@ -227,4 +227,4 @@ def _gone(request: Request, error: Exception) -> Response:
 
 def _failed(request: Request, error: Exception) -> Response:
     say(f"The server could not paint: {error}")
-    return PlainTextResponse(f"The server could not paint this: {error}\n", 502)
+    return PlainTextResponse(f"The server could not paint this: {error}\n", 502, headers={"Retry-After": RETRY})

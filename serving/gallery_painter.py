@@ -142,6 +142,9 @@ class Studio:
                 say(f"The server is gone: {error}")
             self.gone, self.gone_at = True, time.monotonic()
             raise
+        except RequestError as error:  # what was asked was checked before: the models are not those that were known
+            self.asked_at = -math.inf
+            raise SalonError(str(error)) from error
         if self.gone:
             say("The server is back")
         self.gone = False

@@ -2,10 +2,16 @@
 
 import contextlib
 import io
+import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import av
 import httpx
@@ -309,6 +315,16 @@ def test_other_faults_of_the_server_are_told(client, stand, capsys):
     assert "could not paint: out of memory" in capsys.readouterr().err
 
 
+def test_a_model_that_vanished_is_no_fault_of_the_visitors(client, stand):
+    assert client.get("/about").status_code == 200
+    stand.broken = RequestError("model generator has no available versions")
+    answer = client.get("/image?seed=1")
+    assert answer.status_code == 502 and answer.headers["retry-after"] and "no available versions" in answer.text
+    stand.broken = None
+    stand.served = [about for about in stand.served if about.generator != "people"]
+    assert len(client.get("/about").json()["models"]) == 1  # it looked again
+
+
 def test_what_is_kept_has_a_limit(stand, monkeypatch):
     monkeypatch.setattr(gallery_painter, "CACHE_BYTES", 3 * 16 * 16 * 3)
     gallery = Gallery(lambda name: stand)
@@ -438,3 +454,64 @@ def test_classes_styles_and_widths(stand, browser):
                 nameless += " && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).length"
                 assert browser.run(nameless) == 0
     assert browser.errors == []
+
+
+# With a real server
+
+
+@contextlib.contextmanager
+def command(*arguments: object) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The running command `salon gallery ARGUMENTS`, and its address."""
+    program = [sys.executable, "-m", "gan", "gallery", "--port", "0", "--json", *map(str, arguments)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield re.search(r"http\S+", next(line for line in running.stderr if "Gallery at" in line))[0], running
+        finally:
+            running.kill()
+
+
+def test_the_command_shows_what_salon_generate_paints(triton, model_repository, tiny_run, tmp_path):
+    server = triton(model_repository)
+    outcome = run_salon("generate", tiny_run, "--seeds", "5", "--out", tmp_path, "--truncation-psi", "0.7")
+    assert outcome.code == 0, outcome.err
+    expected = np.asarray(Image.open(next(tmp_path.iterdir())).convert("RGB")).astype(int)
+    for url in (server.grpc_url, server.http_url):
+        with command("--url", url) as (address, running), httpx.Client(base_url=address, trust_env=False) as client:
+            names = {model["name"]: model["classes"] for model in client.get("/about").json()["models"]}
+            assert names == {"generator": [], "times": ["day", "night"]}
+            alone = client.get("/image?seed=5&psi=0.7&format=png")
+            assert np.abs(pixels(alone) - expected).max() <= 1
+            wall = client.get("/scene?view=wall&seed=0&count=12&psi=0.5").json()["pictures"]
+            assert all(picture["verdict"][0][0] in ("red", "green", "blue") for picture in wall)
+            mixed = client.get("/scene?view=mix&seed=5&to=6&layers=colour&model=times&class=1").json()["pictures"]
+            assert len({client.get("/" + picture["src"]).content for picture in mixed}) == 3 and mixed[2]["verdict"]
+            frames = client.get("/scene?view=journey&seed=5&to=6&count=5&psi=0.7").json()["pictures"]
+            assert np.abs(pixels(client.get("/" + frames[0]["src"])) - expected).max() <= 1
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=30)
+        assert running.returncode == 0, err
+        assert json.loads(out)["pictures"] == 1 + 12 + 3 + 5
+
+
+def test_a_visitor_of_a_real_server(triton, model_repository, browser):
+    server = triton(model_repository)
+    title = "document.getElementById('title').textContent"
+    with command("--url", server.grpc_url) as (address, _):
+        browser.open(address, READY)
+        browser.press("2")
+        enter(browser, "seed", "42")
+        browser.until(f"{READY} && {title} === 'No. 42' && {LOADED}")
+        browser.press("3")
+        browser.until(f"{READY} && document.querySelectorAll('#parents img').length === 2")
+        link, painted = browser.run("location.href"), bytes_of_picture(browser)
+        server.stop()
+        browser.press("2")
+        browser.press("ArrowRight")
+        browser.until("document.getElementById('status').textContent")
+        ports = {f"{name}_port": urlsplit(getattr(server, f"{name}_url")).port for name in ("http", "grpc", "metrics")}
+        triton(model_repository, **ports)
+        browser.until(f"{READY} && {title} === 'No. 43' && document.getElementById('status').textContent === ''")
+    with command("--url", server.grpc_url) as (address, _):
+        browser.open(f"{address}?{urlsplit(link).query}", READY)
+        assert bytes_of_picture(browser) == painted
