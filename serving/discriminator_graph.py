@@ -30,7 +30,7 @@ class ConvGraph(nn.Module):
 
     def __init__(self, layer: Conv2d, gain: float = 1.0) -> None:
         super().__init__()
-        self.size = layer.weight.shape[-1]
+        self.size, self.inputs = layer.weight.shape[-1], layer.weight.shape[1]
         self.down = layer.down
         self.slope = SLOPE if layer.act == "lrelu" else None
         gain *= GAINS[layer.act]
@@ -43,9 +43,9 @@ class ConvGraph(nn.Module):
         if not self.down:
             y = F.conv2d(x, self.weight, self.bias, padding=self.size // 2)
         elif self.size == 1:
-            y = F.conv2d(F.conv2d(x, self.blur, stride=2, padding=1, groups=len(self.blur)), self.weight, self.bias)
+            y = F.conv2d(F.conv2d(x, self.blur, stride=2, padding=1, groups=self.inputs), self.weight, self.bias)
         else:
-            y = F.conv2d(F.conv2d(x, self.blur, padding=2, groups=len(self.blur)), self.weight, self.bias, stride=2)
+            y = F.conv2d(F.conv2d(x, self.blur, padding=2, groups=self.inputs), self.weight, self.bias, stride=2)
         return y if self.slope is None else F.leaky_relu(y, self.slope)
 
 
@@ -77,7 +77,7 @@ class JudgeImage(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*(BlockGraph(block) for block in D.blocks))
         self.conv, self.fc, self.out = ConvGraph(D.b4.conv), Linear(D.b4.fc), Linear(D.b4.out)
-        self.conditional = bool(D.config.num_classes)
+        self.width = D.cmap_dim or 1
         self.groups = GROUPS if D.b4.group_size > 1 else 1
         if count_references(D):
             features = [
@@ -90,7 +90,7 @@ class JudgeImage(nn.Module):
         else:
             table = torch.empty([max(D.config.num_classes, 1), 1, 0, D.config.channels(4), 4, 4])
         self.register_buffer("references", table.contiguous())  # [K, G, M, C, 4, 4]
-        if self.conditional:
+        if D.config.num_classes:
             one_hot = torch.eye(D.config.num_classes)
             # Projection (Miyato & Koyama 2018), divided as Discriminator.judge divides.
             self.register_buffer("table", D.mapping(None, one_hot) / math.sqrt(D.cmap_dim))
@@ -104,11 +104,10 @@ class JudgeImage(nn.Module):
         deviation = (squares / (others.shape[2] + 1) + 1e-8).sqrt().mean(dim=[2, 3, 4], keepdim=True)
         group = [mine.expand(-1, self.groups, -1, -1, -1), deviation.expand(-1, -1, -1, 4, 4)]
         x = self.conv(torch.cat(group, dim=2).flatten(0, 1))  # [N * G, C, 4, 4]
-        logits: torch.Tensor = self.out(self.fc(x.flatten(1)))  # [N * G, 1 or cmap_dim]
-        logits = logits.reshape(-1, self.groups, logits.shape[1])
+        logits: torch.Tensor = self.out(self.fc(x.flatten(1)))  # [N * G, width]
         if label is not None:
-            logits = (logits * self.table[label]).sum(dim=2, keepdim=True)
-        return logits.mean(dim=1)
+            logits = (logits.reshape(-1, self.groups, self.width) * self.table[label]).sum(dim=2)
+        return logits.reshape(-1, self.groups).mean(dim=1, keepdim=True)
 
 
 def _to_img(image: torch.Tensor) -> torch.Tensor:

@@ -60,8 +60,7 @@ class MappingGraph(nn.Module):
         super().__init__()
         mapping = G.mapping
         self.num_ws = mapping.num_ws
-        self.conditional = bool(mapping.num_classes)
-        if self.conditional:
+        if mapping.num_classes:
             self.register_buffer("table", classes_table(mapping))
         self.layers = nn.Sequential(*(Linear(getattr(mapping, f"fc{index}")) for index in range(mapping.layers)))
         self.register_buffer("w_avg", mapping.w_avg.clone())
@@ -106,12 +105,13 @@ class UpConv(ModulatedConv):
 
     def __init__(self, layer: SynthesisLayer, dtype: torch.dtype) -> None:
         super().__init__(layer.affine, layer.weight, dtype)
+        self.outputs = len(layer.weight)
         kernel = 4 * torch.outer(layer.resample_filter, layer.resample_filter)
-        self.register_buffer("blur", kernel.expand(layer.weight.shape[0], 1, -1, -1).clone().to(dtype))
+        self.register_buffer("blur", kernel.expand(self.outputs, 1, -1, -1).clone().to(dtype))
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         y = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)  # [N, out, 2H + 1, 2W + 1]
-        return F.conv2d(y, self.blur, padding=1, groups=len(self.blur))
+        return F.conv2d(y, self.blur, padding=1, groups=self.outputs)
 
 
 class LayerGraph(nn.Module):

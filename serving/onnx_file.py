@@ -23,12 +23,13 @@ LARGEST = 2_000_000_000  # bytes of weights that fit into one file; protobuf end
 def write(module: nn.Module, examples: Sequence[torch.Tensor], about: About, path: Path, beside: Sequence[str]) -> None:
     """Write a module that takes and gives the contract's tensors, and after them those named `beside`.
 
-    The batch is free in all of them.
+    The batch is free in all of them, and what the contract leaves free.
     """
     import onnx
 
-    names = [tensor.name for tensor in inputs(about)]
-    given = [*(tensor.name for tensor in outputs(about)), *beside]
+    ours = [*inputs(about), *outputs(about)]
+    free = {tensor.name: [axis for axis, side in enumerate(tensor.dims, 1) if side < 0] for tensor in ours}
+    axes = {name: {0: BATCH, **{axis: f"{name}_{axis}" for axis in free.get(name, [])}} for name in [*free, *beside]}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the tracing exporter's own future, and of shapes that do not change
         torch.onnx.export(
@@ -37,9 +38,9 @@ def write(module: nn.Module, examples: Sequence[torch.Tensor], about: About, pat
             str(path),
             dynamo=False,  # the other one needs onnxscript
             opset_version=OPSET,
-            input_names=names,
-            output_names=given,
-            dynamic_axes={name: {0: BATCH} for name in [*names, *given]},
+            input_names=[tensor.name for tensor in inputs(about)],
+            output_names=[*(tensor.name for tensor in outputs(about)), *beside],
+            dynamic_axes=axes,
         )
     model = onnx.load(path)
     model.metadata_props.add(key=PARAMETER, value=about.to_json())
