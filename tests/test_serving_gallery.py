@@ -471,8 +471,13 @@ def command(*arguments: object) -> Iterator[tuple[str, subprocess.Popen]]:
             running.kill()
 
 
-def test_the_command_shows_what_salon_generate_paints(triton, model_repository, tiny_run, tmp_path):
-    server = triton(model_repository)
+@pytest.fixture(scope="module")
+def server(triton, model_repository):
+    """A Triton that serves "generator", "times" in two classes, and a classifier."""
+    return triton(model_repository)
+
+
+def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path):
     outcome = run_salon("generate", tiny_run, "--seeds", "5", "--out", tmp_path, "--truncation-psi", "0.7")
     assert outcome.code == 0, outcome.err
     expected = np.asarray(Image.open(next(tmp_path.iterdir())).convert("RGB")).astype(int)
@@ -494,8 +499,7 @@ def test_the_command_shows_what_salon_generate_paints(triton, model_repository, 
         assert json.loads(out)["pictures"] == 1 + 12 + 3 + 5
 
 
-def test_a_visitor_of_a_real_server(triton, model_repository, browser):
-    server = triton(model_repository)
+def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
     title = "document.getElementById('title').textContent"
     with command("--url", server.grpc_url) as (address, _):
         browser.open(address, READY)
