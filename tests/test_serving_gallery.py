@@ -359,6 +359,12 @@ def test_commands_that_are_refused():
     assert outcome.code == 1 and "Traceback" not in outcome.err and "grpc://127.0.0.1:9" in outcome.err
 
 
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    outcome = run_salon("gallery")
+    assert outcome.code == 2 and "needs uvicorn: pip install 'salon[gallery]'" in outcome.err
+
+
 # In a browser
 
 
