@@ -87,7 +87,7 @@ class Studio:
         if self._is_stale():
             async with self.turn:  # whoever waited for the same answer has it
                 if self._is_stale():
-                    await self._ask(self._look)
+                    self._adopt(await self._ask(self._look))
         return self.known
 
     async def painter(self, name: str) -> Painter:
@@ -122,7 +122,8 @@ class Studio:
 
     def look(self) -> dict[str, Painter]:
         """The generators, asked of the server now. Raises SalonError when it does not answer."""
-        return self.thread.submit(self._look).result()
+        self._adopt(self.thread.submit(self._look).result())
+        return self.known
 
     def close(self) -> None:
         """End what is under way."""
@@ -156,11 +157,14 @@ class Studio:
         return self.clients[name]
 
     def _look(self) -> dict[str, Painter]:
-        known = group(self._client(DEFAULT_NAME).models())
-        if known != self.known:  # clients remember what models say of themselves, such as the size of pictures
+        return group(self._client(DEFAULT_NAME).models())
+
+    def _adopt(self, known: dict[str, Painter]) -> None:
+        if known != self.known:  # clients remember what models say of themselves, and what is kept has old verdicts
             self._forget()
+            self.kept.clear()
+            self.bytes = 0
         self.known, self.asked_at = known, time.monotonic()
-        return known
 
     def _forget(self) -> None:
         forgotten, self.clients = self.clients, {}

@@ -199,6 +199,16 @@ def test_another_snapshot_is_another_picture(client, stand, monkeypatch):
     assert stand.calls == [("generate_and_classify", 1)] * 2
 
 
+def test_another_classifier_judges_anew(client, stand, monkeypatch):
+    monkeypatch.setattr(gallery_painter, "FRESH", 0.0)
+    assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in STYLES
+    stand.served = [replace(about, styles=["a", "b", "c"] if about.styles else []) for about in stand.served]
+    assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in ("a", "b", "c")
+    stand.served = [replace(about, styles=["a", "b"] if about.styles else []) for about in stand.served]
+    monkeypatch.setattr(stand, "_judge", lambda images: np.full([len(images), 2], 0.5))
+    assert len(client.get("/scene?seed=5").json()["pictures"][0]["verdict"]) == 2
+
+
 def test_the_scenes(client, stand):
     wall = client.get("/scene?view=wall&seed=5&count=3").json()
     assert [picture["title"] for picture in wall["pictures"]] == ["No. 5", "No. 6", "No. 7"]
