@@ -23,6 +23,7 @@ COMMANDS = {  # in the order in which a person meets them
     "export": "serving.export_cli:export",
     "serve": "serving.serve_cli:serve",
     "query": "serving.query_cli:query",
+    "gallery": "serving.gallery_cli:gallery",
 }
 
 

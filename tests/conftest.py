@@ -226,3 +226,15 @@ def conditional_snapshot(tmp_path_factory, tiny_config):
     config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
     snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
     return path
+
+
+@pytest.fixture
+def browser(tmp_path_factory):
+    """A headless Chromium, showing nothing yet. Skips the test where there is none."""
+    from browser import CHROMIUM, Browser
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()

@@ -1,12 +1,9 @@
 """The review: what is shown, a page in a real browser, and verdicts that a person overrules on it."""
 
 import contextlib
-import fcntl
 import http.client
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,11 +23,6 @@ from gan import manifest
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe"),
-)
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
 
 
@@ -201,82 +193,6 @@ def test_ctrl_c_saves(tmp_path, pruned):
 
 
 # In a browser
-
-
-class Browser:
-    """Chromium over the pipe of its DevTools protocol: messages of JSON that end in a zero byte."""
-
-    def __init__(self, profile: Path) -> None:
-        from_us, to_browser = os.pipe()
-        from_browser, to_us = os.pipe()
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (from_us, to_us)]  # clear of 3 and 4, the protocol's
-        script = f'exec 3<&{ends[0]} 4>&{ends[1]}; exec "$@"'
-        command = ["bash", "-c", script, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, pass_fds=ends, stdout=quiet, stderr=quiet)
-        for end in (from_us, to_us, *ends):
-            os.close(end)
-        self.writer, self.reader = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
-        self.number, self.session, self.buffer, self.errors = 0, None, b"", []
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.send(f"{domain}.enable")
-
-    def send(self, method: str, **parameters: object) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters}
-        self.writer.write(json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0")
-        self.writer.flush()
-        while True:
-            found = self._receive()
-            if found.get("id") == self.number:
-                assert "error" not in found, found
-                return found["result"]
-            if found.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
-                self.errors.append(found["params"])
-
-    def _receive(self) -> dict:
-        while b"\0" not in self.buffer:
-            some = self.reader.read1(1 << 16)
-            assert some, "the browser ended"
-            self.buffer += some
-        message, _, self.buffer = self.buffer.partition(b"\0")
-        return json.loads(message)
-
-    def run(self, script: str) -> object:
-        answer = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def until(self, condition: str) -> None:
-        look = f"() => {{ if ({condition}) {{ clearInterval(timer); done(true) }} }}"
-        self.run(f"new Promise(done => {{ const timer = setInterval({look}, 20) }})")
-
-    def open(self, address: str) -> None:
-        self.send("Page.navigate", url=address)
-        self.until("document.readyState === 'complete' && document.querySelector('figure')")
-
-    def press(self, key: str) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, **({"text": key} if len(key) == 1 else {}))
-
-    def close(self) -> None:
-        with contextlib.suppress(AssertionError, BrokenPipeError, OSError):
-            self.session = None
-            self.send("Browser.close")
-        self.process.wait(timeout=20)
-        self.writer.close()
-        self.reader.close()
-
-
-@pytest.fixture
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium")
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
 
 
 def test_a_person_overrules_with_the_keyboard(tmp_path, pruned, browser):
