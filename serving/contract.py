@@ -9,11 +9,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan.latents import MAX_SEED
-
 FORMAT = "salon-serving-1"
 MAX_BATCH = 16  # images a request
 DEFAULT_NAME = "generator"
+DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's About lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
@@ -128,6 +127,8 @@ def outputs(about: About) -> list[Tensor]:
 
 def limits(about: About) -> dict[str, tuple[float, float]]:
     """The smallest and largest number that each input may hold; those of bytes are left out."""
+    from gan.latents import MAX_SEED  # numpy, which --help has no need of
+
     known = {
         "z": (-Z_LIMIT, Z_LIMIT),
         "ws": (-W_LIMIT, W_LIMIT),
