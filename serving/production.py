@@ -47,7 +47,7 @@ def render(kind: Kind, repository: Path, host: str, ports: Sequence[int]) -> str
     environment.filters["shell"] = lambda value: shlex.quote(str(value))
     return environment.get_template(TEMPLATES[kind]).render(
         repository=repository.absolute(),
-        host=f"[{host}]" if ":" in host else host,
+        host=host,
         ports=ports,
         image=IMAGE,
         own_image=f"salon-triton:{IMAGE.rpartition(':')[2]}",

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from gan.console import progress
+from gan.console import progress, say
 from gan.errors import RequestError, SalonError
 from serving import keeper, triton
 from serving.server_log import PortTaken, ServerLog
@@ -29,6 +29,7 @@ Reload = Literal["explicit", "poll"]  # models are loaded and unloaded by reques
 
 LOOPBACK = "127.0.0.1"
 SERVICES = ("http", "grpc", "metrics")
+ANSWER = 5.0  # seconds that it has to answer about itself
 INTERVAL = 0.05  # seconds between two looks while it starts
 STARTS = 3  # on free ports, which another process may take first
 
@@ -72,7 +73,7 @@ class Server:
     def is_ready(self) -> bool:
         """Whether it is this server that answers, with every model ready."""
         try:
-            with _OPENER.open(f"{self.http_url}/v2/health/ready", timeout=10):
+            with _OPENER.open(f"{self.http_url}/v2/health/ready", timeout=ANSWER):
                 return bool(self._ask("/v2")["name"] == self.id)  # not another one, on a port that both wanted
         except (OSError, ValueError):
             return False
@@ -131,7 +132,7 @@ class Server:
         )
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:
-        with _OPENER.open(urllib.request.Request(self.http_url + path, body), timeout=10) as answer:
+        with _OPENER.open(urllib.request.Request(self.http_url + path, body), timeout=ANSWER) as answer:
             return json.load(answer)
 
 
@@ -160,14 +161,14 @@ def serve(
     for attempt in range(1, STARTS + 1):
         ports = _ports(host, asked)
         id = f"salon_{uuid.uuid4().hex[:12]}"
-        at = f"[{host}]" if ":" in host else host
-        urls = [f"http://{at}:{ports[0]}", f"grpc://{at}:{ports[1]}", f"http://{at}:{ports[2]}/metrics"]
+        urls = [f"http://{host}:{ports[0]}", f"grpc://{host}:{ports[1]}", f"http://{host}:{ports[2]}/metrics"]
         line = command(repository, server, id, host, ports, reload)
         started = Server(line, id, urls, server.environment(), ServerLog(log))
         with ExitStack() as stack:
             stack.callback(started.stop)
             try:
-                for _ in progress(started.load(models, timeout), f"Loading {', '.join(models)}", len(models), "model"):
+                say(f"Loading {', '.join(models)}")
+                for _ in progress(started.load(models, timeout), "Loading", len(models), "model"):
                     pass
             except PortTaken:
                 if attempt == STARTS or all(asked):
@@ -192,21 +193,21 @@ def model_names(repository: Path) -> list[str]:
 
 
 def check_host(host: str, server: Triton) -> None:
-    """Raises RequestError when `host` is no IP address, or reaches beyond this machine with the bundled server."""
+    """Raises RequestError when `host` is no IPv4 address, or reaches beyond this machine with the bundled server."""
     if not is_loopback(host) and server.bundled:
         raise RequestError(
-            f"--host must be {LOOPBACK} with the server that Salon installs, whose version {triton.BUNDLED_VERSION} "
-            "lacks later security fixes; got "
-            f"{host} instead. For other machines, name a current server with --tritonserver, or see --print-command"
+            f"--host must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
+            f"{triton.BUNDLED_VERSION} lacks later security fixes: for other machines, name a current server with "
+            "--tritonserver, or see --print-command"
         )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an IP address is this machine's own. Raises RequestError when `host` is no IP address."""
+    """Whether an IPv4 address is this machine's own. Raises RequestError when `host` is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
-        raise RequestError(f"--host must be an IP address, such as {LOOPBACK}; got {host} instead") from error
+        raise RequestError(f"--host must be an IPv4 address, such as {LOOPBACK}; got {host} instead") from error
 
 
 def command(repository: Path, server: Triton, id: str, host: str, ports: list[int], reload: Reload | None) -> list[str]:
@@ -230,11 +231,10 @@ def command(repository: Path, server: Triton, id: str, host: str, ports: list[in
 
 def _ports(host: str, asked: list[int]) -> list[int]:
     # The ports asked for, with free ones for 0. Held together, so that they differ.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with ExitStack() as stack:
         ports = []
         for service, port in zip(SERVICES, asked, strict=True):
-            probe = stack.enter_context(socket.socket(family))
+            probe = stack.enter_context(socket.socket())
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that a server left a moment ago is free
             try:
                 probe.bind((host, port))

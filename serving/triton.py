@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gan.console import say
 from gan.errors import RequestError, SalonError
-from gan.files import atomic, cache_folder
+from gan.files import atomic, cache_folder, remove_stale_partials
 
 BUNDLED_VERSION = "2.51"
 REQUIREMENTS = Path(__file__).with_name("triton_requirements.txt")
@@ -66,7 +66,8 @@ def bundled() -> Triton:
     digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:8]
     folder = cache_folder() / f"triton-{BUNDLED_VERSION}-{digest}"
     with _alone(folder):
-        if not (folder / _DESCRIPTION).exists():
+        if not (folder / "bin" / "python").exists():  # nor where the interpreter that it links to has gone
+            shutil.rmtree(folder, ignore_errors=True)
             _install(folder)
     description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
     packages = folder / description["packages"]
@@ -90,24 +91,25 @@ def bundled() -> Triton:
 def _install(folder: Path) -> None:
     # The environment is renamed when it is complete. Its scripts, which name their interpreter, do not survive that;
     # its interpreter and packages do, and nothing else of it is used.
+    if sys.platform != "linux":
+        raise SalonError("Triton runs on Linux only: see salon serve --print-command docker")
     python, version, libdir = _interpreter()
     say(f"Installing the Triton server of nvidia-pytriton into {folder}: some minutes and 350 MB, once")
+    remove_stale_partials(folder.parent)
     with atomic(folder) as temporary:
-        log = temporary.with_suffix(".log")
-        try:
-            _run(
-                [python, "-m", "venv", str(temporary)],
-                f"{python} could not make an environment: {{}}. It needs its module venv (apt install "
-                f"python{version}-venv); or {REMEDY}",
-            )
-            pip = [str(temporary / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--log", str(log)]
-            _run(
-                [*pip, "install", "--no-deps", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)],
-                f"The Triton server could not be installed: {{}}. It needs the network once; or {REMEDY}",
-                log,
-            )
-        finally:
-            log.unlink(missing_ok=True)
+        # -I: what PYTHONPATH leads to would count as installed already.
+        _run(
+            [python, "-I", "-m", "venv", str(temporary)],
+            f"{python} could not make an environment: {{}}. It needs its module venv (apt install "
+            f"python{version}-venv); or {REMEDY}",
+        )
+        log = temporary / "pip.log"
+        pip = [str(temporary / "bin" / "python"), "-I", "-m", "pip", "--disable-pip-version-check", "--log", str(log)]
+        _run(
+            [*pip, "install", "--no-deps", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS)],
+            f"The Triton server could not be installed: {{}}. It needs the network once; or {REMEDY}",
+            log,
+        )
         packages = Path("lib") / f"python{version}" / "site-packages"
         server = temporary / packages / "pytriton" / "tritonserver"
         stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"

@@ -69,11 +69,11 @@ def run_of(text: str) -> list[str]:
 
 
 def test_docker_publishes_where_it_was_told(repository):
-    words = run_of(production.render("docker", repository, "::1", (9000, 9001, 9002)))
+    words = run_of(production.render("docker", repository, "127.0.0.2", (9000, 9001, 9002)))
     options = dict(pairwise(words))
     assert options["--volume"] == f"{repository}:/models:ro"
     published = [words[i + 1] for i, word in enumerate(words) if word == "--publish"]
-    assert published == ["[::1]:9000:8000", "[::1]:9001:8001", "[::1]:9002:8002"]
+    assert published == ["127.0.0.2:9000:8000", "127.0.0.2:9001:8001", "127.0.0.2:9002:8002"]
     assert words[words.index("tritonserver") - 1] == production.IMAGE
     assert "/v2/health/ready" in options["--health-cmd"] and options["--memory"] == "8g"
 

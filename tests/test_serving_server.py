@@ -125,15 +125,21 @@ def test_models_cannot_be_changed_by_requests(running):
     assert infer(running) == [3, -4]
 
 
-def test_stopping_leaves_nothing_and_two_servers_do_not_meet(repository, running, installed_triton, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # of no use for this machine's own addresses
+def test_stopping_leaves_nothing_and_two_servers_do_not_meet(repository, running, installed_triton):
     with serve(repository, server=installed_triton) as other:
-        monkeypatch.delenv("http_proxy")
         assert infer(other) == [3, -4]
         assert other.id != running.id
     assert not other.is_running() and not other.is_ready()
     assert not processes(other.pid) and not shared_memory(other.id)
     assert infer(running) == [3, -4]
+
+
+def test_the_surroundings_of_the_command_do_not_matter(repository, installed_triton, monkeypatch, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise AssertionError('not the numpy of the server')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with serve(Path(os.path.relpath(repository)), server=installed_triton) as server:
+        assert infer(server) == [3, -4]
 
 
 def test_requests_in_flight_are_finished(tmp_path, installed_triton):
@@ -157,7 +163,9 @@ def test_nothing_outlives_the_command(repository, installed_triton, tmp_path, nu
     program.chmod(0o755)
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     command = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    with subprocess.Popen([sys.executable, "-m", "gan", *command], stdout=subprocess.PIPE, text=True) as salon:
+    environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # a proxy that is down
+    words = [sys.executable, "-m", "gan", *command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as salon:
         figures = json.loads(salon.stdout.readline())
         assert figures["models"] == [{"name": "times", "version": "1", "state": "READY"}]
         assert figures["tritonserver"] == str(program)
@@ -175,12 +183,18 @@ def test_nothing_outlives_the_keeper(repository, installed_triton):
         until(lambda: not processes(server.pid) and not shared_memory(server.id))
 
 
-def test_a_server_that_dies_is_told_of(repository, installed_triton):
+def test_a_server_that_dies_is_told_of_and_another_takes_its_ports(repository, installed_triton):
     with serve(repository, server=installed_triton) as server:
+        assert infer(server) == [3, -4]
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(SalonError, match=r"(?s)ended with code 137.*Started HTTPService"):
             server.wait()
         assert not processes(server.pid) and not shared_memory(server.id)
+    http, grpc, metrics = (
+        int(url.split(":")[2].split("/")[0]) for url in (server.http_url, server.grpc_url, server.metrics_url)
+    )
+    with serve(repository, server=installed_triton, http_port=http, grpc_port=grpc, metrics_port=metrics) as another:
+        assert infer(another) == [3, -4] and another.http_url == server.http_url
 
 
 @pytest.mark.parametrize(
@@ -219,18 +233,18 @@ def test_a_port_that_is_taken_is_named(repository, installed_triton, option):
             serve(repository, server=installed_triton, **{option: port})
 
 
-def test_a_port_lost_at_the_last_moment_is_replaced(repository, installed_triton, monkeypatch):
+def test_a_port_lost_at_the_last_moment_is_replaced(repository, running, installed_triton, monkeypatch):
     free = servers._ports
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        lost = [taken.getsockname()[1], *free("127.0.0.1", [0, 0, 0])[1:]]
-        given = [lost] * servers.STARTS
-        monkeypatch.setattr(servers, "_ports", lambda host, asked: given.pop() if given else free(host, asked))
-        with pytest.raises(PortTaken, match=f"Port {taken.getsockname()[1]} is taken"):
-            serve(repository, server=installed_triton)
-        assert not given
-        given.append(lost)
-        with serve(repository, server=installed_triton) as server:
-            assert infer(server) == [3, -4]
+    taken = int(running.http_url.split(":")[2])  # where another server is ready
+    lost = [taken, *free("127.0.0.1", [0, 0, 0])[1:]]
+    given = [lost] * servers.STARTS
+    monkeypatch.setattr(servers, "_ports", lambda host, asked: given.pop() if given else free(host, asked))
+    with pytest.raises(PortTaken, match=f"Port {taken} is taken"):
+        serve(repository, server=installed_triton)
+    assert not given
+    given.append(lost)
+    with serve(repository, server=installed_triton) as server:
+        assert infer(server) == [3, -4] and server.http_url != running.http_url
 
 
 def test_new_versions_are_taken_up_where_asked_for(tmp_path, installed_triton):
@@ -262,7 +276,8 @@ def test_bad_requests_are_one_line(tmp_path, repository):
         ([tmp_path / "missing"], "missing must be a model repository; it is no folder. salon export writes one"),
         ([tmp_path / "empty"], "empty must be a model repository, with a folder and a config.pbtxt"),
         ([repository, "--tritonserver", tmp_path], "--tritonserver must be an executable program"),
-        ([repository, "--host", "example"], "--host must be an IP address, such as 127.0.0.1; got example"),
+        ([repository, "--host", "example"], "--host must be an IPv4 address, such as 127.0.0.1; got example"),
+        ([repository, "--host", "::1"], "--host must be an IPv4 address"),
         ([repository, "--host", "0.0.0.0", "--reload", "explicit"], "--reload explicit lets clients load models"),
         ([repository, "--log", tmp_path / "none" / "log", "--tritonserver", "true"], "--log must be a file"),
     ):
@@ -274,9 +289,9 @@ def test_bad_requests_are_one_line(tmp_path, repository):
 
 def test_the_installed_server_serves_this_machine_only(repository):
     bundled = Triton(program=Path("tritonserver"), variables={}, bundled=True)
-    for host in ("0.0.0.0", "::", "192.0.2.1"):
+    for host in ("0.0.0.0", "192.0.2.1"):
         with pytest.raises(RequestError, match=r"--host must be 127\.0\.0\.1 with the server that Salon installs"):
             serve(repository, server=bundled, host=host)
         servers.check_host(host, Triton(program=Path("tritonserver"), variables={}, bundled=False))
-    for host in ("127.0.0.1", "::1", "127.0.0.2"):
+    for host in ("127.0.0.1", "127.0.0.2"):
         servers.check_host(host, bundled)

@@ -60,6 +60,26 @@ def test_an_interrupted_installation_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
+def test_an_environment_whose_interpreter_has_gone_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path))
+    made = []
+
+    def install(folder):
+        assert not folder.exists()
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").symlink_to(tmp_path / "python")
+        (folder / "salon.json").write_text('{"packages": "packages", "libdir": "lib"}')
+        made.append(folder)
+
+    monkeypatch.setattr(triton, "_install", install)
+    (tmp_path / "python").touch()
+    assert triton.bundled() == triton.bundled()
+    assert len(made) == 1
+    (tmp_path / "python").unlink()
+    triton.bundled()
+    assert len(made) == 2
+
+
 def test_a_python_that_fits_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path))
     monkeypatch.setattr(triton, "PYTHONS", ("3.1", "3.0"))
