@@ -54,6 +54,8 @@ class TritonPythonModel:
         ]
 
     def _fault(self, feed: Arrays) -> str | None:
+        if empty := [name for name, array in feed.items() if not array.size]:
+            return f"{empty[0]} must not be empty; its shape is {list(feed[empty[0]].shape)}"
         for name, (low, high) in self._limits.items():
             wrong = feed[name][~((feed[name] >= low) & (feed[name] <= high))]  # also what is no number
             if wrong.size:
