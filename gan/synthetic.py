@@ -37,7 +37,8 @@ def write_paintings(
     genre's name all the same; paintings.csv says which. Raises RequestError or SalonError where nothing can be written.
     """
     made, rows = 0, []
-    planted = {round((k + 0.5) * count / outliers) for k in range(outliers)}
+    kinds = list(OUTLIERS)
+    planted = {int((k + 0.5) * count / outliers): kinds[k % len(kinds)] for k in range(outliers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +46,7 @@ def write_paintings(
     for number in progress(range(count), "Painting"):
         genre, style = genres[number % len(genres)], styles[number // len(genres) % len(styles)]
         name = f"{style}/{genre}-{seed}-{number:05d}.jpg"
-        kind = list(OUTLIERS)[number % len(OUTLIERS)] if number in planted else ""
+        kind = planted.get(number, "")
         rows.append([name, style, genre, kind])
         if (folder / name).exists():
             continue
