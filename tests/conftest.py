@@ -116,6 +116,25 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
 
 
 @pytest.fixture(scope="session")
+def installed_triton(pytestconfig):
+    """The server that Salon installs, once for all test runs: pytest's own cache keeps it, all workers share it."""
+    from serving import triton
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALON_CACHE", str(pytestconfig.cache.mkdir("salon")))
+        return triton.bundled()
+
+
+@pytest.fixture(scope="session")
+def triton(installed_triton):
+    """start(repository, **options) -> a running serving.server.Server, ready; all are stopped at the end."""
+    from serving.server import serve
+
+    with contextlib.ExitStack() as stack:
+        yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
+
+
+@pytest.fixture(scope="session")
 def lite():
     """The extractor efficientnet-lite0, with its real weights."""
     from eval.features import load_extractor
