@@ -22,6 +22,9 @@ COMMANDS = {  # in the order in which a person meets them
     "curate": "curation.curate_cli:curate",
     "export": "serving.export_cli:export",
     "serve": "serving.serve_cli:serve",
+    "query": "serving.query_cli:query",
+    "run": "serving.run_cli:run",
+    "demo": "serving.run_cli:demo",
 }
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,21 @@ import click
 from gan.config import PRECISIONS
 from gan.console import result
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, overwrite_option
+from gan.options import (
+    PATH,
+    FiniteRange,
+    class_option,
+    device_option,
+    format_option,
+    grid_option,
+    json_option,
+    overwrite_option,
+    psi_option,
+    refuse_existing,
+)
 
 if TYPE_CHECKING:
     from gan.generator import Generator
-    from gan.images import Pixels
     from gan.snapshot import Snapshot
 
 
@@ -49,14 +59,6 @@ def generate() -> None:
 
 
 snapshot_argument = click.argument("snapshot", type=PATH)
-psi_option = click.option(
-    "--truncation-psi",
-    metavar="PSI",
-    type=FiniteRange(),
-    default=1.0,
-    show_default=True,
-    help="Below 1: more typical and less varied, 0: the average.",
-)
 cutoff_option = click.option(
     "--truncation-cutoff", metavar="LAYERS", type=click.IntRange(0), help="Truncate only the first so many ws."
 )
@@ -67,7 +69,6 @@ noise_option = click.option(
     show_default=True,
     help="const: the stored noise. random: the seed's own. none: without.",
 )
-class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
 precision_option = click.option(
     "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="bf16: faster, less exact."
 )
@@ -136,14 +137,8 @@ def rejection_options(command: Callable[..., None]) -> Callable[..., None]:
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
 )
 @click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the sheet's file.")
-@click.option("--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed.")
-@click.option(
-    "--format",
-    type=click.Choice(["png", "jpeg", "webp"]),
-    default="png",
-    show_default=True,
-    help="Of one file a seed; a sheet's format follows from --out.",
-)
+@grid_option
+@format_option
 @psi_option
 @cutoff_option
 @noise_option
@@ -174,24 +169,22 @@ def images(
     """Paint seeds: one image a seed, whatever the batch size."""
     import time
 
-    import numpy as np
-
     from gan import images as pictures
-    from gan import latents, sampling
+    from gan import latents, sampling, sheets
     from gan.console import progress
 
     rejection = {name: value for name, value in rejection.items() if value is not None}
     _check_rejection(rejection, seeds)
     numbers = None if seeds is None else latents.parse_numbers(seeds)
     count = rejection.get("count") or len(numbers or [])
-    columns, cells = _parse_grid(grid, count) if grid else (0, 0)
+    columns, rows = sheets.parse_grid(grid, count) if grid else (0, 0)
     suffix = pictures.FORMATS[format]
     if grid:
-        _refuse_existing([out], overwrite)
+        refuse_existing([out], overwrite)
     elif rejection:
-        _refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
+        refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
     else:
-        _refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in numbers or []], overwrite)
+        refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in numbers or []], overwrite)
     if grid and out.suffix.lower() not in pictures.SUFFIXES:
         raise RequestError(f"--out must end in one of {', '.join(pictures.SUFFIXES)} with --grid; got {out} instead")
     source, G = _load(snapshot, device, precision)
@@ -217,9 +210,7 @@ def images(
     files = [out] if grid else [out / f"seed{seed:04d}{suffix}" for seed in numbers]
     painted = progress(paint(numbers, classes and classes * len(numbers)), "Painting", len(numbers))
     if grid:
-        sheet = list(painted)
-        blank = [np.full_like(sheet[0], 255)] * (cells - len(sheet))
-        pictures.save(pictures.tile(np.stack(sheet + blank), columns), out)
+        pictures.save(sheets.grid_sheet(list(painted), columns, rows), out)
     else:
         for file, pixels in zip(files, painted, strict=True):
             pictures.save(pixels, file)
@@ -261,11 +252,11 @@ def mix(
     import torch
 
     from gan import images as pictures
-    from gan import latents, sampling
+    from gan import latents, sampling, sheets
 
     row_seeds, column_seeds = latents.parse_numbers(rows, "--rows"), latents.parse_numbers(columns, "--columns")
     chosen = latents.parse_numbers(layers, "--layers")
-    _refuse_existing([out], overwrite)
+    refuse_existing([out], overwrite)
     source, G = _load(snapshot, device, precision)
     row_ws, column_ws = (
         sampling.map_seeds(G, s, _classes(source, class_name, len(s)), truncation_psi=truncation_psi)
@@ -275,15 +266,8 @@ def mix(
     ws = torch.cat([column_ws, row_ws, torch.from_numpy(table).to(row_ws)])
     noise_seeds = column_seeds + row_seeds + [r for r in row_seeds for _ in column_seeds]
     cells = list(sampling.synthesize(G, ws, noise_mode=noise_mode, seeds=noise_seeds))
-    top, left, inner = (
-        cells[: len(column_seeds)],
-        cells[len(column_seeds) :][: len(row_seeds)],
-        cells[-len(row_seeds) * len(column_seeds) :],
-    )
-    table_rows: list[Pixels] = [np.full_like(cells[0], 255), *top]
-    for index, head in enumerate(left):
-        table_rows += [head, *inner[index * len(column_seeds) :][: len(column_seeds)]]
-    pictures.save(pictures.tile(np.stack(table_rows), len(column_seeds) + 1, gap=2), out)
+    top, left, inner = np.split(np.stack(cells), [len(column_seeds), len(column_seeds) + len(row_seeds)])
+    pictures.save(sheets.mixing_sheet(list(left), list(top), list(inner)), out)
     figures = {
         "snapshot": str(source.path),
         "file": str(out),
@@ -339,7 +323,7 @@ def interpolate(
 
     numbers = latents.parse_numbers(seeds)
     animation.check_suffix(out)
-    _refuse_existing([out], overwrite)
+    refuse_existing([out], overwrite)
     source, G = _load(snapshot, device, precision)
     keys = sampling.map_seeds(G, numbers, _classes(source, class_name, len(numbers)), truncation_psi=truncation_psi)
     ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
@@ -364,7 +348,7 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
     from gan.run import Run
 
     animation.check_suffix(out)
-    _refuse_existing([out], overwrite)
+    refuse_existing([out], overwrite)
     sheets = Run(run).list_grids()
     if not sheets:
         raise RequestError(f"{run} must be a run with sheets in {run / 'grids'}; there are none")
@@ -411,20 +395,3 @@ def _classes(source: "Snapshot", class_name: str | None, count: int) -> list[int
 def _check_cutoff(cutoff: int | None, num_ws: int) -> None:
     if cutoff is not None and cutoff > num_ws:
         raise RequestError(f"--truncation-cutoff must be at most {num_ws}, this generator's layers; got {cutoff}")
-
-
-def _parse_grid(grid: str, count: int) -> tuple[int, int]:
-    # -> columns, cells
-    columns, _, rows = grid.lower().partition("x")
-    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
-        raise RequestError(f"--grid must be columns x rows such as 4x4; got {grid} instead")
-    cells = int(columns) * int(rows)
-    if count > cells:
-        raise RequestError(f"--grid {grid} has {cells} cells; there are {count} images to paint")
-    return int(columns), cells
-
-
-def _refuse_existing(files: Sequence[Path], overwrite: bool) -> None:
-    if not overwrite and (existing := [file for file in files if file.exists()]):
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise RequestError(f"--out would replace {existing[0]}{more}; choose another, or add --overwrite")

@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from gan.errors import RequestError
 
 PATH = click.Path(path_type=Path)
 
@@ -26,3 +29,29 @@ device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
+psi_option = click.option(
+    "--truncation-psi",
+    metavar="PSI",
+    type=FiniteRange(),
+    default=1.0,
+    show_default=True,
+    help="Below 1: more typical and less varied, 0: the average.",
+)
+class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
+grid_option = click.option(
+    "--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed."
+)
+format_option = click.option(
+    "--format",
+    type=click.Choice(["png", "jpeg", "webp"]),
+    default="png",
+    show_default=True,
+    help="Of one file a seed; a sheet's format follows from --out.",
+)
+
+
+def refuse_existing(files: Sequence[Path], overwrite: bool) -> None:
+    """Raise RequestError when --out would replace one of `files` and --overwrite is not given."""
+    if not overwrite and (existing := [file for file in files if file.exists()]):
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise RequestError(f"--out would replace {existing[0]}{more}; choose another, or add --overwrite")

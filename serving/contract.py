@@ -14,6 +14,7 @@ from gan.latents import MAX_SEED
 FORMAT = "salon-serving-1"
 MAX_BATCH = 16  # images a request
 DEFAULT_NAME = "generator"
+DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's About lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON

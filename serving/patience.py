@@ -1,0 +1,65 @@
+"""How long a client tries: a deadline for every request, and pauses that grow between one attempt and the next."""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gan.errors import RequestError, SalonError
+
+TIMEOUT, RETRIES, CONCURRENCY = 120.0, 6, 4  # what a client has where nothing else is asked for
+_FIRST, _LONGEST = 0.25, 5.0  # seconds between attempts; each pause is twice the one before
+
+Answer = TypeVar("Answer")
+
+
+class Unavailable(SalonError):
+    """The server cannot be reached, is starting or stopping, or has too much to do: the same call may succeed later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """`timeout` seconds for a request with all of its attempts; at most `retries` attempts after the first.
+
+    Raises RequestError when they are out of range.
+    """
+
+    timeout: float = TIMEOUT
+    retries: int = RETRIES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout < float("inf"):
+            raise RequestError(f"--timeout must be above 0 seconds; got {self.timeout} instead")
+        if self.retries < 0:
+            raise RequestError(f"--retries must be at least 0; got {self.retries} instead")
+
+    def ask(
+        self,
+        call: Callable[[float], Answer],
+        stopped: threading.Event,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> Answer:
+        """The answer of call(seconds left). Only Unavailable is tried again, never a request at fault.
+
+        `announce` gets a line before the second attempt. Once `stopped` is set there is no further one.
+        Raises what the last attempt raised.
+        """
+        end = time.monotonic() + self.timeout
+        pause = _FIRST
+        for attempt in range(self.retries + 1):
+            try:
+                return call(max(end - time.monotonic(), 0.001))
+            except Unavailable as error:
+                # The jitter keeps clients of one server from all coming back at once.
+                wait = pause * random.uniform(0.75, 1.25)
+                left = end - time.monotonic()
+                if attempt == self.retries or wait >= left or stopped.is_set():
+                    raise
+                if attempt == 0:
+                    announce(f"{error}. Trying again, {self.retries} times within {left:.0f} s")
+                if stopped.wait(wait):
+                    raise
+                pause = min(2 * pause, _LONGEST)
+        raise AssertionError("the last attempt returns or raises")
