@@ -21,6 +21,7 @@ COMMANDS = {  # in the order in which a person meets them
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
     "query": "serving.query_cli:query",
+    "style": "serving.style_cli:style",
 }
 
 
