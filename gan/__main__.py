@@ -20,6 +20,7 @@ COMMANDS = {  # in the order in which a person meets them
     "generate": "gan.generate_cli:generate",
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
+    "style": "serving.style_cli:style",
     "export": "serving.export_cli:export",
     "serve": "serving.serve_cli:serve",
     "query": "serving.query_cli:query",

@@ -86,17 +86,15 @@ def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list
         return [(Image.open(sheets[0]), "At the start"), (Image.open(sheets[-1]), "At the end")] if sheets else []
     if record.stage == "prune":
         dataset = ImageDataset(base / records["prepare"].output)
-        rows = manifest.read(output).rows.to_pylist()
-        dropped = [index for index, row in enumerate(rows) if row["verdict"] != manifest.KEEP]
-        kept = range(0, len(rows), max(len(rows) // 24, 1))
-        return [
-            (_tile(dataset, some, 12), caption)
-            for some, caption in (
-                (dropped[:48], f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped"),
-                ([index for index in kept if index not in set(dropped)][:24], "Some that were kept"),
-            )
-            if some
-        ]
+        rows = manifest.read(output).rows.select(["name", "verdict"]).to_pylist()
+        kept = {row["name"] for row in rows if row["verdict"] == manifest.KEEP}
+        dropped = [index for index, name in enumerate(dataset.names) if name not in kept]
+        others = [index for index, name in enumerate(dataset.names) if name in kept]
+        shown = (
+            (dropped[:48], f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped"),
+            (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
+        )
+        return [(_tile(dataset, some, 12), caption) for some, caption in shown if some]
     if record.stage == "query" and output.is_file():
         return [(Image.open(output), "As the server paints them")]
     return []
