@@ -26,7 +26,9 @@ def write(folder: Path, images: Path | None) -> Path:
     several = images is None or len(styles) > 1
     target = next((style for style in styles if TARGET in style.lower()), styles[0] if several and styles else TARGET)
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     text = environment.get_template("demo.toml.j2").render(
         images=None if images is None else str(images.resolve()), styles=several, target=target if several else None
     )

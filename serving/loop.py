@@ -57,7 +57,7 @@ class Loop:
         self._url: str | None = None
 
     def run(self, *, until: str | None = None) -> Iterator[Record]:
-        """Run the stages -> a record of each, as it ends. A bound that is not met ends the loop: the last one's outcome.
+        """Run the stages -> a record of each, as it ends. The loop ends with the first whose bound is not met.
 
         Raises SalonError when a stage fails, RequestError when a request of it is at fault.
         """
@@ -86,7 +86,9 @@ class Loop:
         say(f"{place} {stage.title}")
         if note.exists() and (self._base / output).exists():
             known = read_json(note)
-            return Record(stage=name, outcome=UNCHANGED, **{k: known[k] for k in ("line", "output", "seconds", "figures")})
+            return Record(
+                stage=name, outcome=UNCHANGED, **{k: known[k] for k in ("line", "output", "seconds", "figures")}
+            )
         say(f"      salon {shlex.join(line)}")
         start = time.perf_counter()
         url = self._serve() if stage.served else ""
@@ -157,12 +159,13 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _passing_on(process: subprocess.Popen[str]) -> Iterator[None]:
+    stopped = False
+
     def pass_on(number: int, frame: Any) -> None:
         nonlocal stopped
         stopped = True
         process.send_signal(signal.SIGINT)
 
-    stopped = False
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -119,9 +119,7 @@ STAGES: dict[str, Stage] = {
         command="curate retrain",
         output="retraining-*",
         wiring=lambda inputs, out: Wiring(
-            options=_take(
-                run=inputs.run, manifest=inputs.paths["prune"], data=inputs.paths["prepare"], out=out
-            )
+            options=_take(run=inputs.run, manifest=inputs.paths["prune"], data=inputs.paths["prepare"], out=out)
         ),
         after=("prepare", "train", "prune"),
         needs=("prepare", "train", "prune"),
