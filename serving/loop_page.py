@@ -100,7 +100,7 @@ def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list
 
 
 def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.Image:
-    pixels = np.stack([dataset.pixels(index) for index in indices])
+    pixels = np.stack([dataset.pixels(index).transpose(1, 2, 0) for index in indices])  # CHW -> HWC
     return Image.fromarray(images.tile(pixels, columns, gap=2))
 
 
