@@ -70,6 +70,22 @@ def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int
     return _svg(figure, f"curve-{results[0]['id']}", f"{results[0]['name']} over training")
 
 
+def reliability(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often a classifier is right against how sure it says it is; the diagonal is where both are equal.
+
+    Each row has confidence, accuracy and images, and the area of its dot follows from its images.
+    """
+    figure, axes = _figure(3.4, 3.2)
+    most = max(row["images"] for row in rows)
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle="--")
+    confidence, accuracy = ([row[name] for row in rows] for name in ("confidence", "accuracy"))
+    axes.plot(confidence, accuracy, color=ACCENT, linewidth=1)
+    axes.scatter(confidence, accuracy, s=[8 + 90 * row["images"] / most for row in rows], color=ACCENT)
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="accuracy")
+    axes.grid(alpha=0.15, color=INK)
+    return _svg(figure, "reliability", "Accuracy against confidence")
+
+
 def heat(value: float, values: Sequence[float]) -> float:
     """Where a value lies among all, from 0 (the least) to 1 (the most), on a scale of their ranks' middle."""
     finite = [v for v in values if math.isfinite(v)]

@@ -127,7 +127,7 @@ def load_extractor(
         raise RequestError(f"--backend {backend} needs --device cpu; got {target} instead")
     network = EXTRACTORS[name]
     preset = PRESETS[preprocess or network.preset]
-    path = _find(network, weights, fetch)
+    path = find_weights(network, weights, fetch=fetch)
     digest = sha256(path)
     cut = network.load(path, digest)
     identity = {
@@ -162,7 +162,8 @@ def relative_distance(reference: Floats, found: Floats) -> float:
     return float((len(a) * (shift**2).sum() + (a**2).sum() + (b**2).sum() - 2 * nuclear) / (a**2).sum())
 
 
-def _find(network: Network, given: Path | None, fetch: bool) -> Path:
+def find_weights(network: Network, given: Path | None, *, fetch: bool = False) -> Path:
+    """The file of a network's weights: `given`, inside of its package, or in its own place; see weights.find."""
     if given is None and network.bundled is not None:
         return network.bundled()
     return weights.find(network.name, network.file, given, fetch=fetch)

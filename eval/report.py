@@ -90,4 +90,9 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
 
 def picture_uri(pictures: Pictures, index: int) -> str:
     """Small picture `index` as a data URI."""
-    return f"data:image/jpeg;base64,{base64.b64encode(pictures.jpeg(index)).decode()}"
+    return jpeg_uri(pictures.jpeg(index))
+
+
+def jpeg_uri(content: bytes) -> str:
+    """A JPEG file as a data URI."""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

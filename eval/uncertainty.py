@@ -37,7 +37,7 @@ def normal_interval(value: float, se: float, n: int, method: str, freedom: float
     return Estimate(value=value, se=se, low=value - quantile * se, high=value + quantile * se, n=n, method=method)
 
 
-def wilson(successes: int, n: int, spread: float = 1.0) -> Estimate:
+def wilson(successes: int, n: int, spread: float = 1.0, level: float = LEVEL) -> Estimate:
     """A proportion with the score interval of Wilson 1927, which is right near 0 and 1 too.
 
     `spread` >= 1 widens it for successes that depend on each other: n / spread of them count.
@@ -45,7 +45,7 @@ def wilson(successes: int, n: int, spread: float = 1.0) -> Estimate:
     """
     if not 0 <= successes <= n or not n:
         raise ValueError(f"successes must be from 0 to n, and n positive; got {successes} of {n} instead")
-    p, z, m = successes / n, float(ndtri((1 + LEVEL) / 2)), n / max(spread, 1.0)
+    p, z, m = successes / n, float(ndtri((1 + level) / 2)), n / max(spread, 1.0)
     centre = (p + z**2 / (2 * m)) / (1 + z**2 / m)
     half = z * math.sqrt(p * (1 - p) / m + z**2 / (4 * m**2)) / (1 + z**2 / m)
     low, high = min(centre - half, p), max(centre + half, p)  # at 0 and 1 they meet, up to rounding

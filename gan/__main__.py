@@ -20,10 +20,13 @@ COMMANDS = {  # in the order in which a person meets them
     "generate": "gan.generate_cli:generate",
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
+    "style": "serving.style_cli:style",
     "export": "serving.export_cli:export",
     "serve": "serving.serve_cli:serve",
     "query": "serving.query_cli:query",
     "gallery": "serving.gallery_cli:gallery",
+    "run": "serving.run_cli:run",
+    "demo": "serving.run_cli:demo",
 }
 
 

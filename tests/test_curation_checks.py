@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from curation import checks
 from curation.checks import measure
-from gan.synthetic import landscape
+from gan import synthetic
 
 DATA = os.environ.get("SALON_TEST_DATA")
 
 
 def painting(seed=0, size=200):
-    return np.array(landscape(seed, size).resize((size, size)))
+    return np.array(synthetic.painting("landscape", "impressionism", seed, size).resize((size, size)))
 
 
 def codes(*images, sizes=None, resolution=64):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from curation import duplicates
 from curation.duplicates import confirmed, groups, mirrored, near_hashes, perceptual_hash
-from gan.synthetic import landscape
+from gan.synthetic import painting
 
 RNG = np.random.default_rng(0)
 
@@ -18,7 +18,7 @@ def distance(a, b):
 
 
 def test_a_copy_keeps_its_hash_and_a_mirrored_copy_the_mirrored_hash():
-    images = [landscape(seed, 160) for seed in range(12)]
+    images = [painting("landscape", "impressionism", seed, 160) for seed in range(12)]
     for image in images:
         buffer = io.BytesIO()
         image.resize((90, 90)).save(buffer, "JPEG", quality=60)

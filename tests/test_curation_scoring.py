@@ -19,7 +19,7 @@ from gan.config import NetworkConfig, TrainingConfig
 from gan.dataset import ImageDataset
 from gan.discriminator import Discriminator
 from gan.generator import Generator
-from gan.synthetic import landscape
+from gan.synthetic import painting
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("scoring")
     source = base / "pictures"
     source.mkdir()
-    images = [landscape(seed, 96) for seed in range(22)]
+    images = [painting("landscape", "impressionism", seed, 96) for seed in range(22)]
     images += [Image.fromarray(np.random.default_rng(s).integers(0, 256, [96, 96, 3], np.uint8)) for s in range(2)]
     images += [images[0], images[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
     for number, image in enumerate(images):
@@ -105,7 +105,7 @@ def test_the_same_request_gives_the_same_manifest(folder, scored):
 def test_new_images_are_scored_by_the_state_alone(folder, scored):
     source = folder / "pictures"
     for seed in (40, 41):
-        landscape(seed, 96).save(source / f"new{seed}.png")
+        painting("landscape", "impressionism", seed, 96).save(source / f"new{seed}.png")
     grown = folder / "grown.zip"
     prepared = run_salon(
         "prepare", source, "--out", grown, "--resolution", 16, "--format", "png", "--keep-duplicates", "--json"

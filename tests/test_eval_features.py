@@ -15,7 +15,7 @@ from eval.features import EXTRACTORS, load_extractor, relative_distance
 from eval.torchvision_guard import torch_fidelity, torchvision
 from gan.errors import RequestError
 from gan.files import sha256
-from gan.synthetic import landscape
+from gan.synthetic import painting
 
 DATA = os.environ.get("SALON_TEST_DATA")
 LAYERS = ["2048", "logits_unbiased"]
@@ -24,6 +24,10 @@ LAYERS = ["2048", "logits_unbiased"]
 def photographs(count: int, name: str = "photo"):
     files = sorted(Path(DATA, "data", name).iterdir())[:count]
     return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+
+
+def landscape(seed, size):
+    return painting("landscape", "impressionism", seed, size)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,41 @@
+"""The file that the demo runs."""
+
+from pathlib import Path
+
+import jinja2
+
+from gan.console import say
+from gan.errors import RequestError
+from gan.files import atomic
+
+NAME = "demo.toml"
+TARGET = "impressionism"  # a style of gan.synthetic_styles
+
+
+def write(folder: Path, images: Path | None) -> Path:
+    """Write the demo's file into `folder`, for made-up paintings or for a folder of images -> its path.
+
+    A file that is there stays as it is. Folders inside `images` are taken for styles; a style whose name holds that of
+    TARGET, or else the first, is the one to check for. Raises RequestError when `images` is no folder.
+    """
+    styles: list[str] = []
+    if images is not None:
+        if not images.is_dir():
+            raise RequestError(f"--data must be a folder of images; got {images} instead")
+        styles = sorted(inside.name for inside in images.iterdir() if inside.is_dir())
+    several = images is None or len(styles) > 1
+    target = next((style for style in styles if TARGET in style.lower()), styles[0] if several and styles else TARGET)
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    environment = jinja2.Environment(
+        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.get_template("demo.toml.j2").render(
+        images=None if images is None else str(images.resolve()), styles=several, target=target if several else None
+    )
+    file = folder / NAME
+    if not file.exists():
+        with atomic(file) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != text + "\n":
+        say(f"{file} differs from what the demo would write, and stays as it is")
+    return file

@@ -1,0 +1,141 @@
+"""Training of a style classifier: features by a frozen network, a calibrated head, held-out figures, one ONNX file.
+
+Its card, which travels inside of the file, says what it learned from and how often it errs about the target style.
+"""
+
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.features import Extractor, find_weights, load_extractor
+from eval.networks import NETWORKS
+from eval.shards import FeatureShards, Pictures, folder_name, one_pass, shard_count
+from gan import __version__
+from gan.console import progress
+from gan.errors import RequestError
+from gan.files import cache_folder
+from serving import style_graph, style_head
+from serving.contract import CLASSIFIER, About
+from serving.style_data import Paintings, open_paintings
+from serving.style_figures import errors_about, judge
+from serving.style_head import Doubles, Floats
+
+CHECKED = 48  # images that the exported graph is compared on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A classifier that was trained: figures as in its report, and small pictures of what it learned from."""
+
+    figures: dict[str, Any]
+    paintings: Paintings
+    pictures: Pictures
+    probabilities: Doubles  # [N, K], held out by painter
+
+
+def train(
+    data: Path,
+    target: str,
+    out: Path,
+    *,
+    manifest: Path | None = None,
+    extractor: str = "efficientnet-lite0",
+    weights: Path | None = None,
+    fetch: bool = False,
+    group_by: str = "artist",
+    seed: int = 0,
+    device: str = "auto",
+) -> Trained:
+    """Train a classifier of the styles in `data` and write it to `out`. `target` is the style that checks ask for.
+
+    Raises RequestError for data or names that do not fit, SalonError when the exported graph computes something else.
+    """
+    if extractor not in NETWORKS or NETWORKS[extractor].preset not in style_graph.SHARES:
+        fitting = [name for name, network in NETWORKS.items() if network.preset in style_graph.SHARES]
+        raise RequestError(f"--extractor must be one of {', '.join(fitting)}; got {extractor} instead")
+    clock = _Clock()
+    paintings = open_paintings(data, manifest)
+    if target not in paintings.styles:
+        raise RequestError(f"--target must be one of {', '.join(paintings.styles)}; got {target} instead")
+    file = find_weights(NETWORKS[extractor], weights, fetch=fetch)
+    eye = load_extractor(extractor, weights=file, device=device)
+    features, pictures = _see(paintings, eye)
+    clock.lap("features")
+    labels = paintings.labels
+    apart = np.arange(len(labels))  # every image a group of its own
+    groups = paintings.groups if group_by == "artist" else apart
+    steps = iter(progress(range(style_head.fits(2 * style_head.FOLDS + 1)), "Fitting", unit="fit"))
+    held_out = style_head.held_out(features, labels, groups, seed=seed, step=lambda: next(steps))
+    plain = style_head.held_out(features, labels, apart, seed=seed, step=lambda: next(steps))
+    head = style_head.fit(features, labels, groups, seed=seed, step=lambda: next(steps))
+    next(steps, None)  # closes the bar
+    clock.lap("fitting")
+    card = {
+        "target": target,
+        "errors": {
+            style: errors_about(held_out, labels, groups, k).to_dict() for k, style in enumerate(paintings.styles)
+        },
+        "group_by": group_by,
+        "seed": seed,
+        "data": _described(paintings, pictures),
+        "extractor": eye.identity,
+        "head": {"C": head.strength, "temperature": head.temperature, "folds": style_head.FOLDS},
+        "held_out": judge(held_out, labels, groups, paintings.styles),
+        "plain": judge(plain, labels, apart, paintings.styles),
+        "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy", "onnx")},
+    }
+    about = About(kind=CLASSIFIER, styles=paintings.styles, card=card, salon=__version__)
+    style_graph.export(head, extractor, file, eye.identity["preprocess"], about, out)
+    chosen = np.random.default_rng(seed).permutation(len(labels))[:CHECKED]
+    images = [next(paintings.source.pixels(i, i + 1)) for i in paintings.indices[chosen].tolist()]
+    difference = style_graph.check(out, images, head.probabilities(features[chosen]))
+    clock.lap("export")
+    figures = {
+        "out": str(out),
+        "salon": __version__,
+        "styles": paintings.styles,
+        **card,
+        "onnx": {"opset": style_graph.OPSET, "difference": difference, "images": len(images)},
+        "seconds": clock.laps,
+    }
+    return Trained(figures=figures, paintings=paintings, pictures=pictures, probabilities=held_out)
+
+
+def _see(paintings: Paintings, extractor: Extractor) -> tuple[Floats, Pictures]:
+    # Features [N, D] of the paintings, and small pictures of the whole source; both are kept, shard by shard.
+    source = paintings.source
+    folder = cache_folder() / "style" / folder_name({"images": source.identity, "extractor": extractor.identity})
+    features, pictures = FeatureShards(folder, extractor), Pictures(folder)
+    one_pass(source, [features, pictures], batch_size=extractor.batch_size, what="Looking at paintings")
+    seen = features.read(range(shard_count(len(source)))).take(paintings.indices)
+    return seen.astype(np.float32), pictures
+
+
+def _described(paintings: Paintings, pictures: Pictures) -> dict[str, Any]:
+    sizes = pictures.traits(len(paintings.source)).sizes
+    sides = np.repeat([min(size) for size in sizes], list(sizes.values()))
+    return {
+        "name": Path(paintings.source.name).name,
+        "images": len(paintings.labels),
+        "by_style": paintings.counts,
+        "artists": paintings.artists,
+        "side": int(np.median(sides)),  # of the shorter sides, in pixels
+        **paintings.source.identity,
+    }
+
+
+class _Clock:
+    """Seconds by part of the work."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """A part has ended."""
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now

@@ -1,0 +1,121 @@
+"""A style classifier as one ONNX graph: uint8 images of any size -> probabilities, resized as in training."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from eval.networks import NETWORKS
+from eval.preprocess import CROP
+from eval.trunk import fold_batch_norm
+from gan.errors import RequestError, SalonError
+from gan.files import atomic, sha256
+from gan.images import Pixels
+from serving.contract import CLASSIFIER, PARAMETER, About, inputs, outputs
+from serving.pillow_resize import Resize
+from serving.style_head import Head
+
+OPSET = 20
+TOLERANCE = 0.01  # of a probability: Pillow and the graph may round a pixel of 8 bits differently
+SHARES = {"imagenet": CROP, "clip": 1.0}  # presets of eval.preprocess that the graph can repeat: share of the side seen
+
+Probabilities = NDArray[np.float32]
+
+
+class StyleGraph(nn.Module):
+    """uint8 [N, H, W, 3] -> probabilities float32 [N, K]: the middle of the image, a trunk, a head, softmax."""
+
+    def __init__(self, trunk: nn.Module, head: Head, resize: Resize, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.trunk, self.resize = trunk, resize
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, 3, 1, 1))
+        self.register_buffer("weight", torch.from_numpy(head.weight))
+        self.register_buffer("bias", torch.from_numpy(head.bias))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Probabilities, each row's sum is 1."""
+        features = self.trunk((self.resize(image) - self.mean) / self.std)  # [N, D]
+        return torch.softmax(features @ self.weight.T + self.bias, dim=1)
+
+
+class Classifier:
+    """A style classifier in ONNX Runtime on the CPU. Raises RequestError when the file is none."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.about = About.from_json(self._session.get_modelmeta().custom_metadata_map[PARAMETER])
+        except Exception as error:  # of whatever class the runtime raises
+            raise RequestError(
+                f"--classifier must be an ONNX file of salon style train; {path} is none: {error}"
+            ) from error
+        if self.about.kind != CLASSIFIER or not self.about.styles:
+            raise RequestError(f"--classifier must be a style classifier; {path} is a {self.about.kind}")
+        self.sha256 = sha256(path)
+
+    def __call__(self, pixels: Sequence[Pixels]) -> Probabilities:
+        """N images [H, W, 3] of any sizes -> [N, K], in the order of about.styles."""
+        rows = [self.batch(image[None]) for image in pixels]
+        return np.concatenate([np.empty([0, len(self.about.styles)], np.float32), *rows])
+
+    def batch(self, pixels: Pixels) -> Probabilities:
+        """N images of one size [N, H, W, 3] -> [N, K]."""
+        found: Probabilities = self._session.run(None, {"image": pixels})[0]
+        return found
+
+
+def export(head: Head, extractor: str, weights: Path, preprocess: str, about: About, out: Path) -> None:
+    """Write the graph of a head behind an extractor, atomically. `about` joins the file's metadata."""
+    network = NETWORKS[extractor]
+    trunk = fold_batch_norm(network.load(weights, sha256(weights)).trunk)
+    graph = StyleGraph(trunk, head, Resize(network.size, SHARES[preprocess]), network.mean, network.std).eval()
+    example = torch.zeros([2, 48, 64, 3], dtype=torch.uint8)
+    taken, given = inputs(about)[0].name, outputs(about)[0].name
+    with atomic(out) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what tracing freezes, which check() would find, and of its own future
+            torch.onnx.export(
+                graph,
+                (example,),
+                str(temporary),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[taken],
+                output_names=[given],
+                dynamic_axes={taken: {0: "N", 1: "H", 2: "W"}, given: {0: "N"}},
+            )
+        model = onnx.load(temporary)
+        model.doc_string = "Style classifier by Salon: uint8 RGB images of any size, to probabilities of styles."
+        onnx.helper.set_model_props(model, {PARAMETER: about.to_json()})
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, temporary)
+
+
+def check(path: Path, pixels: Sequence[Pixels], expected: NDArray[Any]) -> float:
+    """Compare a graph with the probabilities [N, K] that scikit-learn gives for images -> the largest difference.
+
+    Raises SalonError when it exceeds TOLERANCE, or when a batch is not what its images are one by one.
+    """
+    classifier = Classifier(path)
+    found = classifier(pixels)
+    difference = float(np.abs(found - expected).max())
+    side = min(min(image.shape[:2]) for image in pixels)
+    batch = np.stack([image[:side, :side] for image in pixels])
+    batched = classifier.batch(batch)
+    apart = float(np.abs(batched - classifier(list(batch))).max())
+    if not max(difference, apart) <= TOLERANCE:
+        raise SalonError(
+            f"the exported classifier must agree with scikit-learn and in batches within {TOLERANCE}; "
+            f"it differs by {difference:.4f} and {apart:.4f}"
+        )
+    return difference
