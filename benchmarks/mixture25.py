@@ -128,18 +128,20 @@ def methods(G: nn.Module, D: nn.Module, generator: torch.Generator) -> tuple[lis
 def main(steps: tuple[int, ...], seed: int) -> None:
     torch.manual_seed(seed)
     torch.set_num_threads(1)  # the networks are too small for more
-    start, trained = time.perf_counter(), 0.0
+    start, measuring = time.process_time(), 0.0
     generator = torch.Generator().manual_seed(seed)
     for step, G, D in train(max(steps), generator):
         if step not in steps:
             continue
         # Measuring draws from a generator of its own, and trains a copy of D: training goes on as if it had not been.
-        paused = time.perf_counter()
+        paused = time.process_time()
         rows, notes = methods(G, copy.deepcopy(D).requires_grad_(False), torch.Generator().manual_seed(seed + step))
         print(f"\n{step} steps\n{table(rows, ['', 'accepted', 'within 4 sigma', 'modes', 'spread'])}\n{notes}")
-        trained += time.perf_counter() - paused
-    seconds = time.perf_counter() - start
-    print(f"\n{seconds - trained:.0f} s of training, {trained:.0f} s of KeepTraining and sampling", file=sys.stderr)
+        measuring += time.process_time() - paused
+    training = time.process_time() - start - measuring
+    print(
+        f"\nOf one core: {training:.0f} s of training, {measuring:.0f} s of KeepTraining and sampling", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_padding(colour, sides):
         pixels[:, :20] = colour
     else:
         pixels[:30] = pixels[-30:] = colour
-    assert codes(pixels) == [["border"]]
+    assert codes(pixels) == [["padding"]]
     assert measure(pixels).padding == pytest.approx(0.1 if sides == "left" else 0.3, abs=0.02)
 
 
@@ -45,6 +45,8 @@ def test_a_frame_is_found_in_padding_too():
     pixels[20:220, 20:220] = (150, 110, 40)  # gilded
     pixels[40:200, 40:200] = painting(size=160) // 3
     assert measure(pixels).frame > checks.MIN_FRAME > measure(painting()).frame
+    assert codes(pixels) == [["padding", "frame"]]
+    assert codes(pixels[20:220, 20:220]) == [["frame"]]
 
 
 def test_greyscale_even_after_compression(tmp_path):
@@ -64,7 +66,7 @@ def test_text():
     assert "text" in found
 
 
-def test_an_even_image_is_no_text_and_no_border_but_uniform():
+def test_an_even_image_is_no_text_and_no_padding_but_uniform():
     rng = np.random.default_rng(0)
     even = rng.normal(200, 3, [100, 100, 3]).clip(0, 255).astype(np.uint8)
     (found,) = codes(even)
