@@ -126,7 +126,10 @@ class Experiment:
             return True
         # Read anew for each arm: an optimizer takes over the tensors it is given, and changes them.
         source = load_source(self.out / START, arm.config)
-        options = replace(options, total_kimg=self.plan.total_kimg, keep=KEEP_CHECKPOINTS)
+        # By its ticks the others know how far an arm is, where it has a process of its own.
+        kimg_per_tick = min(options.kimg_per_tick, self.plan.request.kimg / 100)
+        total_kimg = self.plan.total_kimg
+        options = replace(options, total_kimg=total_kimg, kimg_per_tick=kimg_per_tick, keep=KEEP_CHECKPOINTS)
         indices = self.plan.sets.of(arm.arm, arm.repeat)
         run = self.run(arm)
         summary = train(run, arm.config, options, self.plan.dataset, indices, device, source=source)

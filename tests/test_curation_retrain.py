@@ -264,8 +264,8 @@ def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, 
 
 def test_two_processes_share_each_arm(finished, curation, base_run, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gan"]
-    command += ["curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command += ["gan", "curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
     ended = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count(", in 2 processes") == 3
