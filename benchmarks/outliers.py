@@ -1,4 +1,4 @@
-"""Planted outliers: how well each way of scoring finds photographs, cartoons and noise among paintings, and how fast.
+"""Planted outliers: how well each way of scoring finds photographs, cartoons and noise among paintings.
 
     python benchmarks/outliers.py --data FOLDER
     python benchmarks/outliers.py --data FOLDER --kimg 0 --seeds 5
@@ -10,7 +10,6 @@ discriminators of the preset `tiny` that learn from everything, or the densest, 
 
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import click
@@ -99,23 +98,6 @@ def judge(collection: Collection, small: Collection, folder: Path, kimg: float, 
     return scores
 
 
-def throughput(collection: Collection, folder: Path) -> str:
-    """The rate of extraction and density together, beside that of the extractor on pixels in memory."""
-    extractor = load_extractor("efficientnet-lite0", device=CPU)
-    pixels = np.stack([collection.dataset.pixels(int(i)).transpose(1, 2, 0) for i in collection.indices])
-    own, whole = [], []
-    for number in range(2):
-        start = time.perf_counter()
-        extractor(pixels)
-        own.append(len(pixels) / (time.perf_counter() - start))
-        start = time.perf_counter()
-        features = embed(collection.dataset, collection.indices, extractor, folder / f"round{number}")
-        strata = collection.strata("label")
-        density.score(density.fit(features, strata, seed=0, extractor="-"), features, strata, fitted=True)
-        whole.append(len(pixels) / (time.perf_counter() - start))
-    return f"extractor {max(own):.1f} images/s; with decoding and density {max(whole):.1f}: {max(whole) / max(own):.0%}"
-
-
 @click.command(help=__doc__)
 @click.option("--data", required=True, type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Draws of outliers to average over.")
@@ -141,12 +123,9 @@ def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
                         among = ~outlier | (kinds == kind)
                         figures.append(auroc(scores[among], outlier[among]))
                     rows.setdefault(method, []).append(figures)
-                if name == "both" and seed == seeds - 1:
-                    speed = throughput(collection, folder)
         header = [f"photographs: {name}", "AUROC", "precision", "photo", "cartoon", "noise", "draws"]
         lines = [[m, *(f"{v:.3f}" for v in np.mean(found, axis=0)), str(len(found))] for m, found in rows.items()]
         print(table(lines, header) + "\n", flush=True)
-    print(speed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What may be wrong with an image, measured on its pixels: borders and frames, greyscale, text, emptiness, size.
+"""What may be wrong with an image, measured on its pixels: padding, frames, greyscale, text, emptiness, size.
 
 `pixels` are uint8 [H, W, 3]. Each measure is one number; `flags` turns them into codes, and where a fault is a matter
 of degree it looks at the whole set. Blur is none: an impressionist blurs on purpose.
@@ -14,9 +14,10 @@ from gan.images import Pixels
 
 Floats = NDArray[np.float32]
 
-MIN_SIDE = 64  # px; borders and frames are looked for from here on
+MIN_SIDE = 64  # px; padding and frames are looked for from here on
 SIDE = 128  # px; images are measured at this size, so that a threshold means the same for all
-BORDER, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT = "border", "greyscale", "text", "uniform", "small", "aspect"
+PADDING, FRAME, GREYSCALE, TEXT = "padding", "frame", "greyscale", "text"
+UNIFORM, SMALL, ASPECT = "uniform", "small", "aspect"
 
 PLAIN_RANGE = 10.0  # grey levels by which a row of plain padding may vary
 MIN_STEP = 20.0  # grey levels in which padding ends, at least
@@ -121,7 +122,8 @@ def flags(
     longer, shorter = np.maximum(width, height), np.minimum(width, height)
     spread = np.log(np.maximum(column["spread"], 1e-3))
     suspects = {
-        BORDER: (column["padding"] > MIN_PADDING) | (column["frame"] > MIN_FRAME),
+        PADDING: column["padding"] > MIN_PADDING,
+        FRAME: column["frame"] > MIN_FRAME,
         GREYSCALE: column["chroma"] <= MAX_CHROMA,
         TEXT: column["text"] > MIN_TEXT,
         UNIFORM: (column["spread"] < EMPTY_SPREAD) & ((robust_z(spread) < EMPTY_Z) | (column["spread"] < 2)),

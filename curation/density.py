@@ -171,19 +171,30 @@ def shrunken_gaussian(features: Floats, components: int = COMPONENTS) -> tuple[F
     The covariance is shrunken towards a multiple of the identity (Ledoit & Wolf 2004); beyond the principal components
     it is the same in all directions (Tipping & Bishop 1999), which is what an outlier of a new kind shows itself by.
     """
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean
-    dim, share = features.shape[1], float(ledoit_wolf_shrinkage(centred, assume_centered=True))
+    dim = features.shape[1]
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
     variances = singular**2 / len(features)
+    share = shrinkage(variances, (centred**2).sum(axis=1), dim)
     kept = min(components, len(features) - 1, dim)
     target = variances.sum() / dim
     shrunken = (1 - share) * variances[:kept] + share * target
     tail = (1 - share) * variances[kept:].sum() / max(dim - kept, 1) + share * target
     whiten = axes[:kept].T / np.sqrt(np.maximum(shrunken, 1e-12))
     return mean.astype(np.float32), whiten.astype(np.float32), float(1 / max(tail, 1e-12))
+
+
+def shrinkage(variances: Scores, squared_lengths: Scores, dim: int) -> float:
+    """Share of the identity in a covariance [dim, dim], from its eigenvalues and the N centred points' |x|^2.
+
+    Ledoit & Wolf 2004, section 3: the sampling error of S as a share of its distance from the identity's multiple; the
+    same as scikit-learn's, which forms matrices of dim x dim for it.
+    """
+    spread = (variances**2).sum()
+    distance = spread - variances.sum() ** 2 / dim
+    error = ((squared_lengths**2).mean() - spread) / len(squared_lengths)
+    return float(min(max(error, 0) / distance, 1)) if distance > 0 else 0.0
 
 
 def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float) -> Scores:

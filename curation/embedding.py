@@ -1,11 +1,13 @@
 """Features of a dataset's images: extracted in shards that survive an interruption, by any number of processes."""
 
 import hashlib
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from eval.features import Extractor
@@ -34,24 +36,31 @@ def embed(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extracto
     shards = [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
     paths = [folder / f"{hashlib.sha256(shard.tobytes()).hexdigest()[:32]}.npy" for shard in shards]
     numbers = range(distributed.rank(), len(shards), distributed.world_size())
-    with ThreadPoolExecutor(2) as pool:
-        for number in progress(numbers, "Extracting features", len(numbers), unit="shard"):
-            if not paths[number].exists():
-                features = _extract(dataset, shards[number], extractor, pool)
-                with atomic(paths[number]) as temporary, open(temporary, "wb") as file:
-                    np.save(file, features)
+    for number in progress(numbers, "Extracting features", len(numbers), unit="shard"):
+        if not paths[number].exists():
+            features = _extract(dataset, shards[number], extractor)
+            with atomic(paths[number]) as temporary, open(temporary, "wb") as file:
+                np.save(file, features)
     distributed.anyone(False)  # the others' shards are there
     return np.concatenate([np.load(path, allow_pickle=False) for path in paths])
 
 
-def _extract(
-    dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extractor, pool: ThreadPoolExecutor
-) -> Floats:
-    # The next images are decoded while a batch is computed.
-    features = np.empty([len(indices), extractor.dim], np.float32)
-    images = ordered_map(pool, dataset.pixels, (int(i) for i in indices), ahead=2 * extractor.batch_size)
-    for start in range(0, len(indices), extractor.batch_size):
-        stop = min(start + extractor.batch_size, len(indices))
-        batch = np.stack([next(images).transpose(1, 2, 0) for _ in range(start, stop)])  # CHW -> NHWC
-        features[start:stop] = extractor(batch)["features"]
-    return features
+def _extract(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extractor) -> Floats:
+    # On a CPU each thread computes a batch of its own: threads that share one wait for each other after every layer,
+    # and for longer when other threads decode meanwhile.
+    threads, size = torch.get_num_threads(), extractor.batch_size
+    workers = threads if extractor.device.type == "cpu" else 1
+    try:
+        with (
+            ThreadPoolExecutor() as readers,
+            ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool,
+        ):
+            images = ordered_map(readers, dataset.pixels, (int(i) for i in indices), ahead=2 * workers * size)
+            batches = (
+                np.stack([image.transpose(1, 2, 0) for image in itertools.islice(images, size)])  # CHW -> NHWC
+                for _ in range(0, len(indices), size)
+            )
+            found = ordered_map(pool, lambda batch: extractor(batch)["features"], batches, ahead=2 * workers)
+            return np.concatenate(list(found))
+    finally:
+        torch.set_num_threads(threads)  # the number is the whole process's

@@ -35,6 +35,7 @@ from gan.run import Run
 from gan.trainer import TrainingOptions, load_source, train
 
 KEEP_CHECKPOINTS = 2
+FINISHED = "finished.json"  # in an arm's run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,25 +122,35 @@ class Experiment:
 
     def train(self, arm: Arm, device: torch.device, options: TrainingOptions) -> bool:
         """Train an arm, or go on with it -> whether it is finished; a wish to stop leaves it unfinished."""
-        run = Run(self.out / "arms" / arm.name)
-        finished = run.path / "finished.json"
-        if finished.exists():
+        if self.finished(arm):
             return True
         # Read anew for each arm: an optimizer takes over the tensors it is given, and changes them.
         source = load_source(self.out / START, arm.config)
-        options = replace(options, total_kimg=self.plan.total_kimg, keep=KEEP_CHECKPOINTS)
+        # By its ticks the others know how far an arm is, where it has a process of its own.
+        kimg_per_tick = min(options.kimg_per_tick, self.plan.request.kimg / 100)
+        total_kimg = self.plan.total_kimg
+        options = replace(options, total_kimg=total_kimg, kimg_per_tick=kimg_per_tick, keep=KEEP_CHECKPOINTS)
         indices = self.plan.sets.of(arm.arm, arm.repeat)
+        run = self.run(arm)
         summary = train(run, arm.config, options, self.plan.dataset, indices, device, source=source)
         with distributed.main_first():
             if distributed.is_main() and summary["finished"]:
-                write_json(finished, {name: summary[name] for name in ("kimg", "seconds", "stats")})
+                write_json(run.path / FINISHED, {name: summary[name] for name in ("kimg", "seconds", "stats")})
         return bool(summary["finished"])
+
+    def run(self, arm: Arm) -> Run:
+        """Where an arm is trained."""
+        return Run(self.out / "arms" / arm.name)
+
+    def finished(self, arm: Arm) -> bool:
+        """Whether an arm has learned all that it shall."""
+        return (self.run(arm).path / FINISHED).exists()
 
     def evaluate(self, arm: Arm, judge: Judge) -> None:
         """Judge an arm's last snapshot, unless that is done."""
         folder = self.evaluation(arm)
         if not (folder / RESULTS).exists():
-            judge(snapshot.list_newest_first(Run(self.out / "arms" / arm.name).snapshots)[0], folder)
+            judge(snapshot.list_newest_first(self.run(arm).snapshots)[0], folder)
 
     def evaluation(self, arm: Arm) -> Path:
         """Folder of an arm's evaluation."""

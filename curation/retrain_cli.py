@@ -1,13 +1,17 @@
 """The command `salon curate retrain`. Heavy imports wait until a command runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option
+from gan.options import PATH, FiniteRange, json_option
+
+if TYPE_CHECKING:
+    from curation.retrain import Arm, Experiment
 
 
 @click.command()
@@ -66,7 +70,14 @@ from gan.options import PATH, FiniteRange, device_option, json_option
 @click.option("--batch-gpu", metavar="NIMG", type=click.IntRange(1), help="Most images in a pass. Default: all.")
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
-@device_option
+@click.option(
+    "--device",
+    "names",
+    metavar="NAME,...",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N. With several, such as cuda:0,cuda:1,cuda:2, arms are trained side by side.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the request, say what would be done, and stop.")
 @json_option
 def retrain(
@@ -74,7 +85,7 @@ def retrain(
     batch_gpu: int | None,
     workers: int,
     cache: bool,
-    device: str,
+    names: str,
     dry_run: bool,
     as_json: bool,
     **request: Any,
@@ -90,6 +101,7 @@ def retrain(
     from curation.retrain_plan import Plan, Request
     from curation.retrain_report import REPORT, write_report
     from curation.retrain_results import conclude
+    from curation.side_by_side import train_side_by_side
     from gan import device as devices
     from gan import distributed
     from gan.files import write_json
@@ -98,7 +110,10 @@ def retrain(
     beside = Path(request["manifest"]).with_suffix(".zip")
     if data is None and not beside.exists():
         raise RequestError(f"--data must name the dataset of --manifest {request['manifest']}; {beside} does not exist")
-    target = devices.select(device)
+    side_by_side = names.split(",")
+    target, *_ = [devices.select(name) for name in side_by_side]
+    if distributed.world_size() > 1 < len(side_by_side):
+        raise RequestError(f"--device must name one device under torchrun, which shares it out; got {names} instead")
     plan = Plan(Request(data=data or beside, **request))
     described = plan.describe()
     if dry_run:
@@ -113,11 +128,17 @@ def retrain(
         deciding = experiment.deciding(judge)
         say(_plan(described))
         arms = experiment.arms()
+        if len(side_by_side) > 1 and not train_side_by_side(experiment, arms, side_by_side, options):
+            unfinished = [arm.name for arm in arms if not experiment.finished(arm)]
+            where = {"out": str(experiment.out), "finished": None, "arm": unfinished[0]}
+            result(
+                f"Stopped in {', '.join(unfinished)}, and saved. The same command goes on from here.", where, as_json
+            )
+            return
         for position, arm in enumerate(arms):
             say(f"Arm {position + 1} of {len(arms)}: {arm.name}, {arm.images} images")
             if not experiment.train(arm, target, options):
-                where = {"out": str(experiment.out), "finished": None, "arm": arm.name}
-                result(f"Stopped in {arm.name}, and saved. The same command goes on from here.", where, as_json)
+                _stopped(experiment, arms, as_json)
                 return
             experiment.evaluate(arm, judge)
         if not distributed.is_main():
@@ -127,6 +148,12 @@ def retrain(
         write_report(figures, [experiment.entry(arm).pictures for arm in arms], experiment.out / REPORT)
     lines = [figures["sentence"], *figures["cost"], "", _values(figures), "", f"Report: {experiment.out / REPORT}"]
     result("\n".join(lines), {"out": str(experiment.out), **figures}, as_json)
+
+
+def _stopped(experiment: "Experiment", arms: "Sequence[Arm]", as_json: bool) -> None:
+    names = [arm.name for arm in arms if not experiment.finished(arm)]
+    where = {"out": str(experiment.out), "finished": None, "arm": names[0]}
+    result(f"Stopped before the end of {', '.join(names)}. The same command goes on from here.", where, as_json)
 
 
 def _plan(described: dict[str, Any]) -> str:

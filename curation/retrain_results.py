@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.retrain import Arm, Experiment
+from curation.retrain import FINISHED, Arm, Experiment
 from curation.retrain_plan import FORMAT
 from curation.retrain_sets import ARMS
 from curation.retrain_verdict import CONTRASTS, HARMED, HELPED, NOTHING, RULE, better, contrast, decide, pooled
@@ -128,8 +128,7 @@ def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
 
 
 def _arm(experiment: Experiment, arm: Arm) -> dict[str, Any]:
-    folder = experiment.out / "arms" / arm.name
-    finished = read_json(folder / "finished.json")
+    finished = read_json(experiment.run(arm).path / FINISHED)
     seen = experiment.plan.request.kimg * 1000
     return {
         "name": arm.name,

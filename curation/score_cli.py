@@ -52,7 +52,7 @@ def collection_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Doubt this column where an image's neighbours agree on another value.",
 )
 def check(dataset: Path, manifest: Path | None, out: Path, labels: str, as_json: bool, **how: Any) -> None:
-    """Flag what may not belong into a dataset: borders, frames, greyscale, text, emptiness, size, duplicates, labels.
+    """Flag what may not belong into a dataset: padding, frames, greyscale, text, emptiness, size, duplicates, labels.
 
     Nothing is dropped: the new manifest has flags, measures, and groups of near duplicates and of series. Blur is no
     fault.

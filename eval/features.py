@@ -44,10 +44,10 @@ class Extractor:
         self.has_logits = network.has_logits
         self.is_inception = network.name == INCEPTION  # else no result may be called FID, KID or IS
         self.batch_size = BATCH_SIZE
-        self.identity = identity
+        self.identity, self.device = identity, device
         self.key = "/".join(identity[part] for part in ("extractor", "preprocess", "precision"))
         self.calibration: float | None = None
-        self._network, self._preset, self._run, self._head, self._device = network, preset, run, head, device
+        self._network, self._preset, self._run, self._head = network, preset, run, head
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (network.mean, network.std))
         self._mean, self._std = mean.float(), std.float()
 
@@ -87,7 +87,7 @@ class Extractor:
         for start in range(0, len(pixels), self.batch_size):
             some = pixels[start : start + self.batch_size]
             with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-                x = self._preset(some, self._network.size).to(self._device)
+                x = self._preset(some, self._network.size).to(self.device)
                 features[start : start + len(some)] = (
                     self._run(x.sub_(self._mean).div_(self._std)).float().cpu().numpy()
                 )

@@ -36,15 +36,18 @@ def test_padding(colour, sides):
         pixels[:, :20] = colour
     else:
         pixels[:30] = pixels[-30:] = colour
-    assert codes(pixels) == [["border"]]
+    assert codes(pixels) == [["padding"]]
     assert measure(pixels).padding == pytest.approx(0.1 if sides == "left" else 0.3, abs=0.02)
 
 
 def test_a_frame_is_found_in_padding_too():
     pixels = np.full([240, 240, 3], 255, np.uint8)
-    pixels[20:220, 20:220] = (150, 110, 40)  # gilded
+    carved = np.random.default_rng(0).normal(0, 20, [200, 200, 1])
+    pixels[20:220, 20:220] = (np.array([150, 110, 40]) + carved).clip(0, 255).astype(np.uint8)  # gilded
     pixels[40:200, 40:200] = painting(size=160) // 3
     assert measure(pixels).frame > checks.MIN_FRAME > measure(painting()).frame
+    assert codes(pixels) == [["padding", "frame"]]
+    assert codes(pixels[20:220, 20:220]) == [["frame"]]
 
 
 def test_greyscale_even_after_compression(tmp_path):
@@ -64,7 +67,7 @@ def test_text():
     assert "text" in found
 
 
-def test_an_even_image_is_no_text_and_no_border_but_uniform():
+def test_an_even_image_is_no_text_and_no_padding_but_uniform():
     rng = np.random.default_rng(0)
     even = rng.normal(200, 3, [100, 100, 3]).clip(0, 255).astype(np.uint8)
     (found,) = codes(even)
@@ -102,6 +105,7 @@ def test_real_paintings():
     white = sorted(Path(DATA, "data", "louvre_genres").rglob("*.jpg"))[:1250:50]
     measures = [measure(np.asarray(Image.open(file).convert("RGB"))) for file in white]
     assert np.mean([m.padding > checks.MIN_PADDING for m in measures]) > 0.9
+    assert 0 < np.mean([m.frame > checks.MIN_FRAME for m in measures]) < 0.3  # within the padding few have one
     monet = sorted(Path(DATA, "data", "monet").iterdir())[:40]
     measures = [measure(np.asarray(Image.open(file).convert("RGB"))) for file in monet]
     zero = np.zeros(len(monet), np.int64)

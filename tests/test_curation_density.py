@@ -29,6 +29,17 @@ def scored(features, strata=None, seed=0):
     return state, density.score(state, features, density.pool_small(strata), fitted=True)
 
 
+@pytest.mark.parametrize("shape", [(30, 200), (200, 30)])
+def test_shrinkage_is_scikit_learn_s(shape):
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    features = RNG.normal(size=shape) * np.linspace(0.1, 2, shape[1])
+    centred = features - features.mean(axis=0)
+    variances = np.linalg.svd(centred, compute_uv=False) ** 2 / len(centred)
+    found = density.shrinkage(variances, (centred**2).sum(axis=1), shape[1])
+    assert found == pytest.approx(ledoit_wolf_shrinkage(centred, assume_centered=True), rel=1e-6)
+
+
 @pytest.mark.parametrize("clique", [False, True])
 def test_planted_outliers_score_low(clique):
     # A clique of outliers that look alike is each other's nearest neighbour, and must not hide by that.

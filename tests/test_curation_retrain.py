@@ -1,6 +1,7 @@
 """Retraining with controls: three real arms end to end, what each saw, going on, the rule, wrong arguments."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from gan.dataset import ImageDataset
 from gan.files import read_json, sha256
 from gan.learner import Learner
 from gan.loader import TrainingImages
+from gan.snapshot import load
 
 ROOT = Path(__file__).parents[1]
 COUNT = 40
@@ -258,6 +260,25 @@ def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, 
     outcome = run_salon(*command)
     assert outcome.code == 0, outcome.err
     assert done.stat().st_mtime_ns == stamp and as_undisturbed(outcome, finished)
+
+
+def test_two_processes_share_each_arm(finished, curation, base_run, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    command += ["gan", "curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
+    ended = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count(", in 2 processes") == 3
+    alone, _, _ = finished
+    for arm in ("curated-0", "full-0", "random-0"):
+        mine, theirs = (load(next((folder / "arms" / arm / "snapshots").iterdir())) for folder in (out, alone))
+        for name, tensor in theirs.G_ema.state_dict().items():
+            torch.testing.assert_close(mine.G_ema.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
+    figures = json.loads(ended.stdout)
+    assert [arm["images"] for arm in figures["arms"]] == [arm["images"] for arm in finished[1].json["arms"]]
+    distances = [next(m for m in f["metrics"] if m["id"] == "kd")["values"] for f in (figures, finished[1].json)]
+    for arm, value in distances[1].items():
+        assert_allclose(distances[0][arm]["value"], value["value"], rtol=0.02, atol=1e-3)
 
 
 def test_another_dataset_judges_and_no_image_is_held_out(dataset, curation, base_run, tmp_path):
