@@ -122,6 +122,18 @@ def _warnings(seen: Seen, about: About, target: str, errors: Errors, untold: boo
             f"The check cannot tell: the classifier finds {errors.sensitivity.value:.0%} of real {target} and takes "
             f"{1 - errors.specificity.value:.0%} of other images for it, which is too near to guessing to correct for."
         )
+    n, hits = len(seen.names), int((seen.probabilities.argmax(1) == about.styles.index(target)).sum())
+    real = errors.sensitivity
+    if hits / n > wilson(real.hits, real.n, real.spread).high:
+        yield (
+            f"More of these images are called {target} than of real {target}: they are more typical of it than that is, "
+            "and the corrected rate says no more than that nearly all of them are."
+        )
+    if wilson(hits, n).high < 1 - errors.specificity.value:
+        yield (
+            f"Fewer of these images are called {target} than images of other styles are: its errors on them "
+            "are others than on those."
+        )
     learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(seen.sides))
     if here < SIDE_SHARE * learned:
         yield (

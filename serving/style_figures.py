@@ -101,6 +101,5 @@ def _by_group(statistic: Callable[[Integers], float], groups: Integers) -> Estim
     # Of all images, with the interval of drawing whole groups anew.
     _, place = np.unique(groups, return_inverse=True)
     members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    return bootstrap(
-        np.arange(len(members)), lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn]))
-    )
+    every = np.arange(len(members), dtype=np.float64)
+    return bootstrap(every, lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn])))
