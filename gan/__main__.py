@@ -20,6 +20,8 @@ COMMANDS = {  # in the order in which a person meets them
     "generate": "gan.generate_cli:generate",
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
+    "export": "serving.export_cli:export",
+    "serve": "serving.serve_cli:serve",
     "query": "serving.query_cli:query",
     "style": "serving.style_cli:style",
 }

@@ -39,7 +39,9 @@ def examine() -> list[Finding]:
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
         _weights(),
-        _program("Triton server", ["tritonserver", "--version"], "Only serving needs it: see NVIDIA's Triton releases"),
+        _program(
+            "Triton server", ["tritonserver", "--version"], "Only production needs it: salon serve installs its own"
+        ),
         _disk(),
     ]
 

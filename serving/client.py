@@ -99,27 +99,27 @@ class Client:
 
         `label` is a class, by its index or name. Raises RequestError for what the generator cannot paint.
         """
-        answers = self._from_seeds("generator", seeds, truncation_psi, label, ["image"])
+        answers = self._from_seeds("generator", seeds, truncation_psi, label)
         return (image for answer in answers for image in answer["image"])
 
     def generate_and_classify(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[tuple[Pixels, Floats]]:
         """One picture a seed, with the probabilities of its styles, float32 [K]."""
-        answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label, ["image", "probabilities"])
+        answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label)
         return (pair for answer in answers for pair in zip(answer["image"], answer["probabilities"], strict=True))
 
     def score(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[float]:
-        """One logit a seed: what the discriminator says of its picture, which stays on the server."""
-        answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label, ["logit"])
+        """One logit a seed: what the discriminator says of its picture."""
+        answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
         return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
 
     def map_seeds(self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None) -> Floats:
         """ws [N, num_ws, w_dim] of seeds, for gan.latents.mix and gan.latents.loop."""
         about = self.about("mapping")
-        found = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label, ["ws"])]
+        found = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label)]
         return np.concatenate([np.empty([0, about.num_ws or 0, about.w_dim or 0], np.float32), *found])
 
     def synthesize(self, ws: Floats) -> Iterator[Pixels]:
@@ -128,7 +128,7 @@ class Client:
         if ws.ndim != 3 or ws.shape[1:] != (about.num_ws, about.w_dim) or not np.isfinite(ws).all():
             raise RequestError(f"ws must be finite, [N, {about.num_ws}, {about.w_dim}]; got {list(ws.shape)} instead")
         requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _PAINTED))
-        return (image for answer in self._run(about, requests, ["image"]) for image in answer["image"])
+        return (image for answer in self._run(about, requests) for image in answer["image"])
 
     # Judging
 
@@ -136,7 +136,7 @@ class Client:
         """Probabilities of styles [N, K], float32, of pictures of any size, uint8 [H, W, 3] each."""
         about = self.about(CLASSIFIER)
         requests = ({"image": batch} for batch in _batches(images))
-        found = [answer["probabilities"] for answer in self._run(about, requests, ["probabilities"])]
+        found = [answer["probabilities"] for answer in self._run(about, requests)]
         return np.concatenate([np.empty([0, len(about.styles)], np.float32), *found])
 
     # Looking around
@@ -173,9 +173,7 @@ class Client:
 
     # How it is done
 
-    def _from_seeds(
-        self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None, wanted: Sequence[str]
-    ) -> Iterator[Arrays]:
+    def _from_seeds(self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None) -> Iterator[Arrays]:
         about = self.about(kind)
         _check(seeds, psi)
         z_dim, index = about.z_dim or 0, _class_index(about, label)
@@ -186,14 +184,14 @@ class Client:
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
         size = MAX_BATCH if kind == "mapping" else _PAINTED
-        return self._run(about, (request(some) for some in _split(seeds, size)), wanted)
+        return self._run(about, (request(some) for some in _split(seeds, size)))
 
-    def _run(self, about: About, requests: Iterable[Arrays], wanted: Sequence[str]) -> Iterator[Arrays]:
+    def _run(self, about: About, requests: Iterable[Arrays]) -> Iterator[Arrays]:
         # The answers in the order of the requests; at most so many are under way or wait for those before them.
         waiting: deque[Future[Arrays]] = deque()
         try:
             for request in requests:
-                waiting.append(self._pool.submit(self._infer, about, request, wanted))
+                waiting.append(self._pool.submit(self._infer, about, request))
                 if len(waiting) >= 2 * self._concurrency:
                     yield waiting.popleft().result()
             while waiting:
@@ -202,14 +200,14 @@ class Client:
             for future in waiting:
                 future.cancel()
 
-    def _infer(self, about: About, request: Arrays, wanted: Sequence[str]) -> Arrays:
-        name = model_name(about.kind, self.model)
+    def _infer(self, about: About, request: Arrays) -> Arrays:
+        name, count = model_name(about.kind, self.model), len(next(iter(request.values())))
+        # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
+        wanted = [tensor.name for tensor in outputs(about)]
         answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout))
-        count = len(next(iter(request.values())))
         for tensor in outputs(about):
-            if tensor.name in wanted and (found := answer[tensor.name]).shape != (count, *tensor.dims):
-                shape = [count, *tensor.dims]
-                raise SalonError(f"{name} must answer with {tensor.name} {shape}; got {list(found.shape)} instead")
+            if (found := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
+                raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(found)} instead")
         return answer
 
     def _ask(self, call: Callable[[float], Answer]) -> Answer:

@@ -14,11 +14,14 @@ MAX_BATCH = 16  # images a request
 DEFAULT_NAME = "generator"
 DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
-PARAMETER = "salon"  # of config.pbtxt: where a model's About lies
+PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's About lies
+LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
 IMAGE_FORMATS = ("png", "jpeg", "webp")
+BASE64 = ";base64"  # after an image format: the file as base64 text, which fits into JSON
 
 PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
 Z_LIMIT = 100.0  # no draw of a normal comes near
+W_LIMIT = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,20 @@ def outputs(about: About) -> list[Tensor]:
     if about.kind in ("style_classifier", "generate_and_classify"):
         found.append(Tensor("probabilities", "FP32", (len(about.styles),)))
     return found
+
+
+def limits(about: About) -> dict[str, tuple[float, float]]:
+    """The smallest and largest number that each input may hold; those of bytes are left out."""
+    from gan.latents import MAX_SEED  # numpy, which --help has no need of
+
+    known = {
+        "z": (-Z_LIMIT, Z_LIMIT),
+        "ws": (-W_LIMIT, W_LIMIT),
+        "truncation_psi": PSI_RANGE,
+        "label": (0, about.num_classes - 1),
+        "seed": (0, MAX_SEED),
+    }
+    return {tensor.name: known[tensor.name] for tensor in inputs(about) if tensor.name in known}
 
 
 def _known(size: int | None) -> int:

@@ -235,17 +235,18 @@ def status(as_json: bool, **connection: Any) -> None:
     """Tell what the server holds and how it fares: models, versions, counts, mean times. Exit code 3: not ready."""
     with _client(**connection) as client:
         figures = client.status()
-    header = ["model", "version", "state", "kind", "pixels", "requests", "failed", "images", "queue ms", "compute ms"]
+    header = ["model", "version", "state", "kind", "pixels", "requests", "failed", "images", "queue ms"]
+    header += ["compute ms", "total ms"]
     rows = []
     for model in figures["models"]:
         about = model["about"] or {}
-        times = ["" if model[key] is None else f"{model[key]:.2f}" for key in ("queue_ms", "compute_ms")]
+        times = ["" if model[key] is None else f"{model[key]:.2f}" for key in ("queue_ms", "compute_ms", "total_ms")]
         state = f"{model['state']} {model['reason']}".strip()
         kind, pixels = about.get("kind", ""), about.get("resolution") or ""
         counts = [model["succeeded"], model["failed"], model["images"]]
         rows.append([model["name"], model["version"], state, kind, pixels, *counts, *times])
     ready = "ready" if figures["ready"] else "not ready"
-    first = f"{figures['server']} {figures['version']} at {figures['url']}: {ready}"
+    first = f"Triton {figures['version']} at {figures['url']}: {ready}"
     result("\n".join([first, "", table(rows, header) if rows else "No models."]), figures, as_json)
     if not figures["ready"]:
         raise BoundError(f"{figures['url']} is not ready")

@@ -17,8 +17,8 @@ def summarize(
     """The answers of serving.transport.Transport -> server, version, ready, and one entry a version of a model.
 
     An entry holds name, version, state, reason, about (None: not of Salon's making), succeeded and failed requests,
-    images, executions, and milliseconds a request: queue_ms in the queue, compute_ms in the model, None before the
-    first one. An ensemble's compute_ms is None: it has its models'.
+    images, executions, and mean milliseconds a request: queue_ms in the queue, compute_ms in the model, total_ms from
+    its arrival to its answer; None where there was no request. Ensembles have total_ms alone.
     """
     counted = {(entry["name"], entry.get("version", "")): entry for entry in statistics}
     models = []

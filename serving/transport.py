@@ -15,6 +15,7 @@ from serving.patience import Unavailable
 
 _PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}  # Triton's own
 _URL = re.compile(r"(grpcs?|https?)://([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?/?")  # names, IPv4, IPv6 in brackets
+_NOISE = re.compile(r"\[request id: \S*\]|NOTE: .*", re.DOTALL)  # of Triton's messages
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -84,9 +85,9 @@ def refused(url: str, detail: str) -> RequestError:
 
 
 def failed(url: str, detail: str) -> SalonError:
-    """The error for a server that failed; a server whose Python process died starts it again, so that one may wait."""
+    """The error for a server that failed: Unavailable where only a process of its Python backend died."""
     if "stub process" in detail.lower():
-        return unreachable(url, detail)
+        return Unavailable(f"{url} is not available: {_one_line(detail)}; if it stays so, start the server again")
     return SalonError(f"{url} failed: {_one_line(detail)}; its log says more")
 
 
@@ -98,4 +99,4 @@ def too_slow(url: str, timeout: float) -> SalonError:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".;") or "no reason given"
+    return " ".join(_NOISE.sub("", text).split()).rstrip(".;") or "no reason given"

@@ -1,5 +1,6 @@
 """Triton over gRPC, by tritonclient. One channel serves all threads."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,16 +11,18 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.transport import Arrays, failed, refused, too_slow, unreachable
 
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log goes to standard error; what matters is raised
+
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),  # a batch of large pictures is above the usual 4 MB
+    ("grpc.enable_http_proxy", 0),  # as over HTTP: a server is asked at its own address
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that is back is found soon, not after up to two minutes
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 20_000),  # a machine that vanished is noticed
 ]
-_REFUSED = ("INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNIMPLEMENTED", "ALREADY_EXISTS")
-_LATER = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED")  # a stopping server cancels what is under way
+_REFUSED = ("INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNIMPLEMENTED")
+_LATER = ("UNAVAILABLE", "CANCELLED", "ABORTED")  # a stopping server cancels what is under way
 
 
 class GrpcTransport:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from gan.errors import SalonError
 from serving.transport import Arrays, failed, refused, too_slow, unreachable
 
 _LENGTH = "Inference-Header-Content-Length"  # of the JSON before the tensors' bytes
@@ -80,29 +81,28 @@ class HttpTransport:
         self, method: str, path: str, timeout: float, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         # -> status, headers, content. Only the transport's own errors are raised here.
-        connection = self._borrow(timeout)
+        connection, whole = self._borrow(timeout), False
         try:
             connection.request(method, f"/{path}", body, headers or {})
             answer = connection.getresponse()
-            content = answer.read()
-        except BaseException as error:
-            connection.close()  # half an answer may wait in it; the next request opens it anew
+            content, whole = answer.read(), True
+            return answer.status, answer.headers, content
+        except (OSError, http.client.HTTPException) as error:
             raise self._explained(error, timeout) from error
         finally:
+            if not whole:
+                connection.close()  # half an answer may wait in it; the next request opens it anew
             self._busy.discard(connection)
             self._idle.append(connection)
-        return answer.status, answer.headers, content
 
-    def _explained(self, error: BaseException, timeout: float) -> BaseException:
+    def _explained(self, error: OSError | http.client.HTTPException, timeout: float) -> SalonError:
         if isinstance(error, TimeoutError):
             return too_slow(self.url, timeout)
         if isinstance(error, ssl.SSLCertVerificationError):
             return failed(self.url, error.verify_message)
         if isinstance(error, OSError | http.client.IncompleteRead):
             return unreachable(self.url, getattr(error, "strerror", None) or str(error))
-        if isinstance(error, http.client.HTTPException):
-            return failed(self.url, "its answer is not HTTP")
-        return error
+        return failed(self.url, "its answer is not HTTP")
 
     def _checked(
         self, status: int, headers: http.client.HTTPMessage, content: bytes

@@ -116,6 +116,56 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
 
 
 @pytest.fixture(scope="session")
+def installed_triton(pytestconfig):
+    """The server that Salon installs, once for all test runs: pytest's own cache keeps it, all workers share it."""
+    from serving import triton
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALON_CACHE", str(pytestconfig.cache.mkdir("salon")))
+        return triton.bundled()
+
+
+@pytest.fixture(scope="session")
+def triton(installed_triton):
+    """start(repository, **options) -> a running serving.server.Server, ready; all are stopped at the end."""
+    from serving.server import serve
+
+    with contextlib.ExitStack() as stack:
+        yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory) -> Path:
+    """A style classifier as ONNX that goes by the mean colours: styles "red", "green" and "blue"."""
+    import torch
+
+    from serving import onnx_file
+    from serving.contract import About
+
+    class ByColour(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return (image.float().mean(dim=[1, 2]) / 8).softmax(dim=1)
+
+    path = tmp_path_factory.mktemp("classifier") / "style.onnx"
+    about = About(kind="style_classifier", styles=["red", "green", "blue"], card={"accuracy": 0.9})
+    onnx_file.write(ByColour(), [torch.zeros([2, 24, 24, 3], dtype=torch.uint8)], about, path, [])
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_repository(tmp_path_factory, tiny_run, conditional_snapshot, classifier_file) -> Path:
+    """All kinds of models of `tiny_run`, and those of `conditional_snapshot` as "times". Not to be changed."""
+    path = tmp_path_factory.mktemp("served") / "models"
+    for arguments in (
+        ("--snapshot", tiny_run, "--classifier", classifier_file),
+        ("--snapshot", conditional_snapshot, "--name", "times"),
+    ):
+        outcome = run_salon("export", *arguments, "--out", path)
+        assert outcome.code == 0, outcome.err
+    return path
+
+
+@pytest.fixture(scope="session")
 def lite():
     """The extractor efficientnet-lite0, with its real weights."""
     from eval.features import load_extractor

