@@ -19,7 +19,7 @@ from gan.console import progress
 from gan.errors import RequestError
 from gan.files import cache_folder
 from gan.images import Pixels
-from serving import style_graph, style_head
+from serving import onnx_file, style_graph, style_head
 from serving.contract import CLASSIFIER, About
 from serving.style_data import Paintings, open_paintings
 from serving.style_figures import errors_about, judge
@@ -102,7 +102,7 @@ def train(
         "salon": __version__,
         "styles": paintings.styles,
         **card,
-        "onnx": {"opset": style_graph.OPSET, "difference": difference, "images": len(images)},
+        "onnx": {"opset": onnx_file.OPSET, "difference": difference, "images": len(images)},
         "seconds": clock.laps,
     }
     return Trained(figures=figures, paintings=paintings, pictures=pictures, probabilities=held_out)

@@ -1,13 +1,10 @@
 """A style classifier as one ONNX graph: uint8 images of any size -> probabilities, resized as in training."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -18,11 +15,11 @@ from eval.trunk import fold_batch_norm
 from gan.errors import RequestError, SalonError
 from gan.files import atomic, sha256
 from gan.images import Pixels
-from serving.contract import CLASSIFIER, PARAMETER, About, inputs, outputs
+from serving import onnx_file
+from serving.contract import CLASSIFIER, About
 from serving.pillow_resize import Resize
 from serving.style_head import Head
 
-OPSET = 20
 TOLERANCE = 0.01  # of a probability: Pillow and the graph may round a pixel of 8 bits differently
 SHARES = (CROP, 1.0)  # of the shorter side: what the presets "imagenet" and "clip" of eval.preprocess see
 
@@ -57,11 +54,9 @@ class Classifier:
     """A style classifier in ONNX Runtime on the CPU. Raises RequestError when the file is none."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            self.about = About.from_json(self._session.get_modelmeta().custom_metadata_map[PARAMETER])
+            self.about = onnx_file.read_about(path)
+            self._session = onnx_file.open_session(path)
         except Exception as error:  # of whatever class the runtime raises
             raise RequestError(
                 f"--classifier must be an ONNX file of salon style train; {path} is none: {error}"
@@ -84,27 +79,10 @@ class Classifier:
 def export(head: Head, network: Network, weights: Path, about: About, out: Path) -> None:
     """Write the graph of a head behind a network, atomically. `about` joins the file's metadata."""
     trunk = fold_batch_norm(network.load(weights, sha256(weights)).trunk)
-    graph = StyleGraph(network, trunk, head).eval()
     example = torch.zeros([2, 48, 64, 3], dtype=torch.uint8)
-    taken, given = inputs(about)[0].name, outputs(about)[0].name
     with atomic(out) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what tracing freezes, which check() would find, and of its own future
-            torch.onnx.export(
-                graph,
-                (example,),
-                str(temporary),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[taken],
-                output_names=[given],
-                dynamic_axes={taken: {0: "N", 1: "H", 2: "W"}, given: {0: "N"}},
-            )
-        model = onnx.load(temporary)
-        model.doc_string = "Style classifier by Salon: uint8 RGB images of any size, to probabilities of styles."
-        onnx.helper.set_model_props(model, {PARAMETER: about.to_json()})
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, temporary)
+        onnx_file.write(StyleGraph(network, trunk, head), [example], about, temporary, [])
+        onnx_file.check(temporary, about)
 
 
 def check(path: Path, pixels: Sequence[Pixels], expected: NDArray[Any]) -> float:

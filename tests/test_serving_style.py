@@ -76,8 +76,8 @@ def test_the_graph_is_whole_and_dynamic(style_classifier):
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     (taken,), (given,) = model.graph.input, model.graph.output
     assert (taken.name, given.name) == ("image", "probabilities")
-    assert [d.dim_param or d.dim_value for d in taken.type.tensor_type.shape.dim] == ["N", "H", "W", 3]
-    assert given.type.tensor_type.shape.dim[0].dim_param == "N"
+    assert [d.dim_param or d.dim_value for d in taken.type.tensor_type.shape.dim] == ["batch", "image_1", "image_2", 3]
+    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
 def test_the_graph_computes_what_scikit_learn_does(style_classifier):

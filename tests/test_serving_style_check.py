@@ -171,3 +171,29 @@ def browse(profile: Path, page: Path) -> str:
     switches += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}/profile"]
     words = [str(CHROMIUM), *switches, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=100).stdout
+
+
+def test_what_a_server_paints_is_checked(tiny_run, style_classifier, triton, tmp_path):
+    models = tmp_path / "models"
+    exported = run_salon(
+        "export", "--snapshot", tiny_run, "--classifier", style_classifier[1] / "style.onnx", "--out", models
+    )
+    assert exported.code == 0, exported.err
+    url = triton(models).grpc_url
+    command = ("style", "check", "--url", url, "--num-images", 10, "--seed", 5, "--target", "Blots", "--json")
+    served, again = run_salon(*command), run_salon(*command, "--concurrency", 1)
+    assert served.code == 0, served.err
+    assert served.json == again.json and served.json["images"] == 10
+    assert {item["name"] for item in served.json["most"]} == {f"seed {seed}" for seed in range(5, 15)}
+    own = run_salon(*command, "--classifier", style_classifier[1] / "style.onnx").json
+    for item, other in zip(served.json["most"], own["most"], strict=True):
+        assert item["name"] == other["name"] and item["probability"] == pytest.approx(other["probability"], abs=1e-3)
+    painted = tmp_path / "painted"
+    assert run_salon("generate", tiny_run, "--seeds", "5-14", "--out", painted).code == 0
+    folder = run_salon("style", "check", "--images", painted, "--url", url, "--target", "Blots", "--json").json
+    assert folder["raw"] == served.json["raw"]
+
+
+def test_a_server_without_a_classifier_is_named():
+    outcome = run_salon("style", "check", "--url", "grpc://127.0.0.1:9", "--retries", 0, "--timeout", 2)
+    assert outcome.code in (1, 2) and "127.0.0.1:9" in outcome.err and "Traceback" not in outcome.err
