@@ -130,7 +130,7 @@ def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Flo
     pictures = Pictures(views[0].folder)
     one_pass(source, [*views, pictures], batch_size=middle.batch_size, what="Looking at paintings")
     shards = range(shard_count(len(source)))
-    features = sum(view.read(shards).take(paintings.indices) for view in views) / len(views)
+    features = np.mean([view.read(shards).take(paintings.indices) for view in views], axis=0)
     return features.astype(np.float32), pictures
 
 

@@ -32,6 +32,10 @@ class StyleGraph(nn.Module):
     The views are those of serving.style.VIEWS: the middle, the same mirrored, and the whole square.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+    weight: torch.Tensor
+
     def __init__(self, network: Network, trunk: nn.Module, head: Head) -> None:
         super().__init__()
         self.trunk = trunk

@@ -62,7 +62,7 @@ def test_a_temperature_makes_probabilities_true():
 
 @pytest.mark.parametrize("shape", [(64, 64), (331, 500), (640, 200), (225, 1), (1, 1)])
 def test_the_resize_is_pillows(shape):
-    image = np.asarray(stripes_or_blots(np.random.default_rng(0), "Stripes", *shape[::-1]))[None]
+    image = np.array(stripes_or_blots(np.random.default_rng(0), "Stripes", *shape[::-1]))[None]
     for share, preset in zip(style_graph.SHARES, (imagenet, clip), strict=True):
         found = Resize(224, share)(torch.from_numpy(image)).permute(0, 2, 3, 1)
         apart = (found - preset(image, 224)).abs()
