@@ -23,7 +23,8 @@ class Resize(nn.Module):
         x = pixels.permute(0, 3, 1, 2).float()  # [N, 3, H, W]
         rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
         box = torch.minimum(rows[-1], columns[-1]).add(1).mul(self.share)  # side of what is seen, in pixels
-        x = _rounded(x @ weights(columns, box, self.size).T)  # [N, 3, H, S]: Pillow goes along rows first
+        # Along rows first, as Pillow goes, save for tall images in recent versions: that moves roundings alone.
+        x = _rounded(x @ weights(columns, box, self.size).T)  # [N, 3, H, S]
         return _rounded(weights(rows, box, self.size) @ x)  # [N, 3, S, S]
 
 

@@ -18,12 +18,15 @@ from gan import __version__
 from gan.console import progress
 from gan.errors import RequestError
 from gan.files import cache_folder
-from serving import style_graph, style_head
+from gan.images import Pixels
+from serving import onnx_file, style_graph, style_head
 from serving.contract import CLASSIFIER, About
 from serving.style_data import Paintings, open_paintings
 from serving.style_figures import errors_about, judge
 from serving.style_head import Doubles, Floats
 
+PRESETS = ("imagenet", "clip")  # of eval.preprocess
+VIEWS = "imagenet, imagenet mirrored, clip"  # of each image; its features are their mean
 CHECKED = 48  # images that the exported graph is compared on
 
 
@@ -54,16 +57,16 @@ def train(
 
     Raises RequestError for data or names that do not fit, SalonError when the exported graph computes something else.
     """
-    if extractor not in NETWORKS or NETWORKS[extractor].preset not in style_graph.SHARES:
-        fitting = [name for name, network in NETWORKS.items() if network.preset in style_graph.SHARES]
-        raise RequestError(f"--extractor must be one of {', '.join(fitting)}; got {extractor} instead")
+    if extractor not in NETWORKS:
+        raise RequestError(f"--extractor must be one of {', '.join(NETWORKS)}; got {extractor} instead")
     clock = _Clock()
     paintings = open_paintings(data, manifest)
     if target not in paintings.styles:
         raise RequestError(f"--target must be one of {', '.join(paintings.styles)}; got {target} instead")
-    file = find_weights(NETWORKS[extractor], weights, fetch=fetch)
-    eye = load_extractor(extractor, weights=file, device=device)
-    features, pictures = _see(paintings, eye)
+    network = NETWORKS[extractor]
+    file = find_weights(network, weights, fetch=fetch)
+    middle, whole = (load_extractor(extractor, weights=file, preprocess=name, device=device) for name in PRESETS)
+    features, pictures = _see(paintings, middle, whole)
     clock.lap("features")
     labels = paintings.labels
     apart = np.arange(len(labels))  # every image a group of its own
@@ -82,14 +85,14 @@ def train(
         "group_by": group_by,
         "seed": seed,
         "data": _described(paintings, pictures),
-        "extractor": eye.identity,
+        "extractor": middle.identity | {"preprocess": VIEWS},
         "head": {"C": head.strength, "temperature": head.temperature, "folds": style_head.FOLDS},
         "held_out": judge(held_out, labels, groups, paintings.styles),
         "plain": judge(plain, labels, apart, paintings.styles),
         "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy", "onnx")},
     }
     about = About(kind=CLASSIFIER, styles=paintings.styles, card=card, salon=__version__)
-    style_graph.export(head, extractor, file, eye.identity["preprocess"], about, out)
+    style_graph.export(head, network, file, about, out)
     chosen = np.random.default_rng(seed).permutation(len(labels))[:CHECKED]
     images = [next(paintings.source.pixels(i, i + 1)) for i in paintings.indices[chosen].tolist()]
     difference = style_graph.check(out, images, head.probabilities(features[chosen]))
@@ -99,20 +102,36 @@ def train(
         "salon": __version__,
         "styles": paintings.styles,
         **card,
-        "onnx": {"opset": style_graph.OPSET, "difference": difference, "images": len(images)},
+        "onnx": {"opset": onnx_file.OPSET, "difference": difference, "images": len(images)},
         "seconds": clock.laps,
     }
     return Trained(figures=figures, paintings=paintings, pictures=pictures, probabilities=held_out)
 
 
-def _see(paintings: Paintings, extractor: Extractor) -> tuple[Floats, Pictures]:
+class _Mirrored(FeatureShards):
+    """Features of mirrored images."""
+
+    def take(self, pixels: list[Pixels]) -> None:
+        super().take([image[:, ::-1] for image in pixels])
+
+
+def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Floats, Pictures]:
     # Features [N, D] of the paintings, and small pictures of the whole source; both are kept, shard by shard.
     source = paintings.source
-    folder = cache_folder() / "style" / folder_name({"images": source.identity, "extractor": extractor.identity})
-    features, pictures = FeatureShards(folder, extractor), Pictures(folder)
-    one_pass(source, [features, pictures], batch_size=extractor.batch_size, what="Looking at paintings")
-    seen = features.read(range(shard_count(len(source)))).take(paintings.indices)
-    return seen.astype(np.float32), pictures
+
+    def folder(name: str, extractor: Extractor) -> Path:
+        return cache_folder() / "style" / folder_name({"images": source.identity, name: extractor.identity})
+
+    views = [
+        FeatureShards(folder("as it is", middle), middle),
+        _Mirrored(folder("mirrored", middle), middle),
+        FeatureShards(folder("as it is", whole), whole),
+    ]
+    pictures = Pictures(views[0].folder)
+    one_pass(source, [*views, pictures], batch_size=middle.batch_size, what="Looking at paintings")
+    shards = range(shard_count(len(source)))
+    features = np.mean([view.read(shards).take(paintings.indices) for view in views], axis=0)
+    return features.astype(np.float32), pictures
 
 
 def _described(paintings: Paintings, pictures: Pictures) -> dict[str, Any]:

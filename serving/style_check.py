@@ -81,7 +81,7 @@ def check(
         "yardstick": asdict(wilson(own.hits, own.n, own.spread, confidence)),
         "specificity": errors.specificity.value,
         "youden": errors.youden,
-        "styles": _styles(seen, about, confidence),
+        "styles": _styles(seen, about, column, confidence),
         "most": _listed(seen, order[:SHEET], column),
         "least": _listed(seen, order[::-1][: min(SHEET, n - min(SHEET, n))], column),
         "requirement": None if require is None else _requirement(require, None if rate is None else rate.low),
@@ -90,8 +90,9 @@ def check(
     }
 
 
-def _styles(seen: Seen, about: About, confidence: float) -> list[dict[str, Any]]:
-    # The commonest first, with what the classifier calls so among held-out images of that style.
+def _styles(seen: Seen, about: About, column: int, confidence: float) -> list[dict[str, Any]]:
+    # The commonest first; "taken" is the share of real images of a style that are taken for the target.
+    confusion = about.card.get("held_out", {}).get("confusion")  # [true, found]
     counts = np.bincount(seen.probabilities.argmax(1), minlength=len(about.styles))
     means = seen.probabilities.mean(0, dtype=np.float64)
     rows = [
@@ -100,8 +101,9 @@ def _styles(seen: Seen, about: About, confidence: float) -> list[dict[str, Any]]
             "images": int(count),
             "share": asdict(wilson(int(count), len(seen.names), level=confidence)),
             "mean_probability": float(mean),
+            "taken": confusion[k][column] / sum(confusion[k]) if confusion else None,
         }
-        for style, count, mean in zip(about.styles, counts, means, strict=True)
+        for k, (style, count, mean) in enumerate(zip(about.styles, counts, means, strict=True))
     ]
     return sorted(rows, key=lambda row: (-row["images"], row["style"]))
 
@@ -121,6 +123,18 @@ def _warnings(seen: Seen, about: About, target: str, errors: Errors, untold: boo
         yield (
             f"The check cannot tell: the classifier finds {errors.sensitivity.value:.0%} of real {target} and takes "
             f"{1 - errors.specificity.value:.0%} of other images for it, which is too near to guessing to correct for."
+        )
+    n, hits = len(seen.names), int((seen.probabilities.argmax(1) == about.styles.index(target)).sum())
+    real = errors.sensitivity
+    if hits / n > wilson(real.hits, real.n, real.spread).high:
+        yield (
+            f"More of these images are called {target} than of real {target}: they look more like it than that does, "
+            "and the corrected rate says no more than that nearly all of them are."
+        )
+    if wilson(hits, n).high < 1 - errors.specificity.value:
+        yield (
+            f"Fewer of these images are called {target} than images of other styles are: its errors on them "
+            "are others than on those."
         )
     learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(seen.sides))
     if here < SIDE_SHARE * learned:

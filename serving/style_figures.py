@@ -5,7 +5,7 @@ Axis legend: N images, K styles.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,6 @@ def _by_group(statistic: Callable[[Integers], float], groups: Integers) -> Estim
     # Of all images, with the interval of drawing whole groups anew.
     _, place = np.unique(groups, return_inverse=True)
     members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-    return bootstrap(
-        np.arange(len(members)), lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn]))
-    )
+    every = np.arange(len(members), dtype=np.float64)
+    found = bootstrap(every, lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn])))
+    return replace(found, n=len(groups), method=f"{found.method} of {len(members)} groups")

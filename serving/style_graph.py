@@ -1,48 +1,56 @@
 """A style classifier as one ONNX graph: uint8 images of any size -> probabilities, resized as in training."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eval.networks import NETWORKS
+from eval.networks import Network
 from eval.preprocess import CROP
 from eval.trunk import fold_batch_norm
 from gan.errors import RequestError, SalonError
 from gan.files import atomic, sha256
 from gan.images import Pixels
-from serving.contract import CLASSIFIER, PARAMETER, About, inputs, outputs
+from serving import onnx_file
+from serving.contract import CLASSIFIER, About
 from serving.pillow_resize import Resize
 from serving.style_head import Head
 
-OPSET = 20
 TOLERANCE = 0.01  # of a probability: Pillow and the graph may round a pixel of 8 bits differently
-SHARES = {"imagenet": CROP, "clip": 1.0}  # presets of eval.preprocess that the graph can repeat: share of the side seen
+SHARES = (CROP, 1.0)  # of the shorter side: what the presets "imagenet" and "clip" of eval.preprocess see
 
 Probabilities = NDArray[np.float32]
 
 
 class StyleGraph(nn.Module):
-    """uint8 [N, H, W, 3] -> probabilities float32 [N, K]: the middle of the image, a trunk, a head, softmax."""
+    """uint8 [N, H, W, 3] -> probabilities float32 [N, K]: three views, a trunk, the mean of its features, a head.
 
-    def __init__(self, trunk: nn.Module, head: Head, resize: Resize, mean: Sequence[float], std: Sequence[float]):
+    The views are those of serving.style.VIEWS: the middle, the same mirrored, and the whole square.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    weight: torch.Tensor
+
+    def __init__(self, network: Network, trunk: nn.Module, head: Head) -> None:
         super().__init__()
-        self.trunk, self.resize = trunk, resize
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, 3, 1, 1))
+        self.trunk = trunk
+        self.middle, self.whole = (Resize(network.size, share) for share in SHARES)
+        self.register_buffer("mean", torch.tensor(network.mean, dtype=torch.float32).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(network.std, dtype=torch.float32).reshape(1, 3, 1, 1))
         self.register_buffer("weight", torch.from_numpy(head.weight))
         self.register_buffer("bias", torch.from_numpy(head.bias))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Probabilities, each row's sum is 1."""
-        features = self.trunk((self.resize(image) - self.mean) / self.std)  # [N, D]
+        middle = self.middle(image)
+        views = torch.cat([middle, middle.flip(3), self.whole(image)])  # [3 N, 3, S, S]
+        features = self.trunk((views - self.mean) / self.std)  # [3 N, D]
+        features = features.reshape(3, -1, features.shape[1]).mean(0)  # [N, D]
         return torch.softmax(features @ self.weight.T + self.bias, dim=1)
 
 
@@ -50,11 +58,9 @@ class Classifier:
     """A style classifier in ONNX Runtime on the CPU. Raises RequestError when the file is none."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            self.about = About.from_json(self._session.get_modelmeta().custom_metadata_map[PARAMETER])
+            self.about = onnx_file.read_about(path)
+            self._session = onnx_file.open_session(path)
         except Exception as error:  # of whatever class the runtime raises
             raise RequestError(
                 f"--classifier must be an ONNX file of salon style train; {path} is none: {error}"
@@ -74,31 +80,13 @@ class Classifier:
         return found
 
 
-def export(head: Head, extractor: str, weights: Path, preprocess: str, about: About, out: Path) -> None:
-    """Write the graph of a head behind an extractor, atomically. `about` joins the file's metadata."""
-    network = NETWORKS[extractor]
+def export(head: Head, network: Network, weights: Path, about: About, out: Path) -> None:
+    """Write the graph of a head behind a network, atomically. `about` joins the file's metadata."""
     trunk = fold_batch_norm(network.load(weights, sha256(weights)).trunk)
-    graph = StyleGraph(trunk, head, Resize(network.size, SHARES[preprocess]), network.mean, network.std).eval()
     example = torch.zeros([2, 48, 64, 3], dtype=torch.uint8)
-    taken, given = inputs(about)[0].name, outputs(about)[0].name
     with atomic(out) as temporary:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what tracing freezes, which check() would find, and of its own future
-            torch.onnx.export(
-                graph,
-                (example,),
-                str(temporary),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[taken],
-                output_names=[given],
-                dynamic_axes={taken: {0: "N", 1: "H", 2: "W"}, given: {0: "N"}},
-            )
-        model = onnx.load(temporary)
-        model.doc_string = "Style classifier by Salon: uint8 RGB images of any size, to probabilities of styles."
-        onnx.helper.set_model_props(model, {PARAMETER: about.to_json()})
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, temporary)
+        onnx_file.write(StyleGraph(network, trunk, head), [example], about, temporary, [])
+        onnx_file.check(temporary, about)
 
 
 def check(path: Path, pixels: Sequence[Pixels], expected: NDArray[Any]) -> float:

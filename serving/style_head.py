@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from gan.errors import RequestError
 
 FOLDS = 5
-STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # C of scikit-learn: the smaller, the stronger the regularisation
+STRENGTHS = (3e-4, 1e-3, 3e-3, 1e-2)  # C of scikit-learn: the smaller, the stronger the regularisation
 TEMPERATURES = (0.1, 10.0)
 
 Floats = NDArray[np.float32]
@@ -96,10 +96,12 @@ def split(labels: Integers, groups: Integers, seed: int) -> list[tuple[Integers,
 
     Raises RequestError when a style has too few groups to be on every training side.
     """
-    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups))
-    if any(len(np.unique(labels[train])) < len(np.unique(labels)) or not len(test) for train, test in folds):
-        raise RequestError("--data must hold more painters of every style, or choose --group-by image")
-    return folds
+    counts = np.bincount(labels)
+    if min(counts.min(), len(np.unique(groups))) >= FOLDS:
+        folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups))
+        if all(np.bincount(labels[train], minlength=len(counts)).all() and len(test) for train, test in folds):
+            return folds
+    raise RequestError("--data must hold more painters of every style, or choose --group-by image")
 
 
 def calibrate(logits: Doubles, labels: Integers) -> tuple[float, float]:

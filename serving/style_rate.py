@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy.special import ndtri
 
-from eval.uncertainty import Estimate
+from eval.uncertainty import Estimate, wilson
 
 MIN_YOUDEN = 0.1  # below, a classifier hardly knows the style from others: no correction is stable
 
@@ -61,10 +61,12 @@ def corrected(hits: int, n: int, errors: Errors, level: float = 0.95) -> Estimat
     """The true rate behind `hits` of `n` images, from Rogan & Gladen 1978: (raw + specificity - 1) / Youden's index.
 
     The interval is that of Lang & Reiczigel 2014, which counts the uncertainty of sensitivity and specificity in; both
-    value and interval are cut to [0, 1]. None where Youden's index is not clearly above zero: nothing can be told then.
+    value and interval are cut to [0, 1]. Where all of the interval lies outside, since these images are mistaken less
+    often than the known ones, Wilson's end of the raw rate stands for the one that would be lost.
+    None where Youden's index is not clearly above zero: nothing can be told then.
     Raises ValueError unless 0 <= hits <= n and n > 0.
     """
-    raw = Share(hits=hits, n=n)
+    plain = wilson(hits, n, level=level)
     z = float(ndtri((1 + level) / 2))
     (sensitivity, n1), (specificity, n0) = errors.sensitivity.smoothed(), errors.specificity.smoothed()
     variance1, variance0 = sensitivity * (1 - sensitivity) / n1, specificity * (1 - specificity) / n0
@@ -76,8 +78,9 @@ def corrected(hits: int, n: int, errors: Errors, level: float = 0.95) -> Estimat
     rate = (p + specificity - 1) / youden
     shift = 2 * z**2 * (rate * variance1 - (1 - rate) * variance0)
     se = math.sqrt(p * (1 - p) / m + rate**2 * variance1 + (1 - rate) ** 2 * variance0) / youden
-    value = min(max((raw.value + errors.specificity.value - 1) / errors.youden, 0.0), 1.0)
-    low, high = (min(max(rate + shift + side * z * se, 0.0), 1.0) for side in (-1, 1))
+    low, high = rate + shift - z * se, rate + shift + z * se
+    low, high = plain.low if low >= 1 else max(low, 0.0), plain.high if high <= 0 else min(high, 1.0)
+    value = min(max((plain.value + errors.specificity.value - 1) / errors.youden, 0.0), 1.0)
     return Estimate(
         value=value, se=se, low=min(low, value), high=max(high, value), n=n, method="Rogan-Gladen, Lang-Reiczigel"
     )

@@ -214,6 +214,36 @@ def inception_weights(tmp_path_factory) -> Path:
     return path
 
 
+def stripes_or_blots(rng: np.random.Generator, style: str, width: int, height: int) -> Image.Image:
+    """Stripes, or blots: textures that any network tells apart."""
+    y, x = np.mgrid[:height, :width]
+    plane = np.sin((x + y) / 3 + rng.uniform(0, 6)) if style == "Stripes" else rng.standard_normal([height, width])
+    tint = rng.uniform(40, 127, 3)
+    return Image.fromarray(np.clip(128 + plane[:, :, None] * tint, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def two_styles(tmp_path_factory):
+    """Two styles by six painters each, in folders, with names as WikiArt forms them."""
+    folder, rng = tmp_path_factory.mktemp("styles"), np.random.default_rng(0)
+    for style in ("Blots", "Stripes"):
+        (folder / style).mkdir()
+        for number in range(18):
+            name = f"painter-{style.lower()}-{'abcdef'[number % 6]}_work-{number}.png"
+            stripes_or_blots(rng, style, 48 + number, 64 - number).save(folder / style / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def style_classifier(two_styles, tmp_path_factory):
+    """Figures of `salon style train` on `two_styles`, and its files."""
+    out = tmp_path_factory.mktemp("style")
+    command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
+    outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
+    assert outcome.code == 0, outcome.err
+    return outcome.json, out
+
+
 @pytest.fixture(scope="session")
 def conditional_snapshot(tmp_path_factory, tiny_config):
     """A snapshot of an untrained generator of two classes."""

@@ -1,0 +1,199 @@
+"""The style check: figures, requirement and exit codes, what it cannot tell, and its report in a real browser."""
+
+import dataclasses
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_salon
+
+from gan.errors import RequestError
+from serving.contract import About
+from serving.style_check import Seen, card_errors, check
+from serving.style_rate import Errors, Share
+from serving.style_report import PAGE, RESULTS, write_check
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def about(sensitivity: float, specificity: float, side: int = 64) -> About:
+    """A classifier of two styles that errs so often on 200 images of each."""
+    errors = Errors(
+        sensitivity=Share(hits=round(200 * sensitivity), n=200), specificity=Share(hits=round(200 * specificity), n=200)
+    )
+    card = {"target": "Sea", "errors": {"Sea": errors.to_dict()}, "data": {"side": side}}
+    return About(kind="style_classifier", styles=["Sea", "Sky"], card=card)
+
+
+def seen(hits: int, n: int, side: int = 64) -> Seen:
+    """Of n images the first `hits` are of the first style, the earlier the surer."""
+    first = np.where(np.arange(n) < hits, 0.95, 0.45) - np.arange(n) * 1e-4
+    probabilities = np.stack([first, 1 - first], 1).astype(np.float32)
+    return Seen(
+        probabilities=probabilities, names=[f"seed {i}" for i in range(n)], small=[b"jpeg"] * n, sides=[side] * n
+    )
+
+
+def test_figures_of_a_known_case():
+    figures = check(seen(40, 100), about(0.75, 0.9), require=0.3)
+    assert (figures["target"], figures["raw"]["value"], figures["yardstick"]["value"]) == ("Sea", 0.4, 0.75)
+    assert figures["corrected"]["value"] == pytest.approx((0.4 + 0.9 - 1) / (0.75 + 0.9 - 1))
+    assert [(row["style"], row["images"]) for row in figures["styles"]] == [("Sky", 60), ("Sea", 40)]
+    assert [item["name"] for item in figures["most"][:2]] == ["seed 0", "seed 1"]
+    assert [item["name"] for item in figures["least"][:2]] == ["seed 99", "seed 98"]
+    assert figures["requirement"] == {
+        "minimum": 0.3,
+        "rate": "corrected",
+        "bound": figures["corrected"]["low"],
+        "met": figures["corrected"]["low"] >= 0.3,
+    }
+    assert figures["warnings"] == []
+
+
+def test_a_requirement_is_for_the_lower_end_at_the_confidence():
+    low = check(seen(40, 100), about(0.75, 0.9))["corrected"]["low"]
+    for confidence, require, met in ((0.95, low - 1e-6, True), (0.95, low + 1e-6, False), (0.99, low - 1e-6, False)):
+        figures = check(seen(40, 100), about(0.75, 0.9), require=require, confidence=confidence)
+        assert figures["requirement"]["met"] is met
+
+
+def test_a_classifier_near_to_guessing_meets_no_requirement():
+    figures = check(seen(100, 100), about(0.55, 0.5), require=0.0)
+    assert figures["corrected"] is None and figures["requirement"]["met"] is False
+    assert any("cannot tell" in warning for warning in figures["warnings"])
+
+
+def test_what_makes_its_errors_others_is_warned_of():
+    assert any("look more like it" in w for w in check(seen(99, 100), about(0.75, 0.9))["warnings"])
+    assert any("Fewer" in w for w in check(seen(0, 100), about(0.75, 0.7))["warnings"])
+    small = check(seen(40, 100, side=32), about(0.75, 0.9))["warnings"]
+    assert len(small) == 1 and "learned from images of 64 pixels; these have 32" in small[0]
+
+
+def test_a_classifier_without_a_card_is_refused():
+    with pytest.raises(RequestError, match="must say how often it errs"):
+        card_errors(dataclasses.replace(about(0.7, 0.9), card={}), "Sea")
+    with pytest.raises(RequestError, match="--target must be one of Sea, Sky; got Land"):
+        card_errors(about(0.7, 0.9), "Land")
+
+
+@pytest.fixture(scope="module")
+def checked(two_styles, style_classifier, tmp_path_factory):
+    """Figures of `salon style check` of all images of two_styles, and its folder."""
+    out = tmp_path_factory.mktemp("checked") / "out"
+    command = ("style", "check", "--images", two_styles, "--classifier", style_classifier[1] / "style.onnx")
+    outcome = run_salon(*command, "--require", 0.1, "--out", out, "--json")
+    assert outcome.code == 0, outcome.err
+    return outcome.json, out
+
+
+def test_a_folder_is_checked(checked, two_styles):
+    figures, out = checked
+    assert json.loads((out / RESULTS).read_text()) == figures
+    assert figures["images"] == 36 and 15 <= round(figures["raw"]["value"] * 36) <= 21
+    assert all(item["name"].startswith("Stripes/") for item in figures["most"][:10])
+    assert all(item["name"].startswith("Blots/") for item in figures["least"][:10])
+    assert figures["source"]["name"] == two_styles.name and len(figures["classifier"]["sha256"]) == 64
+
+
+def test_a_bound_that_is_not_met_ends_with_3(two_styles, style_classifier, tmp_path):
+    command = ("style", "check", "--images", two_styles / "Blots", "--classifier", style_classifier[1] / "style.onnx")
+    outcome = run_salon(*command, "--require", 0.6, "--out", tmp_path / "out")
+    assert outcome.code == 3 and "not met" in outcome.out
+    assert "a corrected rate of 60.0% Stripes is required" in outcome.err
+    assert (tmp_path / "out" / PAGE).exists()  # the work was done
+    again = run_salon(*command, "--num-images", 5, "--target", "Blots", "--json")
+    assert again.code == 0 and again.json["images"] == 5 and again.json["raw"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, fragments",
+    [
+        (["--classifier", "{tmp}/absent.onnx"], ["--classifier must be an ONNX file of salon style train", "absent"]),
+        (["--classifier", "{tmp}/text.onnx"], ["--classifier must be an ONNX file of salon style train", "text.onnx"]),
+        (["--target", "Cubism"], ["--target must be one of Blots, Stripes; got Cubism"]),
+        (["--require", "1.5"], ["'--require'", "1.5"]),
+        (["--confidence", "1"], ["'--confidence'"]),
+        (["--num-images", "99"], ["--num-images must be at most the 36 images"]),
+        (["--images", "{tmp}"], ["holds no images"]),
+        (["--out", "{tmp}/there"], ["--out would replace", "results.json"]),
+    ],
+)
+def test_check_refuses(arguments, fragments, two_styles, style_classifier, tmp_path):
+    (tmp_path / "text.onnx").write_text("no graph")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "results.json").write_text("mine")
+    usual = ["--images", two_styles, "--classifier", style_classifier[1] / "style.onnx"]
+    outcome = run_salon("style", "check", *usual, *(text.format(tmp=tmp_path) for text in arguments))
+    assert outcome.code == 2 and outcome.out == "" and "Traceback" not in outcome.err
+    assert all(fragment in outcome.err.splitlines()[-1] for fragment in fragments), outcome.err
+
+
+def test_names_in_a_report_are_text(tmp_path):
+    figures = check(seen(40, 100), about(0.75, 0.9), require=0.3)
+    figures["most"][0]["name"] = '"><script>'
+    source = {"kind": "files", "name": "<b>bold"}
+    write_check({**figures, "source": source, "classifier": {}, "salon": "1"}, seen(40, 100), tmp_path / PAGE)
+    page = (tmp_path / PAGE).read_text()
+    assert "<script" not in page and "<b>" not in page and "&lt;b&gt;bold" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("which", ["check", "training"])
+def test_a_browser_shows_a_report_without_sideways_scrolling(which, width, checked, style_classifier, tmp_path):
+    page = (checked[1] if which == "check" else style_classifier[1] / "report") / PAGE
+    text = page.read_text()
+    assert not re.findall(r"<(?:script|link|iframe|object)", text) and len(text) < 250_000
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f'<iframe width="{width}" height="900" srcdoc="{html.escape(text)}"></iframe><script>'
+        'onload = () => { const page = document.querySelector("iframe").contentDocument;'
+        "const images = [...page.images];"
+        "document.title = [page.documentElement.scrollWidth, images.length, images.filter(i => i.naturalWidth).length,"
+        'page.querySelectorAll("table").length].join(" "); }</script>',
+        encoding="utf-8",
+    )
+    title = re.search(r"<title>([\d. ]+)</title>", browse(tmp_path, probe))
+    assert title
+    scroll, images, loaded, tables = map(int, title[1].split())
+    assert scroll <= width and images == loaded and tables >= 1 and images >= (36 if which == "check" else 0)
+
+
+def browse(profile: Path, page: Path) -> str:
+    """The page's document after its scripts ran."""
+    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    switches += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}/profile"]
+    words = [str(CHROMIUM), *switches, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=100).stdout
+
+
+def test_what_a_server_paints_is_checked(tiny_run, style_classifier, triton, tmp_path):
+    models = tmp_path / "models"
+    exported = run_salon(
+        "export", "--snapshot", tiny_run, "--classifier", style_classifier[1] / "style.onnx", "--out", models
+    )
+    assert exported.code == 0, exported.err
+    url = triton(models).grpc_url
+    command = ("style", "check", "--url", url, "--num-images", 10, "--seed", 5, "--target", "Blots", "--json")
+    served, again = run_salon(*command), run_salon(*command, "--concurrency", 1)
+    assert served.code == 0, served.err
+    assert served.json == again.json and served.json["images"] == 10
+    assert {item["name"] for item in served.json["most"]} == {f"seed {seed}" for seed in range(5, 15)}
+    own = run_salon(*command, "--classifier", style_classifier[1] / "style.onnx").json
+    for item, other in zip(served.json["most"], own["most"], strict=True):
+        assert item["name"] == other["name"] and item["probability"] == pytest.approx(other["probability"], abs=1e-3)
+    painted = tmp_path / "painted"
+    assert run_salon("generate", tiny_run, "--seeds", "5-14", "--out", painted).code == 0
+    folder = run_salon("style", "check", "--images", painted, "--url", url, "--target", "Blots", "--json").json
+    assert folder["raw"] == served.json["raw"]
+
+
+def test_a_server_without_a_classifier_is_named():
+    outcome = run_salon("style", "check", "--url", "grpc://127.0.0.1:9", "--retries", 0, "--timeout", 2)
+    assert outcome.code in (1, 2) and "127.0.0.1:9" in outcome.err and "Traceback" not in outcome.err
