@@ -156,6 +156,8 @@ def _decide(request: Request, rows: pa.Table, methods: tuple[str, ...], judges: 
     reasons = {LISTED: listed, FLAGGED: flagged & ~listed}
 
     strata, names = naming.strata(rows, request.strata)
+    if request.strata and names == [naming.NONE]:
+        raise RequestError(f"--strata {request.strata} needs a {request.strata} for some image; the manifest has none")
     before = np.bincount(strata[kept], minlength=len(names))
     gone = listed | flagged
     room = np.array([verdicts.at_most(request.quota(), n) for n in before], np.int64)
