@@ -16,7 +16,8 @@ Floats = NDArray[np.float32]
 
 MIN_SIDE = 64  # px; borders and frames are looked for from here on
 SIDE = 128  # px; images are measured at this size, so that a threshold means the same for all
-BORDER, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT = "border", "greyscale", "text", "uniform", "small", "aspect"
+CODES = BORDER, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT = "border", "greyscale", "text", "uniform", "small", "aspect"
+OF_THE_SET = EXACT, NEAR, MISLABELLED = "duplicate-exact", "duplicate-near", "mislabelled"  # told by other images
 
 PLAIN_RANGE = 10.0  # grey levels by which a row of plain padding may vary
 MIN_STEP = 20.0  # grey levels in which padding ends, at least

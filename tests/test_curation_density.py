@@ -163,6 +163,7 @@ def test_fused_ranks_are_ranks_within_a_stratum():
 def test_refusals(tmp_path):
     with pytest.raises(RequestError, match="needs 20 images"):
         density.fit(np.zeros([5, 3], np.float32), np.zeros(5, np.int64), seed=0, extractor="e")
-    (tmp_path / "s.npz").write_bytes(b"nothing")
-    with pytest.raises(RequestError, match=r"must be a state"):
-        density.load(tmp_path / "s.npz")
+    for content in (b"nothing", b"", b"PK\x03\x04 cut off"):
+        (tmp_path / "s.npz").write_bytes(content)
+        with pytest.raises(RequestError, match=r"must be a state"):
+            density.load(tmp_path / "s.npz")
