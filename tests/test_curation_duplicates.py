@@ -75,7 +75,7 @@ def test_many_equal_hashes_are_looked_at_in_parts(monkeypatch):
     assert parts == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
     assert list(duplicates._chunks(np.array([50, 1]), largest=10)) == [(0, 1), (1, 2)]
     assert len(near_hashes(np.zeros(40, np.uint64), 0)) == 40 * 39 // 2
-    several = np.tile(np.array([7, 1 << 40, 7 << 20], np.uint64), 5)  # three images, five times each
+    several = np.tile(RNG.integers(0, 2**64, 3, np.uint64), 5)  # three images, five times each
     assert near_hashes(several, 0).tolist() == [[a, b] for a in range(15) for b in range(a + 3, 15, 3)]
 
 
