@@ -41,7 +41,7 @@ class Collection:
             return np.zeros(len(self.rows), np.int64)
         values = ["" if value is None else str(value) for value in self.column(name)]
         if not any(values):
-            raise RequestError(f"--strata must name a column with values; {self.manifest.path} has no {name}")
+            raise RequestError(f"{self.manifest.path} must have a {name} for some image to go by it; it has none")
         number = {value: int(hashlib.sha256(value.encode()).hexdigest()[:12], 16) for value in set(values)}
         return np.array([number[value] for value in values], np.int64)
 

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from curation import checks, duplicates
 from curation.annotations import Collection
-from curation.checks import Measures
+from curation.checks import EXACT, MISLABELLED, NEAR, Measures
 from curation.density import BLOCK, normalized
 from curation.embedding import embed, folder_for
 from eval.features import Extractor
 from gan.console import progress
 from gan.parallel import ordered_map
 
-EXACT, NEAR, MISLABELLED = "duplicate-exact", "duplicate-near", "mislabelled"
 NEIGHBOURS = 10  # of an image, that speak for its label
 MIN_AGREEMENT = 0.8  # share of the neighbours that agree on another label
 MIN_CLASS = 20  # images

@@ -18,6 +18,8 @@ MIN_SIDE = 64  # px; padding and frames are looked for from here on
 SIDE = 128  # px; images are measured at this size, so that a threshold means the same for all
 PADDING, FRAME, GREYSCALE, TEXT = "padding", "frame", "greyscale", "text"
 UNIFORM, SMALL, ASPECT = "uniform", "small", "aspect"
+CODES = (PADDING, FRAME, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT)
+OF_THE_SET = EXACT, NEAR, MISLABELLED = "duplicate-exact", "duplicate-near", "mislabelled"  # told by other images
 
 PLAIN_RANGE = 10.0  # grey levels by which a row of plain padding may vary
 MIN_STEP = 20.0  # grey levels in which padding ends, at least

@@ -8,6 +8,7 @@ searched among, at most MAX_REFERENCES images of a stratum.
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ class State:
 def load(path: Path) -> State:
     """Read a state. Raises RequestError when the file is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         numbers = sorted({int(name.split("/")[0]) for name in arrays if "/" in name})
         strata = {}
@@ -91,7 +92,7 @@ def load(path: Path) -> State:
             parts = {name: arrays[f"{number}/{name}"] for name in ("references", "rows", "centre", "scale")}
             strata[number] = Stratum(models=models, **parts)
         return State(strata=strata, extractor=str(arrays["extractor"]))
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
         raise RequestError(f"{path} must be a state that salon curate score wrote; got {error} instead") from error
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curation import naming, verdicts
+from curation import checks, naming, verdicts
 from gan import __version__, manifest
 from gan.errors import RequestError
 
@@ -156,6 +156,8 @@ def _decide(request: Request, rows: pa.Table, methods: tuple[str, ...], judges: 
     reasons = {LISTED: listed, FLAGGED: flagged & ~listed}
 
     strata, names = naming.strata(rows, request.strata)
+    if request.strata and names == [naming.NONE]:
+        raise RequestError(f"--strata {request.strata} needs a {request.strata} for some image; the manifest has none")
     before = np.bincount(strata[kept], minlength=len(names))
     gone = listed | flagged
     room = np.array([verdicts.at_most(request.quota(), n) for n in before], np.int64)
@@ -189,6 +191,9 @@ def _flagged(rows: pa.Table, codes: tuple[str, ...]) -> NDArray[np.bool_]:
     mask = np.zeros(len(rows), bool)
     if codes and "flags" not in rows.column_names:
         raise RequestError("--drop-flag needs a manifest with flags; make one with salon curate check")
+    known = (*checks.CODES, *checks.OF_THE_SET, UNDER_COVERED)
+    if unknown := [code for code in codes if code not in known]:
+        raise RequestError(f"--drop-flag must be one of {', '.join(known)}; got {unknown[0]} instead")
     for code in codes:
         around = pc.binary_join_element_wise("", pc.fill_null(rows.column("flags"), ""), "", ",")
         mask |= np.asarray(pc.match_substring(around, f",{code},"))

@@ -1,4 +1,4 @@
-"""Which seeds `salon generate --reject` paints: candidates are painted and judged, and accepted or not.
+"""Which seeds --reject accepts: candidates are painted and judged, and accepted or not.
 
 One seed is one candidate, and the same request accepts the same seeds. Everything that is painted but is no candidate
 has seeds of its own, from the highest downwards.
@@ -23,6 +23,8 @@ from gan.discriminator import Discriminator
 from gan.errors import RequestError
 from gan.latents import MAX_SEED
 from gan.snapshot import Snapshot
+
+Classes = Callable[[Sequence[int]], list[int] | None]  # seeds -> the class of each; None: without classes
 
 _BUDGET = 4
 _MOST = 1000  # candidates an image that DRS tries before it gives up
@@ -80,14 +82,17 @@ class Request:
 def choose(
     source: Snapshot,
     paint: Paint,
-    class_index: int | None,
+    classes: Classes,
     candidates: Sequence[int] | None,
     options: dict[str, Any],
+    *,
+    class_index: int | None = None,
 ) -> tuple[list[int], dict[str, Any]]:
     """Accept seeds -> the seeds in the order of the candidates, and figures for the report.
 
-    `paint` paints as the accepted seeds will be; `options` are the fields of Request. Candidates are all seeds from 0
-    on where they are None. D joins G_ema on its device, and is trained on there when that is asked for.
+    `paint` paints as the accepted seeds will be, and `classes` says of what class each is; `options` are the fields of
+    Request. Candidates are all seeds from 0 on where they are None. Where there is a `class_index`, only real images of
+    that class count. D joins G_ema on its device, and is trained on there when that is asked for.
     Raises RequestError when the request does not fit the snapshot, the dataset or the candidates.
     """
     request = Request(**options)
@@ -102,7 +107,8 @@ def choose(
     source.D.to(next(source.G_ema.parameters()).device)
     figures: dict[str, Any] = {"method": request.reject}
     dataset = None if request.data is None else _open(request.data, source, figures)
-    real = np.empty(0, np.int64) if dataset is None else _shuffled(dataset, class_index)
+    number = source.config.network.num_classes
+    real = np.empty(0, np.int64) if dataset is None else _shuffled(dataset, class_index, number)
     if request.keep_training:
         assert dataset is not None
         learn, stop, real = np.split(real, [len(real) * 3 // 5, len(real) * 4 // 5])
@@ -110,7 +116,7 @@ def choose(
         kept = keep_training.keep_training_on_images(source, dataset, learn, stop, paint, max_kimg=request.keep_kimg)
         keep_training.write(request.keep_training, source)
         figures["keep_training"] = {**kept.figures(), "snapshot": str(request.keep_training)}
-    judge = _Judge(source.D, paint, class_index)
+    judge = _Judge(source.D, paint, classes)
     gen_logits, real_logits = np.empty(0), np.empty(0)
     if request.reject == "drs" or request.calibration != "none":
         gen_logits = judge.seeds(judge.own(request.burn_in), "Judging the burn-in")
@@ -137,13 +143,14 @@ def choose(
 
 
 class _Judge:
-    # D on seeds and on images, for one class or for a generator without classes.
+    # D on seeds and on images.
 
-    def __init__(self, D: Discriminator, paint: Paint, class_index: int | None) -> None:
-        self._paint, self._class = paint, class_index
+    def __init__(self, D: Discriminator, paint: Paint, classes: Classes) -> None:
+        self._paint, self._classes, self._conditional = paint, classes, D.config.num_classes > 0
         self._own = iter(range(MAX_SEED, MAX_SEED // 2, -1))  # seeds that are no candidates
         references = self.own(count_references(D))
-        self._critic = Critic(D, list(paint(references, self._classes(references))), self._classes(references))
+        of_references = classes(references)
+        self._critic = Critic(D, list(paint(references, of_references)), of_references)
 
     def own(self, count: int) -> list[int]:
         return list(islice(self._own, count))
@@ -154,10 +161,8 @@ class _Judge:
 
     def images(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> Array:
         pixels = (dataset.pixels(int(index)).transpose(1, 2, 0) for index in indices)  # CHW -> HWC
-        return self._critic(progress(pixels, "Judging real images", len(indices)), self._classes(indices.tolist()))
-
-    def _classes(self, some: Sequence[int]) -> list[int] | None:
-        return None if self._class is None else [self._class] * len(some)
+        classes = [dataset.label(int(index)) for index in indices] if self._conditional else None
+        return self._critic(progress(pixels, "Judging real images", len(indices)), classes)
 
 
 def _open(path: Path, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
@@ -176,9 +181,11 @@ def _open(path: Path, source: Snapshot, figures: dict[str, Any]) -> ImageDataset
     return dataset
 
 
-def _shuffled(dataset: ImageDataset, class_index: int | None) -> NDArray[np.int64]:
+def _shuffled(dataset: ImageDataset, class_index: int | None, number: int) -> NDArray[np.int64]:
     order = np.random.default_rng(0).permutation(len(dataset))
     if class_index is None:
+        if number and not 0 < dataset.num_classes <= number:
+            raise RequestError(f"--data must hold images of {number} classes; {dataset.path} has {dataset.num_classes}")
         return order
     chosen = order[[dataset.labels is not None and dataset.label(int(i)) == class_index for i in order]]
     if not len(chosen):

@@ -9,6 +9,7 @@ import click
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
 from gan.options import PATH, FiniteRange, device_option, json_option
+from gan.rejection_options import NAMES, given, rejection_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -128,6 +129,13 @@ def judging_options(command: Command) -> Command:
 @click.option(
     "--require", "bounds", metavar="METRIC<NUMBER", multiple=True, help="End with exit code 3 unless met; repeat."
 )
+@rejection_options
+@click.option(
+    "--calibration-data",
+    metavar="DATASET",
+    type=PATH,
+    help="Real images to calibrate --reject on; best those that neither training nor --data has. Default: --data.",
+)
 @judging_options
 def run(
     snapshot: Path | None,
@@ -142,8 +150,12 @@ def run(
 ) -> None:
     """Judge a snapshot, or a folder or ZIP of images. A killed evaluation goes on where it was.
 
+    With --reject as many images that the discriminator accepts are judged beside, and each metric is told with and
+    without rejection, and what it changes. --require is of the images without.
+
     \b
     salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --out evaluation
+    salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --reject obrs --budget 4 --out evaluation
     torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
     """
     from eval.evaluate import REPORT
@@ -157,13 +169,16 @@ def run(
         raise RequestError("eval run needs either --snapshot or --images")
     if (snapshot is None) == is_snapshot(what):
         raise RequestError(f"{what} must be given with {'--snapshot' if is_snapshot(what) else '--images'}")
+    rejection = given({name: options.pop(name) for name in (*NAMES, "calibration_data")})
+    if rejection and images:
+        raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
     target = devices.select(device)
     with distributed.joined(target):
-        judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, **options)
+        judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, rejection=rejection, **options)
         found = judge(what, out)
     if found is None:
         return
-    lines = [_results(found.figures), *_strata(found.figures), f"Report: {out / REPORT}"]
+    lines = [_results(found.figures), *_rejection(found.figures), *_strata(found.figures), f"Report: {out / REPORT}"]
     result("\n".join(lines), {"out": str(out), **found.figures}, as_json)
     if unmet := [row for row in found.figures["requirements"] if not row["met"]]:
         raise BoundError(
@@ -279,6 +294,23 @@ def _results(figures: Mapping[str, Any]) -> str:
         for r in figures["results"]
     ]
     return table(rows, ["metric", "value", "95 % interval", "noise floor", "key"])
+
+
+def _rejection(figures: Mapping[str, Any]) -> list[str]:
+    chosen = figures["rejection"]
+    if not chosen:
+        return []
+    rows = []
+    for row in chosen["rows"]:
+        without, accepted, apart = row["all_samples"], row["accepted"], row["difference"]
+        interval = f"{_number(apart['low'])} to {_number(apart['high'])}" if apart else ""
+        values = [_number(without["value"]), _number(accepted["value"]), _number(apart["value"]) if apart else ""]
+        rows.append([row["name"], *values, interval])
+    header = ["metric", "all samples", "with rejection", "difference", "95 % interval"]
+    accepted = f"{chosen['accepted']:,} of {chosen['candidates']:,} candidates, {chosen['acceptance']:.1%}"
+    off = chosen.get("calibration")
+    z = f"; Z {off['z_before']:.3g} before calibration, {off['z_after']:.3g} after" if off else ""
+    return ["", table(rows, header), f"Accepted by {chosen['name']}: {accepted}{z}", ""]
 
 
 def _strata(figures: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval import latent, measures, reference, shards
+from eval import latent, measures, reference, rejection, shards
 from eval.features import Extractor
 from eval.latent import PathLength
 from eval.measures import Result
 from eval.precision_recall import Comparison
 from eval.preprocess import differences
 from eval.reference import Reference
+from eval.rejection import AcceptedSource
 from eval.report import write_report
 from eval.requirements import Requirement
 from eval.shards import FeatureShards, Pictures, folder_name
@@ -77,11 +78,13 @@ def evaluate(
     strata: Sequence[str | None] | None = None,
     paths: PathLength | None = None,
     requirements: Sequence[Requirement] = (),
+    accepted: AcceptedSource | None = None,
     batch_size: int = 16,
 ) -> Evaluation | None:
     """Judge `source` by `real` with every metric and extractor, and write OUT/results.json and the report.
 
-    `strata` [M] names the stratum of each real image; `paths` is what ppl measures. Of several processes, all must call
+    `strata` [M] names the stratum of each real image; `paths` is what ppl measures; `accepted`, as many images of the
+    same generator that rejection left, are judged beside. Of several processes, all must call
     it, each does its share, and the main one alone gets the evaluation. Raises RequestError when the request does not
     fit the images.
     """
@@ -90,11 +93,12 @@ def evaluate(
     clock = Clock()
     with clock.phase("reference"):
         references, real_pictures = reference.pass_over(real, extractors, batch_size=batch_size)
-    images = {"images": source.identity, "count": len(source)}
-    sets = [FeatureShards(out / "features" / folder_name({**images, "extractor": e.identity}), e) for e in extractors]
-    pictures = Pictures(out / "features" / folder_name(images))
+    pictures, sets = _takers(source, extractors, out)
     with clock.phase("images and features"):
         made = shards.one_pass(source, [pictures, *sets], batch_size=batch_size, what="Images and features")
+        beside = None if accepted is None else _takers(accepted, extractors, out)
+        if accepted and beside:
+            made += shards.one_pass(accepted, [beside[0], *beside[1]], batch_size=batch_size, what="Accepted images")
     results = []
     if paths is not None and isinstance(source, SnapshotSource):
         with clock.phase("ppl"):
@@ -108,11 +112,15 @@ def evaluate(
                 say(f"Warning: {warning}")
             of_features, comparison = _measure(metrics, references, sets, source, strata, clock)
             results = [*of_features, *results]
+            chosen = None
+            if accepted and beside:
+                chosen = _with_rejection(metrics, references, beside[1], accepted, of_features, clock)
             figures = {
                 "format": FORMAT,
                 "generator": _describe(source),
                 "reference": {"path": real.name, "images": len(real), **real.identity},
                 "results": [result.to_dict() for result in results],
+                "rejection": chosen,
                 "strata": _strata(strata, references[0], sets[0], source, comparison, clock),
                 "images": _notable(comparison, references[0]),
                 "requirements": [row for requirement in requirements for row in requirement.check(results)],
@@ -124,9 +132,36 @@ def evaluate(
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
             write_json(out / RESULTS, figures)
-            write_report(figures, pictures, real_pictures, out / REPORT)
+            write_report(figures, pictures, real_pictures, out / REPORT, accepted=beside and beside[0])
             evaluation = Evaluation(figures=figures, results=results, generated=pictures, real=real_pictures)
     return evaluation
+
+
+def _takers(source: Source, extractors: Sequence[Extractor], out: Path) -> tuple[Pictures, list[FeatureShards]]:
+    images = {"images": source.identity, "count": len(source)}
+    sets = [FeatureShards(out / "features" / folder_name({**images, "extractor": e.identity}), e) for e in extractors]
+    return Pictures(out / "features" / folder_name(images)), sets
+
+
+def _with_rejection(
+    metrics: list[str],
+    references: list[Reference],
+    sets: list[FeatureShards],
+    accepted: AcceptedSource,
+    all_samples: Sequence[Result],
+    clock: Clock,
+) -> dict[str, Any]:
+    names = [metric for metric in metrics if metric in measures.OF_FEATURES]
+    found, _ = _measure(names, references, sets, accepted, None, clock)
+    results = [replace(r, identity=replace(r.identity, rejection=accepted.rejection)) for r in found]
+    ids = {result.id for result in results}
+    return {
+        "name": accepted.rejection,
+        **accepted.figures,
+        "generator": _describe(accepted),
+        "results": [result.to_dict() for result in results],
+        "rows": rejection.side_by_side(results, [r for r in all_samples if r.id in ids]),
+    }
 
 
 def _require_fitting(

@@ -23,9 +23,11 @@ class Identity:
     reference_n: int
     n: int  # generated images
     options: Mapping[str, Any] = field(default_factory=dict)  # of the metric, such as k
+    rejection: str | None = None  # how the generated images were chosen among candidates; None: they were not
 
     def __str__(self) -> str:
-        return f"{self.metric}@{self.extractor}/{self.preprocess}/{self.precision}/n={short_count(self.n)}"
+        chosen = f"/{self.rejection}" if self.rejection else ""
+        return f"{self.metric}@{self.extractor}/{self.preprocess}/{self.precision}/n={short_count(self.n)}{chosen}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

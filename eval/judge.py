@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,7 +12,8 @@ from eval.features import EXTRACTORS, Extractor, load_extractor
 from eval.latent import LPIPS, PathLength
 from eval.networks import INCEPTION
 from eval.reference import open_reference, strata
-from eval.sources import open_source
+from eval.rejection import accept
+from eval.sources import SnapshotSource, open_source
 from gan.console import say
 from gan.errors import RequestError
 from gan.images import Pixels
@@ -25,7 +27,8 @@ class Judge:
     """Judges sets of images by one dataset, in one way. Raises RequestError for a request that cannot be carried out.
 
     `files` maps names of networks to their weights; `bounds` are such as "fid<20"; `extractors` may be empty: Inception
-    then, where its weights are, else what comes with its weights.
+    then, where its weights are, else what comes with its weights. `rejection` are options of eval.rejection.accept, by
+    which snapshots are judged with rejection too.
     """
 
     def __init__(
@@ -50,11 +53,15 @@ class Judge:
         ppl_sampling: str = "end",
         ppl_crop: bool = False,
         bounds: Sequence[str] = (),
+        rejection: Mapping[str, Any] | None = None,
     ) -> None:
         self.device, self.batch_size, self.metrics = device, batch_size, list(metrics)
         self.num_images, self.seed, self.truncation_psi = num_images, seed, truncation_psi
+        self.rejection = rejection
         if metrics:
             measures.require_known(self.metrics)
+        if rejection and not set(self.metrics) & set(measures.OF_FEATURES):
+            raise RequestError(f"--reject needs one of --metrics {','.join(measures.OF_FEATURES)} to judge by")
         paths = parse_weights(files)
         names = list(dict.fromkeys(extractors)) or [default_extractor(paths)]
         for name in names:
@@ -99,6 +106,9 @@ class Judge:
             device=self.device,
             batch_size=self.batch_size,
         )
+        accepted = None
+        if self.rejection and isinstance(source, SnapshotSource):
+            accepted = accept(source, self.real, self.rejection, out)
         return evaluate(
             source,
             self.real,
@@ -108,6 +118,7 @@ class Judge:
             strata=self.strata,
             paths=self.paths,
             requirements=self.requirements,
+            accepted=accepted,
             batch_size=self.batch_size,
         )
 

@@ -18,13 +18,18 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
 
 
-def write_report(figures: Mapping[str, Any], generated: Pictures, real: Pictures, path: Path) -> None:
-    """The report of one evaluation: `figures` as in results.json."""
+def write_report(
+    figures: Mapping[str, Any], generated: Pictures, real: Pictures, path: Path, *, accepted: Pictures | None = None
+) -> None:
+    """The report of one evaluation: `figures` as in results.json, and what rejection `accepted` where it was asked."""
     by_id = {result["id"]: result for result in reversed(figures["results"])}  # the first extractor's, where several
     images = figures["images"]
     pages: dict[str, Any] = {
         "planes": [charts.plane([by_id], x, y, top=top) for x, y, top in _PLANES if x in by_id and y in by_id],
         "samples": [picture_uri(generated, index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
+        "accepted": [picture_uri(accepted, index) for index in range(min(SAMPLES, figures["generator"]["images"]))]
+        if accepted
+        else [],
         "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
         "worst": [(picture_uri(generated, item["index"]), item) for item in images["worst"]],
         "closest": [

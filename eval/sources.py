@@ -111,12 +111,14 @@ class SnapshotSource:
             return None
         return [int(np.random.default_rng([seed, 1]).choice(len(self._shares), p=self._shares)) for seed in seeds]
 
+    def paint(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
+        """The images of any seeds, each made now."""
+        return sampling.generate(self.G, seeds, classes, truncation_psi=self.truncation_psi, batch_size=self.batch_size)
+
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, each made now."""
         seeds = self.seeds(first, end)
-        return sampling.generate(
-            self.G, seeds, self.classes(seeds), truncation_psi=self.truncation_psi, batch_size=self.batch_size
-        )
+        return self.paint(seeds, self.classes(seeds))
 
     def format(self, index: int) -> str:
         """Never a file's."""
@@ -124,7 +126,11 @@ class SnapshotSource:
 
     def label(self, index: int) -> str | None:
         """The class that was asked for."""
-        classes = self.classes([self.seed + index])
+        return self.class_name(self.seed + index)
+
+    def class_name(self, seed: int) -> str | None:
+        """Name of the class that is painted for a seed."""
+        classes = self.classes([seed])
         if classes is None:
             return None
         names = self.snapshot.classes

@@ -4,6 +4,7 @@ A file is looked for at the path that the user gives, then in `$SALON_CACHE/weig
 """
 
 import shutil
+import struct
 import urllib.error
 import urllib.request
 import warnings
@@ -21,6 +22,7 @@ from gan.errors import RequestError, SalonError
 from gan.files import atomic, cache_folder, sha256
 
 State = dict[str, torch.Tensor]
+_NO_PICKLE = (LookupError, AttributeError, TypeError, AssertionError, struct.error)  # what any other file ends in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def read(path: Path, file: WeightsFile, digest: str) -> State:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return dict(torch.jit.load(str(path), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError, *_NO_PICKLE) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path} must hold tensors and nothing else; it is refused: {reason[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -1,7 +1,6 @@
 """The command generate. Heavy imports wait until a command runs."""
 
 import functools
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,11 @@ from gan.options import (
     psi_option,
     refuse_existing,
 )
+from gan.rejection_options import given, load_choice, rejection_options
 
 if TYPE_CHECKING:
     from gan.generator import Generator
     from gan.snapshot import Snapshot
-
-
-REJECTION = "curation.selection:choose"  # a string, as the root names commands: gan imports no package to its right
 
 
 class DefaultGroup(click.Group):
@@ -77,44 +74,11 @@ batch_option = click.option(
 )
 
 
-def rejection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of --reject. What is not given is None, and has the default that its help names."""
+def candidate_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What --reject needs to paint, besides rejection_options. What is not given is None."""
     options = [
-        click.option(
-            "--reject",
-            type=click.Choice(["drs", "mh", "obrs"]),
-            help="Paint only candidates that the discriminator accepts: discriminator rejection sampling (Azadi et al. "
-            "2019), Metropolis-Hastings (Turner et al. 2019), or with an exact budget (Verine et al. 2024).",
-        ),
         click.option("--count", metavar="NIMG", type=click.IntRange(1), help="Images to accept. Required by --reject."),
-        click.option(
-            "--budget",
-            metavar="K",
-            type=click.IntRange(1),
-            help="Candidates for each accepted image: exactly with obrs, as a chain's length with mh, about with drs. "
-            "Default: 4.",
-        ),
         click.option("--data", metavar="DATASET", type=PATH, help="Real images, to calibrate the discriminator on."),
-        click.option(
-            "--calibration",
-            type=click.Choice(["platt", "isotonic", "none"]),
-            help="How its logits become log densities' ratios. Default: platt.",
-        ),
-        click.option(
-            "--burn-in",
-            metavar="NIMG",
-            type=click.IntRange(2),
-            help="Generated images to calibrate on and to estimate drs's largest logit from. Default: 256.",
-        ),
-        click.option(
-            "--gamma", metavar="GAMMA", type=FiniteRange(), help="Of drs, in place of --budget: 0 is exact, less more."
-        ),
-        click.option(
-            "--gamma-percentile",
-            metavar="PERCENT",
-            type=FiniteRange(0, 100),
-            help="Of drs, in place of --budget: so many per cent get less than even odds.",
-        ),
         click.option(
             "--keep-training",
             metavar="FILE",
@@ -147,6 +111,7 @@ def rejection_options(command: Callable[..., None]) -> Callable[..., None]:
 @precision_option
 @device_option
 @rejection_options
+@candidate_options
 @overwrite_option
 @json_option
 def images(
@@ -173,7 +138,7 @@ def images(
     from gan import latents, sampling, sheets
     from gan.console import progress
 
-    rejection = {name: value for name, value in rejection.items() if value is not None}
+    rejection = given(rejection)
     _check_rejection(rejection, seeds)
     numbers = None if seeds is None else latents.parse_numbers(seeds)
     count = rejection.get("count") or len(numbers or [])
@@ -203,9 +168,10 @@ def images(
     figures: dict[str, Any] = {"snapshot": str(source.path)}
     if rejection:
         sampling.class_weights(classes, G)  # refuses a class that does not fit
-        module, name = REJECTION.split(":")
-        choose = getattr(importlib.import_module(module), name)
-        numbers, figures["rejection"] = choose(source, paint, classes and classes[0], numbers, rejection)
+        one = classes and classes[0]
+        numbers, figures["rejection"] = load_choice()(
+            source, paint, lambda seeds: classes and classes * len(seeds), numbers, rejection, class_index=one
+        )
     assert numbers is not None
     files = [out] if grid else [out / f"seed{seed:04d}{suffix}" for seed in numbers]
     painted = progress(paint(numbers, classes and classes * len(numbers)), "Painting", len(numbers))
@@ -359,9 +325,7 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
 
 
 def _check_rejection(rejection: dict[str, Any], seeds: str | None) -> None:
-    if "reject" not in rejection:
-        if rejection:
-            raise RequestError(f"--{next(iter(rejection)).replace('_', '-')} needs --reject drs, mh or obrs")
+    if not rejection:
         if seeds is None:
             raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
     elif "count" not in rejection:

@@ -85,6 +85,15 @@ def test_isotonic_follows_what_no_line_can():
     assert "slope" not in bent.figures()
 
 
+def test_isotonic_is_as_sure_as_its_images_allow():
+    fitted = calibration.fit("isotonic", np.arange(5.0) + 9, np.arange(3.0))
+    assert fitted(np.array([1.0, 10.0])) == pytest.approx([-np.log(9), np.log(9)])  # 1 / 10 and 9 / 10 for 8 images
+
+
+def test_eight_of_a_kind_are_enough():
+    assert calibration.fit_and_test("platt", *logits(8, 3)).images == 8
+
+
 def test_none_leaves_logits_alone():
     found = calibration.fit_and_test("none", *logits(100, 6, shift=1))
     assert found.calibrate(np.array([-3.5, 2.0])).tolist() == [-3.5, 2.0]

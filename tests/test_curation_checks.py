@@ -50,6 +50,32 @@ def test_a_frame_is_found_in_padding_too():
     assert codes(pixels[20:220, 20:220]) == [["frame"]]
 
 
+def test_padding_is_told_by_its_side():
+    for side in range(4):
+        img = np.random.default_rng(0).uniform(60, 200, [128, 128, 3]).astype(np.float32)
+        lines = (img, img[::-1], img.transpose(1, 0, 2), img.transpose(1, 0, 2)[::-1])[side]
+        lines[:17] = 20
+        assert checks.padding(img) == tuple(17 if other == side else 0 for other in range(4))
+
+
+@pytest.mark.parametrize("missing", [(), (0,), (1,), (2,), (3,), (0, 1), (2, 3), (0, 3)])
+def test_a_frame_has_three_sides_at_least(missing):
+    luma = np.random.default_rng(0).uniform(100, 110, [128, 128]).astype(np.float32)
+    for side, lines in enumerate((luma, luma[::-1], luma.T, luma.T[::-1])):
+        if side not in missing:
+            lines[12:15, 12:-12] = 10
+    assert (checks.frame(luma) > checks.MIN_FRAME) == (len(missing) < 2)
+
+
+def test_a_frame_is_looked_for_inside_of_what_is_padded():
+    inner = np.full([128, 128, 3], (150, 110, 40), np.uint8)
+    inner[20:-20, 20:-20] = painting(size=88) // 3
+    for shift in ((60, 0, 0, 0), (0, 60, 0, 0), (0, 0, 60, 0), (0, 0, 0, 60)):
+        top, bottom, left, right = shift
+        padded = np.pad(inner, [(top, bottom), (left, right), (0, 0)], constant_values=255)
+        assert measure(padded).frame > checks.MIN_FRAME
+
+
 def test_greyscale_even_after_compression(tmp_path):
     grey = Image.fromarray(painting()).convert("L").convert("RGB")
     grey.save(tmp_path / "grey.jpg", quality=70)

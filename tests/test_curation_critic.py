@@ -65,6 +65,9 @@ def test_groups_of_one_need_no_references(tiny_network):
     judged = images(3, 1)
     expected = D(to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2))[:, 0]
     assert Critic(D, [])(judged) == pytest.approx(expected.numpy(), abs=1e-5)
+    D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1, num_classes=3))
+    img, c = to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2), torch.eye(3)
+    assert Critic(D, [])(judged, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
 
 
 def test_the_critic_refuses(D, tiny_network):

@@ -64,10 +64,21 @@ def test_fewer_components_keep_the_total_variance():
     assert found.mean() == pytest.approx(20, rel=0.02)  # the mean squared distance is the number of dimensions
 
 
+def test_beyond_the_components_all_directions_have_the_mean_of_what_is_left():
+    scale = np.r_[9.0, 6, 4, np.linspace(0.5, 2, 17)]
+    features = (RNG.normal(size=[4000, 20]) * scale).astype(np.float32)
+    mean, whiten, precision = density.shrunken_gaussian(features, 3)
+    assert whiten.shape == (20, 3)
+    assert np.linalg.norm(whiten, axis=0) == pytest.approx(1 / scale[:3], rel=0.05)
+    assert 1 / precision == pytest.approx(np.square(scale[3:]).mean(), rel=0.05)
+    assert density.mahalanobis(features, mean, whiten, precision).mean() == pytest.approx(20, rel=0.03)
+
+
 def test_the_kth_distance_is_that_of_brute_force():
-    a, b = (density.normalized(RNG.normal(size=[n, 5]).astype(np.float32)) for n in (7, 30))
-    expected = np.sort(np.linalg.norm(a[:, None] - b[None], axis=2), axis=1)[:, 3]
-    assert density.kth_distance(a, b, 4) == pytest.approx(expected, abs=1e-3)
+    a, b = (density.normalized(RNG.normal(size=[n, 5]).astype(np.float32)) for n in (7, 3000))
+    expected = np.sort(np.linalg.norm(a[:, None] - b[None], axis=2), axis=1)
+    for k in (1, 4, 700):
+        assert density.kth_distance(a, b, k) == pytest.approx(expected[:, k - 1], abs=1e-3)
 
 
 def test_standard_errors_are_those_over_models_that_have_not_seen_an_image():
@@ -81,6 +92,18 @@ def test_standard_errors_are_those_over_models_that_have_not_seen_an_image():
     for i, method in enumerate(BOTH):
         assert found[method][0][5] == pytest.approx(unseen[i].mean(), rel=1e-3)
         assert found[method][1][5] == pytest.approx(unseen[i].std(ddof=1) / 2, rel=1e-3)
+
+
+def test_scores_are_on_the_scale_of_what_each_model_has_not_seen():
+    features, _ = planted()
+    stratum = scored(features)[0].strata[0]
+    raw = density._raw(stratum, stratum.references)
+    for method in range(2):
+        for index, model in enumerate(stratum.models):
+            unseen = raw[method, index, ~model.members]
+            assert stratum.centre[method, index] == np.median(unseen)
+            spread = 1.4826 * np.median(np.abs(unseen - np.median(unseen)))
+            assert stratum.scale[method, index] == pytest.approx(spread)
 
 
 def test_the_same_seed_gives_the_same_scores_and_order_of_images_matters_little():
@@ -145,11 +168,13 @@ def test_fused_ranks_are_ranks_within_a_stratum():
     fused = density.fused_ranks([a, b], np.array([0, 0, 0, 1, 1]))
     assert fused == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5])
     assert density.fused_ranks([a], np.array([0, 0, 0, 1, 1])) == pytest.approx([1 / 6, 0.5, 5 / 6, 0.75, 0.25])
+    assert density.fused_ranks([a], np.array([0, 0, 4, 1, 1])) == pytest.approx([0.25, 0.75, 0.5, 0.75, 0.25])
 
 
 def test_refusals(tmp_path):
     with pytest.raises(RequestError, match="needs 20 images"):
         density.fit(np.zeros([5, 3], np.float32), np.zeros(5, np.int64), seed=0, extractor="e")
-    (tmp_path / "s.npz").write_bytes(b"nothing")
-    with pytest.raises(RequestError, match=r"must be a state"):
-        density.load(tmp_path / "s.npz")
+    for content in (b"nothing", b"", b"PK\x03\x04 cut off"):
+        (tmp_path / "s.npz").write_bytes(content)
+        with pytest.raises(RequestError, match=r"must be a state"):
+            density.load(tmp_path / "s.npz")

@@ -31,6 +31,21 @@ def test_a_copy_keeps_its_hash_and_a_mirrored_copy_the_mirrored_hash():
     assert np.median([distance(a, b) for a in values for b in values if a != b]) > 12
 
 
+def test_the_first_bit_is_the_sign_of_a_frequency_and_not_of_the_brightness():
+    rows = np.cos(np.pi * (2 * np.arange(32) + 1) * 8 / 64)  # vertical frequency 8
+    for ground in (70, 180):
+        for sign in (1, -1):
+            grey = np.broadcast_to((ground + 50 * sign * rows)[:, None, None], [32, 32, 3])
+            assert perceptual_hash(grey.round().astype(np.uint8)) & 1 == (sign == 1)
+
+
+def test_bands_are_the_four_quarters_of_a_hash():
+    hashes = np.array([0x4444333322221111, 0x8], np.uint64)
+    assert [duplicates._band(hashes, band).tolist() for band in range(4)] == [
+        *([0x1111, 0x8], [0x2222, 0], [0x3333, 0], [0x4444, 0])
+    ]
+
+
 def test_mirroring_twice_is_nothing():
     hashes = RNG.integers(0, 2**64, 50, np.uint64)
     assert (mirrored(mirrored(hashes)) == hashes).all() and (mirrored(hashes) != hashes).all()
@@ -60,6 +75,8 @@ def test_many_equal_hashes_are_looked_at_in_parts(monkeypatch):
     assert parts == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
     assert list(duplicates._chunks(np.array([50, 1]), largest=10)) == [(0, 1), (1, 2)]
     assert len(near_hashes(np.zeros(40, np.uint64), 0)) == 40 * 39 // 2
+    several = np.tile(RNG.integers(0, 2**64, 3, np.uint64), 5)  # three images, five times each
+    assert near_hashes(several, 0).tolist() == [[a, b] for a in range(15) for b in range(a + 3, 15, 3)]
 
 
 def test_a_radius_that_bands_cannot_guarantee_is_refused():
@@ -72,6 +89,13 @@ def test_features_confirm_pairs():
     features[1] = features[0] + 0.05
     pairs = np.array([[0, 1], [2, 3]])
     assert confirmed(pairs, features).tolist() == [[0, 1]]
+    assert confirmed(pairs, features + 5).tolist() == [[0, 1]]  # what all share says nothing
+
+
+def test_the_cosine_of_a_pair_does_not_hang_on_lengths():
+    a, b = np.array([10.0, 0]), np.array([0.06, 0.08])  # a cosine of 0.6
+    features, pairs = np.array([a, b, -a, -b], np.float32), np.array([[0, 1]])
+    assert confirmed(pairs, features, 0.59).tolist() == [[0, 1]] and not len(confirmed(pairs, features, 0.61))
 
 
 def test_groups_are_connected_and_named_by_their_first():

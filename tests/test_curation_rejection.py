@@ -204,6 +204,34 @@ def test_draw_accepts_each_with_its_probability_and_never_twice():
     assert [len(rejection.draw(np.full(1000, 0.1), u)) for u in (0.0, 0.5, 1.0)] == [100, 100, 100]
 
 
+def test_a_share_of_nothing_is_never_drawn():
+    # [0, 0.25) belongs to the first, [0.25, 1) to the third; the second has no chance.
+    cases = ((0.2, [0]), (0.25, [2]), (0.9, [2]))
+    assert all(rejection.draw(np.array([0.25, 0, 0.75]), u).tolist() == found for u, found in cases)
+
+
+def test_a_budget_is_met_by_logits_of_any_size():
+    assert rejection.budgeted_probabilities(np.array([0.0, -1000.0]), 1) == pytest.approx([1, 1])
+    assert rejection.budgeted_probabilities(np.array([900.0, -900.0]), 2) == pytest.approx([1, 0])
+    assert rejection.budgeted_probabilities(np.array([0.0, 0.0]), 1e200) == pytest.approx([1e-200, 1e-200], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda bad: rejection.DiscriminatorRejection(bad, gamma=0.0),
+        lambda bad: rejection.DiscriminatorRejection(np.zeros(3), gamma=0.0).probabilities(bad),
+        lambda bad: rejection.metropolis_hastings(bad[None], np.zeros(1), np.zeros([1, 2])),
+        lambda bad: rejection.metropolis_hastings(np.zeros([2, 2]), bad, np.zeros([2, 2])),
+        lambda bad: rejection.budgeted_probabilities(bad, 2),
+    ],
+    ids=["burn-in", "drs", "mh", "start of mh", "obrs"],
+)
+def test_logits_that_are_not_finite_are_refused(use):
+    with pytest.raises(ValueError, match="logits must be finite, and some; got 2, 1 finite"):
+        use(np.array([1.0, np.nan]))
+
+
 def test_uniform_numbers_belong_to_their_seeds():
     some = rejection.uniforms(range(2000))
     assert some.min() >= 0 and some.max() < 1 and len(set(some)) == 2000

@@ -199,7 +199,7 @@ def test_two_processes_write_what_one_writes(folder, scored):
         (("--method", "d-low"), "--method d-low needs --run"),
         (("--method", "d-core"), "need --folder"),
         (("--known", "x"), "--known needs an existing --state"),
-        (("--strata", "genre"), "--strata must name a column with values"),
+        (("--strata", "genre"), "must have a genre for some image"),
         (("--extractor", "x"), "--extractor must be one of"),
     ],
 )

@@ -133,6 +133,15 @@ def test_a_cap_takes_the_lowest_of_a_stratum(tmp_path):
     assert rows["p/8.png"]["reason"] == "cap: 3 of a genre" and outcome.json["cap"] == 6
 
 
+def test_a_cap_counts_what_is_left(tmp_path):
+    path = scored(tmp_path / "m")
+    lowest, rows = prune(path, "--keep", 0.75, "--strata", "genre", "--floor", 0, "--cap", 5, out="a")
+    assert dropped(rows) == [0, 1, 2] and (lowest.json["low rank"], lowest.json["cap"]) == (3, 0)
+    (tmp_path / "drop.txt").write_text("p/6.png\np/7.png\n")
+    listed, rows = prune(path, "--keep", 1, "--strata", "genre", "--cap", 5, "--drop", tmp_path / "drop.txt", out="b")
+    assert dropped(rows) == [0, 6, 7] and (listed.json["listed"], listed.json["cap"]) == (2, 1)
+
+
 def test_lists(tmp_path):
     (tmp_path / "keep.txt").write_text("# good\n00000/img00000000.png\n\np/9.png\n")
     (tmp_path / "drop.txt").write_text("p/11.png\n" + "a" * 64 + "\n")
@@ -186,6 +195,7 @@ def test_flags_are_dropped_only_when_asked_and_whole(tmp_path):
     assert dropped(prune(path, "--keep", 1, out="a")[1]) == []
     _, rows = prune(path, "--keep", 1, "--drop-flag", "text", out="b")
     assert dropped(rows) == [0, 11] and rows["p/11.png"]["reason"] == "flagged: text"
+    assert "--drop-flag must be one of border, " in prune(path, "--drop-flag", "textt", out="d")[0].err
     assert "needs a manifest with flags" in prune(scored(tmp_path / "n"), "--drop-flag", "text", out="c")[0].err
 
 
@@ -217,6 +227,7 @@ def test_a_dry_run_prints_the_table_and_writes_nothing(tmp_path):
     [
         (["--floor", 0.9], "--floor needs --strata"),
         (["--cap", 2], "--cap needs --strata"),
+        (["--strata", "style"], "--strata style needs a style for some image"),
         (["--method", "d-low"], "--method d-low needs the scores"),
         (["--keep", "nan"], "not a finite number"),
         (["--keep", 1.5], "--keep"),

@@ -88,7 +88,7 @@ def test_programs_in_files_do_not_run(tmp_path):
     assert folder.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 half a ZIP"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"hello", b"PK\x03\x04 half a ZIP"])
 def test_damaged_files_are_refused(content, tmp_path):
     for name in ("a.pth", "a.safetensors"):
         (tmp_path / name).write_bytes(content)
