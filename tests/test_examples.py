@@ -55,7 +55,7 @@ def write_wikiart(folder: Path) -> None:
     """Pictures in the place of WikiArt, and its lists."""
     wikiart = folder / "wikiart"
     made = run_salon(
-        *("synthetic", wikiart, "--count", 96, "--size", 32),
+        *("synthetic", wikiart, "--count", 160, "--size", 32),
         *("--styles", "impressionism,cubism", "--genres", "landscape,portrait"),
     )
     assert made.code == 0, made.err
@@ -86,7 +86,7 @@ def test_two_painters_in_one_repository_are_served_and_chosen_by_name(tmp_path, 
     for words in commands():
         if words[0] == "prepare":
             words = [word.replace("256", "16") if word == "256" else word for word in words]
-            words += ["--limit", "96"]
+            words += ["--limit", "160"]
         if words[0] in ("prepare", "run"):
             outcome = run_salon(*words, "--json")
             assert outcome.code == 0, outcome.err
@@ -95,7 +95,7 @@ def test_two_painters_in_one_repository_are_served_and_chosen_by_name(tmp_path, 
     first, second = (stages[name]["export"]["figures"] for name in FILES)
     assert first["out"] == second["out"] == "models" and second["version"] > first["version"]
     assert stages["people"]["query"]["figures"]["model"] == "people"
-    assert stages["people"]["prepare"]["figures"]["images"] == 48  # the portraits
+    assert stages["people"]["prepare"]["figures"]["images"] == 80  # the portraits
 
     served = triton(Path("models"))
     status = run_salon("query", "status", "--url", served.grpc_url, "--json").json
