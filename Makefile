@@ -1,4 +1,4 @@
-# make install: set up .venv. make test: set up, then run all checks. make demo: set up, then prepare, train, generate.
+# make install: set up .venv. make test: set up, then run all checks. make demo: set up, then the whole loop.
 PYTHON ?= python3
 BIN = .venv/bin
 
@@ -17,11 +17,7 @@ test: install
 	$(BIN)/python -m pytest -n 2
 
 demo: install
-	$(BIN)/salon synthetic demo/paintings --count 200
-	$(BIN)/salon prepare demo/paintings --out demo/paintings32.zip --resolution 32 --overwrite
-	$(BIN)/salon train --data demo/paintings32.zip --out demo/runs --preset tiny --total-kimg 8
-	$(BIN)/salon generate demo/runs --seeds 0-31 --grid 8x4 --out demo/grid.png --overwrite
-	@echo "The painter's pictures are in demo/grid.png."
+	$(BIN)/salon demo
 
 clean:
 	rm -rf .venv demo build
