@@ -68,6 +68,14 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path} must be a readable JSON file; got {error} instead") from error
 
 
+def require_format(path: Path, what: str, found: object, known: str) -> None:
+    """Raise RequestError unless a file is in the format that is known, such as salon-snapshot-1."""
+    if found != known:
+        other = isinstance(found, str) and found.rpartition("-")[0] == known.rpartition("-")[0]
+        remedy = ", which another version of Salon wrote" if other else ""
+        raise RequestError(f"{path} must be {what} in the format {known}; got {found} instead{remedy}")
+
+
 def cache_folder() -> Path:
     """Where Salon keeps what it can make again: $SALON_CACHE, else $XDG_CACHE_HOME/salon, else ~/.cache/salon."""
     base = os.environ.get("SALON_CACHE")
