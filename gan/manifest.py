@@ -161,7 +161,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """The contents of `manifest.json`. Raises RequestError when it is missing or of an unknown version."""
     header = read_json(Path(path) / "manifest.json")
     version = header.get("schema_version") if isinstance(header, dict) else None
-    if version not in (1, SCHEMA_VERSION):
+    if not isinstance(header, dict) or version not in (1, SCHEMA_VERSION):
         raise RequestError(f"{path} must be a manifest of schema version 1 or {SCHEMA_VERSION}; got {version} instead")
     return header
 
