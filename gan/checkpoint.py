@@ -51,7 +51,7 @@ def load(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or "learner" not in state:
         raise RequestError(f"{path} must be a checkpoint of salon train")
-    require_format(path, "a checkpoint", state.get("format", FORMAT), FORMAT)  # the first ones named none
+    require_format(path, "a checkpoint", state.pop("format", FORMAT), FORMAT)  # the first ones named none
     return state
 
 
