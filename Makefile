@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install test demo clean
+.PHONY: install test test-floor demo clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -16,8 +16,14 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
 
+# The oldest versions that pyproject.toml allows, on Python 3.11. Their own warnings are no errors.
+test-floor:
+	python3.11 -m venv .venv-floor
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e '.[tensorboard,export,openvino,gallery]' httpx prdc pytest pytest-xdist hypothesis pyyaml
+	.venv-floor/bin/python -m pytest -n 2 -W default tests/test_cli.py tests/test_formats.py tests/test_gan_*.py tests/test_eval_*.py tests/test_curation_*.py
+
 demo: install
 	$(BIN)/salon demo
 
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv .venv-floor demo build

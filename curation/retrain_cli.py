@@ -55,8 +55,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the held-out images are balanced by, and recall is told by. auto: the first of label, style, genre.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each arm.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of split, random arm and order.")
+@click.option(
+    "--repeats", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each arm."
+)
+@click.option(
+    "--seed",
+    metavar="SEED",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of split, random arm and order.",
+)
 @click.option(
     "--num-images",
     metavar="NIMG",
@@ -68,7 +77,9 @@ if TYPE_CHECKING:
 @click.option("--extractor", metavar="NAME", help="Network that judges. Default: as salon eval run.")
 @click.option("--weights", metavar="NAME=PATH", multiple=True, help="File of the extractor's weights.")
 @click.option("--batch-gpu", metavar="NIMG", type=click.IntRange(1), help="Most images in a pass. Default: all.")
-@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images."
+)
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @click.option(
     "--device",

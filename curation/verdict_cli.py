@@ -171,14 +171,18 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 @click.option("--out", metavar="FILE.html", type=PATH, help="Write the gallery to this file.")
 @click.option("--overrule", metavar="DIR", type=PATH, help="Serve it on this machine; verdicts become this manifest.")
 @click.option("--reviewer", metavar="NAME", help="Who overrules.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the page. Default: any that is free.")
+@click.option(
+    "--port", metavar="PORT", type=click.IntRange(0, 65535), default=0, help="Of the page. Default: any that is free."
+)
 @click.option(
     "--count", metavar="NIMG", type=click.IntRange(1, 5000), default=48, show_default=True, help="Images of each kind."
 )
 @click.option(
     "--size", metavar="PX", type=click.IntRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the kept images shown.")
+@click.option(
+    "--seed", metavar="SEED", type=click.IntRange(0), default=0, show_default=True, help="Of the kept images shown."
+)
 @json_option
 def review(
     manifest: Path,

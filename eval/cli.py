@@ -85,7 +85,14 @@ def judging_options(command: Command) -> Command:
                 type=click.IntRange(1),
                 help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
             ),
-            click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image."),
+            click.option(
+                "--seed",
+                metavar="SEED",
+                type=click.IntRange(0),
+                default=0,
+                show_default=True,
+                help="Of the first image.",
+            ),
             click.option(
                 "--truncation-psi",
                 metavar="PSI",

@@ -16,7 +16,7 @@ from eval.measures import HIGHER_IS_BETTER, Result
 from eval.shards import Pictures
 from eval.uncertainty import Estimate, normal_interval, paired_difference
 from gan.errors import RequestError
-from gan.files import read_json
+from gan.files import read_json, require_format
 
 DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the first that is there names the best
 
@@ -38,8 +38,8 @@ def read_entry(path: Path) -> Entry:
     """An entry from an evaluation's folder or its results.json. Raises RequestError when it is neither."""
     file = path / RESULTS if path.is_dir() else path
     figures = read_json(file)
-    if not isinstance(figures, dict) or figures.get("format") != FORMAT:
-        raise RequestError(f"{file} must be results of salon eval run, in the format {FORMAT}")
+    found = figures.get("format") if isinstance(figures, dict) else None
+    require_format(file, "results of salon eval run", found, FORMAT)
     generator = figures["generator"]
     results: dict[str, Result] = {}
     for fields in figures["results"]:

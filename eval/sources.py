@@ -197,7 +197,8 @@ class FilesSource:
         try:
             self._archive = None if self.path.is_dir() else zipfile.ZipFile(self.path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise RequestError(f"--images must be a folder or a ZIP of images; got {path} instead: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise RequestError(f"{path} must be a folder or a ZIP of images; got {reason} instead") from error
         self.names = sorted(name for name in self._list() if Path(name).suffix.lower() in SUFFIXES)
         if not self.names:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")

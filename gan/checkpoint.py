@@ -10,8 +10,9 @@ import torch
 
 from gan.console import say
 from gan.errors import RequestError
-from gan.files import atomic, disk_error
+from gan.files import atomic, disk_error, require_format
 
+FORMAT = "salon-checkpoint-1"
 _NAME = re.compile(r"checkpoint-(\d{10})\.pt")
 
 
@@ -25,7 +26,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     with atomic(path) as temporary, open(temporary, "wb") as file:
         writer = _RememberError(file)
         try:
-            torch.save(state, cast(IO[bytes], writer))
+            torch.save({"format": FORMAT, **state}, cast(IO[bytes], writer))
         except RuntimeError as error:  # torch hides the reason
             raise (disk_error(writer.error, path) if writer.error else error) from error
 
@@ -50,6 +51,7 @@ def load(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or "learner" not in state:
         raise RequestError(f"{path} must be a checkpoint of salon train")
+    require_format(path, "a checkpoint", state.pop("format", FORMAT), FORMAT)  # the first ones named none
     return state
 
 

@@ -17,7 +17,14 @@ from gan.options import PATH, FiniteRange, device_option, json_option
     "--count", metavar="NIMG", type=click.IntRange(1), default=200, show_default=True, help="Pictures to make."
 )
 @click.option("--size", metavar="PX", type=click.IntRange(16), default=96, show_default=True, help="Longer side.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed, the same pictures.")
+@click.option(
+    "--seed",
+    metavar="SEED",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed, the same pictures.",
+)
 @click.option(
     "--genres",
     metavar="LIST",
@@ -94,7 +101,11 @@ def doctor(as_json: bool) -> None:
 @click.command()
 @click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
 @click.option("--out", required=True, metavar="RUNS", type=PATH, help="Folder of runs; this run gets a folder in it.")
-@click.option("--name", help="The run's folder in --out. Default: from dataset, preset and a digest of the config.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="The run's folder in --out. Default: from dataset, preset and a digest of the config.",
+)
 @click.option(
     "--preset",
     default="auto",
@@ -106,7 +117,9 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--batch-size", metavar="NIMG", type=click.IntRange(1), help="Images an iteration. Default: the preset's."
 )
-@click.option("--gamma", type=FiniteRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.")
+@click.option(
+    "--gamma", metavar="GAMMA", type=FiniteRange(0), help="Weight of R1. Default: 0.0002 * resolution^2 / batch size."
+)
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -133,7 +146,14 @@ def doctor(as_json: bool) -> None:
     "Default: 0.6.",
 )
 @click.option("--conditional", is_flag=True, help="Learn the dataset's classes, and paint by class.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and latents.")
+@click.option(
+    "--seed",
+    metavar="SEED",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of weights, order and latents.",
+)
 @click.option("--set", "overrides", metavar="FIELD=VALUE", multiple=True, help="Any other field of the config; repeat.")
 @click.option("--manifest", metavar="DIR", type=PATH, help="Learn only from the images that this manifest keeps.")
 @click.option(
@@ -225,7 +245,9 @@ def doctor(as_json: bool) -> None:
 @click.option(
     "--wandb", metavar="PROJECT", help="Log to this project of Weights & Biases too; WANDB_MODE=offline works."
 )
-@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images.")
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images."
+)
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @device_option
 @click.option("--dry-run", is_flag=True, help="Check the request and the data, print the config, and stop.")

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and hashes of what they hold."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError, SalonError
+
+# What the system says of a path where nothing can be written, whatever room there is.
+BAD_PLACE = (
+    *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP),
+)
 
 
 def sha256(path: Path) -> str:
@@ -44,7 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 def disk_error(error: OSError, path: Path) -> SalonError:
     """The error to raise for an OSError met while writing `path`: what failed, what is free, what to do."""
-    if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)):
+    if error.errno in BAD_PLACE:
         return RequestError(f"{path} could not be written: {error.strerror}; choose another place")
     folder = next((p for p in Path(path).absolute().parents if p.is_dir()), Path("/"))
     free = shutil.disk_usage(folder).free / 1e9
@@ -65,7 +72,16 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RequestError(f"{path} must be a readable JSON file; got {error} instead") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{path} must be a readable JSON file; got {reason} instead") from error
+
+
+def require_format(path: Path, what: str, found: object, known: str) -> None:
+    """Raise RequestError unless a file is in the format that is known, such as salon-snapshot-1."""
+    if found != known:
+        other = isinstance(found, str) and found.rpartition("-")[0] == known.rpartition("-")[0]
+        remedy = ", which another version of Salon wrote" if other else ""
+        raise RequestError(f"{path} must be {what} in the format {known}; got {found} instead{remedy}")
 
 
 def cache_folder() -> Path:

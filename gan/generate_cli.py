@@ -250,7 +250,7 @@ def mix(
 @snapshot_argument
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
-@click.option("--fps", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @psi_option
 @click.option(
@@ -302,7 +302,7 @@ def interpolate(
 @generate.command()
 @click.argument("run", type=PATH)
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
-@click.option("--fps", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Sheets a second.")
+@click.option("--fps", metavar="FPS", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Sheets a second.")
 @overwrite_option
 @json_option
 def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) -> None:

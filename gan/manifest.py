@@ -160,8 +160,9 @@ def parts(path: Path) -> Iterator[pa.Table]:
 def read_header(path: Path) -> dict[str, Any]:
     """The contents of `manifest.json`. Raises RequestError when it is missing or of an unknown version."""
     header = read_json(Path(path) / "manifest.json")
-    if not isinstance(header, dict) or header.get("schema_version") not in (1, SCHEMA_VERSION):
-        raise RequestError(f"{path} must be a manifest of schema version 1 or {SCHEMA_VERSION}")
+    version = header.get("schema_version") if isinstance(header, dict) else None
+    if not isinstance(header, dict) or version not in (1, SCHEMA_VERSION):
+        raise RequestError(f"{path} must be a manifest of schema version 1 or {SCHEMA_VERSION}; got {version} instead")
     return header
 
 

@@ -16,7 +16,7 @@ from gan.config import TrainingConfig
 from gan.console import say
 from gan.discriminator import Discriminator
 from gan.errors import RequestError
-from gan.files import atomic
+from gan.files import atomic, require_format
 from gan.generator import Generator
 
 FORMAT = "salon-snapshot-1"
@@ -78,8 +78,7 @@ def load(path: Path) -> Snapshot:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError) as error:
         raise RequestError(f"{path} must be a snapshot; got {error} instead") from error
-    if metadata.get("format") != FORMAT:
-        raise RequestError(f"{path} must be a snapshot in the format {FORMAT}; got {metadata.get('format')} instead")
+    require_format(path, "a snapshot", metadata.get("format"), FORMAT)
     if _digest(tensors, metadata) != metadata.get("sha256"):
         raise RequestError(f"{path} is corrupt: its tensors and metadata do not match their hash")
     try:

@@ -4,7 +4,6 @@ Each column is hashed as a stream, so that a million rows cost a second and a ta
 """
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,10 +38,10 @@ class _ColumnHash:
         self._valid, self._lengths, self._values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
 
     def update(self, chunk: pa.Array) -> None:
-        self._valid.update(_bytes(chunk.is_valid(), np.uint8))
+        self._valid.update(_bytes(chunk.is_valid()))
         if not pa.types.is_string(self.type):
             filled = pc.fill_null(chunk, pa.scalar(0).cast(self.type))
-            self._values.update(_bytes(filled, np.uint8 if pa.types.is_boolean(self.type) else filled.type))
+            self._values.update(_bytes(filled))
             return
         filled = pc.fill_null(chunk, "")
         lengths = np.asarray(pc.binary_length(filled), "<i8")
@@ -57,7 +56,7 @@ class _ColumnHash:
         return hashlib.sha256(b"".join(part.digest() for part in parts)).hexdigest()
 
 
-def _bytes(array: pa.Array, type: Any) -> memoryview:
-    # -> contiguous little-endian values
-    dtype = np.dtype(type.to_pandas_dtype() if isinstance(type, pa.DataType) else type)
-    return np.ascontiguousarray(array.to_numpy(zero_copy_only=False), dtype.newbyteorder("<")).data
+def _bytes(array: pa.Array) -> memoryview:
+    # -> contiguous little-endian values, of bools one byte each
+    values = array.to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data

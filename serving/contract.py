@@ -60,12 +60,16 @@ class About:
     @classmethod
     def from_json(cls, text: str) -> "About":
         """The inverse of to_json. Raises ValueError for anything else."""
+        values = json.loads(text)
+        found = values.get("format") if isinstance(values, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"must be a model in the format {FORMAT}; got {found} instead")
         try:
-            about = cls(**json.loads(text))
+            about = cls(**values)
         except TypeError as error:
             raise ValueError(f"not what a model of Salon says of itself: {error}") from error
-        if about.format != FORMAT or about.kind not in KINDS:
-            raise ValueError(f"must be a model in the format {FORMAT}; got {about.kind} in {about.format} instead")
+        if about.kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(KINDS)}; got {about.kind} instead")
         return about
 
 

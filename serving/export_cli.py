@@ -29,7 +29,7 @@ from gan.options import PATH, json_option
     show_default=True,
     help="Of the server: python for the one that salon serve installs, onnxruntime for NVIDIA's image.",
 )
-@click.option("--classifier", metavar="FILE", type=PATH, help="Style classifier that salon style train wrote (.onnx).")
+@click.option("--classifier", metavar="FILE.onnx", type=PATH, help="Style classifier that salon style train wrote.")
 @click.option(
     "--models",
     metavar="KINDS",

@@ -26,7 +26,12 @@ from serving.contract import DEFAULT_URL
     "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on; this machine's."
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Of the page; 0 is any free one."
+    "--port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Of the page; 0 is any free one.",
 )
 @click.option(
     "--allow-host", "names", metavar="NAME", multiple=True, help="Name that the gallery is reached by; repeat."

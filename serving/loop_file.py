@@ -27,7 +27,8 @@ def read(path: Path) -> LoopFile:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"{path} must be a readable TOML file; got {error} instead") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{path} must be a readable TOML file; got {reason} instead") from error
     folder, images = found.pop("folder", path.stem), found.pop("images", [])
     if not isinstance(folder, str) or not folder:
         raise RequestError(f"{path}: folder must be a path; got {folder!r} instead")

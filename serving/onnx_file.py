@@ -95,7 +95,8 @@ def read_about(path: Path) -> About:
         model = onnx.load(path, load_external_data=False)
         return About.from_json({entry.key: entry.value for entry in model.metadata_props}[PARAMETER])
     except (OSError, DecodeError, KeyError, ValueError) as error:
-        raise RequestError(f"{path} must be an ONNX file that Salon wrote; got {error!r} instead") from error
+        reason = getattr(error, "strerror", None) or ("none of its metadata" if isinstance(error, KeyError) else error)
+        raise RequestError(f"{path} must be an ONNX file that Salon wrote; got {reason} instead") from error
 
 
 def open_session(path: Path) -> "onnxruntime.InferenceSession":

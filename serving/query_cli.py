@@ -178,7 +178,7 @@ def mix(
 @query.command()
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
-@click.option("--fps", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
+@click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @painting_options
 def interpolate(

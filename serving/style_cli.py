@@ -59,7 +59,9 @@ def style() -> None:
     help="What is kept apart when images are held out. artist: all works of a painter, by the manifest or by names "
     "such as claude-monet_the-sea.jpg.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the folds.")
+@click.option(
+    "--seed", metavar="SEED", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the folds."
+)
 @device_option
 @overwrite_option
 @json_option
@@ -95,7 +97,9 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
     "--classifier", metavar="FILE.onnx", type=PATH, help="Of salon style train. Default: the one that is served."
 )
 @click.option("--num-images", metavar="NIMG", type=click.IntRange(1), help="Default: 256 to paint, all of --images.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image.")
+@click.option(
+    "--seed", metavar="SEED", type=click.IntRange(0), default=0, show_default=True, help="Of the first image."
+)
 @click.option("--target", metavar="STYLE", help="Style to ask for. Default: the one the classifier was trained for.")
 @click.option(
     "--require",
