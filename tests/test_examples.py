@@ -38,11 +38,13 @@ def test_a_dry_run_finds_nothing_wrong(name, tmp_path):
 
 
 def smaller(name: str) -> str:
-    """An example's text with the values of SMALL, of the options that it has."""
+    """An example's text with the values of SMALL. The second file's longest stages are those of the first."""
     lines = []
     for key, value in tomllib.loads((EXAMPLES / f"{name}.toml").read_text()).items():
         if not isinstance(value, dict):
             lines.insert(0, f"{key} = {json.dumps(value)}")
+            continue
+        if name == "people" and key in ("evaluate", "check", "score", "prune", "retrain"):
             continue
         own = dict(SMALL.get(key, {}))
         if "require" in value:
