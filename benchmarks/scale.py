@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py --limit 20
 
 Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up. Each step runs alone in a
-process, and no larger than it can be in --limit seconds of computing. Memory is what the step adds to what it is given.
+process, and no larger than it can be in --limit seconds of computing. Memory is what the step adds to what it is given,
+or less where making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
 The exponents are fitted through the sizes of the last decade; 10^8 is where they lead.
 """
 
