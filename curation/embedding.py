@@ -14,6 +14,7 @@ from eval.features import Extractor
 from gan import distributed
 from gan.console import progress
 from gan.dataset import ImageDataset
+from gan.errors import RequestError
 from gan.files import atomic, cache_folder
 from gan.parallel import ordered_map
 
@@ -31,7 +32,8 @@ def folder_for(fingerprint: str, extractor: Extractor) -> Path:
 def embed(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extractor, folder: Path) -> Floats:
     """Features of the images at `indices`, float32 [n, dim], a shard at a time. Finished shards are not made again.
 
-    Of several processes each makes every so manieth shard; all return the whole. Raises ImageError for a bad image.
+    Of several processes each makes every so manieth shard; all return the whole. Raises ImageError for a bad image,
+    RequestError when a process cannot see what another one wrote.
     """
     shards = [indices[start : start + SHARD] for start in range(0, len(indices), SHARD)]
     paths = [folder / f"{hashlib.sha256(shard.tobytes()).hexdigest()[:32]}.npy" for shard in shards]
@@ -42,6 +44,10 @@ def embed(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extracto
             with atomic(paths[number]) as temporary, open(temporary, "wb") as file:
                 np.save(file, features)
     distributed.anyone(False)  # the others' shards are there
+    if lost := [path for path in paths if not path.exists()]:
+        raise RequestError(
+            f"SALON_CACHE must be a folder that all machines share; {lost[0].parent} lacks what another made"
+        )
     return np.concatenate([np.load(path, allow_pickle=False) for path in paths])
 
 

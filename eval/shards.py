@@ -131,7 +131,8 @@ class Pictures:
 def one_pass(source: Source, takers: Sequence[FeatureShards | Pictures], *, batch_size: int, what: str) -> int:
     """Give every image to every taker that lacks it -> the number of images that were made, in this process.
 
-    Of several processes (see gan.distributed) this one makes its share; it returns when all shards are there.
+    Of several processes (see gan.distributed) this one makes its share; it returns when all shards are there. Raises
+    RequestError where it cannot see those of another one.
     """
     for folder in {taker.folder for taker in takers}:
         remove_stale_partials(folder)
@@ -153,6 +154,11 @@ def one_pass(source: Source, takers: Sequence[FeatureShards | Pictures], *, batc
         for taker in lacking:
             taker.finish(shard, source, shard * SHARD)
     distributed.anyone(False)  # until all have made theirs
+    for taker in takers:
+        if not all(taker.has(shard) for shard in range(shard_count(count))):
+            raise RequestError(
+                f"SALON_CACHE and --out must be folders that all machines share; {taker.folder} lacks what another made"
+            )
     return total
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import Outcome, full_disk, run_salon, write_dataset
+from PIL import Image
 from scipy.stats import rankdata
 
 from curation import materialize as materializing
@@ -336,12 +337,14 @@ def test_the_subset_has_the_same_bytes_and_labels(tmp_path, labelled):
     outcome = run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip", "--json")
     assert outcome.code == 0, outcome.err
     whole, subset = ImageDataset(data), ImageDataset(tmp_path / "s.zip")
-    assert len(subset) == outcome.json["images"] == 9 and subset.classes == ["day", "night"]
+    assert len(subset) == outcome.json["images"] == 9 and outcome.json["left_out"] == 3
+    assert subset.classes == ["day", "night"]
     for old, new in zip(whole.names[3:], subset.names, strict=True):
         assert whole.read_bytes(old) == subset.read_bytes(new)
     assert subset.labels.tolist() == whole.labels.tolist()[3:]
     own = manifest.read(tmp_path / "s.manifest")
     assert own.dataset == subset.fingerprint() and own.kept() == set(subset.names) and len(own.rows) == 12
+    assert own.rows.column("name").null_count == 3  # what is left out has no name here
     assert own.header["parent"] == manifest.read_header(path)["hash"]
     chain = run_salon("curate", "log", tmp_path / "s.manifest", "--json").json["manifests"]
     assert [Path(m["path"]).name for m in chain] == ["s.manifest", "p", "m"]
@@ -377,6 +380,16 @@ def test_what_materialize_refuses(tmp_path, labelled):
     shutil.unpack_archive(data, folder)
     inside = run_salon("curate", "materialize", path, "--data", folder, "--out", folder / "s.zip")
     assert inside.code == 2 and "outside the dataset" in inside.err
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (16, 16)).save(mixed / name)
+    for place, lost, said in ((data, ["lost.png"], "it keeps 13, of which it has 12"), (mixed, [], "of one format")):
+        dataset, judged = ImageDataset(place), tmp_path / f"of {place.name}"
+        rows = [{"name": name, "verdict": manifest.KEEP} for name in [*dataset.names, *lost]]
+        manifest.write(judged, rows, dataset=dataset.fingerprint(), parent=None)
+        refused = run_salon("curate", "materialize", judged, "--data", place, "--out", tmp_path / "s.zip")
+        assert refused.code == 2 and said in refused.err and not (tmp_path / "s.zip").exists()
 
 
 def test_no_command_touches_a_source_image(tmp_path, labelled):

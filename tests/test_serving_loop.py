@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import run_salon
 
+from gan.dataset import ImageDataset
 from gan.errors import RequestError
 from serving import loop_file
 from serving.loop_stages import STAGES
@@ -119,6 +120,16 @@ def test_a_stage_runs_again_only_when_something_has_changed(tmp_path):
     for lost in (tmp_path / "loop").glob("dataset-*.zip"):
         lost.unlink()
     assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "unchanged", "prepare": "done"}
+
+
+def test_what_the_file_names_itself_is_known_by_its_last_setting_alone(tmp_path):
+    text = START + 'out = "mine.zip"\noverwrite = true\n'
+    small = text.replace("resolution = 16", "resolution = 8")
+    for given, expected in ((text, "done"), (text, "unchanged"), (small, "done"), (text, "done")):
+        outcome = run_salon("run", write(tmp_path, given), "--json")
+        assert outcomes(outcome)["prepare"] == expected
+        assert outcome.json["stages"]["prepare"]["output"] == "mine.zip"
+        assert ImageDataset(tmp_path / "mine.zip").resolution == (8 if given == small else 16)
 
 
 def test_ones_own_images_are_looked_at_again(tmp_path):

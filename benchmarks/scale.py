@@ -1,0 +1,286 @@
+"""What grows with the number of images: seconds and memory of each step from 10^3 to 10^6 rows, and at 10^8.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale.py --limit 20
+
+Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up. Each step runs alone in a
+process, and no larger than it can be in --limit seconds of computing. Memory is what the step adds to what it is given,
+or less where making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
+The exponents are fitted through the sizes of the last decade; 10^8 is where they lead.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+from manifest import prepared, scored
+
+from gan.console import table
+
+DIM = 1280
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+GOAL = 100_000_000
+REFERENCES = 4096  # of the state that scores; the most are 16,384, which cost four times as much an image
+Step = Callable[[int, Path], Callable[[], object]]  # rows, folder -> what is measured; making its input is not
+
+
+def features(rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal([rows, DIM], np.float32)
+
+
+def manifests(rows: int, folder: Path, *, scores: bool = True, pruned: bool = False) -> None:
+    from curation.prune import Request, prune
+    from gan import manifest
+
+    manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None)
+    if scores:
+        manifest.write_tables(folder / "b", scored(folder / "a"), dataset="x", parent=None)
+    if pruned:
+        prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
+
+
+def manifest_write(rows: int, folder: Path) -> Callable[[], object]:
+    from gan import manifest
+
+    return lambda: manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None)
+
+
+def manifest_read(rows: int, folder: Path) -> Callable[[], object]:
+    from gan import manifest
+
+    manifests(rows, folder, scores=False)
+    return lambda: manifest.read(folder / "a")
+
+
+def manifest_kept(rows: int, folder: Path) -> Callable[[], object]:
+    from gan import manifest
+
+    manifests(rows, folder, scores=False)
+    return lambda: manifest.read(folder / "a", ["name", "verdict"]).kept()
+
+
+def fuse_and_prune(rows: int, folder: Path) -> Callable[[], object]:
+    from curation.prune import Request, prune
+
+    manifests(rows, folder)
+    return lambda: prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
+
+
+def manifest_diff(rows: int, folder: Path) -> Callable[[], object]:
+    from curation.lineage import diff
+
+    manifests(rows, folder, pruned=True)
+    return lambda: diff(folder / "b", folder / "c", "genre")
+
+
+def dataset_open(rows: int, folder: Path) -> Callable[[], object]:
+    from PIL import Image
+
+    from gan.dataset import DatasetWriter, ImageDataset
+    from gan.images import encode
+
+    writer = DatasetWriter(folder / "set.zip", ".jpg")
+    content = encode(Image.new("RGB", (16, 16)), "jpeg")
+    for number in range(rows):
+        writer.add(content, number % 27)
+    writer.close([str(number) for number in range(27)])
+    return lambda: ImageDataset(folder / "set.zip").fingerprint()
+
+
+def density_fit(rows: int, folder: Path) -> Callable[[], object]:
+    from curation import density
+
+    given, strata = features(rows), np.zeros(rows, np.int64)
+    return lambda: density.fit(given, strata, seed=0, extractor="x")
+
+
+def density_score(rows: int, folder: Path) -> Callable[[], object]:
+    from curation import density
+
+    state = density.fit(features(REFERENCES), np.zeros(REFERENCES, np.int64), seed=0, extractor="x")
+    given, strata = features(rows, 1), np.zeros(rows, np.int64)
+    return lambda: density.score(state, given, strata, fitted=False)
+
+
+def near_hashes(rows: int, folder: Path) -> Callable[[], object]:
+    from curation import duplicates
+
+    hashes = np.random.default_rng(0).integers(0, 1 << 64, rows, np.uint64)
+    return lambda: duplicates.near_hashes(hashes)
+
+
+def series(rows: int, folder: Path) -> Callable[[], object]:
+    from curation.checking import similar
+
+    given = features(rows)
+    return lambda: similar(given)
+
+
+def doubtful_labels(rows: int, folder: Path) -> Callable[[], object]:
+    from curation.checking import mislabelled
+
+    given, labels = features(rows), np.arange(rows) % 27
+    return lambda: mislabelled(given, labels)
+
+
+def shards(rows: int, folder: Path) -> list[Path]:
+    from eval.shards import SHARD, shard_count
+
+    paths = [folder / f"features-{shard:05d}.npy" for shard in range(shard_count(rows))]
+    rng = np.random.default_rng(0)
+    for number, path in enumerate(paths):
+        np.save(path, rng.standard_normal([min(SHARD, rows - number * SHARD), DIM], np.float32))
+    return paths
+
+
+def moments(rows: int, folder: Path) -> Callable[[], object]:
+    from eval.feature_stats import Features
+
+    paths = shards(rows, folder)
+    return lambda: Features.open(paths).moments()
+
+
+def fd(rows: int, folder: Path) -> Callable[[], object]:
+    from eval.feature_stats import as_features
+    from eval.frechet import frechet_estimate, sqrt_factor
+
+    reference = as_features(features(max(rows, 2 * DIM))).moments()
+    given, factor = features(rows, 1), sqrt_factor(reference)
+    return lambda: frechet_estimate(given, reference, factor=factor)
+
+
+def kd(rows: int, folder: Path) -> Callable[[], object]:
+    from eval.kernel import kernel_distance
+
+    a, b = features(rows), features(rows, 1)
+    return lambda: kernel_distance(a, b)
+
+
+def prdc(rows: int, folder: Path) -> Callable[[], object]:
+    from eval.precision_recall import compare
+
+    a, b = features(rows), features(rows, 1)
+    return lambda: compare(a, b)
+
+
+STEPS: dict[str, tuple[str, Step]] = {
+    "manifest-write": ("manifest: write", manifest_write),
+    "manifest-read": ("manifest: read and verify, all columns", manifest_read),
+    "manifest-kept": ("manifest: what it keeps", manifest_kept),
+    "prune": ("prune: five scores fused, quotas, written", fuse_and_prune),
+    "diff": ("diff of two manifests", manifest_diff),
+    "dataset": ("dataset: open, fingerprint", dataset_open),
+    "fit": ("density + knn: fit", density_fit),
+    "score": (f"density + knn: score, {REFERENCES:,} references", density_score),
+    "hashes": ("check: near duplicates, hashes", near_hashes),
+    "series": ("check: series", series),
+    "labels": ("check: doubtful labels", doubtful_labels),
+    "moments": ("eval: moments of feature shards", moments),
+    "fd": ("eval: FD, n", fd),
+    "kd": ("eval: KD, n real and n generated", kd),
+    "prdc": ("eval: precision to coverage, n and n", prdc),
+}
+
+
+def measure(step: str, rows: int) -> dict[str, float]:
+    """Seconds, seconds of computing, and bytes of memory and disk that a step takes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = STEPS[step][1](rows, folder)
+        stored = _disk(folder)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before, started, computed = _memory("VmRSS"), time.perf_counter(), time.process_time()
+        run()
+        return {
+            "rows": rows,
+            "seconds": time.perf_counter() - started,
+            "core_seconds": time.process_time() - computed,
+            "peak_bytes": max(_memory("VmHWM") - before, 0),
+            "written_bytes": _disk(folder) - stored,
+        }
+
+
+def _memory(name: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1]) * 1024
+
+
+def _disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def exponent(found: list[dict[str, float]], name: str) -> float:
+    """Of the power law through the sizes of the last decade, for what is worth measuring."""
+    last = [one for one in found if one["rows"] >= found[-1]["rows"] / 10 and one[name] > 0]
+    if len(last) < 2:
+        return 0.0
+    return float(np.polyfit(*(np.log([one[key] for one in last]) for key in ("rows", name)), 1)[0])
+
+
+def at(rows: int, found: list[dict[str, float]], name: str) -> float:
+    """Where the power law leads."""
+    return found[-1][name] * (rows / found[-1]["rows"]) ** max(exponent(found, name), 0)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("years", 365 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def _size(count: float) -> str:
+    power = min(max(int(math.log(max(count, 1), 1000)), 0), 5)
+    return f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB', 'TB', 'PB')[power]}"
+
+
+@click.command(help=__doc__)
+@click.option("--step", type=click.Choice(list(STEPS)), help="One alone; with --rows in this process.")
+@click.option("--rows", type=click.IntRange(1))
+@click.option("--limit", default=20.0, show_default=True, help="Most seconds of computing that a size may promise.")
+@click.option("--json", "as_json", is_flag=True)
+def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> None:
+    if step and rows:
+        print(json.dumps(measure(step, rows)))
+        return
+    figures: dict[str, list[dict[str, float]]] = {}
+    for name in [step] if step else STEPS:
+        found: list[dict[str, float]] = []
+        for size in SIZES:
+            if name == "moments" and size > 100_000:
+                break  # 5 GB of shards
+            if len(found) > 1 and at(size, found, "core_seconds") > limit:
+                break
+            command = [sys.executable, __file__, "--step", name, "--rows", str(size)]
+            ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found.append(json.loads(ended.stdout))
+            print(name, found[-1], file=sys.stderr, flush=True)
+        figures[name] = found
+    if as_json:
+        print(json.dumps(figures))
+        return
+    header = ["step", "rows", "seconds of computing", "memory", "time grows as", "memory as", "at 10^8: time", "memory"]
+    lines = [
+        [
+            STEPS[name][0],
+            f"{found[-1]['rows']:,}",
+            f"{found[-1]['core_seconds']:.3g}",
+            _size(found[-1]["peak_bytes"]),
+            f"n^{exponent(found, 'core_seconds'):.2f}",
+            f"n^{max(exponent(found, 'peak_bytes'), 0):.2f}",
+            _duration(at(GOAL, found, "core_seconds")),
+            _size(at(GOAL, found, "peak_bytes")),
+        ]
+        for name, found in figures.items()
+    ]
+    print(table(lines, header))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Two machines under torchrun, rehearsed as two launchers on this one: the numbers of one process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_TRAINING, run_salon
+
+from curation import embedding
+from gan.files import cache_folder
+from gan.run import Run
+
+ROOT = Path(__file__).parents[1]
+SALON = """
+import sys
+
+from curation import embedding
+from eval import shards
+from gan.__main__ import main
+
+embedding.SHARD = shards.SHARD = 4  # so that few images are shared out, too
+if __name__ == "__main__":
+    main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def on_two_nodes(tmp_path):
+    """`salon REQUEST` by two launchers of a process each -> (exit code, standard output, standard error) of both."""
+    script = tmp_path / "salon.py"
+    script.write_text(SALON)
+    return lambda *request, **options: launch(script, *request, **options)
+
+
+def launch(*request: object, caches: tuple[Path, Path] | None = None):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    nodes = []
+    for node in range(2):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+        launcher += ["--node-rank", str(node), "--rdzv-backend", "c10d", "--rdzv-endpoint", address]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        if caches:
+            environment["SALON_CACHE"] = str(caches[node])
+        nodes.append(
+            subprocess.Popen(
+                [*launcher, *map(str, request), "--json"],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    try:
+        told = [node.communicate(timeout=300) for node in nodes]
+    finally:
+        for node in nodes:
+            if node.poll() is None:
+                node.terminate()  # torchrun ends its process, too
+                node.wait()
+    return [(node.returncode, *texts) for node, texts in zip(nodes, told, strict=True)]
+
+
+def figures(told):
+    """What the one main process printed; both nodes must have ended well."""
+    assert [code for code, _, _ in told] == [0, 0], told
+    (printed,) = (out for _, out, _ in told if out)
+    return json.loads(printed)
+
+
+def test_training(on_two_nodes, tiny_dataset, tiny_run, tmp_path):
+    found = figures(on_two_nodes("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING))
+    run, one = Run(Path(found["run"])), Run(tiny_run)
+    assert found["finished"] and run.path.name == one.path.name
+    for mine, its in zip(run.read_stats(), one.read_stats(), strict=True):
+        assert mine["nimg"] == its["nimg"]
+        for name in ("loss/G", "loss/D"):
+            assert mine[name] == pytest.approx(its[name], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A dataset of 24 images with its manifest."""
+    folder = tmp_path_factory.mktemp("prepared")
+    assert run_salon("synthetic", folder / "paintings", "--count", 24, "--size", 32).code == 0
+    data = folder / "set.zip"
+    assert run_salon("prepare", folder / "paintings", "--out", data, "--resolution", 16).code == 0
+    return data
+
+
+def empty_cache(path):
+    """A cache with nothing in it but the compiled operators, which take long."""
+    path.mkdir()
+    (cache_folder() / "native").mkdir(exist_ok=True)
+    (path / "native").symlink_to(cache_folder() / "native")
+    return path
+
+
+def requests(data, run):
+    return {
+        "eval": ["eval", "run", "--snapshot", run, "--data", data, "--num-images", 12, "--metrics", "kid,pr"],
+        "score": ["curate", "score", data],
+    }
+
+
+def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
+    request = [*requests(prepared, tiny_run)["eval"], "--extractor", "efficientnet-lite0", "--device", "cpu", "--out"]
+    one = run_salon(*request, tmp_path / "one", "--json").json
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
+    two = figures(on_two_nodes(*request, tmp_path / "two"))
+    assert one["images_made"] == 12 and two["images_made"] == 8  # by the main process: two shards of 4, of three
+    values = [{row["key"]: (row["value"], row["low"], row["high"]) for row in f["results"]} for f in (one, two)]
+    assert values[0] and list(values[0]) == list(values[1])
+    for key, value in values[0].items():
+        assert value == pytest.approx(values[1][key], rel=1e-6, abs=1e-9), key
+
+
+def test_scores(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "SHARD", 4)
+    request = [*requests(prepared, tiny_run)["score"], "--device", "cpu", "--out"]
+    one = run_salon(*request, tmp_path / "one", "--json").json
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
+    two = figures(on_two_nodes(*request, tmp_path / "two"))
+    assert one["scored"] == 24 and two["hash"] == one["hash"]
+    assert len(list((tmp_path / "cache" / "features").rglob("*.npy"))) == 6
+
+
+@pytest.mark.parametrize("command", ["eval", "score"])
+def test_a_cache_that_is_not_shared(on_two_nodes, prepared, tiny_run, command, tmp_path):
+    request = [*requests(prepared, tiny_run)[command], "--extractor", "efficientnet-lite0", "--device", "cpu"]
+    caches = (empty_cache(tmp_path / "a"), empty_cache(tmp_path / "b"))
+    told = on_two_nodes(*request, "--out", tmp_path / "two", caches=caches)
+    assert all(code != 0 for code, _, _ in told) and not list(tmp_path.glob("two/*.json"))
+    assert "that all machines share" in told[0][2] and "fault of Salon" not in told[0][2] + told[1][2]
