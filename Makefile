@@ -1,8 +1,9 @@
 # make install: set up .venv. make test: set up, then run all checks. make demo: set up, then prepare, train, generate.
+# make docs: set up, then build the documentation into build/docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install test demo clean
+.PHONY: install test demo docs clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +23,9 @@ demo: install
 	$(BIN)/salon train --data demo/paintings32.zip --out demo/runs --preset tiny --total-kimg 8
 	$(BIN)/salon generate demo/runs --seeds 0-31 --grid 8x4 --out demo/grid.png --overwrite
 	@echo "The painter's pictures are in demo/grid.png."
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv demo build
