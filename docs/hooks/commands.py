@@ -35,7 +35,7 @@ def description(text: str) -> Iterator[str]:
     """Paragraphs of a help text; those that are marked to stay as they are become blocks of code."""
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         literal = paragraph.startswith("\b\n")
-        yield f"```text\n{paragraph[2:]}\n```" if literal else " ".join(paragraph.split())
+        yield f"```sh\n{paragraph[2:]}\n```" if literal else " ".join(paragraph.split())
 
 
 def options(command: click.Command, context: click.Context) -> Iterator[str]:
