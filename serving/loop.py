@@ -1,7 +1,8 @@
 """Run the stages of a loop's file, each only when what it depends on has changed.
 
 Every result is named after a key of all that it depends on, so nothing is ever written over, an interrupted stage goes
-on where it was, and going back to an earlier setting finds its results again.
+on where it was, and going back to an earlier setting finds its results again. Where the file names `out` itself, only
+the last results are known.
 """
 
 import hashlib
@@ -80,12 +81,14 @@ class Loop:
         stage, table = STAGES[name], self.file.tables[name]
         inputs = self._inputs() if self.records or self.file.images else Inputs(images=[], paths={}, figures={})
         key = self._keys[name] = self._key(name, words(name, table, inputs, ""))
-        output = os.path.relpath(self.file.folder / (stage.output or "").replace("*", key), self._base)
+        named = table.get("out")  # which the stage shares with its other settings, and may share with other files
+        path = self._base / str(named) if named else self.file.folder / (stage.output or "").replace("*", key)
+        output = os.path.relpath(path, self._base)
         line = words(name, table, inputs, output)
-        note = self.file.folder / "stages" / f"{name}-{key}.json"
+        note = self.file.folder / "stages" / f"{name}{'' if named else f'-{key}'}.json"
         say(f"{place} {stage.title}")
-        if note.exists() and (self._base / output).exists():
-            known = read_json(note)
+        known = read_json(note) if note.exists() and path.exists() else {}
+        if known.get("key") == key:
             return Record(
                 stage=name, outcome=UNCHANGED, **{k: known[k] for k in ("line", "output", "seconds", "figures")}
             )
@@ -100,7 +103,7 @@ class Loop:
             stage=name, outcome=DONE if met else UNMET, line=line, output=output, seconds=seconds, figures=figures
         )
         if met:
-            write_json(note, {"line": line, "output": output, "seconds": seconds, "figures": figures})
+            write_json(note, {"key": key, "line": line, "output": output, "seconds": seconds, "figures": figures})
         return record
 
     def _key(self, name: str, line: list[str]) -> str:

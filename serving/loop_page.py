@@ -61,12 +61,14 @@ def headline(record: Record) -> str:
     if record.stage == "retrain":
         return str(figures["sentence"])
     if record.stage == "style":
-        return f"{number(figures['accuracy']['value'])} of held-out images classified right"
+        return f"{figures['held_out']['accuracy']['value']:.0%} of held-out images told right"
     if record.stage == "export":
         return f"version {figures['version']}"
     if record.stage == "query":
         return f"{figures['images']:,} images"
-    return str(figures["sentence"])
+    rate = figures["corrected"]
+    sure = "the classifier cannot tell" if rate is None else f"{rate['value']:.0%} corrected for its errors"
+    return f"{figures['raw']['value']:.0%} of {figures['images']} images taken for {figures['target']}; {sure}"
 
 
 def summary(records: Mapping[str, Record]) -> list[list[str]]:

@@ -50,11 +50,14 @@ class Stage:
     after: tuple[str, ...] = ()  # stages whose results it reads, where the file has them
     needs: tuple[str, ...] = ()  # those of them that it cannot do without
     served: bool = False  # it asks a server; "{url}" stands for its address
+    anew: bool = False  # it takes a new name when a call that was killed left its output without figures
 
 
 def _take(**options: str) -> Options:
     return {name.replace("_", "-"): value for name, value in options.items()}
 
+
+_OVERWRITE: Options = {"overwrite": True}  # what a call that was killed left
 
 STAGES: dict[str, Stage] = {
     "synthetic": Stage(
@@ -67,7 +70,7 @@ STAGES: dict[str, Stage] = {
         title="Make a dataset of them",
         command="prepare",
         output="dataset-*.zip",
-        wiring=lambda inputs, out: Wiring(arguments=inputs.images, options=_take(out=out)),
+        wiring=lambda inputs, out: Wiring(arguments=inputs.images, options=_take(out=out) | _OVERWRITE),
         after=("synthetic",),
     ),
     "train": Stage(
@@ -95,6 +98,7 @@ STAGES: dict[str, Stage] = {
         wiring=lambda inputs, out: Wiring(arguments=[inputs.paths["prepare"]], options=_take(out=out)),
         after=("prepare",),
         needs=("prepare",),
+        anew=True,
     ),
     "score": Stage(
         title="Score how typical each image is",
@@ -105,6 +109,7 @@ STAGES: dict[str, Stage] = {
         ),
         after=("prepare", "check"),
         needs=("prepare", "check"),
+        anew=True,
     ),
     "prune": Stage(
         title="Drop what does not belong",
@@ -113,6 +118,7 @@ STAGES: dict[str, Stage] = {
         wiring=lambda inputs, out: Wiring(arguments=[inputs.paths["score"]], options=_take(out=out)),
         after=("score",),
         needs=("score",),
+        anew=True,
     ),
     "retrain": Stage(
         title="Train on, with and without curation",
@@ -128,7 +134,7 @@ STAGES: dict[str, Stage] = {
         title="Teach a classifier the styles",
         command="style train",
         output="style-*.onnx",
-        wiring=lambda inputs, out: Wiring(options=_take(data=inputs.images[0], out=out)),
+        wiring=lambda inputs, out: Wiring(options=_take(data=inputs.images[0], out=out) | _OVERWRITE),
         after=("synthetic",),
     ),
     "export": Stage(
@@ -146,7 +152,7 @@ STAGES: dict[str, Stage] = {
         title="Ask the server for pictures",
         command="query generate",
         output="wall-*.png",
-        wiring=lambda inputs, out: Wiring(options=_take(url="{url}", out=out)),
+        wiring=lambda inputs, out: Wiring(options=_take(url="{url}", out=out) | _OVERWRITE),
         after=("export",),
         needs=("export",),
         served=True,
@@ -155,7 +161,7 @@ STAGES: dict[str, Stage] = {
         title="Check the style of what is served",
         command="style check",
         output="style-check-*",
-        wiring=lambda inputs, out: Wiring(options=_take(url="{url}", out=out)),
+        wiring=lambda inputs, out: Wiring(options=_take(url="{url}", out=out) | _OVERWRITE),
         after=("export", "style"),
         needs=("export", "style"),
         served=True,

@@ -38,6 +38,7 @@ def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as
     The others are [check], [score], [prune] and [retrain] (salon curate ...), [style] (salon style train), [export],
     and [query] and [style-check], for which a server of what was exported runs meanwhile. A stage is skipped when
     nothing that it depends on has changed; after Ctrl-C the same command goes on. FOLDER/index.html shows it all.
+    With out = "models" in [export], several files put their painters into one model repository; see examples/.
 
     \b
     salon run monet.toml --dry-run

@@ -1,15 +1,21 @@
 """The command serve. What it needs waits until it runs."""
 
 import signal
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan.console import result, say, table
-from gan.errors import RequestError
+from gan.errors import RequestError, SalonError
 from gan.options import PATH, json_option
 
+if TYPE_CHECKING:
+    from serving.server import Server
+
 PORT = click.IntRange(0, 65535)
+STEADY = 10.0  # seconds after which a server that dies is started again; one that dies earlier would die for ever
 
 
 @click.command()
@@ -62,7 +68,8 @@ def serve(
     """Serve a model repository with NVIDIA Triton, until Ctrl-C.
 
     MODEL_REPOSITORY is what salon export writes. Once all its models are ready, their versions and the addresses for
-    clients are printed. Only this machine reaches them, unless --host says otherwise, and models stay as they are.
+    clients are printed. Only this machine reaches them, unless --host says otherwise, and models stay as they are. A
+    server that dies is started again.
 
     \b
     salon export --snapshot runs --out models
@@ -72,7 +79,7 @@ def serve(
     from serving import production, triton
     from serving import server as servers
 
-    ports = (http_port, grpc_port, metrics_port)
+    ports = [http_port, grpc_port, metrics_port]
     local = servers.is_loopback(host)
     if print_command is not None:
         text = production.render(print_command, repository, host, ports)  # type: ignore[arg-type]  # click's choices
@@ -83,26 +90,41 @@ def serve(
     servers.model_names(repository)  # before a server is installed for it
     found = triton.find(tritonserver)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as service managers stop what they run
-    with servers.serve(
-        repository,
-        server=found,
-        host=host,
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        reload=reload,  # type: ignore[arg-type]
-        log=log,
-        timeout=timeout,
-    ) as server:
-        try:
-            if not local:
-                say(f"Whoever reaches {host} may use this server, without a password: keep it behind a gateway.")
-            models = server.models()
-            urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
-            text = "\n".join([table([list(row.values()) for row in models], list(models[0])), "", table(urls.items())])
-            figures = {**urls, "pid": server.pid, "tritonserver": str(found.program), "models": models}
-            result(text, figures, as_json)
-            say("Ctrl-C stops it.")
-            server.wait()
-        except KeyboardInterrupt:
-            say("Stopping: requests in flight are finished first.")
+    if not local:
+        say(f"Whoever reaches {host} may use this server, without a password: keep it behind a gateway.")
+    figures = None
+    try:
+        while True:
+            http_port, grpc_port, metrics_port = ports
+            with servers.serve(
+                repository,
+                server=found,
+                host=host,
+                http_port=http_port,
+                grpc_port=grpc_port,
+                metrics_port=metrics_port,
+                reload=reload,  # type: ignore[arg-type]
+                log=log,
+                timeout=timeout,
+            ) as server:
+                if figures is None:
+                    figures = _announce(server, found.program, as_json)
+                began, ports = time.monotonic(), server.ports
+                try:
+                    server.wait()
+                except SalonError as error:
+                    if time.monotonic() - began < STEADY:
+                        raise
+                    say(f"{error}\nStarting it again at the same addresses.")
+    except KeyboardInterrupt:
+        say("Stopping: requests in flight are finished first.")
+
+
+def _announce(server: "Server", program: Path, as_json: bool) -> dict[str, Any]:
+    models = server.models()
+    urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
+    text = "\n".join([table([list(row.values()) for row in models], list(models[0])), "", table(urls.items())])
+    figures = {**urls, "pid": server.pid, "tritonserver": str(program), "models": models}
+    result(text, figures, as_json)
+    say("Ctrl-C stops it.")
+    return figures

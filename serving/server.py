@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from gan.console import progress, say
 from gan.errors import RequestError, SalonError
@@ -64,6 +65,11 @@ class Server:
             self.stop()
             raise SalonError(f"{command[0]} could not be started:\n{said}")
         self.pid = int(first)  # of tritonserver
+
+    @property
+    def ports(self) -> list[int]:
+        """Of HTTP, gRPC and metrics."""
+        return [int(urlsplit(url).port or 0) for url in (self.http_url, self.grpc_url, self.metrics_url)]
 
     def models(self) -> list[dict[str, str]]:
         """The versions of models that there are: name, version, state ("READY", or what it is instead)."""

@@ -195,7 +195,7 @@ def test_flags_are_dropped_only_when_asked_and_whole(tmp_path):
     assert dropped(prune(path, "--keep", 1, out="a")[1]) == []
     _, rows = prune(path, "--keep", 1, "--drop-flag", "text", out="b")
     assert dropped(rows) == [0, 11] and rows["p/11.png"]["reason"] == "flagged: text"
-    assert "--drop-flag must be one of border, " in prune(path, "--drop-flag", "textt", out="d")[0].err
+    assert "--drop-flag must be one of padding, " in prune(path, "--drop-flag", "textt", out="d")[0].err
     assert "needs a manifest with flags" in prune(scored(tmp_path / "n"), "--drop-flag", "text", out="c")[0].err
 
 

@@ -527,6 +527,7 @@ def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
         link, painted = browser.run("location.href"), bytes_of_picture(browser)
         server.stop()
         browser.press("2")
+        browser.until(f"{READY} && {title} === 'No. 42' && {LOADED}")
         browser.press("ArrowRight")
         browser.until("document.getElementById('status').textContent")
         ports = {f"{name}_port": urlsplit(getattr(server, f"{name}_url")).port for name in ("http", "grpc", "metrics")}

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 from itertools import pairwise
 
+import kubernetes_validate
 import pytest
 import yaml
 from conftest import run_salon
@@ -60,6 +61,19 @@ def test_kubernetes_gets_probes_limits_and_replicas(repository):
     assert found["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
     seconds = next(int(arg.split("=")[1]) for arg in container["args"] if arg.startswith("--exit-timeout-secs"))
     assert pod["terminationGracePeriodSeconds"] > seconds
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.31", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize("python_models", [False, True])
+def test_kubernetes_knows_every_field(repository, version, python_models):
+    if python_models:
+        add_python_model(repository)
+    text = run_salon("serve", repository, "--print-command", "helm", "--json").json["text"]
+    for value in objects(text).values():
+        kubernetes_validate.validate(value, version, strict=True)
+    deployment = objects(text.replace("readOnlyRootFilesystem", "readonlyRootFilesystem"))["Deployment"]
+    with pytest.raises(kubernetes_validate.ValidationError, match="readonlyRootFilesystem"):
+        kubernetes_validate.validate(deployment, version, strict=True)
 
 
 def run_of(text: str) -> list[str]:

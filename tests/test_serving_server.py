@@ -153,14 +153,28 @@ def test_requests_in_flight_are_finished(tmp_path, installed_triton):
         assert answer.result() == [3, -4]
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
-def test_nothing_outlives_the_command(repository, installed_triton, tmp_path, number, code):
-    program = tmp_path / "tritonserver"  # named, as another installation would be
+@pytest.fixture
+def program(installed_triton, tmp_path_factory):
+    """The server as a program that is named, as another installation would be."""
+    path = tmp_path_factory.mktemp("named") / "tritonserver"
     variables = " ".join(f"{key}='{value}'" for key, value in installed_triton.variables.items() if value is not None)
-    program.write_text(
+    path.write_text(
         f'#!/bin/sh\nexec env {variables} {installed_triton.program} {" ".join(installed_triton.options)} "$@"\n'
     )
-    program.chmod(0o755)
+    path.chmod(0o755)
+    return path
+
+
+def answers(url: str) -> bool:
+    try:
+        with servers._OPENER.open(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_nothing_outlives_the_command(repository, program, number, code):
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     command = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
     environment = {**os.environ, "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}  # a proxy that is down
@@ -175,6 +189,31 @@ def test_nothing_outlives_the_command(repository, installed_triton, tmp_path, nu
         assert salon.wait() == code
     until(lambda: not processes(pid) and not shared_memory(id))
     assert number == signal.SIGKILL or not processes(pid)
+
+
+def test_the_command_starts_a_server_that_died_again(repository, program):
+    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
+    code = f"from gan.__main__ import main; from serving import serve_cli; serve_cli.STEADY = 0; main({words!r})"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
+        figures = json.loads(salon.stdout.readline())
+        os.kill(figures["pid"], signal.SIGKILL)
+        until(lambda: not processes(figures["pid"]))
+        until(lambda: answers(f"{figures['http']}/v2/health/ready"))
+        salon.send_signal(signal.SIGINT)
+        _, said = salon.communicate()
+    assert salon.returncode == 0 and "ended with code 137" in said and "Starting it again" in said
+
+
+def test_the_command_gives_up_a_server_that_dies_at_once(repository, program):
+    words = [sys.executable, "-m", "gan", "serve", str(repository), "--tritonserver", str(program), "--json"]
+    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*words, *ports], stdout=pipe, stderr=pipe, text=True) as salon:
+        os.kill(json.loads(salon.stdout.readline())["pid"], signal.SIGKILL)
+        _, said = salon.communicate()
+    assert salon.returncode == 1 and "ended with code 137" in said and "Starting it again" not in said
 
 
 def test_nothing_outlives_the_keeper(repository, installed_triton):
