@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_TRAINING, run_salon
+from test_imports import PACKAGES
+
+from gan import manifest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -114,6 +117,14 @@ def test_the_pages_are_built_without_warnings_and_load_nothing_from_elsewhere(tm
     reference = pages[tmp_path / "reference" / "commands.html"]
     assert '<h4 id="salon-eval-run">' in reference and "<code>--num-images NIMG</code>" in reference
     assert "<!-- commands -->" not in reference and "\b" not in reference
+
+
+def test_the_page_of_formats_names_them_all():
+    sources = [file.read_text(encoding="utf-8") for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
+    formats = {name for text in sources for name in re.findall(r'"(salon-[a-z]+-\d+)"', text)}
+    page = (DOCS / "reference" / "formats.md").read_text(encoding="utf-8")
+    assert len(formats) >= 5 and not [name for name in formats if f"`{name}`" not in page]
+    assert f"`schema_version` {manifest.SCHEMA_VERSION};" in page
 
 
 def test_the_first_screen_names_demo_and_test():
