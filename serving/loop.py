@@ -25,7 +25,7 @@ from gan.errors import BoundError, RequestError, SalonError
 from gan.files import read_json, write_json
 from serving import server, triton
 from serving.loop_file import LoopFile, words
-from serving.loop_stages import STAGES, Inputs
+from serving.loop_stages import STAGES, Inputs, Stage
 
 UNCHANGED, DONE, UNMET = "unchanged", "done", "bound not met"
 
@@ -82,16 +82,14 @@ class Loop:
         inputs = self._inputs() if self.records or self.file.images else Inputs(images=[], paths={}, figures={})
         key = self._keys[name] = self._key(name, words(name, table, inputs, ""))
         named = table.get("out")  # which the stage shares with its other settings, and may share with other files
-        path = self._base / str(named) if named else self.file.folder / (stage.output or "").replace("*", key)
-        output = os.path.relpath(path, self._base)
-        line = words(name, table, inputs, output)
         note = self.file.folder / "stages" / f"{name}{'' if named else f'-{key}'}.json"
         say(f"{place} {stage.title}")
-        known = read_json(note) if note.exists() and path.exists() else {}
-        if known.get("key") == key:
-            return Record(
-                stage=name, outcome=UNCHANGED, **{k: known[k] for k in ("line", "output", "seconds", "figures")}
-            )
+        known = read_json(note) if note.exists() else {}
+        if known.pop("key", None) == key and (self._base / known["output"]).exists():
+            return Record(stage=name, outcome=UNCHANGED, **known)
+        path = self._base / str(named) if named else self._output(stage, key)
+        output = os.path.relpath(path, self._base)
+        line = words(name, table, inputs, output)
         say(f"      salon {shlex.join(line)}")
         start = time.perf_counter()
         url = self._serve() if stage.served else ""
@@ -105,6 +103,13 @@ class Loop:
         if met:
             write_json(note, {"key": key, "line": line, "output": output, "seconds": seconds, "figures": figures})
         return record
+
+    def _output(self, stage: Stage, key: str) -> Path:
+        output, number = self.file.folder / stage.output.replace("*", key), 1
+        while stage.anew and output.exists():
+            number += 1
+            output = self.file.folder / stage.output.replace("*", f"{key}-{number}")
+        return output
 
     def _key(self, name: str, line: list[str]) -> str:
         """Of the command line without where it writes, the stages before, the version, and the images as they are."""

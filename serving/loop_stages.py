@@ -45,7 +45,7 @@ class Stage:
 
     title: str  # what it does, for the page and the terminal
     command: str
-    output: str | None  # such as "dataset-*.zip"; None: it writes nothing
+    output: str  # such as "dataset-*.zip"
     wiring: Callable[[Inputs, str], Wiring]  # of the inputs, and the path to write
     after: tuple[str, ...] = ()  # stages whose results it reads, where the file has them
     needs: tuple[str, ...] = ()  # those of them that it cannot do without

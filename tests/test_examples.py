@@ -32,7 +32,9 @@ def test_a_dry_run_finds_nothing_wrong(name, tmp_path):
     file.write_bytes((EXAMPLES / file.name).read_bytes())
     stages = run_salon("run", file, "--dry-run", "--json").json["stages"]
     assert stages == list(tomllib.loads(file.read_text()))[1:] and {"retrain", "export", "query"} <= set(stages)
-    file.write_text(file.read_text().replace("freeze-d", "freeze").replace("group-by", "group").replace("floor", "flor"))
+    file.write_text(
+        file.read_text().replace("freeze-d", "freeze").replace("group-by", "group").replace("floor", "flor")
+    )
     assert run_salon("run", file, "--dry-run").code == 2
 
 
@@ -61,7 +63,11 @@ def write_wikiart(folder: Path) -> None:
     assert made.code == 0, made.err
     with open(wikiart / "paintings.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    for kind, names in (("Style", ["Cubism", "Impressionism"]), ("Genre", ["landscape", "portrait"]), ("Artist", ["A"])):
+    for kind, names in (
+        ("Style", ["Cubism", "Impressionism"]),
+        ("Genre", ["landscape", "portrait"]),
+        ("Artist", ["A"]),
+    ):
         lists = folder / "wikiart_csv" / kind
         lists.mkdir(parents=True)
         numbers = {name.lower(): number for number, name in enumerate(names)}

@@ -88,7 +88,7 @@ def test_keys_become_options():
     inputs = loop_file.Inputs(images=["a", "b.zip"], paths={}, figures={})
     table = {"resolution": 16, "keep_duplicates": True, "dry-run": False, "style": ["x", "y z"], "out": "mine.zip"}
     line = loop_file.words("prepare", table, inputs, "dataset.zip")
-    expected = ["prepare", "a", "b.zip", "--out", "mine.zip", "--resolution", "16", "--keep-duplicates"]
+    expected = ["prepare", "a", "b.zip", "--out", "mine.zip", "--overwrite", "--resolution", "16", "--keep-duplicates"]
     assert line == [*expected, "--style", "x", "--style", "y z"]
 
 
@@ -177,6 +177,18 @@ def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path, number):
     assert process.returncode == 130
     after = seen()
     assert after[: len(before)] == before and after == sorted(set(after)), "no tick was trained twice"
+
+
+def test_what_a_killed_call_left_is_gone_over(tmp_path):
+    file = write(tmp_path, START + "[check]\n")
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"done"}
+    first = {p: p.read_bytes() for p in (tmp_path / "loop").rglob("*.parquet")}
+    for note in (tmp_path / "loop" / "stages").iterdir():
+        note.unlink()  # as if it had been killed between its last file and its figures
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"done"}
+    assert len(list((tmp_path / "loop").glob("checked-*"))) == 2
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"unchanged"}
+    assert len(first) == 2 and all(p.read_bytes() == content for p, content in first.items())
 
 
 def test_a_failing_stage_ends_the_loop_with_its_exit_code(tmp_path):
