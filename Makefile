@@ -1,8 +1,9 @@
 # make install: set up .venv. make test: set up, then run all checks. make demo: set up, then the whole loop.
+# make docs: set up, then build the documentation into build/docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install test test-floor demo clean
+.PHONY: install test test-floor demo docs clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -24,6 +25,9 @@ test-floor:
 
 demo: install
 	$(BIN)/salon demo
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf .venv .venv-floor demo build

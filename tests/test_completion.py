@@ -44,4 +44,4 @@ def test_bash_completes_commands_options_and_choices(shell):
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_the_readme_says_how(name):
-    assert f"_SALON_COMPLETE={name}_source salon" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"_SALON_COMPLETE={name}_source salon" in (ROOT / "docs/reference/commands.md").read_text(encoding="utf-8")

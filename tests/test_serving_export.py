@@ -26,6 +26,7 @@ from serving.contract import IMAGE_FORMATS, KINDS, About
 
 SEEDS = [0, 7, 2**32 - 1]
 README = Path(__file__).parents[1] / "README.md"
+GUIDE = README.parent / "docs" / "guide" / "serve.md"
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def test_the_server_says_what_is_wrong_with_a_request(client, model, change, mes
 
 
 def test_the_readmes_line_for_http_clients_gives_a_picture(server, client, tmp_path):
-    (line,) = re.findall(r"^```bash\n(curl .*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (line,) = re.findall(r"^```bash\n(curl .*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     line = line.replace("http://", "").replace("localhost:8000", server.http_url.removeprefix("http://"))
     subprocess.run(
         ["bash", "-o", "pipefail", "-c", line.replace("seed7.png", shlex.quote(str(tmp_path / "7.png")))], check=True
