@@ -24,6 +24,7 @@ from gan.console import say
 from gan.errors import BoundError, RequestError, SalonError
 from gan.files import read_json, write_json
 from serving import server, triton
+from serving.contract import DEFAULT_URL
 from serving.loop_file import LoopFile, words
 from serving.loop_stages import STAGES, Inputs, Stage
 
@@ -43,8 +44,9 @@ class Record:
 
     @property
     def command(self) -> str:
-        """As a person would type it."""
-        return shlex.join(["salon", *self.line])
+        """As a person would type it, beside a server at its usual address."""
+        line = [word.replace("{url}", DEFAULT_URL) for word in self.line if word != "--overwrite"]
+        return shlex.join(["salon", *line])
 
 
 class Loop:

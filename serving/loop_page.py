@@ -1,15 +1,17 @@
 """One page of a whole loop: every stage with its pictures, its numbers, and the command that did it."""
 
+import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from eval.report import duration, jpeg_uri, number, write_page
-from gan import images, manifest
+from gan import images, manifest, synthetic
 from gan.dataset import ImageDataset
 from gan.run import Run
 from serving.loop import Record
@@ -34,10 +36,12 @@ def write(file: LoopFile, records: Mapping[str, Record], path: Path) -> None:
                 "record": record,
                 "headline": headline(record),
                 "pictures": [(_uri(picture), caption) for picture, caption in _pictures(record, records, base)],
+                "served": STAGES[name].served,
                 "report": os.path.relpath(report, path.parent) if name in _REPORTS and report.exists() else None,
             }
         )
-    write_page("loop.html.j2", path, templates=[_TEMPLATES], file=file, stages=stages)
+    served = records["export"].output if "export" in records else None
+    write_page("loop.html.j2", path, templates=[_TEMPLATES], file=file, stages=stages, served=served)
 
 
 def headline(record: Record) -> str:
@@ -87,18 +91,31 @@ def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list
         return [(Image.open(sheets[0]), "At the start"), (Image.open(sheets[-1]), "At the end")] if sheets else []
     if record.stage == "prune":
         dataset = ImageDataset(base / records["prepare"].output)
-        rows = manifest.read(output).rows.select(["name", "verdict"]).to_pylist()
+        rows = manifest.read(output).rows.select(["name", "source", "verdict"]).to_pylist()
         kept = {row["name"] for row in rows if row["verdict"] == manifest.KEEP}
         dropped = [index for index, name in enumerate(dataset.names) if name not in kept]
         others = [index for index, name in enumerate(dataset.names) if name in kept]
         shown = (
-            (dropped[:48], f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped"),
+            (
+                dropped[:48],
+                f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped{_found(rows, records, base)}",
+            ),
             (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
         )
         return [(_tile(dataset, some, 12), caption) for some, caption in shown if some]
     if record.stage == "query" and output.is_file():
         return [(Image.open(output), "As the server paints them")]
     return []
+
+
+def _found(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], base: Path) -> str:
+    # How many of the outliers that were planted are among those dropped.
+    if "synthetic" not in records:
+        return ""
+    with open(base / records["synthetic"].output / synthetic.LIST, newline="", encoding="utf-8") as file:
+        planted = [row["name"] for row in csv.DictReader(file) if row["outlier"]]
+    kept = {"/".join(row["source"].split("/")[-2:]) for row in rows if row["verdict"] == manifest.KEEP}
+    return f"; {len(set(planted) - kept)} of {len(planted)} planted outliers are among them"
 
 
 def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.Image:
