@@ -87,8 +87,14 @@ def test_a_python_that_fits_is_asked_for(tmp_path, monkeypatch):
         triton.bundled()
 
 
-def test_one_process_installs_at_a_time(tmp_path, capsys):
-    inside, order = threading.Event(), []
+def test_one_process_installs_at_a_time(tmp_path, monkeypatch):
+    inside, waits, order, said = threading.Event(), threading.Event(), [], []
+
+    def say(line):
+        said.append(line)
+        waits.set()
+
+    monkeypatch.setattr(triton, "say", say)
 
     def second():
         inside.wait()
@@ -99,8 +105,7 @@ def test_one_process_installs_at_a_time(tmp_path, capsys):
     thread.start()
     with triton._alone(tmp_path / "triton"):
         inside.set()
-        while "Waiting for another process" not in capsys.readouterr().err:
-            assert thread.is_alive()
+        assert waits.wait(60) and thread.is_alive()
         order.append("first")
     thread.join()
-    assert order == ["first", "second"]
+    assert order == ["first", "second"] and said == ["Waiting for another process that installs the Triton server"]
