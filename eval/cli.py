@@ -175,6 +175,8 @@ def run(
     if what is None or (snapshot and images):
         raise RequestError("eval run needs either --snapshot or --images")
     if (snapshot is None) == is_snapshot(what):
+        if not what.exists():
+            raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {what} does not exist")
         raise RequestError(f"{what} must be given with {'--snapshot' if is_snapshot(what) else '--images'}")
     rejection = given({name: options.pop(name) for name in (*NAMES, "calibration_data")})
     if rejection and images:

@@ -341,6 +341,8 @@ def train(
         transfer=transfer_from is not None,
         resume_kimg=resume_kimg,
     )
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+        raise RequestError(f"--name must be the name of one folder in --out; got {name!r} instead")
     if ada_target is not None and config.augment != "ada":
         raise RequestError("--ada-target needs --augment ada")
     indices = _select(dataset.names, dataset.path, fingerprint, chosen)

@@ -188,3 +188,8 @@ def test_weights_are_named():
             parse_weights([wrong])
     with pytest.raises(RequestError, match="must name the file of vgg16 once"):
         parse_weights(["vgg16=a", "vgg16=b"])
+
+
+def test_a_snapshot_that_is_not_there_is_said_so(tiny_dataset, tmp_path):
+    outcome = run_salon("eval", "run", "--snapshot", tmp_path / "x", "--data", tiny_dataset, "--out", tmp_path / "e")
+    assert outcome.code == 2 and "--snapshot must be there" in outcome.err and "does not exist" in outcome.err

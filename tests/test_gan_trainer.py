@@ -366,3 +366,10 @@ def test_preflight_finds_a_bad_image_before_training(tiny_dataset, tmp_path):
     outcome = run_salon("train", "--data", tmp_path / "images", "--out", tmp_path / "runs", *TINY_TRAINING)
     assert outcome.code == 2 and dataset.names[7] in outcome.err and "1 images that cannot be trained on" in outcome.err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ""])
+def test_a_run_stays_inside_its_folder(tiny_dataset, tmp_path, name):
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path / "runs", "--name", name, *TINY_TRAINING)
+    assert outcome.code == 2 and "--name must be the name of one folder in --out" in outcome.err
+    assert not list(tmp_path.iterdir())
