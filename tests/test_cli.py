@@ -1,9 +1,13 @@
 """The command line: every help, every exit code, JSON, and the one line that a bad request gets."""
 
+import contextlib
 import json
+import os
+import pty
 import resource
 import subprocess
 import sys
+import termios
 import zipfile
 from pathlib import Path
 
@@ -130,6 +134,31 @@ def test_exit_code_3_when_the_doctor_misses_something(tmp_path, monkeypatch):
     findings = {finding["name"]: finding for finding in json.loads(ended.stdout)["findings"]}
     assert findings["torch"]["status"] == "FAILED" and "libcudart.so.99" in findings["torch"]["found"]
     assert ended.stderr == "Error: not ready: torch\n"
+
+
+# Terminals
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_move_on_a_terminal_and_only_there(tmp_path, terminal):
+    command = [sys.executable, "-m", "gan", "synthetic", tmp_path / "paintings", "--count", "2", "--size", "16"]
+    reader, writer = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        termios.tcsetwinsize(writer, (24, 80))
+    surroundings = os.environ | {"TERM": "xterm-256color", "FORCE_COLOR": "1"}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, text=True, cwd=ROOT, env=surroundings)
+    os.close(writer)
+    said = b"".join(chunks(reader)).replace(b"\r\n", b"\n")
+    assert ended.returncode == 0, said
+    assert (b"\r" in said) is terminal and (b"img/s" in said) is terminal
+    assert "\x1b" not in ended.stdout and "\r" not in ended.stdout and (terminal or b"\x1b" not in said)
+
+
+def chunks(descriptor):
+    """What is left in a pipe or a terminal whose other end is closed."""
+    with open(descriptor, "rb", buffering=0) as stream, contextlib.suppress(OSError):  # a terminal ends with EIO
+        while part := stream.read(65536):
+            yield part
 
 
 # JSON of the commands
