@@ -20,8 +20,8 @@ test: install
 # The oldest versions that pyproject.toml allows, on Python 3.11. Their own warnings are no errors.
 test-floor:
 	python3.11 -m venv .venv-floor
-	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e '.[tensorboard,export,openvino,gallery]' httpx prdc pytest pytest-xdist hypothesis pyyaml
-	.venv-floor/bin/python -m pytest -n 2 -W default tests/test_cli.py tests/test_formats.py tests/test_gan_*.py tests/test_eval_*.py tests/test_curation_*.py
+	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e '.[dev]'
+	.venv-floor/bin/python -m pytest -n 2 -W default
 
 demo: install
 	$(BIN)/salon demo

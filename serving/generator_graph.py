@@ -82,6 +82,7 @@ class ModulatedConv(nn.Module):
         super().__init__()
         self.affine = Linear(affine, gain)
         self.dtype, self.scaled = dtype, dtype == torch.float16
+        self.padding = weight.shape[-1] // 2
         # Scaled so that a sum of as many products as there are weights cannot overflow.
         self.scale = float(weight.abs().max()) * math.sqrt(weight[0].numel()) if self.scaled else 1.0
         self.register_buffer("weight", (weight / self.scale).to(dtype))
@@ -95,7 +96,7 @@ class ModulatedConv(nn.Module):
         return self.convolve(x * styles.to(self.dtype)[:, :, None, None]), largest
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+        return F.conv2d(x, self.weight, padding=self.padding)
 
 
 class UpConv(ModulatedConv):

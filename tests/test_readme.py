@@ -1,6 +1,7 @@
 """The commands that the README and the documentation show: run as they stand, or at least parsed."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -117,6 +118,17 @@ def test_the_pages_are_built_without_warnings_and_load_nothing_from_elsewhere(tm
     reference = pages[tmp_path / "reference" / "commands.html"]
     assert '<h4 id="salon-eval-run">' in reference and "<code>--num-images NIMG</code>" in reference
     assert "<!-- commands -->" not in reference and "\b" not in reference
+
+
+def test_long_commands_are_broken_as_a_shell_reads_them():
+    long_lines = runpy.run_path(str(DOCS / "hooks" / "long_lines.py"))
+    line = "salon train --data paintings64.zip --out runs --preset tiny --mirror --total-kimg 40 --seed -1"
+    page = f"```sh\n{line}\nsalon doctor\n```"
+    changed = long_lines["on_page_markdown"](page)
+    assert changed.replace("\\\n    ", "") == page and changed.count("\\\n    --") == 1
+    assert max(map(len, changed.splitlines())) <= long_lines["WIDTH"]
+    quoted = f"salon eval run --title '{line}'"
+    assert long_lines["on_page_markdown"](quoted) == quoted
 
 
 def test_the_page_of_formats_names_them_all():

@@ -263,7 +263,7 @@ def test_nobody_there(scheme):
         probe.bind(("127.0.0.1", 0))  # taken, but nobody listens
         with (
             closing(connect(f"{scheme}://127.0.0.1:{probe.getsockname()[1]}")) as transport,
-            pytest.raises(Unavailable, match=r"Connection refused; start a server with `salon serve`.*--url"),
+            pytest.raises(Unavailable, match=r"Connection refused.*; start a server with `salon serve`.*--url"),
         ):
             transport.server(30)
 
