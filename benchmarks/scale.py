@@ -25,6 +25,7 @@ from gan.console import table
 
 DIM = 1280
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+TOLD = (1_000, 10_000, 100_000, 1_000_000)
 GOAL = 100_000_000
 REFERENCES = 4096  # of the state that scores; the most are 16,384, which cost four times as much an image
 Step = Callable[[int, Path], Callable[[], object]]  # rows, folder -> what is measured; making its input is not
@@ -253,8 +254,6 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
     for name in [step] if step else STEPS:
         found: list[dict[str, float]] = []
         for size in SIZES:
-            if name == "moments" and size > 100_000:
-                break  # 5 GB of shards
             if len(found) > 1 and at(size, found, "core_seconds") > limit:
                 break
             command = [sys.executable, __file__, "--step", name, "--rows", str(size)]
@@ -265,21 +264,25 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
     if as_json:
         print(json.dumps(figures))
         return
-    header = ["step", "rows", "seconds of computing", "memory", "time grows as", "memory as", "at 10^8: time", "memory"]
+    header = ["seconds", *(f"{size:,}" for size in TOLD), "grows as", "at 10^8", "memory, most", "at 10^8"]
     lines = [
         [
             STEPS[name][0],
-            f"{found[-1]['rows']:,}",
-            f"{found[-1]['core_seconds']:.3g}",
-            _size(found[-1]["peak_bytes"]),
+            *(_told(found, size) for size in TOLD),
             f"n^{exponent(found, 'core_seconds'):.2f}",
-            f"n^{max(exponent(found, 'peak_bytes'), 0):.2f}",
             _duration(at(GOAL, found, "core_seconds")),
+            _size(found[-1]["peak_bytes"]),
             _size(at(GOAL, found, "peak_bytes")),
         ]
         for name, found in figures.items()
     ]
     print(table(lines, header))
+
+
+def _told(found: list[dict[str, float]], size: int) -> str:
+    """The seconds of computing at a size, in brackets where they are extrapolated."""
+    seconds = next((f"{one['core_seconds']:.2g}" for one in found if one["rows"] == size), None)
+    return seconds or f"({_duration(at(size, found, 'core_seconds'))})"
 
 
 if __name__ == "__main__":
