@@ -8,7 +8,7 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, json_option
+from gan.options import PATH, FiniteRange, json_option, seed_option
 
 if TYPE_CHECKING:
     from curation.retrain import Arm, Experiment
@@ -58,14 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each arm."
 )
-@click.option(
-    "--seed",
-    metavar="SEED",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of split, random arm and order.",
-)
+@seed_option("Of split, random arm and order.")
 @click.option(
     "--num-images",
     metavar="NIMG",

@@ -8,7 +8,7 @@ import click
 
 from gan.console import result, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option
+from gan.options import PATH, FiniteRange, device_option, json_option, seed_option
 
 if TYPE_CHECKING:
     import torch
@@ -92,14 +92,7 @@ def check(dataset: Path, manifest: Path | None, out: Path, labels: str, as_json:
     show_default=True,
     help="Compare images with those of the same value only; small strata are pooled.",
 )
-@click.option(
-    "--seed",
-    metavar="SEED",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of halves, folds and groupings.",
-)
+@seed_option("Of halves, folds and groupings.")
 @click.option("--state", metavar="FILE", type=PATH, help="Save what was fitted here; if it exists, score with it.")
 @click.option("--known", metavar="DIR", type=PATH, help="Manifest whose scores are kept: only other images are scored.")
 @click.option("--run", "snapshots", metavar="RUN", type=PATH, help="For d-low: a snapshot, a run or a folder of runs.")

@@ -7,7 +7,7 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, json_option
+from gan.options import PATH, FiniteRange, json_option, seed_option
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -180,9 +180,7 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 @click.option(
     "--size", metavar="PX", type=click.IntRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
 )
-@click.option(
-    "--seed", metavar="SEED", type=click.IntRange(0), default=0, show_default=True, help="Of the kept images shown."
-)
+@seed_option("Of the kept images shown.")
 @json_option
 def review(
     manifest: Path,

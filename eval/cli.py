@@ -8,7 +8,7 @@ import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option
+from gan.options import PATH, FiniteRange, device_option, json_option, seed_option
 from gan.rejection_options import NAMES, given, rejection_options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -85,14 +85,7 @@ def judging_options(command: Command) -> Command:
                 type=click.IntRange(1),
                 help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
             ),
-            click.option(
-                "--seed",
-                metavar="SEED",
-                type=click.IntRange(0),
-                default=0,
-                show_default=True,
-                help="Of the first image.",
-            ),
+            seed_option("Of the first image."),
             click.option(
                 "--truncation-psi",
                 metavar="PSI",

@@ -15,7 +15,7 @@ COMMANDS = {  # in the order in which a person meets them
     "synthetic": "gan.cli:synthetic",
     "prepare": "curation.cli:prepare",
     "dataset": "curation.cli:dataset",
-    "train": "gan.cli:train",
+    "train": "gan.train_cli:train",
     "import": "gan.import_cli:import_weights",
     "generate": "gan.generate_cli:generate",
     "eval": "eval.cli:evaluate",

@@ -1,9 +1,9 @@
 """Options that several commands share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -29,6 +29,15 @@ device_option = click.option(
     "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def seed_option(of: str, most: int | None = None) -> Callable[[Command], Command]:
+    """--seed, whose help says of what."""
+    kind = click.IntRange(0, most)
+    return click.option("--seed", metavar="SEED", type=kind, default=0, show_default=True, help=of)
+
+
 psi_option = click.option(
     "--truncation-psi",
     metavar="PSI",

@@ -17,6 +17,7 @@ from gan.options import (
     overwrite_option,
     psi_option,
     refuse_existing,
+    seed_option,
 )
 from serving.options import concurrency_option, model_option, server_options
 
@@ -59,9 +60,7 @@ def style() -> None:
     help="What is kept apart when images are held out. artist: all works of a painter, by the manifest or by names "
     "such as claude-monet_the-sea.jpg.",
 )
-@click.option(
-    "--seed", metavar="SEED", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the folds."
-)
+@seed_option("Of the folds.", 2**32 - 1)
 @device_option
 @overwrite_option
 @json_option
@@ -97,9 +96,7 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
     "--classifier", metavar="FILE.onnx", type=PATH, help="Of salon style train. Default: the one that is served."
 )
 @click.option("--num-images", metavar="NIMG", type=click.IntRange(1), help="Default: 256 to paint, all of --images.")
-@click.option(
-    "--seed", metavar="SEED", type=click.IntRange(0), default=0, show_default=True, help="Of the first image."
-)
+@seed_option("Of the first image.")
 @click.option("--target", metavar="STYLE", help="Style to ask for. Default: the one the classifier was trained for.")
 @click.option(
     "--require",
