@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
 from curation import checks, duplicates
@@ -21,7 +22,9 @@ from gan.parallel import ordered_map
 
 NEIGHBOURS = 10  # of an image, that speak for its label
 MIN_AGREEMENT = 0.8  # share of the neighbours that agree on another label
+MIN_LIFT = 1.5
 MIN_CLASS = 20  # images
+COLUMNS = 16_384  # images that a block is compared with at a time
 
 Floats = NDArray[np.float32]
 
@@ -102,27 +105,40 @@ def similar(features: Floats, least: float = duplicates.MIN_SERIES) -> duplicate
 def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
     """Places of images whose nearest neighbours agree on another label, and hardly one has theirs.
 
-    Neighbours are weighted by how rare their label is, so that a large class does not outvote a small one. Classes of
-    fewer than MIN_CLASS images are left alone.
+    Neighbours are weighted by how rare their label is, so that a large class does not outvote a small one. Nor does it
+    where it is around everything: the label must be MIN_LIFT times as frequent among the neighbours as in the set.
+    Classes of fewer than MIN_CLASS images are left alone.
     """
     unit = normalized(features - features.mean(axis=0))
     labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    k = min(NEIGHBOURS, len(unit) - 1)
     found = []
-    for start in range(0, len(unit), BLOCK):
-        near = unit[start : start + BLOCK] @ unit.T  # [block, N]
-        near[np.arange(len(near)), np.arange(start, start + len(near))] = -np.inf
-        neighbours = np.argpartition(-near, k - 1, axis=1)[:, :k]
-        for offset, places in enumerate(neighbours):
-            own = labels[start + offset]
-            votes: dict[int, float] = defaultdict(float)
-            for label in labels[places]:
-                votes[int(label)] += 1 / counts[label]
-            best = max(votes, key=lambda label: votes[label])
-            agreed = votes[best] / sum(votes.values())
-            alone = best != own and agreed >= MIN_AGREEMENT and (labels[places] == own).sum() <= 1
-            if alone and min(counts[own], counts[best]) >= MIN_CLASS:
-                found.append(start + offset)
+    for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS)], strict=True)):
+        votes: dict[int, float] = defaultdict(float)
+        for label in near:
+            votes[int(label)] += 1 / counts[label]
+        best = max(votes, key=lambda label: votes[label])
+        agreed = best != own and votes[best] / sum(votes.values()) >= MIN_AGREEMENT and (near == own).sum() <= 1
+        telling = (near == best).mean() >= MIN_LIFT * counts[best] / len(labels)
+        if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS:
+            found.append(place)
+    return found
+
+
+def most_alike(unit: Floats, k: int) -> NDArray[np.int64]:
+    """Of each unit vector [N, dim] the `k` others (or all, where fewer) of the largest cosine, places [N, k]."""
+    every = torch.from_numpy(unit)
+    found = np.empty([len(unit), min(k, len(unit) - 1)], np.int64)
+    for a in range(0, len(unit), BLOCK):
+        rows = every[a : a + BLOCK]
+        cosines, places = torch.empty([len(rows), 0]), torch.empty([len(rows), 0], dtype=torch.int64)
+        for b in range(0, len(unit), COLUMNS):
+            block = rows @ every[b : b + COLUMNS].T
+            block.diagonal(a - b).fill_(-torch.inf)  # an image is no neighbour of itself
+            best = block.topk(min(k, block.shape[1]))
+            cosines, places = torch.cat([cosines, best.values], 1), torch.cat([places, best.indices + b], 1)
+            order = cosines.topk(min(found.shape[1], cosines.shape[1])).indices
+            cosines, places = cosines.gather(1, order), places.gather(1, order)
+        found[a : a + BLOCK] = places.numpy()
     return found
 
 
