@@ -5,7 +5,7 @@
 Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up. Each step runs alone in a
 process, and no larger than it can be in --limit seconds of computing. Memory is what the step adds to what it is given,
 or less where making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
-The exponents are fitted through the sizes of the last decade; 10^8 is where they lead.
+At 10^8 is where the sizes of the last decade lead: time by a power law, memory by a line.
 """
 
 import json
@@ -216,17 +216,28 @@ def _disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def exponent(found: list[dict[str, float]], name: str) -> float:
-    """Of the power law through the sizes of the last decade, for what is worth measuring."""
-    last = [one for one in found if one["rows"] >= found[-1]["rows"] / 10 and one[name] > 0]
-    if len(last) < 2:
-        return 0.0
-    return float(np.polyfit(*(np.log([one[key] for one in last]) for key in ("rows", name)), 1)[0])
+def exponent(found: list[dict[str, float]]) -> float:
+    """Of the power law of time through the last sizes."""
+    rows, seconds = _last(found, "core_seconds")
+    return float(np.polyfit(np.log(rows), np.log(seconds), 1)[0]) if len(rows) > 1 else 0.0
 
 
-def at(rows: int, found: list[dict[str, float]], name: str) -> float:
-    """Where the power law leads."""
-    return found[-1][name] * (rows / found[-1]["rows"]) ** max(exponent(found, name), 0)
+def seconds_at(rows: int, found: list[dict[str, float]]) -> float:
+    """Of computing, where the power law leads."""
+    return found[-1]["core_seconds"] * (rows / found[-1]["rows"]) ** max(exponent(found), 0)
+
+
+def bytes_at(rows: int, found: list[dict[str, float]]) -> float:
+    """Of memory, where a line through the last sizes leads."""
+    sizes, most = _last(found, "peak_bytes")
+    slope = float(np.polyfit(sizes, most, 1)[0]) if len(sizes) > 1 else 0.0
+    return found[-1]["peak_bytes"] + max(slope, 0) * (rows - found[-1]["rows"])
+
+
+def _last(found: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    # the sizes of the last decade, and what was measured there
+    last = [one for one in found if one["rows"] >= found[-1]["rows"] / 10]
+    return [one["rows"] for one in last], [one[name] for one in last]
 
 
 def _duration(seconds: float) -> str:
@@ -254,7 +265,7 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
     for name in [step] if step else STEPS:
         found: list[dict[str, float]] = []
         for size in SIZES:
-            if len(found) > 1 and at(size, found, "core_seconds") > limit:
+            if len(found) > 1 and seconds_at(size, found) > limit:
                 break
             command = [sys.executable, __file__, "--step", name, "--rows", str(size)]
             ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -269,10 +280,10 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
         [
             STEPS[name][0],
             *(_told(found, size) for size in TOLD),
-            f"n^{exponent(found, 'core_seconds'):.2f}",
-            _duration(at(GOAL, found, "core_seconds")),
+            f"n^{exponent(found):.2f}",
+            _duration(seconds_at(GOAL, found)),
             _size(found[-1]["peak_bytes"]),
-            _size(at(GOAL, found, "peak_bytes")),
+            _size(bytes_at(GOAL, found)),
         ]
         for name, found in figures.items()
     ]
@@ -282,7 +293,7 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
 def _told(found: list[dict[str, float]], size: int) -> str:
     """The seconds of computing at a size, in brackets where they are extrapolated."""
     seconds = next((f"{one['core_seconds']:.2g}" for one in found if one["rows"] == size), None)
-    return seconds or f"({_duration(at(size, found, 'core_seconds'))})"
+    return seconds or f"({_duration(seconds_at(size, found))})"
 
 
 if __name__ == "__main__":
