@@ -85,7 +85,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Quarantine originals of more pixels: they may be made to exhaust the memory.",
 )
-@click.option("--workers", metavar="N", type=click.IntRange(1), help="Processes that decode; by default one a core.")
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1, 256), help="Processes that decode; by default one a core."
+)
 @click.option("--dry-run", is_flag=True, help="Read and report, and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @json_option

@@ -71,7 +71,12 @@ if TYPE_CHECKING:
 @click.option("--weights", metavar="NAME=PATH", multiple=True, help="File of the extractor's weights.")
 @click.option("--batch-gpu", metavar="NIMG", type=click.IntRange(1), help="Most images in a pass. Default: all.")
 @click.option(
-    "--workers", metavar="N", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images."
+    "--workers",
+    metavar="N",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Processes that load images.",
 )
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @click.option(

@@ -1,6 +1,5 @@
 """The commands `salon curate check` and `salon curate score`. Heavy imports wait until a command runs."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import click
 
 from gan.console import result, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option
+from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
 
 if TYPE_CHECKING:
     import torch
@@ -19,27 +18,23 @@ if TYPE_CHECKING:
 COLUMNS = ("none", "label", "style", "genre", "artist")
 
 
-def collection_options(command: Callable[..., None]) -> Callable[..., None]:
-    """DATASET and the options with which both commands find it, its manifest, and its features."""
-    options = (
-        click.argument("dataset", type=PATH),
-        click.option("--manifest", metavar="DIR", type=PATH, help="The dataset's manifest. Default: that beside it."),
-        click.option("--out", required=True, metavar="DIR", type=PATH, help="The new manifest to write."),
-        click.option(
-            "--extractor",
-            metavar="NAME",
-            default="efficientnet-lite0",
-            show_default=True,
-            help="Network whose features are compared; the default works offline.",
-        ),
-        click.option("--weights", metavar="FILE", type=PATH, help="The extractor's weights, where they lie elsewhere."),
-        click.option("--fetch", is_flag=True, help="Allow to download the extractor's weights."),
-        device_option,
-        json_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+# DATASET and the options with which both commands find it, its manifest, and its features.
+collection_options = together(
+    click.argument("dataset", type=PATH),
+    click.option("--manifest", metavar="DIR", type=PATH, help="The dataset's manifest. Default: that beside it."),
+    click.option("--out", required=True, metavar="DIR", type=PATH, help="The new manifest to write."),
+    click.option(
+        "--extractor",
+        metavar="NAME",
+        default="efficientnet-lite0",
+        show_default=True,
+        help="Network whose features are compared; the default works offline.",
+    ),
+    click.option("--weights", metavar="FILE", type=PATH, help="The extractor's weights, where they lie elsewhere."),
+    click.option("--fetch", is_flag=True, help="Allow to download the extractor's weights."),
+    device_option,
+    json_option,
+)
 
 
 @click.command()

@@ -1,17 +1,14 @@
 """The commands eval run, compare and reference. Heavy imports wait until a command runs."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option
+from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
 from gan.rejection_options import NAMES, given, rejection_options
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
 DEFAULT_METRICS = "fid,kid,pr,dc"
@@ -29,96 +26,83 @@ def evaluate() -> None:
     """
 
 
-def extractor_options(command: Command) -> Command:
-    """What the features come from."""
-    for option in reversed(
-        [
-            click.option(
-                "--extractor",
-                "extractors",
-                metavar="NAME",
-                multiple=True,
-                help=f"Network that sees the images; repeat for several. Default: {DEFAULT} where its weights are, "
-                f"else {OFFLINE}.",
-            ),
-            click.option(
-                "--weights",
-                "files",
-                metavar="NAME=PATH",
-                multiple=True,
-                help="File of an extractor's weights, or of lpips-vgg and lpips-linear for ppl.",
-            ),
-            click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractors."),
-            click.option("--preprocess", metavar="NAME", help="tf1, clean, imagenet or clip. Default: the network's."),
-            click.option(
-                "--precision", metavar="NAME", default="fp32", show_default=True, help="fp32, or bf16 if it agrees."
-            ),
-            click.option(
-                "--backend", metavar="NAME", default="torch", show_default=True, help="torch, onnxruntime or openvino."
-            ),
-            click.option("--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True),
-            device_option,
-            json_option,
-        ]
-    ):
-        command = option(command)
-    return command
+# What the features come from.
+extractor_options = together(
+    click.option(
+        "--extractor",
+        "extractors",
+        metavar="NAME",
+        multiple=True,
+        help=f"Network that sees the images; repeat for several. Default: {DEFAULT} where its weights are, "
+        f"else {OFFLINE}.",
+    ),
+    click.option(
+        "--weights",
+        "files",
+        metavar="NAME=PATH",
+        multiple=True,
+        help="File of an extractor's weights, or of lpips-vgg and lpips-linear for ppl.",
+    ),
+    click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractors."),
+    click.option("--preprocess", metavar="NAME", help="tf1, clean, imagenet or clip. Default: the network's."),
+    click.option("--precision", metavar="NAME", default="fp32", show_default=True, help="fp32, or bf16 if it agrees."),
+    click.option(
+        "--backend", metavar="NAME", default="torch", show_default=True, help="torch, onnxruntime or openvino."
+    ),
+    click.option("--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True),
+    device_option,
+    json_option,
+)
 
 
-def judging_options(command: Command) -> Command:
-    """What is measured, of what and against what."""
-    for option in reversed(
-        [
-            click.option(
-                "--manifest", metavar="DIR", type=PATH, help="Judge by the images that this manifest keeps alone."
-            ),
-            click.option(
-                "--metrics",
-                metavar="NAMES",
-                default=DEFAULT_METRICS,
-                show_default=True,
-                help="Some of fid, kid, pr (precision, recall), dc (density, coverage), is, ppl, ls (separability).",
-            ),
-            click.option(
-                "--num-images",
-                metavar="NIMG",
-                type=click.IntRange(1),
-                help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
-            ),
-            seed_option("Of the first image."),
-            click.option(
-                "--truncation-psi",
-                metavar="PSI",
-                type=FiniteRange(),
-                default=1.0,
-                show_default=True,
-                help="Of snapshots.",
-            ),
-            click.option(
-                "--strata",
-                "strata_by",
-                type=click.Choice(["style", "genre", "artist", "label"]),
-                help="Also by each style, genre or artist of the manifest, or label of the dataset.",
-            ),
-            click.option(
-                "--ppl-space",
-                type=click.Choice(["w", "z"]),
-                default="w",
-                show_default=True,
-                help="Latent space that the paths of ppl lead through.",
-            ),
-            click.option(
-                "--ppl-sampling",
-                type=click.Choice(["end", "full"]),
-                default="end",
-                show_default=True,
-                help="Where on its path a step is measured: at its start, or anywhere.",
-            ),
-            click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
-        ]
-    ):
-        command = option(command)
-    return extractor_options(command)
+# What is measured, of what and against what.
+judging_options = together(
+    click.option("--manifest", metavar="DIR", type=PATH, help="Judge by the images that this manifest keeps alone."),
+    click.option(
+        "--metrics",
+        metavar="NAMES",
+        default=DEFAULT_METRICS,
+        show_default=True,
+        help="Some of fid, kid, pr (precision, recall), dc (density, coverage), is, ppl, ls (separability).",
+    ),
+    click.option(
+        "--num-images",
+        metavar="NIMG",
+        type=click.IntRange(1),
+        help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
+    ),
+    seed_option("Of the first image."),
+    click.option(
+        "--truncation-psi",
+        metavar="PSI",
+        type=FiniteRange(),
+        default=1.0,
+        show_default=True,
+        help="Of snapshots.",
+    ),
+    click.option(
+        "--strata",
+        "strata_by",
+        type=click.Choice(["style", "genre", "artist", "label"]),
+        help="Also by each style, genre or artist of the manifest, or label of the dataset.",
+    ),
+    click.option(
+        "--ppl-space",
+        type=click.Choice(["w", "z"]),
+        default="w",
+        show_default=True,
+        help="Latent space that the paths of ppl lead through.",
+    ),
+    click.option(
+        "--ppl-sampling",
+        type=click.Choice(["end", "full"]),
+        default="end",
+        show_default=True,
+        help="Where on its path a step is measured: at its start, or anywhere.",
+    ),
+    click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
+    extractor_options,
+)
 
 
 @evaluate.command()
@@ -158,6 +142,7 @@ def run(
     salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --reject obrs --budget 4 --out evaluation
     torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
     """
+    from eval import tables
     from eval.evaluate import REPORT
     from eval.judge import Judge
     from eval.sources import is_snapshot
@@ -180,8 +165,8 @@ def run(
         found = judge(what, out)
     if found is None:
         return
-    lines = [_results(found.figures), *_rejection(found.figures), *_strata(found.figures), f"Report: {out / REPORT}"]
-    result("\n".join(lines), {"out": str(out), **found.figures}, as_json)
+    parts = [tables.results(found.figures), *tables.rejection(found.figures), *tables.strata(found.figures)]
+    result("\n".join([*parts, f"Report: {out / REPORT}"]), {"out": str(out), **found.figures}, as_json)
     if unmet := [row for row in found.figures["requirements"] if not row["met"]]:
         raise BoundError(
             "; ".join(f"{row['requirement']} is required; {row['key']} is {row['value']:.4g}" for row in unmet)
@@ -212,6 +197,7 @@ def compare(
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     """
     from eval import compare as comparing
+    from eval import tables
     from eval.evaluate import RESULTS
     from eval.judge import Judge
     from eval.report import write_comparison
@@ -246,7 +232,7 @@ def compare(
         return
     entries = comparing.in_order(entries)
     figures = comparing.compare(entries)
-    text = _comparison(figures)
+    text = tables.comparison(figures)
     if out is not None:
         files.write_json(out / "comparison.json", figures)
         write_comparison(figures, [entry.pictures for entry in entries], out / "comparison.html")
@@ -282,75 +268,3 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **o
     ]
     figures = {"data": str(data), **judge.real.identity, "references": rows}
     result(table([list(row.values()) for row in rows], list(rows[0])), figures, as_json)
-
-
-def _results(figures: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            r["name"],
-            _number(r["value"]),
-            f"{_number(r['low'])} to {_number(r['high'])}",
-            _number(r["noise_floor"]["value"]) if r["noise_floor"] else "",
-            r["key"],
-        ]
-        for r in figures["results"]
-    ]
-    return table(rows, ["metric", "value", "95 % interval", "noise floor", "key"])
-
-
-def _rejection(figures: Mapping[str, Any]) -> list[str]:
-    chosen = figures["rejection"]
-    if not chosen:
-        return []
-    rows = []
-    for row in chosen["rows"]:
-        without, accepted, apart = row["all_samples"], row["accepted"], row["difference"]
-        interval = f"{_number(apart['low'])} to {_number(apart['high'])}" if apart else ""
-        values = [_number(without["value"]), _number(accepted["value"]), _number(apart["value"]) if apart else ""]
-        rows.append([row["name"], *values, interval])
-    header = ["metric", "all samples", "with rejection", "difference", "95 % interval"]
-    accepted = f"{chosen['accepted']:,} of {chosen['candidates']:,} candidates, {chosen['acceptance']:.1%}"
-    off = chosen.get("calibration")
-    z = f"; Z {off['z_before']:.3g} before calibration, {off['z_after']:.3g} after" if off else ""
-    return ["", table(rows, header), f"Accepted by {chosen['name']}: {accepted}{z}", ""]
-
-
-def _strata(figures: Mapping[str, Any]) -> list[str]:
-    if not figures["strata"]:
-        return []
-    rows = [
-        [
-            row["name"],
-            row["n_real"],
-            row["n_gen"],
-            _number(row["estimate"]["value"]),
-            _number(row["shrunken"]["value"]),
-            f"{_number(row['shrunken']['low'])} to {_number(row['shrunken']['high'])}",
-        ]
-        for row in figures["strata"]
-    ]
-    metric = figures["strata"][0]["metric"].upper()
-    return ["", table(rows, ["stratum", "real", "generated", metric, "shrunken", "95 % interval"]), ""]
-
-
-def _comparison(figures: Mapping[str, Any]) -> str:
-    parts = []
-    for id, rows in figures["differences"].items():
-        lines = []
-        for entry, row in zip(figures["entries"], rows, strict=True):
-            own = entry["results"][id]
-            apart = (
-                "best" if row["best"] else f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
-            )
-            how = "" if row["best"] else "paired" if row["paired"] else "not paired"
-            lines.append(
-                [entry["label"], _number(own["value"]), f"{_number(own['low'])} to {_number(own['high'])}", apart, how]
-            )
-        own = figures["entries"][0]["results"][id]
-        parts += [own["key"], table(lines, [own["name"], "value", "95 % interval", "worse by", ""]), ""]
-    best = figures["entries"][figures["best"]]["label"]
-    return "\n".join([*parts, f"Best by {figures['decided_by']}: {best}"])
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"

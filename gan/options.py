@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,11 @@ device_option = click.option(
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one decorator; --help has them in this order."""
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def seed_option(of: str, most: int | None = None) -> Callable[[Command], Command]:

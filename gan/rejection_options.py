@@ -1,59 +1,54 @@
 """The options of --reject, which generate and eval run share, and how they come to what carries them out."""
 
-import functools
 import importlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from gan.errors import RequestError
-from gan.options import FiniteRange
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from gan.options import FiniteRange, together
 
 NAMES = ("reject", "budget", "calibration", "burn_in", "gamma", "gamma_percentile")
 REJECTION = "curation.selection:choose"  # a string, as the root names commands: nobody imports a package to the right
 
 
-def rejection_options(command: Command) -> Command:
-    """How images are rejected. What is not given is None, and has the default that its help names."""
-    options = [
-        click.option(
-            "--reject",
-            type=click.Choice(["drs", "mh", "obrs"]),
-            help="Take only candidates that the discriminator accepts: discriminator rejection sampling (Azadi et al. "
-            "2019), Metropolis-Hastings (Turner et al. 2019), or with an exact budget (Verine et al. 2024).",
-        ),
-        click.option(
-            "--budget",
-            metavar="K",
-            type=click.IntRange(1),
-            help="Candidates for each accepted image: exactly with obrs, as a chain's length with mh, about with drs. "
-            "Default: 4.",
-        ),
-        click.option(
-            "--calibration",
-            type=click.Choice(["platt", "isotonic", "none"]),
-            help="How the discriminator's logits become log densities' ratios. Default: platt.",
-        ),
-        click.option(
-            "--burn-in",
-            metavar="NIMG",
-            type=click.IntRange(2),
-            help="Generated images to calibrate on and to estimate drs's largest logit from. Default: 256.",
-        ),
-        click.option(
-            "--gamma", metavar="GAMMA", type=FiniteRange(), help="Of drs, in place of --budget: 0 is exact, less more."
-        ),
-        click.option(
-            "--gamma-percentile",
-            metavar="PERCENT",
-            type=FiniteRange(0, 100),
-            help="Of drs, in place of --budget: so many per cent get less than even odds.",
-        ),
-    ]
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+# How images are rejected. What is not given is None, and has the default that its help names.
+rejection_options = together(
+    click.option(
+        "--reject",
+        type=click.Choice(["drs", "mh", "obrs"]),
+        help="Take only candidates that the discriminator accepts: discriminator rejection sampling (Azadi et al. "
+        "2019), Metropolis-Hastings (Turner et al. 2019), or with an exact budget (Verine et al. 2024).",
+    ),
+    click.option(
+        "--budget",
+        metavar="K",
+        type=click.IntRange(1),
+        help="Candidates for each accepted image: exactly with obrs, as a chain's length with mh, about with drs. "
+        "Default: 4.",
+    ),
+    click.option(
+        "--calibration",
+        type=click.Choice(["platt", "isotonic", "none"]),
+        help="How the discriminator's logits become log densities' ratios. Default: platt.",
+    ),
+    click.option(
+        "--burn-in",
+        metavar="NIMG",
+        type=click.IntRange(2),
+        help="Generated images to calibrate on and to estimate drs's largest logit from. Default: 256.",
+    ),
+    click.option(
+        "--gamma", metavar="GAMMA", type=FiniteRange(), help="Of drs, in place of --budget: 0 is exact, less more."
+    ),
+    click.option(
+        "--gamma-percentile",
+        metavar="PERCENT",
+        type=FiniteRange(0, 100),
+        help="Of drs, in place of --budget: so many per cent get less than even odds.",
+    ),
+)
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

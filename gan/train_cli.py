@@ -9,7 +9,7 @@ import click
 from gan.config import AUGMENTS, PRECISIONS
 from gan.console import result, say
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option
+from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
 
 # The options that are fields of the config under the same name.
 FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
@@ -17,23 +17,17 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]:
-    """Two options that say how often, by ticks and by minutes."""
-
-    def add(command: Command) -> Command:
-        by_minutes = click.option(
+    return together(
+        click.option(f"--{name}-ticks", metavar="TICKS", type=click.IntRange(0), default=0, help=f"{what} every."),
+        click.option(
             f"--{name}-minutes",
             metavar="MIN",
             type=FiniteRange(0),
             default=minutes,
             show_default=True,
             help="Or every so many minutes; the first after one. 0: by ticks alone.",
-        )
-        by_ticks = click.option(
-            f"--{name}-ticks", metavar="TICKS", type=click.IntRange(0), default=0, help=f"{what} every."
-        )
-        return by_ticks(by_minutes(command))
-
-    return add
+        ),
+    )
 
 
 @click.command()
@@ -156,7 +150,12 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
     "--wandb", metavar="PROJECT", help="Log to this project of Weights & Biases too; WANDB_MODE=offline works."
 )
 @click.option(
-    "--workers", metavar="N", type=click.IntRange(0), default=1, show_default=True, help="Processes that load images."
+    "--workers",
+    metavar="N",
+    type=click.IntRange(0, 256),
+    default=1,
+    show_default=True,
+    help="Processes that load images.",
 )
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @device_option

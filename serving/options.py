@@ -1,15 +1,10 @@
 """Options that the commands share which talk to a server."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-from gan.options import FiniteRange, json_option
+from gan.options import FiniteRange, json_option, together
 from serving.contract import DEFAULT_NAME, DEFAULT_URL
 from serving.patience import CONCURRENCY, RETRIES, TIMEOUT
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 model_option = click.option(
     "--model",
@@ -28,37 +23,32 @@ concurrency_option = click.option(
 )
 
 
-def server_options(command: Command) -> Command:
-    """Which server, and how patiently."""
-    for option in reversed(
-        [
-            click.option(
-                "--url",
-                metavar="URL",
-                envvar="SALON_URL",
-                show_envvar=True,
-                default=DEFAULT_URL,
-                show_default=True,
-                help="grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted.",
-            ),
-            click.option(
-                "--timeout",
-                metavar="SECONDS",
-                type=FiniteRange(0, min_open=True),
-                default=TIMEOUT,
-                show_default=True,
-                help="For each request, with all attempts.",
-            ),
-            click.option(
-                "--retries",
-                metavar="N",
-                type=click.IntRange(0),
-                default=RETRIES,
-                show_default=True,
-                help="Attempts after the first one, while the server is not available.",
-            ),
-            json_option,
-        ]
-    ):
-        command = option(command)
-    return command
+# Which server, and how patiently.
+server_options = together(
+    click.option(
+        "--url",
+        metavar="URL",
+        envvar="SALON_URL",
+        show_envvar=True,
+        default=DEFAULT_URL,
+        show_default=True,
+        help="grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted.",
+    ),
+    click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=FiniteRange(0, min_open=True),
+        default=TIMEOUT,
+        show_default=True,
+        help="For each request, with all attempts.",
+    ),
+    click.option(
+        "--retries",
+        metavar="N",
+        type=click.IntRange(0),
+        default=RETRIES,
+        show_default=True,
+        help="Attempts after the first one, while the server is not available.",
+    ),
+    json_option,
+)

@@ -1,9 +1,8 @@
 """The command query. Heavy imports wait until a command runs."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,13 +17,13 @@ from gan.options import (
     overwrite_option,
     psi_option,
     refuse_existing,
+    together,
 )
 from serving.options import concurrency_option, model_option, server_options
 
 if TYPE_CHECKING:
     from serving.client import Client
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _BUDGET = 4
 
@@ -45,20 +44,15 @@ def query() -> None:
     """
 
 
-def painting_options(command: Command) -> Command:
-    """Which generator, and how it paints."""
-    for option in reversed(
-        [
-            model_option,
-            psi_option,
-            class_option,
-            concurrency_option,
-            overwrite_option,
-            server_options,
-        ]
-    ):
-        command = option(command)
-    return command
+# Which generator, and how it paints.
+painting_options = together(
+    model_option,
+    psi_option,
+    class_option,
+    concurrency_option,
+    overwrite_option,
+    server_options,
+)
 
 
 @query.command()
