@@ -93,11 +93,10 @@ class ImageDataset:
     def fingerprint(self) -> str:
         """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content."""
         digest = hashlib.sha256()
-        with ThreadPoolExecutor() as pool:
-            hashes = ordered_map(pool, lambda name: hashlib.sha256(self.read_bytes(name)).hexdigest(), self.names)
-            bar = progress(zip(self.names, hashes, strict=True), "Hashing the dataset", len(self))
-            for index, (name, sha) in enumerate(bar):
-                digest.update(json.dumps([name, sha, self.label(index) if self.labels is not None else None]).encode())
+        # One thread: for what is in memory, more of them get in each other's way.
+        for index, name in enumerate(progress(self.names, "Hashing the dataset")):
+            sha = hashlib.sha256(self.read_bytes(name)).hexdigest()
+            digest.update(json.dumps([name, sha, self.label(index) if self.labels is not None else None]).encode())
         return digest.hexdigest()
 
     def preflight(self, fingerprint: str) -> None:
