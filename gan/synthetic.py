@@ -43,11 +43,11 @@ def write_paintings(
     made, rows = 0, []
     kinds = list(OUTLIERS)
     planted = {int((k + 0.5) * count / outliers): kinds[k % len(kinds)] for k in range(outliers)}
-    own = re.compile(rf"({'|'.join(STYLES)})/({'|'.join(GENRES)})-\d+-\d+\.jpg")
+    made_here = re.compile(rf"({'|'.join(STYLES)})/({'|'.join(GENRES)})-\d+-\d+\.jpg")
     names = (
         file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.suffix.lower() in images.SUFFIXES
     )
-    if strange := next((name for name in names if not own.fullmatch(name)), None):
+    if strange := next((name for name in names if not made_here.fullmatch(name)), None):
         raise RequestError(
             f"FOLDER must hold no pictures but those made here; {folder} holds {strange}: choose another"
         )
