@@ -7,7 +7,7 @@ import click
 
 from gan.console import result
 from gan.errors import RequestError
-from gan.options import json_option
+from gan.options import WholeRange, json_option
 
 if TYPE_CHECKING:
     from curation.fit import Settings
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="File format: jpeg with full colour resolution, or png or webp without loss.",
 )
 @click.option(
-    "--quality", metavar="1-100", type=click.IntRange(1, 100), default=95, show_default=True, help="Quality of JPEGs."
+    "--quality", metavar="1-100", type=WholeRange(1, 100), default=95, show_default=True, help="Quality of JPEGs."
 )
 @click.option(
     "--filter",
@@ -73,21 +73,19 @@ if TYPE_CHECKING:
 @click.option(
     "--limit",
     metavar="NIMG",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     help="Try only the first NIMG files, in the order of their paths.",
 )
 @click.option("--keep-duplicates", is_flag=True, help="Keep images whose prepared pixels are the same as another's.")
 @click.option(
     "--max-pixels",
     metavar="NPIXELS",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     default=200_000_000,
     show_default=True,
     help="Quarantine originals of more pixels: they may be made to exhaust the memory.",
 )
-@click.option(
-    "--workers", metavar="N", type=click.IntRange(1, 256), help="Processes that decode; by default one a core."
-)
+@click.option("--workers", metavar="N", type=WholeRange(1, 256), help="Processes that decode; by default one a core.")
 @click.option("--dry-run", is_flag=True, help="Read and report, and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
 @json_option
@@ -176,9 +174,14 @@ def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> No
     """
     from curation import summary
     from curation.inspection import describe, draw_montage
+    from gan.images import check_suffix
 
-    if montage and montage.exists() and not overwrite:
-        raise RequestError(f"--montage must not exist yet; got {montage} instead: choose another or add --overwrite")
+    if montage:
+        check_suffix(montage, "--montage")
+        if montage.exists() and not overwrite:
+            raise RequestError(
+                f"--montage must not exist yet; got {montage} instead: choose another or add --overwrite"
+            )
     figures = describe(path)
     if montage:
         draw_montage(path, montage)

@@ -38,6 +38,9 @@ class Request:
             raise RequestError(f"--out must not exist yet; got {self.out} instead: choose another or add --overwrite")
         if self.manifest.exists() and not (self.manifest / "manifest.json").is_file():
             raise RequestError(f"--out must leave room for its manifest; {self.manifest} exists and is none: move it")
+        for source in self.sources:
+            if source.resolve() in (self.out.resolve(), *self.out.resolve().parents):
+                raise RequestError(f"--out must lie outside SOURCE, which stays as it is; got {self.out} instead")
 
     @property
     def manifest(self) -> Path:

@@ -74,7 +74,7 @@ def find(sources: list[Path], exclude: Iterable[Path] = ()) -> Found:
         elif source.is_file():
             _find_in_zip(source, shown, found)
         else:
-            raise RequestError(f"SOURCE must be a folder or a ZIP of images; got {source}, which is none, instead")
+            raise RequestError(f"SOURCE must be a folder or a ZIP of images; got {source} instead, which is none")
     return found
 
 
@@ -151,7 +151,9 @@ def _find_in_zip(path: Path, shown: str, found: Found) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise RequestError(f"SOURCE must be a folder or a ZIP of images; got {path} instead: {error}") from error
+        raise RequestError(
+            f"SOURCE must be a folder or a ZIP of images; got {path} instead, which is none or is damaged: {error}"
+        ) from error
     candidates = []
     for number, entry in enumerate(entries):
         name = member_name(entry)

@@ -75,7 +75,8 @@ def read(path: Path, file: WeightsFile, digest: str) -> State:
                 return dict(torch.jit.load(str(path), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError, *_NO_PICKLE) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        known = not isinstance(error, LookupError)  # whose text is the key alone
+        reason = (str(error).strip().splitlines() if known else []) or ["it is no such file, or is damaged"]
         raise RequestError(f"{path} must hold tensors and nothing else; it is refused: {reason[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise RequestError(f"{path} must hold one dict of named tensors; got {type(state).__name__} instead")

@@ -9,6 +9,7 @@ from gan.errors import RequestError
 from gan.options import (
     PATH,
     FiniteRange,
+    WholeRange,
     class_option,
     device_option,
     json_option,
@@ -22,7 +23,7 @@ from gan.painting_options import batch_option, class_indices, load, precision_op
 @click.command()
 @snapshot_argument
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
-@click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
+@click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="From seed to seed.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @psi_option
@@ -86,13 +87,14 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
     from PIL import Image
 
     from gan import animation
-    from gan.run import Run
+    from gan.run import Run, require_run
 
     animation.check_suffix(out)
     refuse_existing([out], overwrite)
+    require_run(run, "RUN")
     sheets = Run(run).list_grids()
     if not sheets:
-        raise RequestError(f"{run} must be a run with sheets in {run / 'grids'}; there are none")
+        raise RequestError(f"RUN must be a run with sheets in {run / 'grids'}; there are none")
     animation.save(
         (np.asarray(Image.open(sheet).convert("RGB")) for sheet in sheets), out, fps, hold=round(2 * fps) or 1
     )

@@ -46,6 +46,8 @@ def load(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except RequestError:
         raise
+    except zipfile.BadZipFile as error:
+        raise RequestError(f"{path} cannot be read: it is no checkpoint, or an incomplete one") from error
     except Exception as error:  # a damaged archive fails in many ways
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RequestError(f"{path} cannot be read: {reason}") from error

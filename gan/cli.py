@@ -6,15 +6,13 @@ import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, json_option, seed_option
+from gan.options import PATH, WholeRange, json_option, seed_option
 
 
 @click.command()
 @click.argument("folder", type=PATH)
-@click.option(
-    "--count", metavar="NIMG", type=click.IntRange(1), default=200, show_default=True, help="Pictures to make."
-)
-@click.option("--size", metavar="PX", type=click.IntRange(16), default=96, show_default=True, help="Longer side.")
+@click.option("--count", metavar="NIMG", type=WholeRange(1), default=200, show_default=True, help="Pictures to make.")
+@click.option("--size", metavar="PX", type=WholeRange(16, 4096), default=96, show_default=True, help="Longer side.")
 @seed_option("The same seed, the same pictures.")
 @click.option(
     "--genres",
@@ -33,7 +31,7 @@ from gan.options import PATH, json_option, seed_option
 @click.option(
     "--outliers",
     metavar="NIMG",
-    type=click.IntRange(0),
+    type=WholeRange(0),
     default=0,
     show_default=True,
     help="How many of them are no paintings: text, charts, colour bars, noise.",

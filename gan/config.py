@@ -1,16 +1,19 @@
 """What a training run is: the networks, the mathematics, the presets. All of it is checked when it is made."""
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gan.errors import RequestError
 
+MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
+MAX_BATCH = 4096  # images an iteration
 PRECISIONS = ("fp32", "bf16")
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
 # Presets of the stages of gan.augment (Karras et al. 2020, ADA, figure 4), each in the order of application.
@@ -106,6 +109,9 @@ class TrainingConfig:
             object.__setattr__(self, "r1_gamma", 0.0002 * self.network.resolution**2 / self.batch_size)
         for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate", "freeze_d"):
             _require(name, getattr(self, name), 0)
+        for name, most in (("seed", MAX_SEED), ("batch_size", MAX_BATCH)):
+            if getattr(self, name) > most:
+                raise RequestError(f"{name} must be at most {most}; got {getattr(self, name)} instead")
         if not 0 <= self.style_mixing_prob <= 1:
             raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
         _choose("precision", self.precision, PRECISIONS)
@@ -161,6 +167,7 @@ class TrainingConfig:
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of fields, in messages
 # Values that differ from the defaults above. R1's weight always follows the heuristic unless it is given.
 PRESETS: dict[str, dict[str, Any]] = {
     "auto": {},  # follows the resolution: see make_config
@@ -218,9 +225,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     kinds = field_types()
     if not equals or name not in kinds:
-        raise RequestError(
-            f"--set must be FIELD=VALUE with FIELD one of {', '.join(sorted(kinds))}; got {text} instead"
-        )
+        raise RequestError(f"--set must be FIELD=VALUE; got {text} instead{_field_meant(name, kinds)}")
     options = typing.get_args(kinds[name]) if isinstance(kinds[name], types.UnionType) else (kinds[name],)
     if value.lower() == "none" and type(None) in options:
         return name, None
@@ -230,7 +235,16 @@ def parse_override(text: str) -> tuple[str, Any]:
             return name, {"true": True, "false": False}[value.lower()]
         return name, kind(value)
     except (ValueError, KeyError) as error:
-        raise RequestError(f"--set {name} must be a {kind.__name__}; got {value!r} instead") from error
+        raise RequestError(f"--set {name} must be {_KINDS[kind]}; got {value!r} instead") from error
+
+
+def _field_meant(name: str, kinds: Mapping[str, Any]) -> str:
+    # What to say to somebody who named a field that is none, or that follows from elsewhere.
+    if name in ("resolution", "num_classes"):
+        return f": {name} comes from --data"
+    if close := difflib.get_close_matches(name.replace("-", "_"), kinds, n=1):
+        return f". Did you mean {close[0]}?"
+    return f". The fields are {', '.join(sorted(kinds))}"
 
 
 def _auto(resolution: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gan.console import progress, say
 from gan.errors import ImageError, RequestError, SalonError
@@ -44,8 +44,10 @@ class ImageDataset:
             raise RequestError(f"{path} does not exist; make a dataset with: salon prepare SOURCE --out {path}")
         try:
             members = self._list()
-        except (OSError, zipfile.BadZipFile) as error:
-            raise RequestError(f"{path} must be a ZIP or a folder of images; got {error} instead") from error
+        except zipfile.BadZipFile as error:
+            raise RequestError(f"{path} must be a ZIP or a folder of images; it is none, or is damaged") from error
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read: {error.strerror}") from error
         self.names = sorted(name for name in members if Path(name).suffix.lower() in SUFFIXES)
         if not self.names:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
@@ -54,9 +56,12 @@ class ImageDataset:
         try:
             width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
         except UNREADABLE as error:
-            raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {error}") from error
+            raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {_said(error)}") from error
         if width != height:
-            raise RequestError(f"{path} must hold square images; {self.names[0]} has {width}x{height}")
+            raise RequestError(
+                f"{path} must hold square images; {self.names[0]} has {width}x{height}. Make a dataset of them with: "
+                f"salon prepare {path} --out DATASET.zip"
+            )
         self.resolution = width
 
     def __len__(self) -> int:
@@ -84,7 +89,7 @@ class ImageDataset:
                 raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
             return np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # HWC -> CHW
         except UNREADABLE as error:
-            raise ImageError("unreadable", f"{name}: {error}") from error
+            raise ImageError("unreadable", f"{name}: {_said(error)}") from error
 
     def label(self, index: int) -> int:
         """Class of image `index`; 0 without labels."""
@@ -175,6 +180,11 @@ class ImageDataset:
         if labels.min() < 0:
             raise RequestError(f"dataset.json in {self.path} must hold classes from 0 on; got {labels.min()} instead")
         return labels, [str(name) for name in classes] if classes else None
+
+
+def _said(error: BaseException) -> str:
+    # Pillow would name an object in the memory.
+    return "it is no image, or is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 class DatasetWriter:

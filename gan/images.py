@@ -62,13 +62,19 @@ def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
+def check_suffix(path: Path, what: str, when: str = "") -> str:
+    """The format that a picture's name asks for. Raises RequestError, which begins with `what`, for another suffix."""
+    format = SUFFIXES.get(Path(path).suffix.lower())
+    if format is None:
+        raise RequestError(f"{what} must end in one of {', '.join(SUFFIXES)}{when}; got {path} instead")
+    return format
+
+
 def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
     """Write HWC pixels to `path`, atomically; its suffix gives the format.
 
     Raises RequestError for a suffix that is none of .jpg, .jpeg, .png, .webp.
     """
-    format = SUFFIXES.get(Path(path).suffix.lower())
-    if format is None:
-        raise RequestError(f"{path} must end in one of {', '.join(SUFFIXES)}")
+    format = check_suffix(path, "a picture's name")
     with atomic(path) as temporary:
         temporary.write_bytes(encode(Image.fromarray(pixels), format, quality))

@@ -32,6 +32,10 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         raise RequestError(f"--out must end in .safetensors; got {out} instead")
     if out.exists() and not overwrite:
         raise RequestError(f"--out would replace {out}; choose another, or add --overwrite")
+    if file.suffix == ".safetensors":
+        raise RequestError(
+            f"FILE must be of another implementation; {file} is named as a snapshot, which needs no import"
+        )
     found = foreign.read(file)
     G, D = foreign.build(file, found)
     group = min(G.config.mbstd_group_size, 32)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gan import config
 from gan.errors import RequestError
 
-MAX_SEED = 2**32 - 1
+MAX_SEED = config.MAX_SEED
 MAX_COUNT = 10_000_000  # in one range
 
 Floats = NDArray[np.float32]

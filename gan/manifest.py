@@ -159,6 +159,9 @@ def parts(path: Path) -> Iterator[pa.Table]:
 
 def read_header(path: Path) -> dict[str, Any]:
     """The contents of `manifest.json`. Raises RequestError when it is missing or of an unknown version."""
+    if not (Path(path) / "manifest.json").is_file():
+        found = "it is none" if Path(path).exists() else "it does not exist"
+        raise RequestError(f"{path} must be a manifest, a folder with a manifest.json; {found}")
     header = read_json(Path(path) / "manifest.json")
     version = header.get("schema_version") if isinstance(header, dict) else None
     if not isinstance(header, dict) or version not in (1, SCHEMA_VERSION):

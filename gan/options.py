@@ -8,13 +8,25 @@ from typing import Any, TypeVar
 
 import click
 
+from gan.config import MAX_SEED
 from gan.errors import RequestError
 
 PATH = click.Path(path_type=Path)
 
 
+class WholeRange(click.IntRange):
+    """A whole number in a range."""
+
+    name = "whole number"
+
+
 class FiniteRange(click.FloatRange):
     """A number in a range, without NaN and infinity, which every comparison of click's lets pass."""
+
+    name = "number"
+
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
@@ -38,16 +50,16 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
-def seed_option(of: str, most: int | None = None) -> Callable[[Command], Command]:
+def seed_option(of: str, most: int = MAX_SEED) -> Callable[[Command], Command]:
     """--seed, whose help says of what."""
-    kind = click.IntRange(0, most)
+    kind = WholeRange(0, most)
     return click.option("--seed", metavar="SEED", type=kind, default=0, show_default=True, help=of)
 
 
 psi_option = click.option(
     "--truncation-psi",
     metavar="PSI",
-    type=FiniteRange(),
+    type=FiniteRange(-2, 2),
     default=1.0,
     show_default=True,
     help="Below 1: more typical and less varied, 0: the average.",

@@ -7,7 +7,7 @@ import click
 
 from gan.config import PRECISIONS
 from gan.errors import RequestError
-from gan.options import PATH
+from gan.options import PATH, WholeRange
 
 if TYPE_CHECKING:
     from gan.generator import Generator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 snapshot_argument = click.argument("snapshot", type=PATH)
 cutoff_option = click.option(
-    "--truncation-cutoff", metavar="LAYERS", type=click.IntRange(0), help="Truncate only the first so many ws."
+    "--truncation-cutoff", metavar="LAYERS", type=WholeRange(0), help="Truncate only the first so many ws."
 )
 noise_option = click.option(
     "--noise-mode",
@@ -28,7 +28,7 @@ precision_option = click.option(
     "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="bf16: faster, less exact."
 )
 batch_option = click.option(
-    "--batch-size", metavar="NIMG", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
+    "--batch-size", metavar="NIMG", type=WholeRange(1), default=8, show_default=True, help="Images at a time."
 )
 
 

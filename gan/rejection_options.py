@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan.errors import RequestError
-from gan.options import FiniteRange, together
+from gan.options import FiniteRange, WholeRange, together
 
 NAMES = ("reject", "budget", "calibration", "burn_in", "gamma", "gamma_percentile")
 REJECTION = "curation.selection:choose"  # a string, as the root names commands: nobody imports a package to the right
@@ -24,7 +24,7 @@ rejection_options = together(
     click.option(
         "--budget",
         metavar="K",
-        type=click.IntRange(1),
+        type=WholeRange(1),
         help="Candidates for each accepted image: exactly with obrs, as a chain's length with mh, about with drs. "
         "Default: 4.",
     ),
@@ -36,7 +36,7 @@ rejection_options = together(
     click.option(
         "--burn-in",
         metavar="NIMG",
-        type=click.IntRange(2),
+        type=WholeRange(2),
         help="Generated images to calibrate on and to estimate drs's largest logit from. Default: 256.",
     ),
     click.option(

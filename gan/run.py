@@ -27,6 +27,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
+        self.config_file = self.path / "config.json"
         self.stats, self.metrics = self.path / "stats.jsonl", self.path / "metrics.jsonl"
 
     @contextmanager
@@ -42,12 +43,18 @@ class Run:
                 raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
             for folder in (self.path, self.grids, self.snapshots, self.checkpoints):
                 remove_stale_partials(folder)
-            if (self.path / "config.json").exists():
-                if found := config.differences(TrainingConfig.from_dict(read_json(self.path / "config.json"))):
-                    raise RequestError(f"{self.path} holds another run: {'; '.join(found)}. Choose another --name")
+            if self.config_file.exists():
+                self.require_config(config)
             else:
-                write_json(self.path / "config.json", config.to_dict())
+                write_json(self.config_file, config.to_dict())
             yield
+
+    def require_config(self, config: TrainingConfig) -> None:
+        """Raise RequestError when the folder holds a run of another config."""
+        if self.config_file.exists() and (
+            found := config.differences(TrainingConfig.from_dict(read_json(self.config_file)))
+        ):
+            raise RequestError(f"{self.path} holds another run: {'; '.join(found)}. Choose another --name")
 
     def append_stats(self, row: dict[str, Any]) -> None:
         """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
@@ -118,6 +125,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def default_name(data: Path, config: TrainingConfig) -> str:
     """The same for the same command: the dataset's name, the preset, and a digest of the config."""
     return f"{data.stem}-{config.preset}-{config.digest()}"
+
+
+def require_run(path: Path, what: str) -> None:
+    """Raise RequestError, which begins with `what`, unless `path` is a run's folder."""
+    if Run(path).config_file.is_file():
+        return
+    if not path.exists():
+        raise RequestError(f"{what} must be a run; {path} does not exist")
+    if runs := sorted(file.parent for file in path.glob("*/config.json")):
+        raise RequestError(f"{what} must be a run; {path} is a folder of runs: name one of them, such as {runs[-1]}")
+    raise RequestError(f"{what} must be a run, a folder with a config.json; got {path} instead")
 
 
 def unused(path: Path, *, restarted: bool = False) -> Path:

@@ -141,6 +141,7 @@ def require_wandb() -> None:
 
 def duration(seconds: float) -> str:
     """Seconds in two units, such as "3h 07m"."""
+    seconds = max(0.0, seconds)  # the last batch may be more than was left
     for size, unit, smaller, size_smaller in ((86400, "d", "h", 3600), (3600, "h", "m", 60), (60, "m", "s", 1)):
         if seconds >= size:
             return f"{int(seconds // size)}{unit} {int(seconds % size // size_smaller):02d}{smaller}"

@@ -11,6 +11,7 @@ from gan.errors import RequestError
 from gan.options import (
     PATH,
     FiniteRange,
+    WholeRange,
     class_option,
     device_option,
     format_option,
@@ -35,7 +36,7 @@ from gan.rejection_options import given, load_choice, rejection_options
 
 # What --reject needs to paint, besides rejection_options. What is not given is None.
 candidate_options = together(
-    click.option("--count", metavar="NIMG", type=click.IntRange(1), help="Images to accept. Required by --reject."),
+    click.option("--count", metavar="NIMG", type=WholeRange(1), help="Images to accept. Required by --reject."),
     click.option("--data", metavar="DATASET", type=PATH, help="Real images, to calibrate the discriminator on."),
     click.option(
         "--keep-training",
@@ -98,18 +99,21 @@ def images(
     rejection = given(rejection)
     _check_rejection(rejection, seeds)
     numbers = None if seeds is None else latents.parse_numbers(seeds)
+    if numbers and not grid:
+        numbers = list(dict.fromkeys(numbers))  # one file a seed
     count = rejection.get("count") or len(numbers or [])
     columns, rows = sheets.parse_grid(grid, count) if grid else (0, 0)
     suffix = pictures.FORMATS[format]
     if grid:
+        pictures.check_suffix(out, "--out", " with --grid")
         refuse_existing([out], overwrite)
-    elif rejection:
-        refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
     else:
-        refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in numbers or []], overwrite)
-    if grid and out.suffix.lower() not in pictures.SUFFIXES:
-        raise RequestError(f"--out must end in one of {', '.join(pictures.SUFFIXES)} with --grid; got {out} instead")
+        sheets.check_folder(out)
+        own = out.glob(f"seed*{suffix}") if rejection else (out / f"seed{seed:04d}{suffix}" for seed in numbers or [])
+        refuse_existing(sorted(own), overwrite)
     source, G = load(snapshot, device, precision)
+    if grid:
+        sheets.check_size(out, columns, rows, G.config.resolution)
     check_cutoff(truncation_cutoff, G.config.num_ws)
     classes = class_indices(source, class_name, 1)
 
@@ -179,8 +183,10 @@ def mix(
 
     row_seeds, column_seeds = latents.parse_numbers(rows, "--rows"), latents.parse_numbers(columns, "--columns")
     chosen = latents.parse_numbers(layers, "--layers")
+    pictures.check_suffix(out, "--out")
     refuse_existing([out], overwrite)
     source, G = load(snapshot, device, precision)
+    sheets.check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.resolution + sheets.GAP)
     row_ws, column_ws = (
         sampling.map_seeds(G, s, class_indices(source, class_name, len(s)), truncation_psi=truncation_psi)
         for s in (row_seeds, column_seeds)

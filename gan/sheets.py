@@ -1,13 +1,16 @@
 """Sheets: several pictures of one size on one, for a person to look at. Pictures are uint8 [H, W, 3]."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from gan.errors import RequestError
-from gan.images import Pixels, tile
+from gan.images import SUFFIXES, Pixels, check_suffix, tile
 
-_GAP = 2  # pixels between the cells of a mixing table
+MAX_PIXELS = 500_000_000  # of a sheet, which is laid out in memory
+MAX_SIDE = {"jpeg": 65_500, "png": MAX_PIXELS, "webp": 16_383}  # pixels that a file format can hold
+GAP = 2  # between the cells of a mixing table
 
 
 def parse_grid(grid: str, count: int) -> tuple[int, int]:
@@ -21,6 +24,23 @@ def parse_grid(grid: str, count: int) -> tuple[int, int]:
     return int(columns), int(rows)
 
 
+def check_size(out: Path, columns: int, rows: int, side: int) -> None:
+    """Raise RequestError when a sheet of so many pictures, `side` pixels wide, is too large for memory or its file."""
+    width, height = columns * side, rows * side
+    most = MAX_SIDE[check_suffix(out, "--out")]
+    if width * height > MAX_PIXELS or max(width, height) > most:
+        raise RequestError(
+            f"--out {out} must be a sheet of at most {MAX_PIXELS:,} pixels, and {most:,} a side; {columns}x{rows} "
+            f"pictures make {width:,}x{height:,}"
+        )
+
+
+def check_folder(out: Path) -> None:
+    """Raise RequestError when --out, a folder for one file a seed, is named like a picture."""
+    if out.suffix.lower() in SUFFIXES and not out.is_dir():
+        raise RequestError(f"--out must be a folder, for one file a seed; got {out} instead: for one sheet add --grid")
+
+
 def grid_sheet(pictures: Sequence[Pixels], columns: int, rows: int) -> Pixels:
     """Pictures row by row -> one sheet [rows*H, columns*W, 3]; cells that are left over are white."""
     blank = [np.full_like(pictures[0], 255)] * (columns * rows - len(pictures))
@@ -32,4 +52,4 @@ def mixing_sheet(rows: Sequence[Pixels], columns: Sequence[Pixels], cells: Seque
     laid = [np.full_like(cells[0], 255), *columns]
     for index, head in enumerate(rows):
         laid += [head, *cells[index * len(columns) :][: len(columns)]]
-    return tile(np.stack(laid), len(columns) + 1, gap=_GAP)
+    return tile(np.stack(laid), len(columns) + 1, gap=GAP)

@@ -77,7 +77,10 @@ def load(path: Path) -> Snapshot:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError) as error:
-        raise RequestError(f"{path} must be a snapshot; got {error} instead") from error
+        if not Path(path).is_file():
+            raise RequestError(f"{path} must be a snapshot; it is no file") from error
+        found = "a checkpoint" if Path(path).suffix == ".pt" else "none, or is damaged"
+        raise RequestError(f"{path} must be a snapshot, as in a run's folder snapshots; it is {found}") from error
     require_format(path, "a snapshot", metadata.get("format"), FORMAT)
     if _digest(tensors, metadata) != metadata.get("sha256"):
         raise RequestError(f"{path} is corrupt: its tensors and metadata do not match their hash")

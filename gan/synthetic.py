@@ -5,6 +5,7 @@ Each picture depends on its seed alone. A few may be no paintings at all, as hap
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from gan import images
 from gan.console import progress
+from gan.errors import RequestError
 from gan.files import atomic, disk_error
 from gan.synthetic_styles import OUTLIERS, STYLES
 
@@ -34,11 +36,21 @@ def write_paintings(
     """Write `count` pictures as JPEG into a folder a style, leaving those that are there -> how many were new.
 
     Genres and styles take turns. `outliers` of the pictures, spread evenly, are none of them, but carry a style's and a
-    genre's name all the same; paintings.csv says which. Raises RequestError or SalonError where nothing can be written.
+    genre's name all the same; paintings.csv says which.
+
+    Raises RequestError for a folder with other pictures; that or SalonError where nothing can be written.
     """
     made, rows = 0, []
     kinds = list(OUTLIERS)
     planted = {int((k + 0.5) * count / outliers): kinds[k % len(kinds)] for k in range(outliers)}
+    made_here = re.compile(rf"({'|'.join(STYLES)})/({'|'.join(GENRES)})-\d+-\d+\.jpg")
+    names = (
+        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.suffix.lower() in images.SUFFIXES
+    )
+    if strange := next((name for name in names if not made_here.fullmatch(name)), None):
+        raise RequestError(
+            f"FOLDER must hold no pictures but those made here; {folder} holds {strange}: choose another"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,19 +6,26 @@ from typing import Any, TypeVar
 
 import click
 
-from gan.config import AUGMENTS, PRECISIONS
+from gan.config import AUGMENTS, MAX_BATCH, PRECISIONS
 from gan.console import result, say
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
+from gan.options import PATH, FiniteRange, WholeRange, device_option, json_option, seed_option, together
 
 # The options that are fields of the config under the same name.
+MAX_KIMG = 10**9
 FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]:
     return together(
-        click.option(f"--{name}-ticks", metavar="TICKS", type=click.IntRange(0), default=0, help=f"{what} every."),
+        click.option(
+            f"--{name}-ticks",
+            metavar="TICKS",
+            type=WholeRange(0),
+            default=0,
+            help=f"{what} every so many ticks. 0: by minutes alone.",
+        ),
         click.option(
             f"--{name}-minutes",
             metavar="MIN",
@@ -45,9 +52,19 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
     metavar="NAME",
     help="auto (follows the resolution), config-f (the large network), paper256 (half its channels), tiny (for a CPU).",
 )
-@click.option("--total-kimg", metavar="KIMG", type=FiniteRange(0, min_open=True), default=25_000, show_default=True)
 @click.option(
-    "--batch-size", metavar="NIMG", type=click.IntRange(1), help="Images an iteration. Default: the preset's."
+    "--total-kimg",
+    metavar="KIMG",
+    type=FiniteRange(0, MAX_KIMG, min_open=True),
+    default=25_000,
+    show_default=True,
+    help="Length of the run, in thousands of images shown.",
+)
+@click.option(
+    "--batch-size",
+    metavar="NIMG",
+    type=WholeRange(1, MAX_BATCH),
+    help="Images an iteration, over all processes together. Default: the preset's.",
 )
 @click.option(
     "--gamma",
@@ -90,19 +107,24 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
     default="auto",
     show_default=True,
     metavar="auto|never|FILE",
-    help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot.",
+    help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot, "
+    "or from the newest checkpoint of that run.",
 )
 @click.option(
     "--transfer",
     metavar="FILE",
     type=PATH,
-    help="Start from a checkpoint or snapshot of any resolution or classes: what fits is taken, the rest is listed.",
+    help="Start from a checkpoint, snapshot or run of any resolution or classes: what fits is taken, the rest is "
+    "listed.",
 )
 @click.option(
-    "--freeze-d", metavar="LAYERS", type=click.IntRange(0), help="So many blocks of D, from the image on, do not learn."
+    "--freeze-d", metavar="LAYERS", type=WholeRange(0), help="So many blocks of D, from the image on, do not learn."
 )
 @click.option(
-    "--resume-kimg", metavar="KIMG", type=FiniteRange(0), help="With --resume FILE or --transfer: count from here."
+    "--resume-kimg",
+    metavar="KIMG",
+    type=FiniteRange(0, MAX_KIMG),
+    help="With --resume FILE or --transfer: count from here.",
 )
 @click.option(
     "--kimg-per-tick",
@@ -117,7 +139,7 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
 @click.option(
     "--keep",
     metavar="N",
-    type=click.IntRange(0),
+    type=WholeRange(0),
     default=3,
     show_default=True,
     help="Newest checkpoints and snapshots to keep; 0 keeps all.",
@@ -133,9 +155,8 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
     "--metrics-budget",
     metavar="PERCENT",
     type=FiniteRange(0, 100, min_open=True, max_open=True),
-    default=5,
-    show_default=True,
-    help="With --metrics: most of the time that they may take; how many images, and how often, follows from it.",
+    help="With --metrics: most of the time that they may take; how many images, and how often, follows from it. "
+    "Default: 5.",
 )
 @click.option(
     "--metrics-weights", metavar="NAME=PATH", multiple=True, help="With --metrics: weights of an extractor; repeat."
@@ -143,7 +164,7 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
 @click.option(
     "--batch-gpu",
     metavar="NIMG",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     help="Most images in a forward pass, on each process; gradients add up to the batch. Default: all of its share.",
 )
 @click.option(
@@ -152,7 +173,7 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Command], Command]
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(0, 256),
+    type=WholeRange(0, 256),
     default=1,
     show_default=True,
     help="Processes that load images.",
@@ -173,7 +194,7 @@ def train(
     transfer: Path | None,
     resume_kimg: float | None,
     metrics: str,
-    metrics_budget: float,
+    metrics_budget: float | None,
     metrics_weights: tuple[str, ...],
     wandb: str | None,
     device: str,
@@ -183,8 +204,8 @@ def train(
 ) -> None:
     """Train StyleGAN2 on a dataset.
 
-    The same command goes on where it stopped, exactly; Ctrl-C stops it with a checkpoint. Another dataset, preset or
-    field is another run.
+    The same command goes on where it stopped, exactly. Ctrl-C stops it with a checkpoint, and ends with 0: `finished`
+    in --json tells. Another dataset, preset or field is another run.
 
     \b
     salon train --data paintings64.zip --out runs --preset tiny --total-kimg 100
@@ -201,10 +222,14 @@ def train(
     from gan.run_log import require_wandb
     from gan.trainer import TrainingOptions, load_source
     from gan.trainer import train as carry_out
-    from gan.training_request import resolve
+    from gan.training_request import require_kimg_left, resolve
 
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise RequestError(f"--name must be the name of one folder in --out; got {name!r} instead")
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"--out must be a folder of runs; got {out} instead, which is a file")
+    if metrics == "none" and (metrics_budget or metrics_weights):
+        raise RequestError(f"--metrics-{'budget' if metrics_budget else 'weights'} needs --metrics")
     if wandb is not None:
         require_wandb()
     target = devices.select(device)
@@ -225,12 +250,14 @@ def train(
         raise RequestError("--ada-target needs --augment ada")
     shares.of_batch(config, options["batch_gpu"])  # refuses what cannot be shared out
     source = load_source(training.start, config) if training.start else None
+    require_kimg_left(options["total_kimg"], config, source)
     with distributed.joined(target):
         distributed.require_same(config.digest(), "request and dataset")
         path = out / (name or default_name(data, config))
         if resume == "never":
             path = Path(distributed.from_main(str(unused(path, restarted=distributed.anyone(distributed.restarted())))))
         run = Run(path)
+        run.require_config(config)
         hooks = []
         with distributed.main_first():
             dataset.preflight(training.fingerprint)
@@ -238,7 +265,7 @@ def train(
                 # By name: this package knows nothing of the metrics.
                 make_hook = importlib.import_module("eval.training").hook
                 where = {"out": run.path / "metrics", "device": target, "weights": metrics_weights}
-                hooks.append(make_hook(data, metrics, metrics_budget, manifest=manifest, **where))
+                hooks.append(make_hook(data, metrics, metrics_budget or 5, manifest=manifest, **where))
         say(json.dumps(config.to_dict(), indent=2))
         say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if "r1_gamma" in fields else " (from resolution and batch size)"))
         say(f"Images: {len(training.indices)} of {len(dataset)} in {data}")

@@ -269,14 +269,18 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     With config.transfer, the weights of either.
     Raises RequestError when the file is damaged, or of another architecture than `config` without config.transfer.
     """
+    option = "--transfer" if config.transfer else "--resume"
     if path.suffix == ".safetensors":
         found = snapshot.load(path)
         if found.D is None:
-            raise RequestError(f"--resume {path} must hold a discriminator; it was imported from a file without one")
+            raise RequestError(f"{option} {path} must hold a discriminator; it was imported from a file without one")
         other, G, D = found.config, found.G_ema.state_dict(), found.D.state_dict()
         source = {"G": G, "G_ema": G, "D": D}
     else:
-        state = checkpoint.load(path)
+        try:
+            state = checkpoint.load(path)
+        except RequestError as error:
+            raise RequestError(f"{option} {error}") from error
         other, source = TrainingConfig.from_dict(state["config"]), state["learner"]
     if config.transfer:
         return {name: source[name] for name in ("G", "G_ema", "D")}

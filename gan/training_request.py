@@ -13,6 +13,7 @@ from gan import manifest as manifests
 from gan.config import TrainingConfig, make_config
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
+from gan.run import require_run
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,18 @@ def resolve(
     return Training(dataset, fingerprint, _select(dataset, fingerprint, chosen), config, start)
 
 
+def require_kimg_left(total_kimg: float, config: TrainingConfig, source: Mapping[str, Any] | None) -> None:
+    """Raise RequestError when what a new run starts from has seen all the images that it is to see."""
+    start = config.resume_kimg
+    if start is None and source:
+        start = source.get("cur_nimg", 0) / 1000
+    if start is not None and start >= total_kimg:
+        remedy = "raise it, or add --resume-kimg 0" if config.resume_kimg is None else "raise it"
+        raise RequestError(
+            f"--total-kimg must be above {start}, where the run starts; got {total_kimg} instead: {remedy}"
+        )
+
+
 def _start(resume: str, transfer: Path | None) -> Path | None:
     resumed = None if resume in ("auto", "never") else _start_file(Path(resume), "--resume")
     if transfer is None:
@@ -78,6 +91,7 @@ def _start_file(path: Path, option: str) -> Path:
     if path.is_dir():
         found = checkpoint.list_newest_first(path / "checkpoints") or checkpoint.list_newest_first(path)
         if not found:
+            require_run(path, option)  # not the newest of several: the same command shall find the same start again
             raise RequestError(f"{option} {path} must hold checkpoints; it has none")
         return found[0]
     if not path.exists():

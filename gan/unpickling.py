@@ -41,7 +41,8 @@ def load(path: Path) -> Any:
     except RefusedError as error:
         raise RequestError(f"{path} {error}") from error
     except DAMAGE as error:
-        raise RequestError(f"{path} is damaged or no pickle: {shown(str(error)) or type(error).__name__}") from error
+        why = "" if isinstance(error, LookupError) else f": {shown(str(error)) or type(error).__name__}"
+        raise RequestError(f"{path} is damaged or no pickle{why}") from error
 
 
 def _load_stream(content: bytes, budget: Budget) -> Any:

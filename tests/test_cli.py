@@ -161,6 +161,10 @@ def chunks(descriptor):
             yield part
 
 
+def test_no_help_shows_a_range_without_an_end():
+    assert "None" not in run_salon("generate", "images", "--help").out
+
+
 # JSON of the commands
 
 
@@ -260,6 +264,11 @@ def test_generate_paints_the_same_in_a_grid_and_alone(tiny_run, tmp_path):
         assert np.array_equal(sheet[y : y + 16, x : x + 16], pixels(tmp_path / f"seed000{seed}.png"))
 
 
+def test_a_seed_given_twice_is_one_file(tiny_run, tmp_path):
+    figures = run_salon("generate", tiny_run, "--seeds", "1,0,1", "--out", tmp_path, "--json").json
+    assert figures["images"] == 2 and figures["seeds"] == [1, 0] and len(list(tmp_path.iterdir())) == 2
+
+
 def test_generate_by_class(painter, tmp_path):
     for name in ("0", "1", "day", "night"):
         assert run_salon("generate", painter, "--seeds", 0, "--out", tmp_path / name, "--class", name).code == 0
@@ -340,9 +349,14 @@ GENERATE = {  # arguments after the snapshot -> what the message must say
     "grid too small": (["--seeds", "0-4", "--grid", "2x2", "--out", "{new}.png"], ["4 cells", "5 images"]),
     "grid without suffix": (["--seeds", "0", "--grid", "1x1", "--out", "{new}"], ["--out must end in one of .jpg"]),
     "grid as animation": (["--seeds", "0", "--grid", "1x1", "--out", "{new}.gif"], ["--out must end in one of .jpg"]),
+    "grid of millions": (["--seeds", "0", "--grid", "9999x9999", "--out", "{new}.png"], ["at most 500,000,000 pixels"]),
+    "grid too broad": (["--seeds", "0", "--grid", "1025x1", "--out", "{new}.webp"], ["16,383 a side", "16,400x16"]),
+    "out like a picture": (["--seeds", "0-3", "--out", "{new}.png"], ["--out must be a folder", "add --grid"]),
     "class": (["--seeds", "0", "--class", "1", "--out", "{new}"], ["--class must be left out"]),
     "class by name": (["--seeds", "0", "--class", "day", "--out", "{new}"], ["--class must be left out"]),
     "psi": (["--seeds", "0", "--truncation-psi", "nan", "--out", "{new}"], ["'--truncation-psi'", "nan"]),
+    "psi beyond": (["--seeds", "0", "--truncation-psi", "1e308", "--out", "{new}"], ["'--truncation-psi'", "-2<=x<=2"]),
+    "count": (["--count", "abc", "--out", "{new}"], ["'--count': 'abc' is not a valid whole number"]),
     "noise mode": (["--seeds", "0", "--noise-mode", "loud", "--out", "{new}"], ["'--noise-mode'", "'loud'"]),
     "format": (["--seeds", "0", "--format", "bmp", "--out", "{new}"], ["'--format'", "'bmp'"]),
     "batch size": (["--seeds", "0", "--batch-size", "0", "--out", "{new}"], ["'--batch-size'"]),
@@ -364,7 +378,9 @@ def test_generate_refuses_what_is_no_snapshot(tiny_dataset, tmp_path):
     request = ("--seeds", "0", "--out", tmp_path / "new")
     refused(run_salon("generate", tmp_path / "absent", *request), "does not exist")
     refused(run_salon("generate", tmp_path, *request), "must hold a snapshot")
-    refused(run_salon("generate", tiny_dataset, *request), "must be a snapshot")
+    refused(run_salon("generate", tiny_dataset, *request), "must be a snapshot", "it is none")
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK")
+    refused(run_salon("generate", tmp_path / "checkpoint.pt", *request), "folder snapshots; it is a checkpoint")
 
 
 def test_generate_refuses_classes_that_do_not_exist(painter, tmp_path):
@@ -378,12 +394,17 @@ def test_generate_refuses_classes_that_do_not_exist(painter, tmp_path):
 def test_mix_interpolate_and_timelapse_refuse(tiny_run, tmp_path):
     mix = ("generate", "mix", tiny_run, "--rows", "0", "--columns", "1")
     refused(run_salon(*mix, "--layers", "0-6", "--out", tmp_path / "new.png"), "--layers must be from 0 to 5", "6")
-    refused(run_salon(*mix, "--out", tmp_path / "new.gif"), "must end in one of .jpg")
+    refused(run_salon(*mix, "--out", tmp_path / "new.gif"), "--out must end in one of .jpg")
     refused(run_salon(*mix[:-1], "x", "--out", tmp_path / "new.png"), "--columns must be numbers")
     loop = ("generate", "interpolate", tiny_run, "--seeds", "0,1", "--out")
     refused(run_salon(*loop, tmp_path / "new.avi"), "--out must end in one of .mp4, .webp, .gif")
     refused(run_salon(*loop, tmp_path / "new.mp4", "--fps", "0"), "'--fps'")
-    refused(run_salon("generate", "timelapse", tmp_path, "--out", tmp_path / "new.mp4"), "must be a run with sheets")
+    lapse = ("generate", "timelapse", "--out", tmp_path / "new.mp4")
+    refused(run_salon(*lapse, tmp_path / "absent"), "RUN must be a run", "absent does not exist")
+    refused(run_salon(*lapse, tmp_path), "RUN must be a run, a folder with a config.json")
+    refused(run_salon(*lapse, tiny_run.parent), "is a folder of runs: name one of them, such as", tiny_run)
+    many = ("generate", "mix", tiny_run, "--rows", "0-99999", "--columns", "0-99999", "--out", tmp_path / "new.png")
+    refused(run_salon(*many), "--out", "must be a sheet of at most 500,000,000 pixels", "100001x100001 pictures")
     refused(
         run_salon("generate", "timelapse", tiny_run, "--out", tmp_path / "new.png"), "--out must end in one of .mp4"
     )
@@ -401,7 +422,12 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
     out = tmp_path / "runs"
     refused(train(tmp_path / "absent.zip", out), "absent.zip does not exist", "salon prepare")
     refused(train(write_dataset(tmp_path / "empty.zip", []), out), "empty.zip holds no images")
-    refused(train(write_dataset(tmp_path / "wide.zip", [(32, 16)]), out), "must hold square images", "32x16")
+    refused(
+        train(write_dataset(tmp_path / "wide.zip", [(32, 16)]), out),
+        "must hold square images",
+        "32x16",
+        "salon prepare",
+    )
     mixed = write_dataset(tmp_path / "mixed.zip", [(16, 16), (32, 32), (16, 16)])
     refused(train(mixed, out), "1 images that cannot be trained on", "32x32 pixels, others 16x16")
     refused(train(write_dataset(tmp_path / "24.zip", [(24, 24)] * 4), out), "resolution must be a power of two", "24")
@@ -423,14 +449,26 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
         (["--preset", "huge"], ["--preset must be one of auto, config-f, paper256, tiny; got huge"]),
         (["--set", "z_dim"], ["--set must be FIELD=VALUE", "got z_dim"]),
         (["--set", "depth=3"], ["--set must be FIELD=VALUE", "mapping_layers", "got depth=3"]),
-        (["--set", "resolution=64"], ["--set must be FIELD=VALUE", "got resolution=64"]),
-        (["--set", "z_dim=many"], ["--set z_dim must be a int; got 'many'"]),
+        (["--set", "resolution=64"], ["--set must be FIELD=VALUE", "got resolution=64", "comes from --data"]),
+        (["--set", "learning-rate=0.1"], ["--set must be FIELD=VALUE", "Did you mean learning_rate?"]),
+        (["--set", "seed=4294967296"], ["seed must be at most 4294967295; got 4294967296"]),
+        (["--set", "batch_size=100000000"], ["batch_size must be at most 4096; got 100000000"]),
+        (["--seed", "99999999999999999999999"], ["'--seed'", "0<=x<=4294967295"]),
+        (["--batch-size", "100000000"], ["'--batch-size'", "1<=x<=4096"]),
+        (["--batch-size", "many"], ["'--batch-size': 'many' is not a valid whole number"]),
+        (["--gamma", "95%"], ["'--gamma': '95%' is not a valid number"]),
+        (["--total-kimg", "1e308"], ["'--total-kimg'", "0<x<=1000000000"]),
+        (["--resume-kimg", "1e308"], ["'--resume-kimg'", "0<=x<=1000000000"]),
+        (["--metrics-budget", "10"], ["--metrics-budget needs --metrics"]),
+        (["--metrics-weights", "x=nope"], ["--metrics-weights needs --metrics"]),
+        (["--metrics", "fid", "--metrics-weights", "x=nope"], ["Error: --metrics-weights must be NAME=PATH"]),
+        (["--set", "z_dim=many"], ["--set z_dim must be a whole number; got 'many'"]),
         (["--set", "z_dim=0"], ["z_dim must be at least 1; got 0"]),
         (["--set", "batch_size=0"], ["batch_size must be at least 1; got 0"]),
-        (["--set", "mirror=perhaps"], ["--set mirror must be a bool; got 'perhaps'"]),
+        (["--set", "mirror=perhaps"], ["--set mirror must be true or false; got 'perhaps'"]),
         (["--set", "style_mixing_prob=1.5"], ["style_mixing_prob must be in [0, 1]; got 1.5"]),
         (["--total-kimg", "0"], ["'--total-kimg'"]),
-        (["--total-kimg", "inf"], ["'--total-kimg'", "inf is not a finite number"]),
+        (["--total-kimg", "inf"], ["'--total-kimg'", "inf"]),
         (["--kimg-per-tick", "nan"], ["'--kimg-per-tick'", "nan is not a finite number"]),
         (["--device", "tpu"], ["--device must be auto, cpu, cuda or cuda:N; got tpu"]),
         (["--metrics", "ppl"], ["--metrics must be none, or some of fid,kid,pr,dc,is; got ppl instead"]),
@@ -452,7 +490,7 @@ def test_train_refuses_manifests_that_do_not_fit(tiny_dataset, tmp_path):
     for name, fragment in (
         ("other", f"must be of the dataset {tiny_dataset}; it is of another"),
         ("nothing", f"keeps no image of {tiny_dataset}"),
-        ("absent", "must be a readable JSON file"),
+        ("absent", "must be a manifest, a folder with a manifest.json; it does not exist"),
     ):
         refused(train(tiny_dataset, tmp_path / "runs", "--manifest", tmp_path / name), tmp_path / name, fragment)
     assert not (tmp_path / "runs").exists()
@@ -466,13 +504,34 @@ def test_train_refuses_weights_of_another_architecture(tiny_run, tiny_dataset, t
 
 def test_train_refuses_weights_that_are_none(tiny_dataset, tmp_path):
     (tmp_path / "weights.pt").write_text("no weights")
-    refused(train(tiny_dataset, tmp_path / "runs", "--resume", tmp_path / "weights.pt"), "weights.pt cannot be read")
+    refused(
+        train(tiny_dataset, tmp_path / "runs", "--resume", tmp_path / "weights.pt"),
+        f"--resume {tmp_path / 'weights.pt'} cannot be read: it is no checkpoint",
+    )
     (tmp_path / "folder").mkdir()
-    refused(train(tiny_dataset, tmp_path / "runs", "--resume", tmp_path / "folder"), "must hold checkpoints")
+    refused(train(tiny_dataset, tmp_path / "runs", "--resume", tmp_path / "folder"), "--resume must be a run")
+
+
+@pytest.mark.parametrize("option", ["--resume", "--transfer"])
+def test_train_refuses_a_folder_of_runs_to_start_from(option, tiny_run, tiny_dataset, tmp_path):
+    outcome = train(tiny_dataset, tmp_path / "runs", option, tiny_run.parent)
+    refused(outcome, f"{option} must be a run", "is a folder of runs: name one of them, such as", tiny_run)
+
+
+def test_train_refuses_to_train_nothing(tiny_run, tiny_dataset, tmp_path):
+    again = ("--resume", tiny_run, "--dry-run")
+    outcome = train(tiny_dataset, tmp_path, *again)
+    refused(outcome, "--total-kimg must be above 0.032, where the run starts; got 0.032", "or add --resume-kimg 0")
+    outcome = train(tiny_dataset, tmp_path, *again, "--resume-kimg", 1)
+    refused(outcome, "--total-kimg must be above 1.0", "raise it")
+    assert train(tiny_dataset, tmp_path, *again, "--resume-kimg", 0).code == 0
+    assert train(tiny_dataset, tmp_path, *again, "--total-kimg", 0.04).code == 0
 
 
 def test_train_refuses_places_that_are_taken(tiny_run, tiny_dataset, tmp_path):
     (tmp_path / "file").write_text("a file")
-    refused(train(tiny_dataset, tmp_path / "file"), "could not be written")
-    outcome = train(tiny_dataset, tiny_run.parent, "--name", tiny_run.name, "--seed", 1)
-    refused(outcome, "holds another run: seed is 1, not 0. Choose another --name")
+    for more in ((), ("--dry-run",)):
+        refused(train(tiny_dataset, tmp_path / "file", *more), "--out must be a folder of runs", "which is a file")
+        outcome = train(tiny_dataset, tiny_run.parent, "--name", tiny_run.name, "--seed", 1, *more)
+        refused(outcome, "holds another run: seed is 1, not 0. Choose another --name")
+        assert outcome.err.count("\n") == 1  # no page of config before it

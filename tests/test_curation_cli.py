@@ -133,7 +133,7 @@ def test_table_of_the_lists(lists: Path) -> None:
         (["IN", "--out", "OUT", "--resolution", "16", "--labels", "genre"], "--labels genre needs the WikiArt lists"),
         (["IN", "--out", "OUT", "--resolution", "16", "--labels", "no.csv"], "--labels must be folders, style"),
         (["IN", "--out", "OUT", "--resolution", "16", "--wikiart-csv", "no"], "--wikiart-csv must be the folder"),
-        (["no", "--out", "OUT", "--resolution", "16"], "SOURCE must be a folder or a ZIP of images; got no,"),
+        (["no", "--out", "OUT", "--resolution", "16"], "SOURCE must be a folder or a ZIP of images; got no instead"),
         (["IN", "--out", "x.tar", "--resolution", "16"], r"--out must end in \.zip; got x\.tar instead"),
         (["--wikiart-csv", "LISTS", "--dry-run", "--artist", "Monet"], "--artist must be .* did you mean Claude_Monet"),
     ],
@@ -185,8 +185,8 @@ def test_montage_shows_at_most_64_and_is_not_overwritten(tmp_path: Path) -> None
     with pytest.raises(RequestError, match="--montage must not exist yet"):
         run("info", tmp_path / "d.zip", "--montage", sheet, command=dataset)
     run("info", tmp_path / "d.zip", "--montage", sheet, "--overwrite", command=dataset)
-    with pytest.raises(RequestError, match="must end in one of"):
-        run("info", tmp_path / "d.zip", "--montage", tmp_path / "sheet.tiff", command=dataset)
+    with pytest.raises(RequestError, match="--montage must end in one of"):
+        run("info", tmp_path / "absent.zip", "--montage", tmp_path / "sheet.tiff", command=dataset)
 
 
 def test_info_of_a_folder_and_of_another_manifest(tmp_path: Path, paintings: Path) -> None:

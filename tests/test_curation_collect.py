@@ -299,22 +299,38 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_existing_out_is_kept_until_it_is_replaced(tmp_path: Path) -> None:
-    source, out = fill(tmp_path / "in", {"a.png": image(1)}), tmp_path / "in/d.zip"
+    source, out = fill(tmp_path / "in", {"a.png": image(1)}), tmp_path / "out/d.zip"
     collect(request(source, out))
-    before = {path: path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file()}
+    (source / "link").symlink_to(out.parent)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     with pytest.raises(RequestError, match="--out must not exist yet"):
         request(source, out)
     fill(source, {"a.png": b"spoilt"})
     with pytest.raises(RequestError, match="got none"):
         collect(request(source, out, overwrite=True))
     fill(source, {"a.png": image(1)})
-    assert {path: path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file()} == before
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
     fill(source, {"b.png": image(2)})
     figures = collect(request(source, out, overwrite=True))
-    assert (figures["found"], figures["ignored"]) == (2, 0)  # its own output inside SOURCE is no image
+    assert (figures["found"], figures["ignored"]) == (2, 0)  # its own output, which SOURCE links to, is no image
     assert set(rows(out)) == {"in/a.png", "in/b.png"}
     assert manifest.read(out.with_suffix(".manifest")).dataset == ImageDataset(out).fingerprint()
-    assert hidden(source) == []
+    assert hidden(out.parent) == []
+
+
+def test_nothing_is_written_into_a_source(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", {"deep/a.png": image(1)})
+    collect(request(source, tmp_path / "d.zip"))
+    before = (tmp_path / "d.zip").read_bytes()
+    (tmp_path / "link").symlink_to(source)
+    for sources, out in (
+        ([source], source / "d.zip"),
+        ([source], tmp_path / "link/deep/d.zip"),
+        ([source, tmp_path / "d.zip"], tmp_path / "d.zip"),
+    ):
+        with pytest.raises(RequestError, match="--out must lie outside SOURCE, which stays as it is"):
+            request(sources, out, overwrite=True)
+    assert (tmp_path / "d.zip").read_bytes() == before and len(list(source.rglob("*"))) == 2
 
 
 def test_a_folder_that_is_no_manifest_is_not_replaced(tmp_path: Path) -> None:
@@ -334,7 +350,9 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no ZIP")
     os.mkfifo(tmp_path / "fifo")
     for name in ("nothing", "text.zip", "fifo"):
-        with pytest.raises(RequestError, match="SOURCE must be a folder or a ZIP of images; got .*" + name):
+        with pytest.raises(
+            RequestError, match="SOURCE must be a folder or a ZIP of images; got .*" + name + " instead, which is none"
+        ):
             find([tmp_path / name])
 
 

@@ -73,7 +73,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--metrics", "ls"), "--metrics ls needs --strata"),
         (("--images", "x"), "needs either --snapshot or --images"),
         (("--seed", "4294967290"), "seeds at most 4294967295"),
-        (("--manifest", "absent"), "manifest.json must be a readable JSON file"),
+        (("--manifest", "absent"), "absent must be a manifest, a folder with a manifest.json; it does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

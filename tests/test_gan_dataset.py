@@ -107,7 +107,7 @@ def test_bad_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "00000/img00000002.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"size: .*img00000001\.png has 16x16 pixels, others 8x8"):
         dataset.pixels(1)
-    with pytest.raises(ImageError, match=r"unreadable: 00000/img00000002\.png"):
+    with pytest.raises(ImageError, match=r"unreadable: 00000/img00000002\.png: it is no image, or is damaged"):
         dataset.pixels(2)
     with pytest.raises(RequestError, match="holds 2 images that cannot be trained on"):
         dataset.preflight("bad")
@@ -117,7 +117,7 @@ def test_bad_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_damaged_first_image(tmp_path: Path) -> None:
     folder = stylegan3(tmp_path / "d", None)
     (folder / "00000/img00000000.png").write_bytes(b"nothing")
-    with pytest.raises(RequestError, match=r"must hold images; 00000/img00000000\.png cannot be read"):
+    with pytest.raises(RequestError, match=r"must hold images; 00000/img00000000\.png cannot be read: it is no image"):
         ImageDataset(folder)
 
 
@@ -148,7 +148,7 @@ def test_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist; make a dataset with: salon prepare"):
         ImageDataset(tmp_path / "nothing.zip")
     (tmp_path / "text.zip").write_text("no ZIP")
-    with pytest.raises(RequestError, match="must be a ZIP or a folder of images"):
+    with pytest.raises(RequestError, match="must be a ZIP or a folder of images; it is none, or is damaged"):
         ImageDataset(tmp_path / "text.zip")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="holds no images"):

@@ -467,6 +467,8 @@ def test_out_is_checked_first(tmp_path, tiny_run):
     assert taken.read_bytes() == b"mine"
     outcome = run_salon("import", tmp_path / "absent.pkl", "--out", tmp_path / "a.safetensors")
     assert outcome.code == 2 and "must be a readable file; got No such file" in outcome.err
+    outcome = run_salon("import", taken, "--out", tmp_path / "a.safetensors")
+    assert outcome.code == 2 and "is named as a snapshot, which needs no import" in outcome.err
 
 
 def test_the_files_name_tells_the_images():

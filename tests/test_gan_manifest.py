@@ -199,7 +199,7 @@ def test_other_headers_are_refused(written: Path, content: str) -> None:
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"manifest\.json must be a readable JSON file"):
+    with pytest.raises(RequestError, match=r"must be a manifest, a folder with a manifest\.json; it is none"):
         manifest.read(tmp_path)
 
 

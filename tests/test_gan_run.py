@@ -13,6 +13,7 @@ from conftest import full_disk
 from gan import checkpoint, snapshot
 from gan.errors import RequestError, SalonError
 from gan.run import Run, default_name, unused
+from gan.run_log import duration
 
 ROWS = [{"tick": tick, "nimg": tick * 8, "loss/G": tick / 3} for tick in (1, 2, 3, 4)]
 
@@ -114,6 +115,10 @@ def test_a_torn_last_line_is_left_out(written):
     for length in (len(content) - 2, len(content) - 20):
         written.stats.write_bytes(content[:length])
         assert written.read_stats() == ROWS[:3]
+
+
+def test_time_left_is_never_below_zero():
+    assert [duration(seconds) for seconds in (-0.0, -3, 0.4, 61)] == ["0s", "0s", "0s", "1m 01s"]
 
 
 def test_rewind_drops_what_was_written_after_the_checkpoint(written):

@@ -65,6 +65,15 @@ def test_pictures_that_are_there_are_left(tmp_path):
     assert there[1].read_text() == "mine" and len(files(folder)) == 5
 
 
+@pytest.mark.parametrize("name", ["photo.jpg", "deep/er/photo.PNG", "impressionism/landscape-at-dusk.jpg"])
+def test_no_pictures_are_put_among_others(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    outcome = run_salon("synthetic", tmp_path, "--count", 1)
+    assert outcome.code == 2 and f"{tmp_path} holds {name}: choose another" in outcome.err
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [tmp_path / name]
+
+
 def test_seeds_make_different_collections_that_fit_in_one_folder(tmp_path):
     write(tmp_path, 3, seed=0)
     write(tmp_path, 3, seed=1)
@@ -110,6 +119,7 @@ def test_wrong_names_and_numbers_are_refused(tmp_path):
             "landscape,seascape",
             "--genres must be a list of landscape, .*; got 'seascape' instead",
         ),
+        ("--size", 100_000_000, "'--size': 100000000 is not in the range 16<=x<=4096"),
         ("--styles", "", "--styles must be a list of impressionism, .*; got '' instead"),
         ("--outliers", 4, "--outliers must be at most --count, 3; got 4 instead"),
     ):

@@ -242,6 +242,7 @@ HOSTILE = {  # id -> content, what the message must say
     "no mark": (b"\x80\x02t.", "is damaged or no pickle"),
     "odd pairs": (b"\x80\x02}(K\x01u.", "is damaged or no pickle"),
     "no pickle": (b"GIF89a, or whatever", "is damaged or no pickle"),
+    "text": (b"hello\n", "is damaged or no pickle\n"),
     "nothing": (b"", "is damaged or no pickle"),
     "a plain value": (b"N.", "must hold StyleGAN2 networks"),
 }

@@ -196,7 +196,7 @@ REFUSED = {  # arguments -> what the message must say
     "grid's file": (["generate", "--seeds", "0", "--grid", "1x1", "--out", "{new}"], ["--out must end in one of .jpg"]),
     "psi": (
         ["generate", "--seeds", "0", "--truncation-psi", "3", "--out", "{new}"],
-        ["from -2 to 2; got 3"],
+        ["3.0 is not in the range -2<=x<=2"],
     ),
     "class": (["generate", "--seeds", "0", "--class", "1", "--out", "{new}"], ["--class must be left out"]),
     "no class": (["generate", "--model", "people", "--seeds", "0", "--out", "{new}"], ["--class must be given"]),
