@@ -7,7 +7,7 @@ import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
+from gan.options import PATH, FiniteRange, device_option, json_option, overwrite_option, seed_option, together
 from gan.rejection_options import NAMES, given, rejection_options
 
 DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
@@ -101,6 +101,7 @@ judging_options = together(
         help="Where on its path a step is measured: at its start, or anywhere.",
     ),
     click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
+    overwrite_option,
     extractor_options,
 )
 
@@ -132,7 +133,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Judge a snapshot, or a folder or ZIP of images. A killed evaluation goes on where it was.
+    """Judge a snapshot, or a folder or ZIP of images. The same command goes on where a killed one was.
 
     With --reject as many images that the discriminator accepts are judged beside, and each metric is told with and
     without rejection, and what it changes. --require is of the images without.
@@ -145,6 +146,7 @@ def run(
     from eval import tables
     from eval.evaluate import REPORT
     from eval.judge import Judge
+    from eval.request import require_folder
     from eval.sources import is_snapshot
     from gan import device as devices
     from gan import distributed
@@ -155,7 +157,12 @@ def run(
     if (snapshot is None) == is_snapshot(what):
         if not what.exists():
             raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {what} does not exist")
-        raise RequestError(f"{what} must be given with {'--snapshot' if is_snapshot(what) else '--images'}")
+        if images:
+            raise RequestError(f"{what} must be given with --snapshot; --images is a folder or a ZIP of images")
+        raise RequestError(
+            f"--snapshot must be a snapshot, a run or a folder of runs; {what} is none. Images are given with --images"
+        )
+    require_folder(out)
     rejection = given({name: options.pop(name) for name in (*NAMES, "calibration_data")})
     if rejection and images:
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
@@ -184,6 +191,7 @@ def compare(
     data: Path | None,
     device: str,
     metrics: str,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -201,6 +209,7 @@ def compare(
     from eval.evaluate import RESULTS
     from eval.judge import Judge
     from eval.report import write_comparison
+    from eval.request import require_folder, require_same
     from gan import device as devices
     from gan import distributed, files
     from gan import snapshot as snapshots
@@ -214,16 +223,24 @@ def compare(
             waiting.append(path)
         elif found := snapshots.list_newest_first(path / "snapshots") or snapshots.list_newest_first(path):
             waiting += found[::-1]
+        elif found := sorted(path.glob("*/snapshots")):
+            raise RequestError(f"{path} is a folder of runs; name one of them, such as {found[-1].parent}")
+        elif not path.exists():
+            raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; it does not exist")
         else:
             raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; it is none of them")
     if waiting and (data is None or out is None):
         raise RequestError("eval compare needs --data and --out to judge snapshots")
     if len(entries) + len(waiting) < 2:
         raise RequestError(f"eval compare needs 2 or more to compare; got {len(entries) + len(waiting)}")
+    request = {"compared": " ".join(map(str, what))}
+    if out is not None:
+        require_folder(out)
+        require_same(out / comparing.COMPARISON, request, overwrite)
     target = devices.select(device)
     with distributed.joined(target):
         if data is not None and out is not None and waiting:
-            judge = Judge(data, target, metrics=metrics.split(","), **options)
+            judge = Judge(data, target, metrics=metrics.split(","), overwrite=overwrite, **options)
             for path in waiting:
                 folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
                 if judge(path, folder) is not None:
@@ -231,10 +248,10 @@ def compare(
     if not distributed.is_main():
         return
     entries = comparing.in_order(entries)
-    figures = comparing.compare(entries)
+    figures = {**comparing.compare(entries), "request": request}
     text = tables.comparison(figures)
     if out is not None:
-        files.write_json(out / "comparison.json", figures)
+        files.write_json(out / comparing.COMPARISON, figures)
         write_comparison(figures, [entry.pictures for entry in entries], out / "comparison.html")
         text += f"\nReport: {out / 'comparison.html'}"
     result(text, figures, as_json)

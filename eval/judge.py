@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from eval import measures, requirements, weights
-from eval.evaluate import Evaluation, evaluate
+from eval.evaluate import RESULTS, Evaluation, evaluate
 from eval.features import EXTRACTORS, Extractor, load_extractor
 from eval.latent import LPIPS, PathLength
 from eval.networks import INCEPTION
 from eval.reference import open_reference, strata
 from eval.rejection import accept
+from eval.request import require_same
 from eval.sources import SnapshotSource, open_source
 from gan.console import say
 from gan.errors import RequestError
@@ -28,7 +29,7 @@ class Judge:
 
     `files` maps names of networks to their weights; `bounds` are such as "fid<20"; `extractors` may be empty: Inception
     then, where its weights are, else what comes with its weights. `rejection` are options of eval.rejection.accept, by
-    which snapshots are judged with rejection too.
+    which snapshots are judged with rejection too. Results of another request are replaced with `overwrite` alone.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Judge:
         ppl_crop: bool = False,
         bounds: Sequence[str] = (),
         rejection: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.device, self.batch_size, self.metrics = device, batch_size, list(metrics)
         self.num_images, self.seed, self.truncation_psi = num_images, seed, truncation_psi
-        self.rejection = rejection
+        self.rejection, self.overwrite = rejection, overwrite
         if metrics:
             measures.require_known(self.metrics)
         if rejection and not set(self.metrics) & set(measures.OF_FEATURES):
@@ -90,6 +92,14 @@ class Judge:
             )
 
         self.extractors = [load(name, precision) for name in names]
+        self._request = {
+            "metrics": ",".join(self.metrics),
+            "extractors": ", ".join(" ".join(extractor.identity.values()) for extractor in self.extractors),
+            "strata": strata_by,
+            "ppl": [ppl_space, ppl_sampling, ppl_crop] if self.paths else None,
+            "rejection": rejection and {option: str(value) for option, value in rejection.items()},
+            **{f"reference's {key}": value for key, value in self.real.identity.items()},
+        }
         for extractor in self.extractors if precision != "fp32" else []:
             count = min(CALIBRATION, len(self.real))
             found = extractor.calibrate(list(self.real.pixels(0, count)), load(extractor.name, "fp32"))
@@ -106,6 +116,9 @@ class Judge:
             device=self.device,
             batch_size=self.batch_size,
         )
+        generator = {f"generator's {key}": value for key, value in source.identity.items()}
+        request = {**self._request, "images": len(source), **generator}
+        require_same(out / RESULTS, request, self.overwrite)
         accepted = None
         if self.rejection and isinstance(source, SnapshotSource):
             accepted = accept(source, self.real, self.rejection, out)
@@ -120,6 +133,7 @@ class Judge:
             requirements=self.requirements,
             accepted=accepted,
             batch_size=self.batch_size,
+            request=request,
         )
 
 

@@ -1,6 +1,7 @@
 """salon eval: what is printed and written, what is refused, and how it ends."""
 
 import json
+import zipfile
 
 import pytest
 from conftest import run_salon, write_dataset
@@ -85,9 +86,17 @@ def test_what_is_wrong_is_said_in_a_line(words, said, request_of, tmp_path):
 def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path):
     rest = ("--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
     refused(run_salon("eval", "run", "--images", tiny_run, *rest), "must be given with --snapshot")
-    refused(run_salon("eval", "run", "--snapshot", tiny_dataset, *rest), "must be given with --images")
+    refused(run_salon("eval", "run", "--snapshot", tiny_dataset, *rest), "Images are given with --images")
     refused(run_salon("eval", "run", "--images", tmp_path / "absent", *rest), "does not exist")
     refused(run_salon("eval", "compare", tmp_path, tmp_path), "must be results of eval run, a run, or a snapshot")
+    refused(run_salon("eval", "compare", tmp_path / "absent", tmp_path), "it does not exist")
+    refused(
+        run_salon("eval", "compare", tiny_run.parent, tiny_run),
+        f"is a folder of runs; name one of them, such as {tiny_run}",
+    )
+    (tmp_path / "text.txt").write_text("text")
+    outcome = run_salon("eval", "run", "--snapshot", tmp_path / "text.txt", *rest)
+    refused(outcome, "--snapshot must be a snapshot, a run or a folder of runs; ", "text.txt is none")
     outcome = run_salon("eval", "run", "--imagse", "x", *rest)
     assert outcome.code == 2 and "No such option" in outcome.err
 
@@ -142,6 +151,16 @@ def test_statistics_in_advance(tiny_dataset, tmp_path, monkeypatch):
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
+def test_a_damaged_image_of_the_dataset_is_named_with_a_remedy(tiny_dataset, tmp_path):
+    with zipfile.ZipFile(tmp_path / "torn.zip", "w") as torn, zipfile.ZipFile(tiny_dataset) as whole:
+        for name in whole.namelist():
+            torn.writestr(name, whole.read(name) if "img00000005" not in name else whole.read(name)[:60])
+    outcome = run_salon("eval", "reference", tmp_path / "torn.zip", *LITE)
+    refused(
+        outcome, "holds an image that cannot be judged by", "img00000005.png", "Prepare it again with salon prepare"
+    )
+
+
 def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path, monkeypatch, inception_weights):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
     words = (
@@ -162,7 +181,8 @@ def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path
     assert "the weights of inception-v3-compat are not here" in without.err and "FD and KD" in without.err
     assert [row["id"] for row in without.json["results"]] == ["kd", "cs"]
     both = run_salon(
-        *words, *LITE[:2], "--extractor", "inception-v3-compat", "--weights", f"inception-v3-compat={inception_weights}"
+        *(*words, "--overwrite", *LITE[:2], "--extractor", "inception-v3-compat"),
+        *("--weights", f"inception-v3-compat={inception_weights}"),
     )
     assert both.code == 0, both.err
     assert [row["id"] for row in both.json["results"]] == ["kd", "cs", "kid", "is"]
@@ -193,3 +213,40 @@ def test_weights_are_named():
 def test_a_snapshot_that_is_not_there_is_said_so(tiny_dataset, tmp_path):
     outcome = run_salon("eval", "run", "--snapshot", tmp_path / "x", "--data", tiny_dataset, "--out", tmp_path / "e")
     assert outcome.code == 2 and "--snapshot must be there" in outcome.err and "does not exist" in outcome.err
+
+
+def test_another_request_replaces_results_only_when_told_to(request_of, tmp_path):
+    file = tmp_path / "out" / "results.json"
+    assert run_salon(*request_of).code == 0
+    before = file.read_bytes()
+    for words, said in (
+        (("--num-images", 9), "images is 8 there, 9 here"),
+        (("--metrics", "pr"), "metrics is kid there, pr here"),
+        (("--truncation-psi", 0.5), "generator's truncation_psi is 1.0 there, 0.5 here"),
+        (("--strata", "label"), "strata is None there, label here"),
+    ):
+        outcome = run_salon(*request_of, *words)
+        refused(outcome, f"--out would replace {file} of another request: ", said, "choose another, or add --overwrite")
+        assert file.read_bytes() == before
+    assert run_salon(*request_of, "--require", "kd>-1000").code == 0  # the same images and metrics
+    assert run_salon(*request_of, "--num-images", 9, "--overwrite").code == 0
+    assert json.loads(file.read_text())["generator"]["images"] == 9
+
+
+def test_another_comparison_replaces_one_only_when_told_to(request_of, tiny_run, tiny_dataset, tmp_path):
+    assert run_salon(*request_of).code == 0
+    assert run_salon(*request_of, "--out", tmp_path / "b", "--seed", 9).code == 0
+    words = ("eval", "compare", tmp_path / "out", tmp_path / "b", "--out", tmp_path / "compared")
+    for _ in range(2):
+        assert run_salon(*words).code == 0
+    more = (tmp_path / "out", "--device", "cpu")
+    refused(run_salon(*words, *more), f"--out would replace {tmp_path / 'compared' / 'comparison.json'}", "--overwrite")
+    assert run_salon(*words, *more, "--overwrite").code == 0
+
+
+def test_out_must_be_a_folder(request_of, tmp_path):
+    (tmp_path / "text.txt").write_text("text")
+    refused(run_salon(*request_of, "--out", tmp_path / "text.txt"), "--out must be a folder; got the file")
+    assert run_salon(*request_of).code == 0
+    compare = ("eval", "compare", tmp_path / "out", tmp_path / "out")
+    refused(run_salon(*compare, "--out", tmp_path / "text.txt"), "--out must be a folder; got the file")
