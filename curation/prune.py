@@ -94,6 +94,8 @@ def prune(request: Request) -> dict[str, Any]:
         "listed": _names(found.rows, request.drop, "--drop"),
     }
     figures = _figures(request, found.rows, decision)
+    if not figures["kept"]:
+        raise RequestError(f"--keep {request.keep:g} leaves no image of {request.manifest}; choose a larger share")
     digest = None
     if request.out is not None:
         digest = manifest.write_tables(

@@ -135,6 +135,8 @@ def diff(a: Path, b: Path, strata: str | None, as_json: bool) -> None:
         f"{figures['changed']:,} verdicts differ; {figures['added']:,} images are only in {b}, "
         f"{figures['removed']:,} only in {a}"
     ]
+    if not figures["same_dataset"]:
+        lines.insert(0, "The manifests are of different datasets: their images are matched by source")
     for title, counts in groups:
         rows = [(name, change, f"{count:,}") for name, changes in counts.items() for change, count in changes.items()]
         lines += ["", table(rows, [title, "change", "images"])] if rows else []
@@ -208,6 +210,8 @@ def review(
     place = out or overrule
     if place is None:
         raise RequestError("--out must name the page to write, such as --out review.html; or --overrule a new manifest")
+    if reviewer and not overrule:
+        raise RequestError("--reviewer needs --overrule DIR, the manifest of what the reviewer decides")
     if overrule and not reviewer:
         raise RequestError("--overrule needs --reviewer NAME: the manifest says who decided")
     if out and (out.exists() or out.suffix != ".html"):

@@ -166,6 +166,8 @@ def run(
     rejection = given({name: options.pop(name) for name in (*NAMES, "calibration_data")})
     if rejection and images:
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
+    if images and options["truncation_psi"] != 1:
+        raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
     target = devices.select(device)
     with distributed.joined(target):
         judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, rejection=rejection, **options)

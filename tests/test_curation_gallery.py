@@ -78,6 +78,7 @@ def test_requests_that_are_refused(tmp_path, pruned):
     data, path = pruned
     review = ("curate", "review", path, "--data", data)
     assert "--out must name" in run_salon(*review).err
+    assert "--reviewer needs --overrule" in run_salon(*review, "--out", tmp_path / "x.html", "--reviewer", "Ada").err
     assert "needs --reviewer" in run_salon(*review, "--overrule", tmp_path / "r").err
     assert "new folder" in run_salon(*review, "--overrule", path, "--reviewer", "Ada").err
     assert "a person's name" in run_salon(*review, "--overrule", tmp_path / "r", "--reviewer", "salon x").err

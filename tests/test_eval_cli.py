@@ -69,7 +69,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--backend", "tpu"), "--backend must be one of torch"),
         (("--require", "fid<20"), "--require must name one of kd; got fid"),
         (("--require", "kd=20"), "--require must be METRIC<NUMBER"),
-        (("--strata", "style"), "--strata style needs a manifest with style"),
+        (("--strata", "style"), "--strata style needs a manifest with a style for some image"),
         (("--metrics", "ppl"), "--metrics ppl needs the weights lpips-vgg"),
         (("--metrics", "ls"), "--metrics ls needs --strata"),
         (("--images", "x"), "needs either --snapshot or --images"),
@@ -99,6 +99,8 @@ def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path)
     refused(outcome, "--snapshot must be a snapshot, a run or a folder of runs; ", "text.txt is none")
     outcome = run_salon("eval", "run", "--imagse", "x", *rest)
     assert outcome.code == 2 and "No such option" in outcome.err
+    outcome = run_salon("eval", "run", "--images", tiny_dataset, "--truncation-psi", 0.5, *rest)
+    refused(outcome, "--truncation-psi needs --snapshot")
 
 
 def test_strata_and_a_manifest(tiny_dataset, tmp_path):
@@ -117,6 +119,8 @@ def test_strata_and_a_manifest(tiny_dataset, tmp_path):
     assert [(row["name"], row["n_real"], row["n_gen"]) for row in figures["strata"]] == [("calm", 5, 8), ("wild", 5, 8)]
     text = run_salon(*words, "--out", tmp_path / "out", "--metrics", "pr", "--strata", "style")
     assert "calm" in text.out and "shrunken" in text.out
+    outcome = run_salon(*words, "--out", tmp_path / "x", "--metrics", "pr", "--strata", "genre")
+    refused(outcome, "--strata genre needs a manifest with a genre", f"{tmp_path / 'manifest'} has no genre")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('<td class="heat"') == 4
     other = manifest.write(tmp_path / "other", rows, dataset="0" * 64, parent=None)
