@@ -7,7 +7,16 @@ import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, overwrite_option, seed_option, together
+from gan.options import (
+    PATH,
+    FiniteRange,
+    device_option,
+    json_option,
+    none_is_nothing,
+    overwrite_option,
+    seed_option,
+    together,
+)
 from gan.rejection_options import NAMES, given, rejection_options
 
 DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
@@ -20,7 +29,7 @@ def evaluate() -> None:
 
     \b
     salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --out evaluation
-    salon eval run --images pictures --data paintings64.zip --metrics fid,kid --require 'fid<20' --out evaluation
+    salon eval run --images pictures --data paintings64.zip --metrics fid,kid --require 'kd<0.5' --out judged
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     salon eval reference paintings64.zip
     """
@@ -44,12 +53,28 @@ extractor_options = together(
         help="File of an extractor's weights, or of lpips-vgg and lpips-linear for ppl.",
     ),
     click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractors."),
-    click.option("--preprocess", metavar="NAME", help="tf1, clean, imagenet or clip. Default: the network's."),
-    click.option("--precision", metavar="NAME", default="fp32", show_default=True, help="fp32, or bf16 if it agrees."),
     click.option(
-        "--backend", metavar="NAME", default="torch", show_default=True, help="torch, onnxruntime or openvino."
+        "--preprocess",
+        type=click.Choice(["tf1", "clean", "imagenet", "clip"]),
+        help="How images come to the network's size. Default: its own way.",
     ),
-    click.option("--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="bf16: faster, where it first proves itself.",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["torch", "onnxruntime", "openvino"]),
+        default="torch",
+        show_default=True,
+        help="What runs the network.",
+    ),
+    click.option(
+        "--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True, help="Images at a time."
+    ),
     device_option,
     json_option,
 )
@@ -83,7 +108,9 @@ judging_options = together(
     click.option(
         "--strata",
         "strata_by",
-        type=click.Choice(["style", "genre", "artist", "label"]),
+        type=click.Choice(["none", "label", "style", "genre", "artist"]),
+        default="none",
+        callback=none_is_nothing,
         help="Also by each style, genre or artist of the manifest, or label of the dataset.",
     ),
     click.option(
@@ -112,7 +139,12 @@ judging_options = together(
 @click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
 @click.option("--out", required=True, metavar="DIR", type=PATH, help="For results.json, report.html and the features.")
 @click.option(
-    "--require", "bounds", metavar="METRIC<NUMBER", multiple=True, help="End with exit code 3 unless met; repeat."
+    "--require",
+    "bounds",
+    metavar="METRIC<NUMBER",
+    multiple=True,
+    help="End with exit code 3 unless met; repeat. With Inception's weights "
+    "METRIC is fid or kid, without them fd or kd.",
 )
 @rejection_options
 @click.option(
@@ -277,6 +309,7 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **o
     target = devices.select(device)
     with distributed.joined(target):
         judge = Judge(data, target, manifest=manifest, **options)
+        judge.tell_network()
         references, _ = pass_over(judge.real, judge.extractors, batch_size=judge.batch_size)
         with distributed.main_first():
             for own in references if distributed.is_main() else []:

@@ -91,6 +91,7 @@ class Judge:
                 fetch=fetch,
             )
 
+        self._by_default = not extractors
         self.extractors = [load(name, precision) for name in names]
         self._request = {
             "metrics": ",".join(self.metrics),
@@ -119,6 +120,7 @@ class Judge:
         generator = {f"generator's {key}": value for key, value in source.identity.items()}
         request = {**self._request, "images": len(source), **generator}
         require_same(out / RESULTS, request, self.overwrite)
+        self.tell_network()
         accepted = None
         if self.rejection and isinstance(source, SnapshotSource):
             accepted = accept(source, self.real, self.rejection, out)
@@ -135,6 +137,12 @@ class Judge:
             batch_size=self.batch_size,
             request=request,
         )
+
+    def tell_network(self) -> None:
+        """Say once, when the request is known to be sound, which network looks where none was named."""
+        if self._by_default:
+            tell_default(self.extractors[0].name)
+        self._by_default = False
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
@@ -153,15 +161,20 @@ def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def default_extractor(paths: Mapping[str, Path]) -> str:
-    """Inception where its weights are given or found; else OFFLINE, with a line that says what that means."""
-    if INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file():
-        return INCEPTION
+    """Inception where its weights are given or found; else OFFLINE."""
+    found = INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file()
+    return INCEPTION if found else OFFLINE
+
+
+def tell_default(extractor: str) -> None:
+    """Say what it means that a network other than Inception was chosen."""
+    if extractor == INCEPTION:
+        return
     say(
-        f"Note: the weights of {INCEPTION} are not here, so {OFFLINE} sees the images, and the results are FD and KD. "
-        f"For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
+        f"Note: the weights of {INCEPTION} are not here, so {extractor} sees the images, and the results are FD and "
+        f"KD. For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
         f"{weights.folder()}, or name it with --weights {INCEPTION}=PATH"
     )
-    return OFFLINE
 
 
 def _lpips(name: str, given: Path | None, file: str) -> Path:

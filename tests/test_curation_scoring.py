@@ -213,4 +213,4 @@ def test_refusals(arguments, message, folder):
 
 def test_nothing_is_overwritten(folder, checked):
     outcome = run_salon("curate", "check", folder / "set.zip", "--out", folder / "checked")
-    assert outcome.code == 2 and "--out must not exist yet" in outcome.err
+    assert outcome.code == 2 and "--out would replace" in outcome.err

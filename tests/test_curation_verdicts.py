@@ -251,7 +251,7 @@ def test_without_scores(tmp_path):
 def test_never_in_place(tmp_path):
     path = scored(tmp_path / "m")
     before = contents(tmp_path)
-    assert "--out must not exist yet" in run_salon("curate", "prune", path, "--out", path).err
+    assert "--out would replace" in run_salon("curate", "prune", path, "--out", path).err
     assert contents(tmp_path) == before
 
 
@@ -323,6 +323,7 @@ def test_diff_joins_rows_in_any_order(tmp_path):
     figures = run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--json").json
     assert (figures["changed"], figures["added"], figures["removed"]) == (0, 1, 1)
     assert "of different datasets" in run_salon("curate", "diff", tmp_path / "a", tmp_path / "b").out
+    assert run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--strata", "none").code == 0
     outcome = run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--strata", "genre")
     assert outcome.code == 2 and "--strata genre needs a genre for some image" in outcome.err
     manifest.write_tables(tmp_path / "c", [make_rows(2, source=["same"] * 2)], dataset="z", parent=None)
@@ -365,9 +366,10 @@ def test_an_archive_is_never_replaced(tmp_path, labelled):
     data, path = labelled
     before = contents(tmp_path)
     outcome = run_salon("curate", "materialize", path, "--data", data, "--out", data)
-    assert outcome.code == 2 and "must not exist yet" in outcome.err and contents(tmp_path) == before
+    assert outcome.code == 2 and "--out would replace" in outcome.err and contents(tmp_path) == before
     (tmp_path / "s.manifest").mkdir()
-    assert "must not exist" in run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip").err
+    outcome = run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip")
+    assert f"--out would replace {tmp_path / 's.manifest'}; choose another" in outcome.err
 
 
 def test_an_interrupted_copy_leaves_nothing(tmp_path, labelled, monkeypatch):

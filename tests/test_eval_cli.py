@@ -6,9 +6,12 @@ import zipfile
 import pytest
 from conftest import run_salon, write_dataset
 
-from eval.features import EXTRACTORS
+from eval import cli
+from eval.features import BACKENDS, EXTRACTORS, PRECISIONS
 from eval.judge import default_extractor, parse_weights
 from eval.measures import result_ids
+from eval.preprocess import PRESETS
+from eval.reference import STRATA
 from eval.sources import SnapshotSource
 from gan import manifest
 from gan.dataset import ImageDataset
@@ -64,10 +67,10 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--extractor", "vgg16"), "vgg16 needs its weights: put vgg16-397923af.pth"),
         (("--weights", "vgg61=x"), "--weights must be NAME=PATH"),
         (("--weights", "vgg16=x"), "--weights vgg16 is of no network that this evaluation uses"),
-        (("--preprocess", "clear"), "--preprocess must be one of tf1, clean"),
-        (("--precision", "fp8"), "--precision must be one of fp32, bf16; got fp8"),
-        (("--backend", "tpu"), "--backend must be one of torch"),
-        (("--require", "fid<20"), "--require must name one of kd; got fid"),
+        (("--preprocess", "clear"), "'clear' is not one of 'tf1', 'clean'"),
+        (("--precision", "fp8"), "'fp8' is not one of 'fp32', 'bf16'"),
+        (("--backend", "tpu"), "'tpu' is not one of 'torch', 'onnxruntime'"),
+        (("--require", "fid<20"), "--require must name one of kd; got fid instead: that needs Inception's weights"),
         (("--require", "kd=20"), "--require must be METRIC<NUMBER"),
         (("--strata", "style"), "--strata style needs a manifest with a style for some image"),
         (("--metrics", "ppl"), "--metrics ppl needs the weights lpips-vgg"),
@@ -101,6 +104,13 @@ def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path)
     assert outcome.code == 2 and "No such option" in outcome.err
     outcome = run_salon("eval", "run", "--images", tiny_dataset, "--truncation-psi", 0.5, *rest)
     refused(outcome, "--truncation-psi needs --snapshot")
+
+
+def test_the_choices_are_those_that_there_are():
+    options = {option.name: option.type for option in cli.run.params}
+    assert tuple(options["backend"].choices) == BACKENDS and tuple(options["precision"].choices) == PRECISIONS
+    assert tuple(options["preprocess"].choices) == tuple(PRESETS)
+    assert tuple(options["strata_by"].choices) == ("none", *sorted(STRATA, key=("label", *STRATA).index))
 
 
 def test_strata_and_a_manifest(tiny_dataset, tmp_path):
@@ -184,6 +194,8 @@ def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path
     assert without.code == 0, without.err
     assert "the weights of inception-v3-compat are not here" in without.err and "FD and KD" in without.err
     assert [row["id"] for row in without.json["results"]] == ["kd", "cs"]
+    wrong = run_salon(*words, "--overwrite", "--num-images", 10**10)
+    assert wrong.code == 2 and wrong.err.startswith("Error: --num-images must be")  # and no note above it
     both = run_salon(
         *(*words, "--overwrite", *LITE[:2], "--extractor", "inception-v3-compat"),
         *("--weights", f"inception-v3-compat={inception_weights}"),
