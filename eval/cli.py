@@ -100,10 +100,10 @@ judging_options = together(
     click.option(
         "--truncation-psi",
         metavar="PSI",
-        type=FiniteRange(),
+        type=FiniteRange(-2, 2),
         default=1.0,
         show_default=True,
-        help="Of snapshots.",
+        help="Of snapshots. Below 1: more typical and less varied.",
     ),
     click.option(
         "--strata",

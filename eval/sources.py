@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gan import latents, sampling, snapshot
 from gan.console import progress
@@ -239,7 +239,8 @@ class FilesSource:
         try:
             return np.asarray(Image.open(io.BytesIO(self._read(name))).convert("RGB"))
         except UNREADABLE as error:
-            raise RequestError(f"{self.path} holds an image that cannot be read, {name}: {error}") from error
+            why = "it is no image, or is damaged" if isinstance(error, UnidentifiedImageError) else error
+            raise RequestError(f"{self.path} holds an image that cannot be read, {name}: {why}") from error
 
     def _list(self) -> list[str]:
         if self._archive is not None:

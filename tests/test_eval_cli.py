@@ -76,6 +76,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--metrics", "ppl"), "--metrics ppl needs the weights lpips-vgg"),
         (("--metrics", "ls"), "--metrics ls needs --strata"),
         (("--images", "x"), "needs either --snapshot or --images"),
+        (("--truncation-psi", "1e308"), "1e+308 is not in the range -2<=x<=2"),
         (("--seed", "4294967290"), "seeds at most 4294967295"),
         (("--manifest", "absent"), "manifest.json must be a readable JSON file"),
     ],
@@ -173,6 +174,11 @@ def test_a_damaged_image_of_the_dataset_is_named_with_a_remedy(tiny_dataset, tmp
     refused(
         outcome, "holds an image that cannot be judged by", "img00000005.png", "Prepare it again with salon prepare"
     )
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "text.png").write_text("text")
+    words = ("eval", "run", "--images", tmp_path / "pictures", "--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
+    outcome = run_salon(*words, "--metrics", "is")
+    refused(outcome, "holds an image that cannot be read, text.png: it is no image, or is damaged")
 
 
 def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path, monkeypatch, inception_weights):
