@@ -93,7 +93,8 @@ def load(path: Path) -> State:
             strata[number] = Stratum(models=models, **parts)
         return State(strata=strata, extractor=str(arrays["extractor"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
-        raise RequestError(f"{path} must be a state that salon curate score wrote; got {error} instead") from error
+        reason = getattr(error, "strerror", None) or "it is another file, or damaged"
+        raise RequestError(f"--state {path} must be a state that salon curate score wrote; {reason}") from error
 
 
 def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:

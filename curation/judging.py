@@ -49,6 +49,10 @@ def score(
     by_density = [method for method in methods if method in density.METHODS]
     if known is not None and (set(methods) - set(density.METHODS) or state is None or not state.exists()):
         raise RequestError("--known needs an existing --state, and the methods density and knn alone")
+    if snapshots is not None and "d-low" not in methods:
+        raise RequestError("--run needs --method d-low; other methods look at no run")
+    if folder is not None and not {"d-core", "d-cross"} & set(methods):
+        raise RequestError("--folder needs --method d-core or d-cross, which train in it")
     columns = {
         f"score_{name(method)}{part}": np.full(len(collection.rows), np.nan)
         for method in methods

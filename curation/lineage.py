@@ -17,9 +17,10 @@ EXAMPLES = 20  # changed images that the figures name
 
 
 def log(path: Path) -> dict[str, Any]:
-    """The manifest and its parents, the newest first, from their headers; rows are not verified.
+    """The manifest and its parents, the newest first; their rows are verified.
 
-    A parent is looked for where it was, and beside its child. `missing` is the hash of one that was not found.
+    A parent is looked for where it was, and beside its child. `missing` is the hash of one that was not found. Raises
+    RequestError when rows of one are not those that its hash names.
     """
     chain: list[dict[str, Any]] = []
     seen: set[Path] = set()
@@ -27,7 +28,7 @@ def log(path: Path) -> dict[str, Any]:
     header: dict[str, Any] = {}
     while current is not None and current.resolve() not in seen:
         seen.add(current.resolve())
-        header = manifest.read_header(current)
+        header = manifest.read(current, []).header
         kept = ("hash", "parent", "dataset", "command", "parameters", "versions", "verdicts", "reasons")
         chain.append({"path": str(current), **{key: header.get(key) for key in kept}})
         current = _parent(current, header)
@@ -50,10 +51,12 @@ def diff(a: Path, b: Path, kind: str | None = None) -> dict[str, Any]:
     """What the manifest `b` decides otherwise than `a`: counts by change, by stratum and by reason, and examples.
 
     Images are told apart by their name in the dataset where both judge the same, else by their source; those without a
-    name by their source. Raises RequestError when that leaves two rows alike.
+    name by their source. Raises RequestError when that leaves two rows alike, or no image has a stratum.
     """
     columns = ["name", "source", "verdict", "reason", "reviewer", *([kind] if kind else [])]
     before, after = manifest.read(a, columns), manifest.read(b, columns)
+    if kind and not any(len(found.rows.column(kind).drop_null()) for found in (before, after)):
+        raise RequestError(f"--strata {kind} needs a {kind} for some image; {a} and {b} have none")
     same = before.dataset == after.dataset
     key_a, key_b = _keys(before, same), _keys(after, same)
     where = pc.index_in(key_a, value_set=key_b)  # in b, null where it is not

@@ -13,6 +13,7 @@ from gan.console import progress
 from gan.dataset import DatasetWriter, ImageDataset
 from gan.errors import RequestError
 from gan.files import atomic
+from gan.options import refuse_existing
 
 COMMAND = "salon curate materialize"
 
@@ -26,8 +27,7 @@ def materialize(path: Path, data: Path, out: Path) -> dict[str, Any]:
     beside = out.with_suffix(".manifest")
     if out.suffix != ".zip":
         raise RequestError(f"--out must end in .zip; got {out} instead")
-    if existing := [place for place in (out, beside) if place.exists()]:
-        raise RequestError(f"--out must not exist yet; got {existing[0]} instead: choose another")
+    refuse_existing([out, beside])
     dataset, found = open_pair(path, data, out)
     kept = found.kept()
     indices = [index for index, name in enumerate(dataset.names) if name in kept]

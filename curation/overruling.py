@@ -46,7 +46,7 @@ class Overrulings:
         if not self.reviewer.strip() or self.reviewer.startswith("salon "):
             raise RequestError(f"--reviewer must be a person's name; got {self.reviewer!r} instead")
         if self.out.exists():
-            raise RequestError(f"--overrule must name a new folder; {self.out} exists")
+            raise RequestError(f"--overrule would replace {self.out}; choose another")
         named = self.found.rows.filter(pc.is_valid(self.found.rows.column("name")))
         columns = (named.column(name).to_pylist() for name in ("name", "verdict"))
         self._before: dict[str, str] = dict(zip(*columns, strict=True))

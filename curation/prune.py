@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from curation import checks, naming, verdicts
 from gan import __version__, manifest
 from gan.errors import RequestError
+from gan.options import refuse_existing
 
 REVIEWER = "salon curate prune"
 UNDER_COVERED = "under-covered"
@@ -55,8 +56,7 @@ class Request:
             raise RequestError("--floor needs --strata: it is the share of each stratum to keep")
         if self.cap is not None and self.strata is None:
             raise RequestError("--cap needs --strata: it is the number of images of each stratum to keep")
-        if self.out is not None and self.out.exists():
-            raise RequestError(f"--out must not exist yet; got {self.out} instead: verdicts are never changed in place")
+        refuse_existing([self.out] if self.out else [])  # verdicts are never changed in place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,8 @@ def prune(request: Request) -> dict[str, Any]:
         "listed": _names(found.rows, request.drop, "--drop"),
     }
     figures = _figures(request, found.rows, decision)
+    if not figures["kept"]:
+        raise RequestError(f"--keep {request.keep:g} leaves no image of {request.manifest}; choose a larger share")
     digest = None
     if request.out is not None:
         digest = manifest.write_tables(

@@ -111,6 +111,7 @@ def retrain(
     from curation.retrain_report import REPORT, write_report
     from curation.retrain_results import conclude
     from curation.side_by_side import train_side_by_side
+    from eval.judge import tell_default
     from gan import device as devices
     from gan import distributed
     from gan.files import write_json
@@ -135,6 +136,8 @@ def retrain(
         experiment.prepare()
         judge = experiment.judge(target)
         deciding = experiment.deciding(judge)
+        if plan.request.extractor is None:
+            tell_default(plan.extractor)
         say(_plan(described))
         arms = experiment.arms()
         if len(side_by_side) > 1 and not train_side_by_side(experiment, arms, side_by_side, options):

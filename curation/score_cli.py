@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan.console import result, table
-from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
+from gan.options import PATH, FiniteRange, device_option, json_option, refuse_existing, seed_option, together
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +135,7 @@ def _prepare(
     from eval.features import load_extractor
     from gan import device as devices
 
-    if out.exists():
-        raise RequestError(f"--out must not exist yet; got {out} instead")
+    refuse_existing([out])
     target = devices.select(device)
     return target, load_extractor(extractor, weights=weights, fetch=fetch, device=target)
 

@@ -1,5 +1,6 @@
 """The commands of `salon curate` that decide, and those that show what was decided. Heavy imports wait."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, json_option, seed_option
+from gan.options import PATH, FiniteRange, json_option, none_is_nothing, refuse_existing, seed_option
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -15,10 +16,16 @@ if TYPE_CHECKING:
     from curation.overruling import Overrulings
 
 manifest_argument = click.argument("manifest", type=PATH)
-data_option = click.option("--data", required=True, metavar="DATASET", type=PATH, help="The dataset it judges.")
-strata_option = click.option(
-    "--strata", type=click.Choice(["genre", "style", "artist", "label"]), help="Count, and keep quotas, by this."
+data_option = click.option(
+    "--data", required=True, metavar="DATASET", type=PATH, help="The dataset that MANIFEST judges."
 )
+
+
+def _strata_option(what: str) -> Callable[[Any], Any]:
+    kinds = click.Choice(["none", "label", "style", "genre", "artist"])
+    return click.option("--strata", type=kinds, default="none", callback=none_is_nothing, help=what)
+
+
 METHODS = ["density", "knn", "d-low", "d-core", "d-cross"]
 
 
@@ -28,7 +35,7 @@ METHODS = ["density", "knn", "d-low", "d-core", "d-cross"]
 @click.option(
     "--keep", metavar="SHARE", type=FiniteRange(0, 1), default=0.95, show_default=True, help="Share to keep of all."
 )
-@strata_option
+@_strata_option("Count, and keep quotas, by this.")
 @click.option(
     "--floor",
     metavar="SHARE",
@@ -119,7 +126,7 @@ def log(manifest: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@strata_option
+@_strata_option("Count by this as well.")
 @json_option
 def diff(a: Path, b: Path, strata: str | None, as_json: bool) -> None:
     """Tell what manifest B decides otherwise than manifest A, by reason and by stratum.
@@ -135,6 +142,8 @@ def diff(a: Path, b: Path, strata: str | None, as_json: bool) -> None:
         f"{figures['changed']:,} verdicts differ; {figures['added']:,} images are only in {b}, "
         f"{figures['removed']:,} only in {a}"
     ]
+    if not figures["same_dataset"]:
+        lines.insert(0, "The manifests are of different datasets: their images are matched by source")
     for title, counts in groups:
         rows = [(name, change, f"{count:,}") for name, changes in counts.items() for change, count in changes.items()]
         lines += ["", table(rows, [title, "change", "images"])] if rows else []
@@ -208,10 +217,13 @@ def review(
     place = out or overrule
     if place is None:
         raise RequestError("--out must name the page to write, such as --out review.html; or --overrule a new manifest")
+    if reviewer and not overrule:
+        raise RequestError("--reviewer needs --overrule DIR, the manifest of what the reviewer decides")
     if overrule and not reviewer:
         raise RequestError("--overrule needs --reviewer NAME: the manifest says who decided")
-    if out and (out.exists() or out.suffix != ".html"):
-        raise RequestError(f"--out must be a new file that ends in .html; got {out} instead")
+    if out and out.suffix != ".html":
+        raise RequestError(f"--out must end in .html; got {out} instead")
+    refuse_existing([out] if out else [])
     dataset, found = open_pair(manifest, data, place)
     person = overruling.Overrulings(found=found, reviewer=reviewer, out=overrule) if overrule and reviewer else None
     shown = gallery.content(found, dataset, **look)

@@ -7,7 +7,16 @@ import click
 
 from gan.console import result, table
 from gan.errors import BoundError, RequestError
-from gan.options import PATH, FiniteRange, device_option, json_option, seed_option, together
+from gan.options import (
+    PATH,
+    FiniteRange,
+    device_option,
+    json_option,
+    none_is_nothing,
+    overwrite_option,
+    seed_option,
+    together,
+)
 from gan.rejection_options import NAMES, given, rejection_options
 
 DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
@@ -20,7 +29,7 @@ def evaluate() -> None:
 
     \b
     salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --out evaluation
-    salon eval run --images pictures --data paintings64.zip --metrics fid,kid --require 'fid<20' --out evaluation
+    salon eval run --images pictures --data paintings64.zip --metrics fid,kid --require 'kd<0.5' --out judged
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     salon eval reference paintings64.zip
     """
@@ -44,12 +53,28 @@ extractor_options = together(
         help="File of an extractor's weights, or of lpips-vgg and lpips-linear for ppl.",
     ),
     click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractors."),
-    click.option("--preprocess", metavar="NAME", help="tf1, clean, imagenet or clip. Default: the network's."),
-    click.option("--precision", metavar="NAME", default="fp32", show_default=True, help="fp32, or bf16 if it agrees."),
     click.option(
-        "--backend", metavar="NAME", default="torch", show_default=True, help="torch, onnxruntime or openvino."
+        "--preprocess",
+        type=click.Choice(["tf1", "clean", "imagenet", "clip"]),
+        help="How images come to the network's size. Default: its own way.",
     ),
-    click.option("--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="bf16: faster, where it first proves itself.",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["torch", "onnxruntime", "openvino"]),
+        default="torch",
+        show_default=True,
+        help="What runs the network.",
+    ),
+    click.option(
+        "--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True, help="Images at a time."
+    ),
     device_option,
     json_option,
 )
@@ -75,15 +100,17 @@ judging_options = together(
     click.option(
         "--truncation-psi",
         metavar="PSI",
-        type=FiniteRange(),
+        type=FiniteRange(-2, 2),
         default=1.0,
         show_default=True,
-        help="Of snapshots.",
+        help="Of snapshots. Below 1: more typical and less varied.",
     ),
     click.option(
         "--strata",
         "strata_by",
-        type=click.Choice(["style", "genre", "artist", "label"]),
+        type=click.Choice(["none", "label", "style", "genre", "artist"]),
+        default="none",
+        callback=none_is_nothing,
         help="Also by each style, genre or artist of the manifest, or label of the dataset.",
     ),
     click.option(
@@ -101,6 +128,7 @@ judging_options = together(
         help="Where on its path a step is measured: at its start, or anywhere.",
     ),
     click.option("--ppl-crop", is_flag=True, help="For ppl: only where aligned portraits have the face."),
+    overwrite_option,
     extractor_options,
 )
 
@@ -111,7 +139,12 @@ judging_options = together(
 @click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
 @click.option("--out", required=True, metavar="DIR", type=PATH, help="For results.json, report.html and the features.")
 @click.option(
-    "--require", "bounds", metavar="METRIC<NUMBER", multiple=True, help="End with exit code 3 unless met; repeat."
+    "--require",
+    "bounds",
+    metavar="METRIC<NUMBER",
+    multiple=True,
+    help="End with exit code 3 unless met; repeat. With Inception's weights "
+    "METRIC is fid or kid, without them fd or kd.",
 )
 @rejection_options
 @click.option(
@@ -132,7 +165,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Judge a snapshot, or a folder or ZIP of images. A killed evaluation goes on where it was.
+    """Judge a snapshot, or a folder or ZIP of images. The same command goes on where a killed one was.
 
     With --reject as many images that the discriminator accepts are judged beside, and each metric is told with and
     without rejection, and what it changes. --require is of the images without.
@@ -145,6 +178,7 @@ def run(
     from eval import tables
     from eval.evaluate import REPORT
     from eval.judge import Judge
+    from eval.request import require_folder
     from eval.sources import is_snapshot
     from gan import device as devices
     from gan import distributed
@@ -155,10 +189,17 @@ def run(
     if (snapshot is None) == is_snapshot(what):
         if not what.exists():
             raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {what} does not exist")
-        raise RequestError(f"{what} must be given with {'--snapshot' if is_snapshot(what) else '--images'}")
+        if images:
+            raise RequestError(f"{what} must be given with --snapshot; --images is a folder or a ZIP of images")
+        raise RequestError(
+            f"--snapshot must be a snapshot, a run or a folder of runs; {what} is none. Images are given with --images"
+        )
+    require_folder(out)
     rejection = given({name: options.pop(name) for name in (*NAMES, "calibration_data")})
     if rejection and images:
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
+    if images and options["truncation_psi"] != 1:
+        raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
     target = devices.select(device)
     with distributed.joined(target):
         judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, rejection=rejection, **options)
@@ -184,6 +225,7 @@ def compare(
     data: Path | None,
     device: str,
     metrics: str,
+    overwrite: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -201,6 +243,7 @@ def compare(
     from eval.evaluate import RESULTS
     from eval.judge import Judge
     from eval.report import write_comparison
+    from eval.request import require_folder, require_same
     from gan import device as devices
     from gan import distributed, files
     from gan import snapshot as snapshots
@@ -214,16 +257,24 @@ def compare(
             waiting.append(path)
         elif found := snapshots.list_newest_first(path / "snapshots") or snapshots.list_newest_first(path):
             waiting += found[::-1]
+        elif found := sorted(path.glob("*/snapshots")):
+            raise RequestError(f"{path} is a folder of runs; name one of them, such as {found[-1].parent}")
+        elif not path.exists():
+            raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; it does not exist")
         else:
             raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; it is none of them")
     if waiting and (data is None or out is None):
         raise RequestError("eval compare needs --data and --out to judge snapshots")
     if len(entries) + len(waiting) < 2:
         raise RequestError(f"eval compare needs 2 or more to compare; got {len(entries) + len(waiting)}")
+    request = {"compared": " ".join(map(str, what))}
+    if out is not None:
+        require_folder(out)
+        require_same(out / comparing.COMPARISON, request, overwrite)
     target = devices.select(device)
     with distributed.joined(target):
         if data is not None and out is not None and waiting:
-            judge = Judge(data, target, metrics=metrics.split(","), **options)
+            judge = Judge(data, target, metrics=metrics.split(","), overwrite=overwrite, **options)
             for path in waiting:
                 folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
                 if judge(path, folder) is not None:
@@ -231,10 +282,10 @@ def compare(
     if not distributed.is_main():
         return
     entries = comparing.in_order(entries)
-    figures = comparing.compare(entries)
+    figures = {**comparing.compare(entries), "request": request}
     text = tables.comparison(figures)
     if out is not None:
-        files.write_json(out / "comparison.json", figures)
+        files.write_json(out / comparing.COMPARISON, figures)
         write_comparison(figures, [entry.pictures for entry in entries], out / "comparison.html")
         text += f"\nReport: {out / 'comparison.html'}"
     result(text, figures, as_json)
@@ -258,6 +309,7 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **o
     target = devices.select(device)
     with distributed.joined(target):
         judge = Judge(data, target, manifest=manifest, **options)
+        judge.tell_network()
         references, _ = pass_over(judge.real, judge.extractors, batch_size=judge.batch_size)
         with distributed.main_first():
             for own in references if distributed.is_main() else []:

@@ -18,6 +18,7 @@ from eval.uncertainty import Estimate, normal_interval, paired_difference
 from gan.errors import RequestError
 from gan.files import read_json, require_format
 
+COMPARISON = "comparison.json"
 DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the first that is there names the best
 
 

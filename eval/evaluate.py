@@ -7,7 +7,7 @@ OUT/results.json    every number with its identity, interval and provenance
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -80,13 +80,14 @@ def evaluate(
     requirements: Sequence[Requirement] = (),
     accepted: AcceptedSource | None = None,
     batch_size: int = 16,
+    request: Mapping[str, Any] | None = None,
 ) -> Evaluation | None:
     """Judge `source` by `real` with every metric and extractor, and write OUT/results.json and the report.
 
     `strata` [M] names the stratum of each real image; `paths` is what ppl measures; `accepted`, as many images of the
-    same generator that rejection left, are judged beside. Of several processes, all must call
-    it, each does its share, and the main one alone gets the evaluation. Raises RequestError when the request does not
-    fit the images.
+    same generator that rejection left, are judged beside; `request` is kept with the results. Of several processes, all
+    must call it, each does its share, and the main one alone gets the evaluation. Raises RequestError when the request
+    does not fit the images.
     """
     metrics = list(metrics)
     _require_fitting(metrics, extractors, source, real, strata, paths)
@@ -117,6 +118,7 @@ def evaluate(
                 chosen = _with_rejection(metrics, references, beside[1], accepted, of_features, clock)
             figures = {
                 "format": FORMAT,
+                "request": request,
                 "generator": _describe(source),
                 "reference": {"path": real.name, "images": len(real), **real.identity},
                 "results": [result.to_dict() for result in results],

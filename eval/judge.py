@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from eval import measures, requirements, weights
-from eval.evaluate import Evaluation, evaluate
+from eval.evaluate import RESULTS, Evaluation, evaluate
 from eval.features import EXTRACTORS, Extractor, load_extractor
 from eval.latent import LPIPS, PathLength
 from eval.networks import INCEPTION
 from eval.reference import open_reference, strata
 from eval.rejection import accept
+from eval.request import require_same
 from eval.sources import SnapshotSource, open_source
 from gan.console import say
 from gan.errors import RequestError
@@ -28,7 +29,7 @@ class Judge:
 
     `files` maps names of networks to their weights; `bounds` are such as "fid<20"; `extractors` may be empty: Inception
     then, where its weights are, else what comes with its weights. `rejection` are options of eval.rejection.accept, by
-    which snapshots are judged with rejection too.
+    which snapshots are judged with rejection too. Results of another request are replaced with `overwrite` alone.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Judge:
         ppl_crop: bool = False,
         bounds: Sequence[str] = (),
         rejection: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.device, self.batch_size, self.metrics = device, batch_size, list(metrics)
         self.num_images, self.seed, self.truncation_psi = num_images, seed, truncation_psi
-        self.rejection = rejection
+        self.rejection, self.overwrite = rejection, overwrite
         if metrics:
             measures.require_known(self.metrics)
         if rejection and not set(self.metrics) & set(measures.OF_FEATURES):
@@ -89,7 +91,16 @@ class Judge:
                 fetch=fetch,
             )
 
+        self._by_default = not extractors
         self.extractors = [load(name, precision) for name in names]
+        self._request = {
+            "metrics": ",".join(self.metrics),
+            "extractors": ", ".join(" ".join(extractor.identity.values()) for extractor in self.extractors),
+            "strata": strata_by,
+            "ppl": [ppl_space, ppl_sampling, ppl_crop] if self.paths else None,
+            "rejection": rejection and {option: str(value) for option, value in rejection.items()},
+            **{f"reference's {key}": value for key, value in self.real.identity.items()},
+        }
         for extractor in self.extractors if precision != "fp32" else []:
             count = min(CALIBRATION, len(self.real))
             found = extractor.calibrate(list(self.real.pixels(0, count)), load(extractor.name, "fp32"))
@@ -106,6 +117,10 @@ class Judge:
             device=self.device,
             batch_size=self.batch_size,
         )
+        generator = {f"generator's {key}": value for key, value in source.identity.items()}
+        request = {**self._request, "images": len(source), **generator}
+        require_same(out / RESULTS, request, self.overwrite)
+        self.tell_network()
         accepted = None
         if self.rejection and isinstance(source, SnapshotSource):
             accepted = accept(source, self.real, self.rejection, out)
@@ -120,7 +135,14 @@ class Judge:
             requirements=self.requirements,
             accepted=accepted,
             batch_size=self.batch_size,
+            request=request,
         )
+
+    def tell_network(self) -> None:
+        """Say once, when the request is known to be sound, which network looks where none was named."""
+        if self._by_default:
+            tell_default(self.extractors[0].name)
+        self._by_default = False
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
@@ -139,15 +161,20 @@ def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def default_extractor(paths: Mapping[str, Path]) -> str:
-    """Inception where its weights are given or found; else OFFLINE, with a line that says what that means."""
-    if INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file():
-        return INCEPTION
+    """Inception where its weights are given or found; else OFFLINE."""
+    found = INCEPTION in paths or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file()
+    return INCEPTION if found else OFFLINE
+
+
+def tell_default(extractor: str) -> None:
+    """Say what it means that a network other than Inception was chosen."""
+    if extractor == INCEPTION:
+        return
     say(
-        f"Note: the weights of {INCEPTION} are not here, so {OFFLINE} sees the images, and the results are FD and KD. "
-        f"For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
+        f"Note: the weights of {INCEPTION} are not here, so {extractor} sees the images, and the results are FD and "
+        f"KD. For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
         f"{weights.folder()}, or name it with --weights {INCEPTION}=PATH"
     )
-    return OFFLINE
 
 
 def _lpips(name: str, given: Path | None, file: str) -> Path:

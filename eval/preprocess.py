@@ -103,19 +103,20 @@ class Traits:
         self.sizes[width, height] += 1
 
 
-def differences(a: Traits, b: Traits) -> list[str]:
+def differences(judged: Traits, real: Traits) -> list[str]:
     """What sets two sets apart that is no merit of a generator: one warning for each; none when there is nothing.
 
     Compression alone moves FID (Parmar et al. 2022, section 4), and so does resizing from another size.
     """
     found = []
-    lossy = [_share(traits.formats, lambda format: format == "jpeg") for traits in (a, b)]
+    lossy = [_share(traits.formats, lambda format: format == "jpeg") for traits in (judged, real)]
     if abs(lossy[0] - lossy[1]) > 0.01:
+        remedy = "prepare the dataset from its source with --format png" if lossy[1] > lossy[0] else "judge PNGs"
         found.append(
-            f"{lossy[0]:.0%} of the images are JPEGs on one side and {lossy[1]:.0%} on the other: "
-            "the metric sees the compression too"
+            f"{lossy[0]:.0%} of the images that are judged are JPEGs and {lossy[1]:.0%} of the dataset's: "
+            f"the metric sees the compression too; {remedy}"
         )
-    common = [traits.sizes.most_common(1)[0][0] if traits.sizes else None for traits in (a, b)]
+    common = [traits.sizes.most_common(1)[0][0] if traits.sizes else None for traits in (judged, real)]
     if None not in common and common[0] != common[1]:
         sizes = " and ".join(f"{size[0]}x{size[1]}" for size in common if size)
         found.append(f"the images' sizes differ, mostly {sizes}: the metric sees the resizing too")

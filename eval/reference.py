@@ -128,8 +128,10 @@ def strata(source: DatasetSource, manifest: Manifest | None, kind: str) -> list[
         by_name = {} if rows is None else dict(zip(rows["name"].to_pylist(), rows[kind].to_pylist(), strict=True))
         names = [by_name.get(source.dataset.names[index]) for index in source.indices]
     if not any(names):
-        where = "labels in the dataset" if kind == "label" else f"a manifest with {kind} beside it, or --manifest"
-        raise RequestError(f"--strata {kind} needs {where}; {source.name} has none")
+        if kind == "label":
+            raise RequestError(f"--strata label needs labels in the dataset; {source.name} has none")
+        lack = f"{source.name} has none beside it" if manifest is None else f"{manifest.path} has no {kind}"
+        raise RequestError(f"--strata {kind} needs a manifest with a {kind} for some image; {lack}")
     return [str(name) if name else None for name in names]
 
 

@@ -53,5 +53,6 @@ def parse(text: str, possible: Sequence[str]) -> Requirement:
     if match is None or not math.isfinite(bound):
         raise RequestError(f"--require must be METRIC<NUMBER, with <, <=, > or >=; got {text!r} instead")
     if match[1] not in possible:
-        raise RequestError(f"--require must name one of {', '.join(possible)}; got {match[1]} instead")
+        remedy = ": that needs Inception's weights" if match[1] in ("fid", "fid_corrected", "kid", "is") else ""
+        raise RequestError(f"--require must name one of {', '.join(possible)}; got {match[1]} instead{remedy}")
     return Requirement(metric=match[1], sign=match[2], bound=bound)

@@ -208,7 +208,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} must hold arrays; got {error} instead. Remove it, and it is made again") from error
+        reason = getattr(error, "strerror", None) or "it is damaged"
+        raise RequestError(f"{path} must hold arrays; {reason}. Remove it, and it is made again") from error
 
 
 def _shard(folder: Path, name: str, shard: int, suffix: str = ".npy") -> Path:

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from gan import latents, sampling, snapshot
 from gan.console import progress
 from gan.dataset import UNREADABLE, ImageDataset
-from gan.errors import RequestError
+from gan.errors import ImageError, RequestError
 from gan.files import sha256
 from gan.images import SUFFIXES, Pixels
 from gan.parallel import ordered_map
@@ -138,7 +138,10 @@ class SnapshotSource:
 
 
 class DatasetSource:
-    """The images `indices` of a prepared dataset, or all of them. `manifest` is the hash of what chose them."""
+    """The images `indices` of a prepared dataset, or all of them. `manifest` is the hash of what chose them.
+
+    Raises RequestError at an image that cannot be read.
+    """
 
     def __init__(
         self,
@@ -163,8 +166,14 @@ class DatasetSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, decoded by several threads."""
         with ThreadPoolExecutor() as pool:
-            for image in ordered_map(pool, self.dataset.pixels, self.indices[first:end]):
-                yield image.transpose(1, 2, 0)  # CHW -> HWC
+            try:
+                for image in ordered_map(pool, self.dataset.pixels, self.indices[first:end]):
+                    yield image.transpose(1, 2, 0)  # CHW -> HWC
+            except ImageError as error:
+                raise RequestError(
+                    f"{self.name} holds an image that cannot be judged by: {error}. "
+                    "Prepare it again with salon prepare, or drop it with a manifest."
+                ) from error
 
     def format(self, index: int) -> str:
         """By the name's ending."""
@@ -230,7 +239,8 @@ class FilesSource:
         try:
             return np.asarray(Image.open(io.BytesIO(self._read(name))).convert("RGB"))
         except UNREADABLE as error:
-            raise RequestError(f"{self.path} holds an image that cannot be read, {name}: {error}") from error
+            why = "it is no image, or is damaged" if isinstance(error, UnidentifiedImageError) else error
+            raise RequestError(f"{self.path} holds an image that cannot be read, {name}: {why}") from error
 
     def _list(self) -> list[str]:
         if self._archive is not None:

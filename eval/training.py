@@ -38,9 +38,11 @@ def hook(
     if wrong := [name for name in names if name not in OF_FEATURES]:
         raise RequestError(f"--metrics must be none, or some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
     try:
-        (extractor,) = Judge(data, device, metrics=names, files=weights, manifest=manifest).extractors
+        judge = Judge(data, device, metrics=names, files=weights, manifest=manifest)
     except RequestError as error:  # which speaks to who ran salon eval
         raise RequestError(str(error).replace("--weights", "--metrics-weights")) from error
+    judge.tell_network()
+    (extractor,) = judge.extractors
     measure = metric(data, names, extractor, out=out, manifest=manifest, device=device)
     return BudgetedMetrics(measure, percent, smallest=SMALLEST)
 

@@ -77,8 +77,14 @@ format_option = click.option(
 )
 
 
-def refuse_existing(files: Sequence[Path], overwrite: bool) -> None:
-    """Raise RequestError when --out would replace one of `files` and --overwrite is not given."""
+def none_is_nothing(context: click.Context, option: click.Parameter, value: str) -> str | None:
+    """Callback of a choice that has "none"."""
+    return None if value == "none" else value
+
+
+def refuse_existing(files: Sequence[Path], overwrite: bool | None = None) -> None:
+    """Raise RequestError when --out would replace one of `files` and --overwrite is not given; None: there is none."""
     if not overwrite and (existing := [file for file in files if file.exists()]):
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise RequestError(f"--out would replace {existing[0]}{more}; choose another, or add --overwrite")
+        remedy = "choose another" if overwrite is None else "choose another, or add --overwrite"
+        raise RequestError(f"--out would replace {existing[0]}{more}; {remedy}")

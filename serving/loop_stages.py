@@ -86,7 +86,7 @@ STAGES: dict[str, Stage] = {
         command="eval run",
         output="evaluation-*",
         wiring=lambda inputs, out: Wiring(
-            options=_take(snapshot=inputs.run, data=inputs.paths["prepare"], out=out),
+            options=_take(snapshot=inputs.run, data=inputs.paths["prepare"], out=out) | _OVERWRITE,
         ),
         after=("prepare", "train"),
         needs=("prepare", "train"),

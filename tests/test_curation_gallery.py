@@ -71,15 +71,16 @@ def test_the_page_needs_nothing_else(tmp_path, pruned):
     first = next(image for image in shown["images"] if image["source"] == "p/0.png")
     assert first["reason"].startswith("low rank: ") and "density 0 ± 0.5" in first["scores"]
     assert {name: each for name, each in contents(tmp_path).items() if name != "review.html"} == before
-    assert "must be a new file" in run_salon("curate", "review", path, "--data", data, "--out", out).err
+    assert "--out would replace" in run_salon("curate", "review", path, "--data", data, "--out", out).err
 
 
 def test_requests_that_are_refused(tmp_path, pruned):
     data, path = pruned
     review = ("curate", "review", path, "--data", data)
     assert "--out must name" in run_salon(*review).err
+    assert "--reviewer needs --overrule" in run_salon(*review, "--out", tmp_path / "x.html", "--reviewer", "Ada").err
     assert "needs --reviewer" in run_salon(*review, "--overrule", tmp_path / "r").err
-    assert "new folder" in run_salon(*review, "--overrule", path, "--reviewer", "Ada").err
+    assert "--overrule would replace" in run_salon(*review, "--overrule", path, "--reviewer", "Ada").err
     assert "a person's name" in run_salon(*review, "--overrule", tmp_path / "r", "--reviewer", "salon x").err
     other = write_dataset(tmp_path / "other.zip", [(16, 16)])
     assert "of another" in run_salon("curate", "review", path, "--data", other, "--out", tmp_path / "x.html").err

@@ -199,6 +199,9 @@ def test_two_processes_write_what_one_writes(folder, scored):
         (("--method", "d-low"), "--method d-low needs --run"),
         (("--method", "d-core"), "need --folder"),
         (("--known", "x"), "--known needs an existing --state"),
+        (("--run", "x"), "--run needs --method d-low"),
+        (("--folder", "x"), "--folder needs --method d-core or d-cross"),
+        (("--state", __file__), "must be a state that salon curate score wrote; it is another file, or damaged"),
         (("--strata", "genre"), "must have a genre for some image"),
         (("--extractor", "x"), "--extractor must be one of"),
     ],
@@ -210,4 +213,4 @@ def test_refusals(arguments, message, folder):
 
 def test_nothing_is_overwritten(folder, checked):
     outcome = run_salon("curate", "check", folder / "set.zip", "--out", folder / "checked")
-    assert outcome.code == 2 and "--out must not exist yet" in outcome.err
+    assert outcome.code == 2 and "--out would replace" in outcome.err

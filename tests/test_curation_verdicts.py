@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Outcome, full_disk, run_salon, write_dataset
 from PIL import Image
@@ -232,6 +233,7 @@ def test_a_dry_run_prints_the_table_and_writes_nothing(tmp_path):
         (["--method", "d-low"], "--method d-low needs the scores"),
         (["--keep", "nan"], "not a finite number"),
         (["--keep", 1.5], "--keep"),
+        (["--keep", 0], "--keep 0 leaves no image of"),
     ],
 )
 def test_requests_that_are_refused(tmp_path, arguments, message):
@@ -249,7 +251,7 @@ def test_without_scores(tmp_path):
 def test_never_in_place(tmp_path):
     path = scored(tmp_path / "m")
     before = contents(tmp_path)
-    assert "--out must not exist yet" in run_salon("curate", "prune", path, "--out", path).err
+    assert "--out would replace" in run_salon("curate", "prune", path, "--out", path).err
     assert contents(tmp_path) == before
 
 
@@ -294,6 +296,10 @@ def test_log_follows_the_parents(tmp_path):
     shutil.rmtree(tmp_path / "renamed")
     figures = run_salon("curate", "log", tmp_path / "c", "--json").json
     assert len(figures["manifests"]) == 2 and figures["missing"] == figures["manifests"][1]["parent"]
+    part = tmp_path / "b" / "part-00000.parquet"
+    pq.write_table(pq.read_table(part).slice(1), part)
+    outcome = run_salon("curate", "log", tmp_path / "c")
+    assert outcome.code == 2 and "b must hold the rows its hash names" in outcome.err
 
 
 def test_diff_by_reason_and_stratum(tmp_path):
@@ -316,6 +322,10 @@ def test_diff_joins_rows_in_any_order(tmp_path):
     manifest.write_tables(tmp_path / "b", [rows.take([3, 2, 1])], dataset="y", parent=None)
     figures = run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--json").json
     assert (figures["changed"], figures["added"], figures["removed"]) == (0, 1, 1)
+    assert "of different datasets" in run_salon("curate", "diff", tmp_path / "a", tmp_path / "b").out
+    assert run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--strata", "none").code == 0
+    outcome = run_salon("curate", "diff", tmp_path / "a", tmp_path / "b", "--strata", "genre")
+    assert outcome.code == 2 and "--strata genre needs a genre for some image" in outcome.err
     manifest.write_tables(tmp_path / "c", [make_rows(2, source=["same"] * 2)], dataset="z", parent=None)
     assert "tell its rows apart" in run_salon("curate", "diff", tmp_path / "a", tmp_path / "c").err
 
@@ -356,9 +366,10 @@ def test_an_archive_is_never_replaced(tmp_path, labelled):
     data, path = labelled
     before = contents(tmp_path)
     outcome = run_salon("curate", "materialize", path, "--data", data, "--out", data)
-    assert outcome.code == 2 and "must not exist yet" in outcome.err and contents(tmp_path) == before
+    assert outcome.code == 2 and "--out would replace" in outcome.err and contents(tmp_path) == before
     (tmp_path / "s.manifest").mkdir()
-    assert "must not exist" in run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip").err
+    outcome = run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip")
+    assert f"--out would replace {tmp_path / 's.manifest'}; choose another" in outcome.err
 
 
 def test_an_interrupted_copy_leaves_nothing(tmp_path, labelled, monkeypatch):

@@ -1,13 +1,17 @@
 """salon eval: what is printed and written, what is refused, and how it ends."""
 
 import json
+import zipfile
 
 import pytest
 from conftest import run_salon, write_dataset
 
-from eval.features import EXTRACTORS
+from eval import cli
+from eval.features import BACKENDS, EXTRACTORS, PRECISIONS
 from eval.judge import default_extractor, parse_weights
 from eval.measures import result_ids
+from eval.preprocess import PRESETS
+from eval.reference import STRATA
 from eval.sources import SnapshotSource
 from gan import manifest
 from gan.dataset import ImageDataset
@@ -63,15 +67,16 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--extractor", "vgg16"), "vgg16 needs its weights: put vgg16-397923af.pth"),
         (("--weights", "vgg61=x"), "--weights must be NAME=PATH"),
         (("--weights", "vgg16=x"), "--weights vgg16 is of no network that this evaluation uses"),
-        (("--preprocess", "clear"), "--preprocess must be one of tf1, clean"),
-        (("--precision", "fp8"), "--precision must be one of fp32, bf16; got fp8"),
-        (("--backend", "tpu"), "--backend must be one of torch"),
-        (("--require", "fid<20"), "--require must name one of kd; got fid"),
+        (("--preprocess", "clear"), "'clear' is not one of 'tf1', 'clean'"),
+        (("--precision", "fp8"), "'fp8' is not one of 'fp32', 'bf16'"),
+        (("--backend", "tpu"), "'tpu' is not one of 'torch', 'onnxruntime'"),
+        (("--require", "fid<20"), "--require must name one of kd; got fid instead: that needs Inception's weights"),
         (("--require", "kd=20"), "--require must be METRIC<NUMBER"),
-        (("--strata", "style"), "--strata style needs a manifest with style"),
+        (("--strata", "style"), "--strata style needs a manifest with a style for some image"),
         (("--metrics", "ppl"), "--metrics ppl needs the weights lpips-vgg"),
         (("--metrics", "ls"), "--metrics ls needs --strata"),
         (("--images", "x"), "needs either --snapshot or --images"),
+        (("--truncation-psi", "1e308"), "1e+308 is not in the range -2<=x<=2"),
         (("--seed", "4294967290"), "seeds at most 4294967295"),
         (("--manifest", "absent"), "absent must be a manifest, a folder with a manifest.json; it does not exist"),
     ],
@@ -85,11 +90,28 @@ def test_what_is_wrong_is_said_in_a_line(words, said, request_of, tmp_path):
 def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path):
     rest = ("--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
     refused(run_salon("eval", "run", "--images", tiny_run, *rest), "must be given with --snapshot")
-    refused(run_salon("eval", "run", "--snapshot", tiny_dataset, *rest), "must be given with --images")
+    refused(run_salon("eval", "run", "--snapshot", tiny_dataset, *rest), "Images are given with --images")
     refused(run_salon("eval", "run", "--images", tmp_path / "absent", *rest), "does not exist")
     refused(run_salon("eval", "compare", tmp_path, tmp_path), "must be results of eval run, a run, or a snapshot")
+    refused(run_salon("eval", "compare", tmp_path / "absent", tmp_path), "it does not exist")
+    refused(
+        run_salon("eval", "compare", tiny_run.parent, tiny_run),
+        f"is a folder of runs; name one of them, such as {tiny_run}",
+    )
+    (tmp_path / "text.txt").write_text("text")
+    outcome = run_salon("eval", "run", "--snapshot", tmp_path / "text.txt", *rest)
+    refused(outcome, "--snapshot must be a snapshot, a run or a folder of runs; ", "text.txt is none")
     outcome = run_salon("eval", "run", "--imagse", "x", *rest)
     assert outcome.code == 2 and "No such option" in outcome.err
+    outcome = run_salon("eval", "run", "--images", tiny_dataset, "--truncation-psi", 0.5, *rest)
+    refused(outcome, "--truncation-psi needs --snapshot")
+
+
+def test_the_choices_are_those_that_there_are():
+    options = {option.name: option.type for option in cli.run.params}
+    assert tuple(options["backend"].choices) == BACKENDS and tuple(options["precision"].choices) == PRECISIONS
+    assert tuple(options["preprocess"].choices) == tuple(PRESETS)
+    assert tuple(options["strata_by"].choices) == ("none", *sorted(STRATA, key=("label", *STRATA).index))
 
 
 def test_strata_and_a_manifest(tiny_dataset, tmp_path):
@@ -108,6 +130,8 @@ def test_strata_and_a_manifest(tiny_dataset, tmp_path):
     assert [(row["name"], row["n_real"], row["n_gen"]) for row in figures["strata"]] == [("calm", 5, 8), ("wild", 5, 8)]
     text = run_salon(*words, "--out", tmp_path / "out", "--metrics", "pr", "--strata", "style")
     assert "calm" in text.out and "shrunken" in text.out
+    outcome = run_salon(*words, "--out", tmp_path / "x", "--metrics", "pr", "--strata", "genre")
+    refused(outcome, "--strata genre needs a manifest with a genre", f"{tmp_path / 'manifest'} has no genre")
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('<td class="heat"') == 4
     other = manifest.write(tmp_path / "other", rows, dataset="0" * 64, parent=None)
@@ -142,6 +166,21 @@ def test_statistics_in_advance(tiny_dataset, tmp_path, monkeypatch):
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
+def test_a_damaged_image_of_the_dataset_is_named_with_a_remedy(tiny_dataset, tmp_path):
+    with zipfile.ZipFile(tmp_path / "torn.zip", "w") as torn, zipfile.ZipFile(tiny_dataset) as whole:
+        for name in whole.namelist():
+            torn.writestr(name, whole.read(name) if "img00000005" not in name else whole.read(name)[:60])
+    outcome = run_salon("eval", "reference", tmp_path / "torn.zip", *LITE)
+    refused(
+        outcome, "holds an image that cannot be judged by", "img00000005.png", "Prepare it again with salon prepare"
+    )
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "text.png").write_text("text")
+    words = ("eval", "run", "--images", tmp_path / "pictures", "--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
+    outcome = run_salon(*words, "--metrics", "is")
+    refused(outcome, "holds an image that cannot be read, text.png: it is no image, or is damaged")
+
+
 def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path, monkeypatch, inception_weights):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
     words = (
@@ -161,8 +200,11 @@ def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path
     assert without.code == 0, without.err
     assert "the weights of inception-v3-compat are not here" in without.err and "FD and KD" in without.err
     assert [row["id"] for row in without.json["results"]] == ["kd", "cs"]
+    wrong = run_salon(*words, "--overwrite", "--num-images", 10**10)
+    assert wrong.code == 2 and wrong.err.startswith("Error: --num-images must be")  # and no note above it
     both = run_salon(
-        *words, *LITE[:2], "--extractor", "inception-v3-compat", "--weights", f"inception-v3-compat={inception_weights}"
+        *(*words, "--overwrite", *LITE[:2], "--extractor", "inception-v3-compat"),
+        *("--weights", f"inception-v3-compat={inception_weights}"),
     )
     assert both.code == 0, both.err
     assert [row["id"] for row in both.json["results"]] == ["kd", "cs", "kid", "is"]
@@ -193,3 +235,40 @@ def test_weights_are_named():
 def test_a_snapshot_that_is_not_there_is_said_so(tiny_dataset, tmp_path):
     outcome = run_salon("eval", "run", "--snapshot", tmp_path / "x", "--data", tiny_dataset, "--out", tmp_path / "e")
     assert outcome.code == 2 and "--snapshot must be there" in outcome.err and "does not exist" in outcome.err
+
+
+def test_another_request_replaces_results_only_when_told_to(request_of, tmp_path):
+    file = tmp_path / "out" / "results.json"
+    assert run_salon(*request_of).code == 0
+    before = file.read_bytes()
+    for words, said in (
+        (("--num-images", 9), "images is 8 there, 9 here"),
+        (("--metrics", "pr"), "metrics is kid there, pr here"),
+        (("--truncation-psi", 0.5), "generator's truncation_psi is 1.0 there, 0.5 here"),
+        (("--strata", "label"), "strata is None there, label here"),
+    ):
+        outcome = run_salon(*request_of, *words)
+        refused(outcome, f"--out would replace {file} of another request: ", said, "choose another, or add --overwrite")
+        assert file.read_bytes() == before
+    assert run_salon(*request_of, "--require", "kd>-1000").code == 0  # the same images and metrics
+    assert run_salon(*request_of, "--num-images", 9, "--overwrite").code == 0
+    assert json.loads(file.read_text())["generator"]["images"] == 9
+
+
+def test_another_comparison_replaces_one_only_when_told_to(request_of, tiny_run, tiny_dataset, tmp_path):
+    assert run_salon(*request_of).code == 0
+    assert run_salon(*request_of, "--out", tmp_path / "b", "--seed", 9).code == 0
+    words = ("eval", "compare", tmp_path / "out", tmp_path / "b", "--out", tmp_path / "compared")
+    for _ in range(2):
+        assert run_salon(*words).code == 0
+    more = (tmp_path / "out", "--device", "cpu")
+    refused(run_salon(*words, *more), f"--out would replace {tmp_path / 'compared' / 'comparison.json'}", "--overwrite")
+    assert run_salon(*words, *more, "--overwrite").code == 0
+
+
+def test_out_must_be_a_folder(request_of, tmp_path):
+    (tmp_path / "text.txt").write_text("text")
+    refused(run_salon(*request_of, "--out", tmp_path / "text.txt"), "--out must be a folder; got the file")
+    assert run_salon(*request_of).code == 0
+    compare = ("eval", "compare", tmp_path / "out", tmp_path / "out")
+    refused(run_salon(*compare, "--out", tmp_path / "text.txt"), "--out must be a folder; got the file")

@@ -192,7 +192,7 @@ def test_the_command_judges_a_runs_snapshots_and_compares_them(tiny_dataset, tmp
     assert page.count("<svg") == 7 + 2 and page.count('class="strip"') == 2 and len(page) < 400_000
     folders = sorted(path.parent for path in (tmp_path / "out").rglob(RESULTS))
     again = run_salon("eval", "compare", *folders, "--json")
-    assert again.json == figures
+    assert again.json == figures | {"request": {"compared": " ".join(map(str, folders))}}
     refused = run_salon("eval", "compare", folders[0])
     assert refused.code == 2 and "needs 2 or more" in refused.err
     refused = run_salon("eval", "compare", run, folders[0])

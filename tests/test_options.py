@@ -6,13 +6,11 @@ import click
 from test_cli import COMMANDS
 
 DIFFERENT = {
-    "--backend": "of an extractor it is a name, of a server a choice",
     "--data": "what a command takes: a dataset, a folder of styles, a folder of paintings",
     "--device": "retraining takes one for each arm",
     "--keep": "of a run's files a number, of images a share",
     "--labels": "where to take them from, or which column to doubt",
     "--out": "what is written: a file, a folder, an archive",
-    "--precision": "of an extractor it is a name, elsewhere a choice",
     "--require": "of metrics a comparison, of a style a share",
     "--weights": "where one network alone looks, its file; else NAME=PATH",
 }

@@ -93,6 +93,11 @@ def test_keys_become_options():
     assert line == [*expected, "--style", "x", "--style", "y z"]
 
 
+def test_an_evaluation_that_the_file_names_is_made_again_for_another_request():
+    inputs = loop_file.Inputs(images=[], paths={"prepare": "x.zip", "train": "runs"}, figures={})
+    assert "--overwrite" in loop_file.words("evaluate", {"out": "evaluation"}, inputs, "")
+
+
 def test_stages_need_only_earlier_ones():
     names = list(STAGES)
     for name, stage in STAGES.items():
