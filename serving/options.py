@@ -1,7 +1,10 @@
 """Options that the commands share which talk to a server."""
 
+from pathlib import Path
+
 import click
 
+from gan.errors import RequestError
 from gan.options import FiniteRange, json_option, together
 from serving.contract import DEFAULT_NAME, DEFAULT_URL
 from serving.patience import CONCURRENCY, RETRIES, TIMEOUT
@@ -52,3 +55,12 @@ server_options = together(
     ),
     json_option,
 )
+
+
+def refuse_pictures(out: Path) -> None:
+    """Raise RequestError when --out, which Salon made nothing in yet, holds pictures or folders of pictures."""
+    from gan.images import SUFFIXES
+
+    for file in (file for pattern in ("*", "*/*") for file in out.glob(pattern)):
+        if file.suffix.lower() in SUFFIXES:
+            raise RequestError(f"--out must be a folder of its own; {out} holds pictures, as {file}: choose another")
