@@ -70,9 +70,10 @@ def gallery(
     salon gallery --url grpc://127.0.0.1:8001
     salon gallery --host 0.0.0.0 --allow-host gallery.example --rate 30/min
     """
-    from serving.gallery_limits import parse_rate
+    from serving.gallery_limits import check_names, parse_rate
 
     allowed = parse_rate(rate)
+    check_names(names)
     try:
         import uvicorn
 
@@ -102,11 +103,11 @@ def gallery(
             timeout_graceful_shutdown=3,
         )
         shown.check()
-        say(f"Gallery at {address} ; Ctrl-C ends it")
+        result(f"Gallery at {address}", {"url": url, "address": address}, as_json)
+        say("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on after it has closed
             uvicorn.Server(config).run([listening])
-    figures = {"url": url, "address": address, "pictures": shown.studio.painted}
-    result(f"{shown.studio.painted:,} pictures were painted", figures, as_json)
+    say(f"{shown.studio.painted:,} pictures were painted")
 
 
 def _listen(host: str, port: int) -> socket.socket:

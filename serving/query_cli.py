@@ -210,7 +210,8 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool, **connection: Any
 
     for file in files:  # all of them, before the first is sent
         if not file.is_file():
-            raise RequestError(f"FILE must be a picture; {file} is none")
+            found = "is a folder" if file.is_dir() else "does not exist"
+            raise RequestError(f"FILE must be a picture; {file} {found}")
     with _client(**connection) as client:
         about = client.about(CLASSIFIER)
         opened = (_open(file) for file in progress(files, "Classifying"))

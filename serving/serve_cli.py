@@ -80,6 +80,9 @@ def serve(
     from serving import server as servers
 
     ports = [http_port, grpc_port, metrics_port]
+    same = [f"--{service}-port" for service, port in zip(servers.SERVICES, ports, strict=True) if ports.count(port) > 1]
+    if same and any(ports):
+        raise RequestError(f"{' and '.join(same)} must differ; got {ports} instead")
     local = servers.is_loopback(host)
     if print_command is not None:
         text = production.render(print_command, repository, host, ports)  # type: ignore[arg-type]  # click's choices
