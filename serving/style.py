@@ -66,8 +66,8 @@ def train(
     if group_by == "artist" and paintings.nameless:
         group_by = "artist" if paintings.artists else "image"
         say(
-            f"{paintings.nameless} of {len(paintings.labels)} images name no artist, so pictures of one painter may be on "
-            f"both sides when they are held out by {group_by}, and the held-out rates too good: name the files "
+            f"{paintings.nameless} of {len(paintings.labels)} images name no artist, so pictures of one painter may be "
+            f"on both sides when they are held out by {group_by}, and the held-out rates too good: name the files "
             "ARTIST_TITLE.jpg, or give a --manifest with artists"
         )
     network = NETWORKS[extractor]

@@ -71,7 +71,7 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
     check` corrects its rates by them. Prepare the images at the size at which the painter paints.
 
     \b
-    salon style train --data wikiart --target Impressionism --out style.onnx --report style-report
+    salon style train --data styles256.zip --target Impressionism --out style.onnx --report style-report
     """
     from gan.files import write_json
     from serving import style as training

@@ -95,6 +95,13 @@ def test_keys_become_options():
     assert line == [*expected, "--style", "x", "--style", "y z"]
 
 
+@pytest.mark.parametrize("labels, data", [("folders", "dataset.zip"), ("genre", "paintings"), (None, "paintings")])
+def test_styles_are_learned_at_the_size_of_what_is_painted_where_they_can(labels, data):
+    figures = {"prepare": {"parameters": {"labels": labels}}}
+    inputs = loop_file.Inputs(images=["paintings"], paths={"prepare": "dataset.zip"}, figures=figures)
+    assert loop_file.words("style", {}, inputs, "style.onnx")[:4] == ["style", "train", "--data", data]
+
+
 def test_stages_need_only_earlier_ones():
     names = list(STAGES)
     for name, stage in STAGES.items():

@@ -289,9 +289,12 @@ def test_nobody_there(scheme):
     "server, way, other", [(http_server, "http", "grpc"), (triton_http, "http", "grpc"), (grpc_server, "grpc", "http")]
 )
 def test_the_port_of_the_other_protocol_is_told(server, way, other):
-    with server() as (url, _), closing(connect(url.replace(way, other))) as transport:
-        with pytest.raises(SalonError, match=r"usual ports are http://HOST:8000 and grpc://HOST:8001"):
-            transport.server(30)
+    with (
+        server() as (url, _),
+        closing(connect(url.replace(way, other))) as transport,
+        pytest.raises(SalonError, match=r"usual ports are http://HOST:8000 and grpc://HOST:8001"),
+    ):
+        transport.server(30)
 
 
 @pytest.mark.parametrize("way", SERVERS)
