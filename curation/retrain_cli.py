@@ -8,7 +8,7 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, json_option, seed_option
+from gan.options import PATH, FiniteRange, WholeRange, json_option, seed_option
 
 if TYPE_CHECKING:
     from curation.retrain import Arm, Experiment
@@ -55,25 +55,23 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the held-out images are balanced by, and recall is told by. auto: the first of label, style, genre.",
 )
-@click.option(
-    "--repeats", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each arm."
-)
+@click.option("--repeats", metavar="N", type=WholeRange(1), default=1, show_default=True, help="Trainings of each arm.")
 @seed_option("Of split, random arm and order.")
 @click.option(
     "--num-images",
     metavar="NIMG",
-    type=click.IntRange(4),
+    type=WholeRange(4),
     default=10_000,
     show_default=True,
     help="Images that each arm paints to be judged.",
 )
 @click.option("--extractor", metavar="NAME", help="Network that judges. Default: as salon eval run.")
 @click.option("--weights", metavar="NAME=PATH", multiple=True, help="File of the extractor's weights.")
-@click.option("--batch-gpu", metavar="NIMG", type=click.IntRange(1), help="Most images in a pass. Default: all.")
+@click.option("--batch-gpu", metavar="NIMG", type=WholeRange(1), help="Most images in a pass. Default: all.")
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(0, 256),
+    type=WholeRange(0, 256),
     default=1,
     show_default=True,
     help="Processes that load images.",

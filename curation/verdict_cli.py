@@ -8,7 +8,7 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError
-from gan.options import PATH, FiniteRange, json_option, none_is_nothing, refuse_existing, seed_option
+from gan.options import PATH, FiniteRange, WholeRange, json_option, none_is_nothing, refuse_existing, seed_option
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -42,7 +42,7 @@ METHODS = ["density", "knn", "d-low", "d-core", "d-cross"]
     type=FiniteRange(0, 1),
     help="Share of each stratum that stays at least. Default: a stratum may lose twice the share that all lose.",
 )
-@click.option("--cap", metavar="NIMG", type=click.IntRange(1), help="Keep at most so many of a stratum.")
+@click.option("--cap", metavar="NIMG", type=WholeRange(1), help="Keep at most so many of a stratum.")
 @click.option(
     "--method",
     "methods",
@@ -181,13 +181,13 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 @click.option("--overrule", metavar="DIR", type=PATH, help="Serve it on this machine; verdicts become this manifest.")
 @click.option("--reviewer", metavar="NAME", help="Who overrules.")
 @click.option(
-    "--port", metavar="PORT", type=click.IntRange(0, 65535), default=0, help="Of the page. Default: any that is free."
+    "--port", metavar="PORT", type=WholeRange(0, 65535), default=0, help="Of the page. Default: any that is free."
 )
 @click.option(
-    "--count", metavar="NIMG", type=click.IntRange(1, 5000), default=48, show_default=True, help="Images of each kind."
+    "--count", metavar="NIMG", type=WholeRange(1, 5000), default=48, show_default=True, help="Images of each kind."
 )
 @click.option(
-    "--size", metavar="PX", type=click.IntRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
+    "--size", metavar="PX", type=WholeRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
 )
 @seed_option("Of the kept images shown.")
 @json_option

@@ -10,6 +10,7 @@ from gan.errors import BoundError, RequestError
 from gan.options import (
     PATH,
     FiniteRange,
+    WholeRange,
     device_option,
     json_option,
     none_is_nothing,
@@ -73,7 +74,7 @@ extractor_options = together(
         help="What runs the network.",
     ),
     click.option(
-        "--batch-size", metavar="NIMG", type=click.IntRange(1), default=16, show_default=True, help="Images at a time."
+        "--batch-size", metavar="NIMG", type=WholeRange(1), default=16, show_default=True, help="Images at a time."
     ),
     device_option,
     json_option,
@@ -93,7 +94,7 @@ judging_options = together(
     click.option(
         "--num-images",
         metavar="NIMG",
-        type=click.IntRange(1),
+        type=WholeRange(1),
         help="Images to judge. Default: 10,000 of a snapshot, all of a folder or ZIP.",
     ),
     seed_option("Of the first image."),

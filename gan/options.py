@@ -50,9 +50,9 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
-def seed_option(of: str, most: int = MAX_SEED) -> Callable[[Command], Command]:
+def seed_option(of: str) -> Callable[[Command], Command]:
     """--seed, whose help says of what."""
-    kind = WholeRange(0, most)
+    kind = WholeRange(0, MAX_SEED)
     return click.option("--seed", metavar="SEED", type=kind, default=0, show_default=True, help=of)
 
 

@@ -28,6 +28,7 @@ from serving.discriminator_graph import JudgeImage
 from serving.generator_graph import MappingGraph, PaintWs, PaintZ, SynthesisGraph
 from serving.model_config import ENSEMBLES, Settings
 from serving.model_repository import Model, ModelRepository
+from serving.options import refuse_pictures
 
 GRAPH = "model.onnx"
 BACKENDS = Path(__file__).parent / "backends"
@@ -68,6 +69,8 @@ def export(
     _check_name(name)
     repository = ModelRepository(out)
     served = repository.models()
+    if not served:
+        refuse_pictures(out)
     source = snapshot.find(snapshot_path)
     known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
     styles = known.styles if known else []

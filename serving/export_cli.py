@@ -7,7 +7,7 @@ import click
 
 from gan.console import result, table
 from gan.errors import RequestError
-from gan.options import PATH, json_option
+from gan.options import PATH, WholeRange, json_option
 
 
 @click.command()
@@ -46,7 +46,7 @@ from gan.options import PATH, json_option
 @click.option(
     "--max-batch",
     metavar="NIMG",
-    type=click.IntRange(1, 256),
+    type=WholeRange(1, 256),
     default=16,
     show_default=True,
     help="Most images in one request.",
@@ -54,7 +54,7 @@ from gan.options import PATH, json_option
 @click.option(
     "--instances",
     metavar="N",
-    type=click.IntRange(1, 64),
+    type=WholeRange(1, 64),
     default=1,
     show_default=True,
     help="Of each model, on each device.",

@@ -41,6 +41,7 @@ FILES = {
     "gallery_controls.js": "text/javascript",
 }
 WALL = 12  # pictures, where --max-images allows
+PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
 FPS = 12
 RETRY = "3"  # seconds, while the server fails
 MOVIES = {"webp": "image/webp", "mp4": "video/mp4"}
@@ -142,6 +143,9 @@ class Gallery:
 
     async def _asked(self, request: Request) -> tuple[Painter, Picture]:
         query = request.query_params
+        if unknown := [name for name in query if name not in PARAMETERS]:
+            known = ", ".join(PARAMETERS)
+            raise RequestError(f"an address must have some of {known}; got {unknown[0][:40]!r} instead")
         painter = await self.studio.painter(query.get("model") or self.model)
         return painter, Picture.from_query({**query, "model": painter.name}, painter.about, self.max_images)
 

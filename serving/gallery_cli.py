@@ -7,7 +7,7 @@ import click
 
 from gan.console import result, say
 from gan.errors import RequestError
-from gan.options import FiniteRange, json_option
+from gan.options import FiniteRange, WholeRange, json_option
 from serving.contract import DEFAULT_URL
 
 
@@ -28,7 +28,7 @@ from serving.contract import DEFAULT_URL
 @click.option(
     "--port",
     metavar="PORT",
-    type=click.IntRange(0, 65535),
+    type=WholeRange(0, 65535),
     default=8080,
     show_default=True,
     help="Of the page; 0 is any free one.",
@@ -37,7 +37,7 @@ from serving.contract import DEFAULT_URL
     "--allow-host", "names", metavar="NAME", multiple=True, help="Name that the gallery is reached by; repeat."
 )
 @click.option(
-    "--max-images", metavar="NIMG", type=click.IntRange(2, 256), default=16, show_default=True, help="In one request."
+    "--max-images", metavar="NIMG", type=WholeRange(2, 256), default=16, show_default=True, help="In one request."
 )
 @click.option(
     "--rate",
@@ -70,9 +70,10 @@ def gallery(
     salon gallery --url grpc://127.0.0.1:8001
     salon gallery --host 0.0.0.0 --allow-host gallery.example --rate 30/min
     """
-    from serving.gallery_limits import parse_rate
+    from serving.gallery_limits import check_names, parse_rate
 
     allowed = parse_rate(rate)
+    check_names(names)
     try:
         import uvicorn
 
@@ -102,11 +103,11 @@ def gallery(
             timeout_graceful_shutdown=3,
         )
         shown.check()
-        say(f"Gallery at {address} ; Ctrl-C ends it")
+        result(f"Gallery at {address}", {"url": url, "address": address}, as_json)
+        say("Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on after it has closed
             uvicorn.Server(config).run([listening])
-    figures = {"url": url, "address": address, "pictures": shown.studio.painted}
-    result(f"{shown.studio.painted:,} pictures were painted", figures, as_json)
+    say(f"{shown.studio.painted:,} pictures were painted")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,7 +4,7 @@ import ipaddress
 import math
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -28,6 +28,13 @@ def parse_rate(text: str) -> tuple[int, float]:
     if not match or not int(match[1]):
         raise RequestError(f"--rate must be requests a time, such as 60/min, 2/s or 1000/h; got {text!r} instead")
     return int(match[1]), UNITS[match[2]]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises RequestError for what is no name of a host, and so could never be in a request."""
+    for name in names:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise RequestError(f"--allow-host must be a name alone, such as gallery.example; got {name} instead")
 
 
 class RateLimit:

@@ -22,13 +22,18 @@ class LoopFile:
     tables: dict[str, Options]  # in the order of STAGES
 
 
-def read(path: Path) -> LoopFile:
-    """Read a loop's file. Raises RequestError when it is missing, is no TOML, or holds what it must not."""
+def load(path: Path) -> dict[str, Any]:
+    """What a TOML file holds. Raises RequestError when it is missing, or is none."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise RequestError(f"{path} must be a readable TOML file; got {reason} instead") from error
+
+
+def read(path: Path) -> LoopFile:
+    """Read a loop's file. Raises RequestError when it is missing, is no TOML, or holds what it must not."""
+    found = load(path)
     folder, images = found.pop("folder", path.stem), found.pop("images", [])
     if not isinstance(folder, str) or not folder:
         raise RequestError(f"{path}: folder must be a path; got {folder!r} instead")
@@ -50,6 +55,9 @@ def read(path: Path) -> LoopFile:
         if missing := [need for need in STAGES[name].needs if need not in found]:
             raise RequestError(f"{path}: [{name}] needs [{missing[0]}]")
     base = path.parent
+    place = next(p for p in [base / folder, *(base / folder).parents] if p.exists())
+    if not place.is_dir():
+        raise RequestError(f"{path}: folder must be a place for folders; {place} is a file")
     if lost := [image for image in images if not (base / image).exists()]:
         raise RequestError(f"{path}: images {lost[0]} do not exist in {base.resolve()}")
     tables = {name: found[name] for name in STAGES if name in found}

@@ -38,6 +38,12 @@ class Inputs:
         arm = "curated" if retraining["verdict"] == "helped" else "full"
         return str(Path(self.paths["retrain"]) / "arms" / f"{arm}-0")
 
+    @property
+    def styled(self) -> str:
+        """What shows styles: the dataset, at the painter's size, where its classes are the folders; else the images."""
+        labels = self.figures.get("prepare", {}).get("parameters", {}).get("labels")
+        return self.paths["prepare"] if labels == "folders" else self.images[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -134,8 +140,8 @@ STAGES: dict[str, Stage] = {
         title="Teach a classifier the styles",
         command="style train",
         output="style-*.onnx",
-        wiring=lambda inputs, out: Wiring(options=_take(data=inputs.images[0], out=out) | _OVERWRITE),
-        after=("synthetic",),
+        wiring=lambda inputs, out: Wiring(options=_take(data=inputs.styled, out=out) | _OVERWRITE),
+        after=("synthetic", "prepare"),
     ),
     "export": Stage(
         title="Export the painter",

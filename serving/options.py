@@ -1,8 +1,11 @@
 """Options that the commands share which talk to a server."""
 
+from pathlib import Path
+
 import click
 
-from gan.options import FiniteRange, json_option, together
+from gan.errors import RequestError
+from gan.options import FiniteRange, WholeRange, json_option, together
 from serving.contract import DEFAULT_NAME, DEFAULT_URL
 from serving.patience import CONCURRENCY, RETRIES, TIMEOUT
 
@@ -16,7 +19,7 @@ model_option = click.option(
 concurrency_option = click.option(
     "--concurrency",
     metavar="N",
-    type=click.IntRange(1, 64),
+    type=WholeRange(1, 64),
     default=CONCURRENCY,
     show_default=True,
     help="Requests at a time. The pictures are the same.",
@@ -45,10 +48,19 @@ server_options = together(
     click.option(
         "--retries",
         metavar="N",
-        type=click.IntRange(0),
+        type=WholeRange(0),
         default=RETRIES,
         show_default=True,
         help="Attempts after the first one, while the server is not available.",
     ),
     json_option,
 )
+
+
+def refuse_pictures(out: Path) -> None:
+    """Raise RequestError when --out, which Salon made nothing in yet, holds pictures or folders of pictures."""
+    from gan.images import SUFFIXES
+
+    for file in (file for pattern in ("*", "*/*") for file in out.glob(pattern)):
+        if file.suffix.lower() in SUFFIXES:
+            raise RequestError(f"--out must be a folder of its own; {out} holds pictures, as {file}: choose another")

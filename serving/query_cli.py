@@ -11,6 +11,7 @@ from gan.errors import BoundError, RequestError
 from gan.options import (
     PATH,
     FiniteRange,
+    WholeRange,
     class_option,
     format_option,
     grid_option,
@@ -67,11 +68,11 @@ painting_options = together(
     type=click.Choice(["obrs"]),
     help="Paint only candidates that the served discriminator accepts, with an exact budget (Verine et al. 2024).",
 )
-@click.option("--count", metavar="NIMG", type=click.IntRange(1), help="Images to accept. Required by --reject.")
+@click.option("--count", metavar="NIMG", type=WholeRange(1), help="Images to accept. Required by --reject.")
 @click.option(
     "--budget",
     metavar="K",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     help=f"Candidates for each accepted image. Default: {_BUDGET}.",
 )
 @painting_options
@@ -171,7 +172,7 @@ def mix(
 
 @query.command()
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
-@click.option("--frames", metavar="N", type=click.IntRange(1), default=60, show_default=True, help="From seed to seed.")
+@click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="From seed to seed.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @painting_options
@@ -202,7 +203,7 @@ def interpolate(
 
 @query.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
-@click.option("--top", metavar="K", type=click.IntRange(1), default=3, show_default=True, help="Styles to print.")
+@click.option("--top", metavar="K", type=WholeRange(1), default=3, show_default=True, help="Styles to print.")
 @server_options
 def classify(files: tuple[Path, ...], top: int, as_json: bool, **connection: Any) -> None:
     """Say which styles the served classifier sees in pictures, with their probabilities."""
@@ -210,7 +211,8 @@ def classify(files: tuple[Path, ...], top: int, as_json: bool, **connection: Any
 
     for file in files:  # all of them, before the first is sent
         if not file.is_file():
-            raise RequestError(f"FILE must be a picture; {file} is none")
+            found = "is a folder" if file.is_dir() else "does not exist"
+            raise RequestError(f"FILE must be a picture; {file} {found}")
     with _client(**connection) as client:
         about = client.about(CLASSIFIER)
         opened = (_open(file) for file in progress(files, "Classifying"))

@@ -9,12 +9,12 @@ import click
 
 from gan.console import result, say, table
 from gan.errors import RequestError, SalonError
-from gan.options import PATH, json_option
+from gan.options import PATH, WholeRange, json_option
 
 if TYPE_CHECKING:
     from serving.server import Server
 
-PORT = click.IntRange(0, 65535)
+PORT = WholeRange(0, 65535)
 STEADY = 10.0  # seconds after which a server that dies is started again; one that dies earlier would die for ever
 
 
@@ -41,7 +41,7 @@ STEADY = 10.0  # seconds after which a server that dies is started again; one th
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.IntRange(1),
+    type=WholeRange(1),
     default=600,
     show_default=True,
     help="Give up when the models are not ready by then.",
@@ -80,6 +80,9 @@ def serve(
     from serving import server as servers
 
     ports = [http_port, grpc_port, metrics_port]
+    same = [f"--{service}-port" for service, port in zip(servers.SERVICES, ports, strict=True) if ports.count(port) > 1]
+    if same and any(ports):
+        raise RequestError(f"{' and '.join(same)} must differ; got {ports} instead")
     local = servers.is_loopback(host)
     if print_command is not None:
         text = production.render(print_command, repository, host, ports)  # type: ignore[arg-type]  # click's choices

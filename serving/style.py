@@ -15,7 +15,7 @@ from eval.features import Extractor, find_weights, load_extractor
 from eval.networks import NETWORKS
 from eval.shards import FeatureShards, Pictures, folder_name, one_pass, shard_count
 from gan import __version__
-from gan.console import progress
+from gan.console import progress, say
 from gan.errors import RequestError
 from gan.files import cache_folder
 from gan.images import Pixels
@@ -63,6 +63,13 @@ def train(
     paintings = open_paintings(data, manifest)
     if target not in paintings.styles:
         raise RequestError(f"--target must be one of {', '.join(paintings.styles)}; got {target} instead")
+    if group_by == "artist" and paintings.nameless:
+        group_by = "artist" if paintings.artists else "image"
+        say(
+            f"{paintings.nameless} of {len(paintings.labels)} images name no artist, so pictures of one painter may be "
+            f"on both sides when they are held out by {group_by}, and the held-out rates too good: name the files "
+            "ARTIST_TITLE.jpg, or give a --manifest with artists"
+        )
     network = NETWORKS[extractor]
     file = find_weights(network, weights, fetch=fetch)
     middle, whole = (load_extractor(extractor, weights=file, preprocess=name, device=device) for name in PRESETS)

@@ -133,8 +133,8 @@ def _warnings(seen: Seen, about: About, target: str, errors: Errors, untold: boo
         )
     if wilson(hits, n).high < 1 - errors.specificity.value:
         yield (
-            f"Fewer of these images are called {target} than images of other styles are: its errors on them "
-            "are others than on those."
+            f"Fewer of these images are called {target} than real ones of other styles are, so the corrected rate may "
+            "be wrong. Look at them, and train the classifier with images of whatever else they show."
         )
     learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(seen.sides))
     if here < SIDE_SHARE * learned:

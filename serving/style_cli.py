@@ -11,6 +11,7 @@ from gan.errors import BoundError, RequestError
 from gan.options import (
     PATH,
     FiniteRange,
+    WholeRange,
     class_option,
     device_option,
     json_option,
@@ -60,7 +61,7 @@ def style() -> None:
     help="What is kept apart when images are held out. artist: all works of a painter, by the manifest or by names "
     "such as claude-monet_the-sea.jpg.",
 )
-@seed_option("Of the folds.", 2**32 - 1)
+@seed_option("Of the folds.")
 @device_option
 @overwrite_option
 @json_option
@@ -71,7 +72,7 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
     check` corrects its rates by them. Prepare the images at the size at which the painter paints.
 
     \b
-    salon style train --data wikiart --target Impressionism --out style.onnx --report style-report
+    salon style train --data styles256.zip --target Impressionism --out style.onnx --report style-report
     """
     from gan.files import write_json
     from serving import style as training
@@ -95,7 +96,7 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
 @click.option(
     "--classifier", metavar="FILE.onnx", type=PATH, help="Of salon style train. Default: the one that is served."
 )
-@click.option("--num-images", metavar="NIMG", type=click.IntRange(1), help="Default: 256 to paint, all of --images.")
+@click.option("--num-images", metavar="NIMG", type=WholeRange(1), help="Default: 256 to paint, all of --images.")
 @seed_option("Of the first image.")
 @click.option("--target", metavar="STYLE", help="Style to ask for. Default: the one the classifier was trained for.")
 @click.option(

@@ -31,7 +31,8 @@ class Paintings:
     styles: list[str]  # names, sorted
     labels: NDArray[np.int64] = field(repr=False)  # [N], index into styles
     groups: NDArray[np.int64] = field(repr=False)  # [N]
-    artists: int  # known ones; every image without has a group of its own
+    artists: int  # known ones
+    nameless: int  # images of unknown artists; each has a group of its own
 
     @property
     def counts(self) -> dict[str, int]:
@@ -124,4 +125,5 @@ def _assemble(
         labels=np.array([names.index(str(styles[index])) for index in indices], np.int64),
         groups=groups.astype(np.int64),
         artists=len({artists[index] for index in indices} - {None}),
+        nameless=sum(artists[index] is None for index in indices),
     )

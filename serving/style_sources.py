@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from eval.sources import FilesSource
 from gan import __version__
 from gan.console import progress, say
+from gan.errors import RequestError
 from gan.images import Pixels
-from gan.latents import Floats
+from gan.latents import MAX_SEED, Floats
 from serving.client import Client
 from serving.contract import CLASSIFIER, MAX_BATCH, About
 from serving.style_check import Seen, card_errors
@@ -48,6 +49,9 @@ def look(
     The served generator paints unless `images` is given, and the served classifier judges unless `classifier` is.
     Raises RequestError for what does not fit together, before anything is painted.
     """
+    painted = num_images or PAINTED
+    if images is None and seed + painted - 1 > MAX_SEED:
+        raise RequestError(f"--seed must be at most {MAX_SEED - painted + 1} for {painted} images; got {seed} instead")
     with ExitStack() as stack:
         client: Client | None = None
         if images is None or classifier is None:
@@ -64,7 +68,7 @@ def look(
             pairs = _classified(source.pixels(0, count), classify)
             origin: dict[str, Any] = {"kind": "files", "name": images.name, **source.identity}
         else:
-            count = num_images or PAINTED
+            count = painted
             seeds = list(range(seed, seed + count))
             names = [f"seed {number}" for number in seeds]
             painter = _served(client)

@@ -14,6 +14,7 @@ from gan.errors import RequestError, SalonError
 from serving.patience import Unavailable
 
 _PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}  # Triton's own
+USUAL = "Triton's usual ports are http://HOST:8000 and grpc://HOST:8001"
 _URL = re.compile(r"(grpcs?|https?)://([\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?/?")  # names, IPv4, IPv6 in brackets
 _NOISE = re.compile(r"\[request id: \S*\]|NOTE: .*", re.DOTALL)  # of Triton's messages
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from serving.transport import Arrays, failed, refused, too_slow, unreachable
+from serving.transport import USUAL, Arrays, failed, refused, too_slow, unreachable
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log goes to standard error; what matters is raised
 
@@ -75,5 +75,7 @@ class GrpcTransport:
             status, detail = (error.status() or "").removeprefix("StatusCode."), error.message() or ""
             if status == "DEADLINE_EXCEEDED":
                 raise too_slow(self.url, timeout) from error
+            if "HTTP/2" in detail or "Socket closed" in detail:  # as when HTTP's port is asked
+                detail += f" ({USUAL})"
             explain = unreachable if status in _LATER else refused if status in _REFUSED else failed
             raise explain(self.url, detail) from error

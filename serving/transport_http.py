@@ -18,7 +18,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from gan.errors import SalonError
-from serving.transport import Arrays, failed, refused, too_slow, unreachable
+from serving.transport import USUAL, Arrays, failed, refused, too_slow, unreachable
 
 _LENGTH = "Inference-Header-Content-Length"  # of the JSON before the tensors' bytes
 _LATER = (429, 502, 503, 504)  # too many requests, or a proxy's or the server's own "not now"
@@ -102,7 +102,7 @@ class HttpTransport:
             return SalonError(f"{self.url} is not trusted: {error.verify_message}; SSL_CERT_FILE names authorities")
         if isinstance(error, OSError | http.client.IncompleteRead):
             return unreachable(self.url, getattr(error, "strerror", None) or str(error))
-        return failed(self.url, "its answer is not HTTP")
+        return failed(self.url, f"its answer is not HTTP ({USUAL})")
 
     def _checked(
         self, status: int, headers: http.client.HTTPMessage, content: bytes

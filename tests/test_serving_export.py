@@ -311,6 +311,13 @@ def test_a_request_that_does_not_fit_is_one_line(tmp_path, tiny_run, options, me
     assert not (tmp_path / "models").exists()
 
 
+def test_a_repository_is_not_begun_among_pictures(tmp_path, tiny_run):
+    (tmp_path / "a.png").write_bytes(b"a picture")
+    outcome = run_salon("export", "--snapshot", tiny_run, "--out", tmp_path)
+    assert outcome.code == 2 and "--out must be a folder of its own" in outcome.err and "a.png" in outcome.err
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_broken_classifier_never_replaces_a_good_one(tmp_path, tiny_run, classifier_file):
     out, broken = tmp_path / "models", tmp_path / "broken.onnx"
     options = ("--snapshot", tiny_run, "--out", out, "--max-batch", 1, "--models", "style_classifier")

@@ -276,6 +276,8 @@ def test_a_journey_goes_there_and_back(client, format):
         ("/journey?seed=1", "to must name a second seed"),
         ("/journey?seed=1&to=2&count=4&format=gif", "format must be one of webp, mp4"),
         ("/image?to=2&step=0&steps=16", "steps must be"),
+        ("/image?seed=1&sed=3", "must have some of view, model, seed, psi, class, to, layers, step"),
+        ("/scene?view=wall&number=3", "got 'number' instead"),
     ],
 )
 def test_requests_that_are_refused(client, stand, path, message):
@@ -363,6 +365,8 @@ def test_the_model_to_show_first_must_be_there(stand):
 def test_commands_that_are_refused():
     outcome = run_salon("gallery", "--rate", "often")
     assert outcome.code == 2 and "--rate must be requests a time" in outcome.err
+    outcome = run_salon("gallery", "--allow-host", "http://x/y")
+    assert outcome.code == 2 and "--allow-host must be a name alone" in outcome.err
     outcome = run_salon("gallery", "--host", "192.0.2.1", "--port", "0")
     assert outcome.code == 2 and "--host and --port must be" in outcome.err
     outcome = run_salon("gallery", "--url", "grpc://127.0.0.1:9", "--port", "0", "--timeout", "1")
@@ -482,7 +486,7 @@ def command(*arguments: object) -> Iterator[tuple[str, subprocess.Popen]]:
     root = Path(__file__).parents[1]
     with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
-            yield re.search(r"http\S+", next(line for line in running.stderr if "Gallery at" in line))[0], running
+            yield json.loads(running.stdout.readline())["address"], running
         finally:
             running.kill()
 
@@ -512,7 +516,7 @@ def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path
             running.send_signal(signal.SIGINT)
             out, err = running.communicate(timeout=30)
         assert running.returncode == 0, err
-        assert json.loads(out)["pictures"] == 1 + 12 + 3 + 5
+        assert out == "" and f"{1 + 12 + 3 + 5} pictures were painted" in err
 
 
 def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):

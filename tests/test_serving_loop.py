@@ -15,7 +15,7 @@ from conftest import run_salon
 
 from gan.dataset import ImageDataset
 from gan.errors import RequestError
-from serving import loop_file
+from serving import demo_file, loop_file
 from serving.loop_stages import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -63,6 +63,8 @@ def outcomes(outcome):
         ("images = 'x'\n[synthetic]", r"must have either images = FOLDER or a table \[synthetic\]"),
         ("images = 'nowhere'\n[prepare]", "images nowhere do not exist"),
         ("[synthetic]\n[train]", r"\[train\] needs \[prepare\]"),
+        ("folder = 'loop.toml'\n[synthetic]", "folder must be a place for folders; .*loop.toml is a file"),
+        ("folder = 'loop.toml/x'\n[synthetic]", "folder must be a place for folders; .*loop.toml is a file"),
     ],
 )
 def test_what_a_file_may_not_say(tmp_path, text, said):
@@ -96,6 +98,13 @@ def test_keys_become_options():
 def test_an_evaluation_that_the_file_names_is_made_again_for_another_request():
     inputs = loop_file.Inputs(images=[], paths={"prepare": "x.zip", "train": "runs"}, figures={})
     assert "--overwrite" in loop_file.words("evaluate", {"out": "evaluation"}, inputs, "")
+
+
+@pytest.mark.parametrize("labels, data", [("folders", "dataset.zip"), ("genre", "paintings"), (None, "paintings")])
+def test_styles_are_learned_at_the_size_of_what_is_painted_where_they_can(labels, data):
+    figures = {"prepare": {"parameters": {"labels": labels}}}
+    inputs = loop_file.Inputs(images=["paintings"], paths={"prepare": "dataset.zip"}, figures=figures)
+    assert loop_file.words("style", {}, inputs, "style.onnx")[:4] == ["style", "train", "--data", data]
 
 
 def test_stages_need_only_earlier_ones():
@@ -212,6 +221,41 @@ def test_a_failing_stage_ends_the_loop_with_its_exit_code(tmp_path):
     outcome = run_salon("run", file)
     assert outcome.code == 2 and "salon prepare" in outcome.err and "its message is above" in outcome.err
     assert outcomes(run_salon("run", write(tmp_path, START), "--json")) == {"synthetic": "unchanged", "prepare": "done"}
+
+
+def pictures(folder):
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a picture")
+    return folder
+
+
+def images_of(file):
+    return loop_file.load(file).get("images")
+
+
+def test_a_demo_never_shows_other_pictures_than_asked_for(tmp_path):
+    one, other, out = pictures(tmp_path / "one"), pictures(tmp_path / "other"), tmp_path / "out"
+    assert images_of(demo_file.write(out, one)) == str(one)
+    assert images_of(demo_file.write(out, other)) == str(other), "nothing was made of the first"
+    (out / "stages").mkdir()
+    (out / "stages" / "prepare-12345678.json").write_text("{}")
+    edited = (out / demo_file.NAME).read_text().replace("resolution = 32", "resolution = 64")
+    (out / demo_file.NAME).write_text(edited)
+    assert demo_file.write(out, other).read_text() == edited
+    for data, held in ((["--data", one], other), ([], other)):
+        outcome = run_salon("demo", "--out", out, *data)
+        assert outcome.code == 2 and f"--out {out} holds a demo of {held}; choose another --out" in outcome.err
+    assert (out / demo_file.NAME).read_text() == edited
+
+
+def test_a_demo_begins_with_pictures_and_not_among_them(tmp_path):
+    (tmp_path / "empty").mkdir()
+    outcome = run_salon("demo", "--data", tmp_path / "empty", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "--data must be a folder of images" in outcome.err and "is empty" in outcome.err
+    pictures(tmp_path / "empty" / "cubism")
+    outcome = run_salon("demo", "--out", tmp_path / "empty")
+    assert outcome.code == 2 and "--out must be a folder of its own" in outcome.err and "a.jpg" in outcome.err
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.jpg", "cubism", "empty"]
 
 
 WHOLE = (

@@ -124,6 +124,16 @@ def test_the_same_seed_gives_the_same_file(two_styles, style_classifier, tmp_pat
     assert again.read_bytes() == (style_classifier[1] / "style.onnx").read_bytes()
 
 
+def test_rates_without_known_artists_are_called_what_they_are(two_styles, tmp_path):
+    for index, file in enumerate(sorted(two_styles.rglob("*.png"))):
+        (tmp_path / file.parent.name).mkdir(exist_ok=True)
+        (tmp_path / file.parent.name / f"{index:06}.png").write_bytes(file.read_bytes())
+    command = ("style", "train", "--data", tmp_path, "--target", "Stripes", "--out", tmp_path / "style.onnx")
+    outcome = run_salon(*command)
+    assert outcome.code == 0 and "accuracy, held out by image" in outcome.out
+    assert "36 of 36 images name no artist" in outcome.err and "the held-out rates too good" in outcome.err
+
+
 def test_a_prepared_dataset_and_its_manifest(two_styles, tmp_path):
     archive = tmp_path / "styles.zip"
     command = ("prepare", two_styles, "--labels", "folders", "--resolution", 32, "--out", archive)

@@ -70,7 +70,9 @@ def test_a_classifier_near_to_guessing_meets_no_requirement():
 
 def test_what_makes_its_errors_others_is_warned_of():
     assert any("look more like it" in w for w in check(seen(99, 100), about(0.75, 0.9))["warnings"])
-    assert any("Fewer" in w for w in check(seen(0, 100), about(0.75, 0.7))["warnings"])
+    assert any(
+        "Fewer" in w and "train the classifier with" in w for w in check(seen(0, 100), about(0.75, 0.7))["warnings"]
+    )
     small = check(seen(40, 100, side=32), about(0.75, 0.9))["warnings"]
     assert len(small) == 1 and "learned from images of 64 pixels; these have 32" in small[0]
 
@@ -132,6 +134,12 @@ def test_check_refuses(arguments, fragments, two_styles, style_classifier, tmp_p
     outcome = run_salon("style", "check", *usual, *(text.format(tmp=tmp_path) for text in arguments))
     assert outcome.code == 2 and outcome.out == "" and "Traceback" not in outcome.err
     assert all(fragment in outcome.err.splitlines()[-1] for fragment in fragments), outcome.err
+
+
+def test_seeds_beyond_the_last_are_refused_before_a_server_is_asked():
+    outcome = run_salon("style", "check", "--seed", 4294967295, "--num-images", 4)
+    assert outcome.code == 2
+    assert "--seed must be at most 4294967292 for 4 images; got 4294967295 instead" in outcome.err
 
 
 def test_names_in_a_report_are_text(tmp_path):

@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -148,6 +148,23 @@ def grpc_server(port=0):
         server.stop(None).wait()
 
 
+@contextmanager
+def triton_http():
+    """What Triton's HTTP port does when gRPC comes in: it listens, and closes."""
+
+    def close_all():
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                connection.recv(65536)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=close_all, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", None
+        listening.shutdown(socket.SHUT_RDWR)
+
+
 SERVERS = {"http": http_server, "grpc": grpc_server}
 
 
@@ -266,6 +283,18 @@ def test_nobody_there(scheme):
             pytest.raises(Unavailable, match=r"Connection refused.*; start a server with `salon serve`.*--url"),
         ):
             transport.server(30)
+
+
+@pytest.mark.parametrize(
+    "server, way, other", [(http_server, "http", "grpc"), (triton_http, "http", "grpc"), (grpc_server, "grpc", "http")]
+)
+def test_the_port_of_the_other_protocol_is_told(server, way, other):
+    with (
+        server() as (url, _),
+        closing(connect(url.replace(way, other))) as transport,
+        pytest.raises(SalonError, match=r"usual ports are http://HOST:8000 and grpc://HOST:8001"),
+    ):
+        transport.server(30)
 
 
 @pytest.mark.parametrize("way", SERVERS)
