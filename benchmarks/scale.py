@@ -280,7 +280,7 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
         [
             STEPS[name][0],
             *(_told(found, size) for size in TOLD),
-            f"n^{exponent(found):.2f}",
+            f"n^{max(exponent(found), 0):.2f}",
             _duration(seconds_at(GOAL, found)),
             _size(found[-1]["peak_bytes"]),
             _size(bytes_at(GOAL, found)),
@@ -292,8 +292,10 @@ def main(step: str | None, rows: int | None, limit: float, as_json: bool) -> Non
 
 def _told(found: list[dict[str, float]], size: int) -> str:
     """The seconds of computing at a size, in brackets where they are extrapolated."""
-    seconds = next((f"{one['core_seconds']:.2g}" for one in found if one["rows"] == size), None)
-    return seconds or f"({_duration(seconds_at(size, found))})"
+    for one in found:
+        if one["rows"] == size:
+            return f"{one['core_seconds']:.{2 if one['core_seconds'] < 100 else 3}g}"
+    return f"({_duration(seconds_at(size, found))})"
 
 
 if __name__ == "__main__":
