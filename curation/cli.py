@@ -7,7 +7,7 @@ import click
 
 from gan.console import result
 from gan.errors import RequestError
-from gan.options import WholeRange, json_option
+from gan.options import WholeRange, json_option, refuse_existing
 
 if TYPE_CHECKING:
     from curation.fit import Settings
@@ -178,10 +178,7 @@ def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> No
 
     if montage:
         check_suffix(montage, "--montage")
-        if montage.exists() and not overwrite:
-            raise RequestError(
-                f"--montage must not exist yet; got {montage} instead: choose another or add --overwrite"
-            )
+        refuse_existing([montage], overwrite, option="--montage")
     figures = describe(path)
     if montage:
         draw_montage(path, montage)

@@ -10,6 +10,7 @@ from curation.labels import Labels, assign
 from curation.sources import Candidate, find
 from curation.wikiart import Painting, WikiArt
 from gan.errors import RequestError
+from gan.options import refuse_existing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,7 @@ class Request:
             raise RequestError(f"--out must end in .zip; got {self.out} instead")
         if self.out.is_dir():
             raise RequestError(f"--out must be a file; got {self.out}, which is a folder, instead")
-        if self.out.exists() and not self.overwrite:
-            raise RequestError(f"--out must not exist yet; got {self.out} instead: choose another or add --overwrite")
+        refuse_existing([self.out], self.overwrite)
         if self.manifest.exists() and not (self.manifest / "manifest.json").is_file():
             raise RequestError(f"--out must leave room for its manifest; {self.manifest} exists and is none: move it")
         for source in self.sources:

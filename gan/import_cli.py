@@ -6,7 +6,7 @@ import click
 
 from gan.console import result, say
 from gan.errors import RequestError
-from gan.options import PATH, json_option, overwrite_option
+from gan.options import PATH, json_option, overwrite_option, refuse_existing
 
 
 @click.command("import")
@@ -30,8 +30,7 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
 
     if out.suffix != ".safetensors":
         raise RequestError(f"--out must end in .safetensors; got {out} instead")
-    if out.exists() and not overwrite:
-        raise RequestError(f"--out would replace {out}; choose another, or add --overwrite")
+    refuse_existing([out], overwrite)
     if file.suffix == ".safetensors":
         raise RequestError(
             f"FILE must be of another implementation; {file} is named as a snapshot, which needs no import"

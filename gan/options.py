@@ -82,9 +82,9 @@ def none_is_nothing(context: click.Context, option: click.Parameter, value: str)
     return None if value == "none" else value
 
 
-def refuse_existing(files: Sequence[Path], overwrite: bool | None = None) -> None:
-    """Raise RequestError when --out would replace one of `files` and --overwrite is not given; None: there is none."""
+def refuse_existing(files: Sequence[Path], overwrite: bool | None = None, *, option: str = "--out") -> None:
+    """Raise RequestError when `option` would replace one of `files`. `overwrite` is --overwrite, or None without it."""
     if not overwrite and (existing := [file for file in files if file.exists()]):
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         remedy = "choose another" if overwrite is None else "choose another, or add --overwrite"
-        raise RequestError(f"--out would replace {existing[0]}{more}; {remedy}")
+        raise RequestError(f"{option} would replace {existing[0]}{more}; {remedy}")

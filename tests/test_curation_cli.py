@@ -182,7 +182,7 @@ def test_montage_shows_at_most_64_and_is_not_overwritten(tmp_path: Path) -> None
     first, last = (np.asarray(decoding.decode(image(number, (8, 8))).image) for number in (0, 69))
     assert np.array_equal(np.asarray(found)[:8, :8], first)
     assert np.array_equal(np.asarray(found)[-8:, -8:], last)
-    with pytest.raises(RequestError, match="--montage must not exist yet"):
+    with pytest.raises(RequestError, match="--montage would replace"):
         run("info", tmp_path / "d.zip", "--montage", sheet, command=dataset)
     run("info", tmp_path / "d.zip", "--montage", sheet, "--overwrite", command=dataset)
     with pytest.raises(RequestError, match="--montage must end in one of"):

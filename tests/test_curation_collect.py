@@ -303,7 +303,7 @@ def test_existing_out_is_kept_until_it_is_replaced(tmp_path: Path) -> None:
     collect(request(source, out))
     (source / "link").symlink_to(out.parent)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
-    with pytest.raises(RequestError, match="--out must not exist yet"):
+    with pytest.raises(RequestError, match="--out would replace"):
         request(source, out)
     fill(source, {"a.png": b"spoilt"})
     with pytest.raises(RequestError, match="got none"):
