@@ -80,8 +80,8 @@ def serve(
     from serving import server as servers
 
     ports = [http_port, grpc_port, metrics_port]
-    same = [f"--{service}-port" for service, port in zip(servers.SERVICES, ports, strict=True) if ports.count(port) > 1]
-    if same and any(ports):
+    named = dict(zip(servers.SERVICES, ports, strict=True))
+    if same := [f"--{service}-port" for service, port in named.items() if port and ports.count(port) > 1]:
         raise RequestError(f"{' and '.join(same)} must differ; got {ports} instead")
     local = servers.is_loopback(host)
     if print_command is not None:

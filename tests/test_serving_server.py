@@ -318,6 +318,7 @@ def test_bad_requests_are_one_line(tmp_path, repository):
         ([repository, "--host", "example"], "--host must be an IPv4 address, such as 127.0.0.1; got example"),
         ([repository, "--host", "::1"], "--host must be an IPv4 address"),
         ([repository, "--http-port", 9, "--grpc-port", 9], "--http-port and --grpc-port must differ; got [9, 9, 8002]"),
+        ([tmp_path / "missing", "--http-port", 0, "--grpc-port", 0], "missing must be a model repository"),
         ([repository, "--http-port", 8002], "--http-port and --metrics-port must differ"),
         ([repository, "--host", "0.0.0.0", "--reload", "explicit"], "--reload explicit lets clients load models"),
         ([repository, "--log", tmp_path / "none" / "log", "--tritonserver", "true"], "--log must be a file"),
