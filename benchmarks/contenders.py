@@ -40,13 +40,14 @@ class Salon:
     """This checkout."""
 
     def __init__(self, work: Work) -> None:
-        from gan import device, precision
+        from gan import device
         from gan.config import make_config
-        from gan.learner import Learner
+        from gan.networks import precision
         from gan.ops.bias_act import bias_act
         from gan.ops.frozen import Frozen
         from gan.ops.modulated_conv2d import modulated_conv2d
         from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
+        from gan.training.learner import Learner
 
         target = device.select(work.device)
         overrides = {"batch_size": work.batch, "r1_gamma": 1.0, "precision": work.precision}

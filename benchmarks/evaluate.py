@@ -19,7 +19,7 @@ import contenders
 import numpy as np
 import torch
 
-from gan.console import table
+from gan.runtime.console import table
 
 INCEPTION = "inception-v3-compat"
 WAYS = {  # title -> who, backend, precision
@@ -34,7 +34,7 @@ WAYS = {  # title -> who, backend, precision
 
 def random_weights(path: Path) -> None:
     """Write a state dict of torch-fidelity's Inception with random weights that keep the scale of what passes."""
-    from eval.torchvision_guard import torch_fidelity
+    from eval.features.torchvision_compat import torch_fidelity
 
     class Untrained(torch_fidelity().FeatureExtractorInceptionV3):
         def load_state_dict(self, state: dict) -> None:
@@ -56,7 +56,7 @@ def extraction(request: dict) -> dict:
     side, batch = request["side"], request["batch"]
     pixels = np.random.default_rng(0).integers(0, 256, [batch, side, side, 3], np.uint8)
     if request["name"] == "torch-fidelity":
-        from eval.torchvision_guard import torch_fidelity
+        from eval.features.torchvision_compat import torch_fidelity
 
         extractor = torch_fidelity().FeatureExtractorInceptionV3(
             INCEPTION, ["2048", "logits_unbiased"], feature_extractor_weights_path=request["weights"]
@@ -68,7 +68,7 @@ def extraction(request: dict) -> dict:
                 features: np.ndarray = extractor(nchw)[0].numpy()
             return features
     else:
-        from eval.features import load_extractor
+        from eval.features.extractor import load_extractor
 
         salon = load_extractor(
             INCEPTION,
@@ -90,7 +90,7 @@ def extraction(request: dict) -> dict:
 
 def operations(weights: Path) -> int:
     """Floating-point operations of the network for one image, by the definition of its convolutions and products."""
-    from eval.networks import NETWORKS
+    from eval.features.registry import NETWORKS
 
     trunk = NETWORKS[INCEPTION].load(weights, "").trunk
     with torch.no_grad(), contenders.FlopCount() as counter:
@@ -102,7 +102,7 @@ def trace(dim: int) -> list[tuple[str, float, float]]:
     """(way, seconds, Fréchet distance) of Gaussians fitted to 2 * dim points in `dim` dimensions."""
     from scipy import linalg
 
-    from eval import feature_stats, frechet
+    from eval.metrics import feature_stats, frechet
 
     rng = np.random.default_rng(0)
     spread = rng.gamma(1.0, size=dim)

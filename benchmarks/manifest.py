@@ -14,10 +14,10 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from curation.lineage import diff
-from curation.prune import Request, prune, with_columns
-from gan import manifest
-from gan.console import table
+from curation.decide.lineage import diff
+from curation.decide.prune import Request, prune, with_columns
+from gan.data import manifest
+from gan.runtime.console import table
 
 GENRES = np.array(["landscape", "portrait", "still_life", "genre_painting", "nude"])
 METHODS = ("density", "knn", "d_low", "d_core", "d_cross")

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from curation import calibration, rejection
-from curation.keep_training import Settings, keep_training
-from curation.rejection import Array
-from gan import losses
-from gan.console import table
+from gan.rejection import algorithms, calibration
+from gan.rejection.algorithms import Array
+from gan.rejection.keep_training import Settings, keep_training
+from gan.runtime.console import table
+from gan.training import losses
 
 SIGMA, SIDE, BATCH, WIDTH = 0.05, 5, 256, 100
 MODES = torch.tensor(list(itertools.product(range(-(SIDE // 2), SIDE // 2 + 1), repeat=2)), dtype=torch.float32)
@@ -106,19 +106,19 @@ def methods(G: nn.Module, D: nn.Module, generator: torch.Generator) -> tuple[lis
     for name, judging in (("raw D", D), ("KeepTraining", kept_D)):
         fitted = calibration.fit_and_test("platt", judge(judging, real), judge(judging, burn_in))
         notes.append(f"Z of {name}: {fitted.z_before:+.1f}, calibrated {fitted.z_after:+.1f}")
-        drs = rejection.DiscriminatorRejection(judge(judging, burn_in), gamma=0)
+        drs = algorithms.DiscriminatorRejection(judge(judging, burn_in), gamma=0)
         yes = uniform < drs.probabilities(judge(judging, points))
         rows.append(row(f"drs, {name}, gamma 0", points[yes], CANDIDATES))
-        drs = rejection.DiscriminatorRejection(judge(judging, burn_in), budget=BUDGET)
+        drs = algorithms.DiscriminatorRejection(judge(judging, burn_in), budget=BUDGET)
         yes = uniform < drs.probabilities(judge(judging, points))
         rows.append(row(f"drs, {name}, budget {BUDGET}", points[yes], CANDIDATES))
         logits = fitted.calibrate(judge(judging, points))
-        accepted = rejection.draw(rejection.budgeted_probabilities(logits, BUDGET), uniform[0])
+        accepted = algorithms.draw(algorithms.budgeted_probabilities(logits, BUDGET), uniform[0])
         rows.append(row(f"obrs, {name}, budget {BUDGET}", points[accepted], CANDIDATES))
         for length in (BUDGET, 20):
             chains = [CANDIDATES // length, length]
             start = fitted.calibrate(judge(judging, real))[: chains[0]]
-            column, _ = rejection.metropolis_hastings(logits.reshape(chains), start, uniform.reshape(chains))
+            column, _ = algorithms.metropolis_hastings(logits.reshape(chains), start, uniform.reshape(chains))
             places = np.arange(chains[0]) * length + column
             rows.append(row(f"mh, {name}, chains of {length}", points[places], CANDIDATES))
     return rows, "\n".join(notes)

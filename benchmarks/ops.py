@@ -9,7 +9,7 @@ import click
 import contenders
 import torch
 
-from gan.console import table
+from gan.runtime.console import table
 
 SHAPES = {
     "upfirdn2d up 2": [(8, 256, 64, 64)],

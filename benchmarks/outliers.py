@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from curation import density, scoring
-from curation.annotations import Collection, open_collection
-from curation.collect import collect
-from curation.embedding import embed
-from curation.fit import Settings
-from curation.plan import Request
-from eval.features import load_extractor
+from curation.collection import Collection, open_collection
+from curation.prepare.pipeline import collect
+from curation.prepare.plan import Request
+from curation.prepare.resize import Settings
+from curation.score import density, discriminator_scores
+from eval.data.embedding import embed
+from eval.features.extractor import load_extractor
 from gan.config import make_config
-from gan.console import table
+from gan.runtime.console import table
 
 SHARE = 0.05
 PHOTOGRAPHS = {"photographs": "wikiart_styles8/photo", "landscapes": "photo"}  # the latter show what Monet painted
@@ -91,10 +91,10 @@ def judge(collection: Collection, small: Collection, folder: Path, kimg: float, 
             preset="tiny", resolution=32, num_classes=0, dataset=small.manifest.dataset, overrides={"mirror": True}
         )
         args = (small.dataset, small.indices)
-        snapshots = scoring.trained(folder / "all", config, kimg, *args, CPU)
-        scores["d-low"] = scoring.d_low(snapshots, *args, CPU, seed=seed)[0]
+        snapshots = discriminator_scores.trained(folder / "all", config, kimg, *args, CPU)
+        scores["d-low"] = discriminator_scores.d_low(snapshots, *args, CPU, seed=seed)[0]
         typical = scores["density + knn (default)"]
-        scores["d-core"] = scoring.d_core(folder, config, kimg, *args, typical, CPU)[0]
+        scores["d-core"] = discriminator_scores.d_core(folder, config, kimg, *args, typical, CPU)[0]
     return scores
 
 

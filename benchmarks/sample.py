@@ -10,7 +10,7 @@ import click
 import contenders
 import torch
 
-from gan.console import table
+from gan.runtime.console import table
 
 
 def measure(request: dict) -> dict:

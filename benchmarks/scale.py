@@ -21,7 +21,7 @@ import click
 import numpy as np
 from manifest import prepared, scored
 
-from gan.console import table
+from gan.runtime.console import table
 
 DIM = 1280
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -36,8 +36,8 @@ def features(rows: int, seed: int = 0) -> np.ndarray:
 
 
 def manifests(rows: int, folder: Path, *, scores: bool = True, pruned: bool = False) -> None:
-    from curation.prune import Request, prune
-    from gan import manifest
+    from curation.decide.prune import Request, prune
+    from gan.data import manifest
 
     manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None)
     if scores:
@@ -47,34 +47,34 @@ def manifests(rows: int, folder: Path, *, scores: bool = True, pruned: bool = Fa
 
 
 def manifest_write(rows: int, folder: Path) -> Callable[[], object]:
-    from gan import manifest
+    from gan.data import manifest
 
     return lambda: manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None)
 
 
 def manifest_read(rows: int, folder: Path) -> Callable[[], object]:
-    from gan import manifest
+    from gan.data import manifest
 
     manifests(rows, folder, scores=False)
     return lambda: manifest.read(folder / "a")
 
 
 def manifest_kept(rows: int, folder: Path) -> Callable[[], object]:
-    from gan import manifest
+    from gan.data import manifest
 
     manifests(rows, folder, scores=False)
     return lambda: manifest.read(folder / "a", ["name", "verdict"]).kept()
 
 
 def fuse_and_prune(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.prune import Request, prune
+    from curation.decide.prune import Request, prune
 
     manifests(rows, folder)
     return lambda: prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
 
 
 def manifest_diff(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.lineage import diff
+    from curation.decide.lineage import diff
 
     manifests(rows, folder, pruned=True)
     return lambda: diff(folder / "b", folder / "c", "genre")
@@ -83,8 +83,8 @@ def manifest_diff(rows: int, folder: Path) -> Callable[[], object]:
 def dataset_open(rows: int, folder: Path) -> Callable[[], object]:
     from PIL import Image
 
-    from gan.dataset import DatasetWriter, ImageDataset
-    from gan.images import encode
+    from gan.data.dataset import DatasetWriter, ImageDataset
+    from gan.data.images import encode
 
     writer = DatasetWriter(folder / "set.zip", ".jpg")
     content = encode(Image.new("RGB", (16, 16)), "jpeg")
@@ -95,14 +95,14 @@ def dataset_open(rows: int, folder: Path) -> Callable[[], object]:
 
 
 def density_fit(rows: int, folder: Path) -> Callable[[], object]:
-    from curation import density
+    from curation.score import density
 
     given, strata = features(rows), np.zeros(rows, np.int64)
     return lambda: density.fit(given, strata, seed=0, extractor="x")
 
 
 def density_score(rows: int, folder: Path) -> Callable[[], object]:
-    from curation import density
+    from curation.score import density
 
     state = density.fit(features(REFERENCES), np.zeros(REFERENCES, np.int64), seed=0, extractor="x")
     given, strata = features(rows, 1), np.zeros(rows, np.int64)
@@ -110,28 +110,28 @@ def density_score(rows: int, folder: Path) -> Callable[[], object]:
 
 
 def near_hashes(rows: int, folder: Path) -> Callable[[], object]:
-    from curation import duplicates
+    from curation.score import duplicates
 
     hashes = np.random.default_rng(0).integers(0, 1 << 64, rows, np.uint64)
     return lambda: duplicates.near_hashes(hashes)
 
 
 def series(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.checking import similar
+    from curation.score.check import similar
 
     given = features(rows)
     return lambda: similar(given)
 
 
 def doubtful_labels(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.checking import mislabelled
+    from curation.score.check import mislabelled
 
     given, labels = features(rows), np.arange(rows) % 27
     return lambda: mislabelled(given, labels)
 
 
 def shards(rows: int, folder: Path) -> list[Path]:
-    from eval.shards import SHARD, shard_count
+    from eval.data.feature_cache import SHARD, shard_count
 
     paths = [folder / f"features-{shard:05d}.npy" for shard in range(shard_count(rows))]
     rng = np.random.default_rng(0)
@@ -141,15 +141,15 @@ def shards(rows: int, folder: Path) -> list[Path]:
 
 
 def moments(rows: int, folder: Path) -> Callable[[], object]:
-    from eval.feature_stats import Features
+    from eval.metrics.feature_stats import Features
 
     paths = shards(rows, folder)
     return lambda: Features.open(paths).moments()
 
 
 def fd(rows: int, folder: Path) -> Callable[[], object]:
-    from eval.feature_stats import as_features
-    from eval.frechet import frechet_estimate, sqrt_factor
+    from eval.metrics.feature_stats import as_features
+    from eval.metrics.frechet import frechet_estimate, sqrt_factor
 
     reference = as_features(features(max(rows, 2 * DIM))).moments()
     given, factor = features(rows, 1), sqrt_factor(reference)
@@ -157,14 +157,14 @@ def fd(rows: int, folder: Path) -> Callable[[], object]:
 
 
 def kd(rows: int, folder: Path) -> Callable[[], object]:
-    from eval.kernel import kernel_distance
+    from eval.metrics.kernel import kernel_distance
 
     a, b = features(rows), features(rows, 1)
     return lambda: kernel_distance(a, b)
 
 
 def prdc(rows: int, folder: Path) -> Callable[[], object]:
-    from eval.precision_recall import compare
+    from eval.metrics.precision_recall import compare
 
     a, b = features(rows), features(rows, 1)
     return lambda: compare(a, b)

@@ -18,10 +18,10 @@ import click
 import numpy as np
 import torch
 
-from curation.annotations import open_collection
-from curation.judging import score
-from eval.features import load_extractor
-from gan.console import table
+from curation.collection import open_collection
+from curation.score.score import score
+from eval.features.extractor import load_extractor
+from gan.runtime.console import table
 
 CPU = torch.device("cpu")
 

@@ -21,15 +21,15 @@ import torch
 
 from gan import snapshot
 from gan.config import PRESETS, make_config
-from gan.console import say, table
-from gan.discriminator import Discriminator
-from gan.generator import Generator
-from gan.latents import draw
-from serving import onnx_file
-from serving.client import Client
-from serving.export import export
-from serving.server import Server, serve
-from serving.triton import find
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.runtime.console import say, table
+from gan.sampling.latents import draw
+from serving.client.client import Client
+from serving.export import onnx_file
+from serving.export.export import export
+from serving.server.install import find
+from serving.server.server import Server, serve
 
 BATCHES = (1, 4, 16)
 

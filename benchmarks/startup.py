@@ -10,7 +10,7 @@ import sys
 import click
 
 from gan.__main__ import salon
-from gan.console import table
+from gan.runtime.console import table
 
 REPEATS = 5
 

@@ -2,17 +2,17 @@
 
 import click
 
-from gan.lazy_group import LazyGroup
+from gan.cli.groups import LazyGroup
 
 SUBCOMMANDS = {  # in the order in which a person meets them
-    "check": "curation.score_cli:check",
-    "score": "curation.score_cli:score",
-    "prune": "curation.verdict_cli:prune",
-    "log": "curation.verdict_cli:log",
-    "diff": "curation.verdict_cli:diff",
-    "review": "curation.verdict_cli:review",
-    "materialize": "curation.verdict_cli:materialize",
-    "retrain": "curation.retrain_cli:retrain",
+    "check": "curation.score.cli:check",
+    "score": "curation.score.cli:score",
+    "prune": "curation.decide.cli:prune",
+    "log": "curation.decide.cli:log",
+    "diff": "curation.decide.cli:diff",
+    "review": "curation.decide.cli:review",
+    "materialize": "curation.decide.cli:materialize",
+    "retrain": "curation.retrain.cli:retrain",
 }
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from gan.console import result, table
-from gan.errors import BoundError, RequestError
-from gan.options import (
+from gan.cli.command import Group
+from gan.cli.options import (
     PATH,
     FiniteRange,
     WholeRange,
@@ -18,13 +17,15 @@ from gan.options import (
     seed_option,
     together,
 )
-from gan.rejection_options import NAMES, given, rejection_options
+from gan.cli.rejection_options import NAMES, given, rejection_options
+from gan.errors import BoundError, RequestError
+from gan.runtime.console import result, table
 
 DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
 DEFAULT_METRICS = "fid,kid,pr,dc"
 
 
-@click.group()
+@click.group(cls=Group)
 def evaluate() -> None:
     """Judge a generator against a dataset: numbers that say how sure they are, and a report.
 
@@ -176,13 +177,13 @@ def run(
     salon eval run --snapshot runs --data paintings64.zip --num-images 2000 --reject obrs --budget 4 --out evaluation
     torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
     """
-    from eval import tables
+    from eval.data.image_sources import is_snapshot
     from eval.evaluate import REPORT
-    from eval.judge import Judge
+    from eval.evaluator import Judge
+    from eval.report import text as tables
     from eval.request import require_folder
-    from eval.sources import is_snapshot
     from gan import device as devices
-    from gan import distributed
+    from gan.runtime import distributed
 
     what = snapshot or images
     if what is None or (snapshot and images):
@@ -240,14 +241,14 @@ def compare(
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     """
     from eval import compare as comparing
-    from eval import tables
     from eval.evaluate import RESULTS
-    from eval.judge import Judge
-    from eval.report import write_comparison
+    from eval.evaluator import Judge
+    from eval.report import text as tables
+    from eval.report.html import write_comparison
     from eval.request import require_folder, require_same
     from gan import device as devices
-    from gan import distributed, files
     from gan import snapshot as snapshots
+    from gan.runtime import distributed, files
 
     entries: list[comparing.Entry] = []
     waiting: list[Path] = []
@@ -302,10 +303,10 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **o
     \b
     salon eval reference paintings64.zip --extractor efficientnet-lite0
     """
-    from eval.judge import Judge
-    from eval.reference import pass_over
+    from eval.data.reference import pass_over
+    from eval.evaluator import Judge
     from gan import device as devices
-    from gan import distributed
+    from gan.runtime import distributed
 
     target = devices.select(device)
     with distributed.joined(target):

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.data.feature_cache import Pictures
 from eval.evaluate import FORMAT, RESULTS
-from eval.identity import require_comparable
-from eval.measures import HIGHER_IS_BETTER, Result
-from eval.shards import Pictures
-from eval.uncertainty import Estimate, normal_interval, paired_difference
+from eval.metric_registry import HIGHER_IS_BETTER, Result
+from eval.metrics.confidence_intervals import Estimate, normal_interval, paired_difference
+from eval.metrics.result_key import require_comparable
 from gan.errors import RequestError
-from gan.files import read_json, require_format
+from gan.runtime.files import read_json, require_format
 
 COMPARISON = "comparison.json"
 DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the first that is there names the best

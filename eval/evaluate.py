@@ -17,24 +17,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval import latent, measures, reference, rejection, shards
-from eval.features import Extractor
-from eval.latent import PathLength
-from eval.measures import Result
-from eval.precision_recall import Comparison
-from eval.preprocess import differences
-from eval.reference import Reference
-from eval.rejection import AcceptedSource
-from eval.report import write_report
-from eval.requirements import Requirement
-from eval.shards import FeatureShards, Pictures, folder_name
-from eval.sources import DatasetSource, SnapshotSource, Source
-from eval.strata import strata_table
-from eval.uncertainty import linear_jackknife, wilson
-from gan import __version__, distributed
-from gan.console import progress, say
+from eval import accepted_samples, generator_metrics, metric_registry
+from eval.accepted_samples import AcceptedSource
+from eval.data import feature_cache, reference
+from eval.data.feature_cache import FeatureShards, Pictures, folder_name
+from eval.data.image_sources import DatasetSource, SnapshotSource, Source
+from eval.data.reference import Reference
+from eval.features.extractor import Extractor
+from eval.features.preprocess import differences
+from eval.generator_metrics import PathLength
+from eval.metric_registry import Result
+from eval.metrics.confidence_intervals import linear_jackknife, wilson
+from eval.metrics.precision_recall import Comparison
+from eval.metrics.strata import strata_table
+from eval.report.html import write_report
+from eval.thresholds import Requirement
+from gan import __version__
 from gan.errors import RequestError
-from gan.files import write_json
+from gan.runtime import distributed
+from gan.runtime.console import progress, say
+from gan.runtime.files import write_json
 
 FORMAT = "salon-evaluation-1"
 RESULTS, REPORT = "results.json", "report.html"
@@ -96,14 +98,16 @@ def evaluate(
         references, real_pictures = reference.pass_over(real, extractors, batch_size=batch_size)
     pictures, sets = _takers(source, extractors, out)
     with clock.phase("images and features"):
-        made = shards.one_pass(source, [pictures, *sets], batch_size=batch_size, what="Images and features")
+        made = feature_cache.one_pass(source, [pictures, *sets], batch_size=batch_size, what="Images and features")
         beside = None if accepted is None else _takers(accepted, extractors, out)
         if accepted and beside:
-            made += shards.one_pass(accepted, [beside[0], *beside[1]], batch_size=batch_size, what="Accepted images")
+            made += feature_cache.one_pass(
+                accepted, [beside[0], *beside[1]], batch_size=batch_size, what="Accepted images"
+            )
     results = []
     if paths is not None and isinstance(source, SnapshotSource):
         with clock.phase("ppl"):
-            found = latent.path_lengths(source, paths, out, batch_size)
+            found = generator_metrics.path_lengths(source, paths, out, batch_size)
         results += [found] if found else []
     evaluation = None
     with distributed.main_first():
@@ -153,7 +157,7 @@ def _with_rejection(
     all_samples: Sequence[Result],
     clock: Clock,
 ) -> dict[str, Any]:
-    names = [metric for metric in metrics if metric in measures.OF_FEATURES]
+    names = [metric for metric in metrics if metric in metric_registry.OF_FEATURES]
     found, _ = _measure(names, references, sets, accepted, None, clock)
     results = [replace(r, identity=replace(r.identity, rejection=accepted.rejection)) for r in found]
     ids = {result.id for result in results}
@@ -162,7 +166,7 @@ def _with_rejection(
         **accepted.figures,
         "generator": _describe(accepted),
         "results": [result.to_dict() for result in results],
-        "rows": rejection.side_by_side(results, [r for r in all_samples if r.id in ids]),
+        "rows": accepted_samples.side_by_side(results, [r for r in all_samples if r.id in ids]),
     }
 
 
@@ -174,10 +178,10 @@ def _require_fitting(
     strata: Sequence[str | None] | None,
     paths: PathLength | None,
 ) -> None:
-    measures.require_known(metrics)
+    metric_registry.require_known(metrics)
     for extractor in extractors:
-        measures.require_possible(metrics, extractor, len(source), len(real))
-    for metric in measures.OF_GENERATORS:
+        metric_registry.require_possible(metrics, extractor, len(source), len(real))
+    for metric in metric_registry.OF_GENERATORS:
         if metric in metrics and not isinstance(source, SnapshotSource):
             raise RequestError(f"--metrics {metric} needs a snapshot, whose latents are known; got {source.name}")
     if "ls" in metrics and strata is None:
@@ -195,7 +199,7 @@ def _measure(
     clock: Clock,
 ) -> tuple[list[Result], Comparison | None]:
     # -> results, and the first extractor's comparison
-    every = range(shards.shard_count(len(source)))
+    every = range(feature_cache.shard_count(len(source)))
     work = [(r, s, m) for r, s in zip(references, sets, strict=True) for m in metrics if m != "ppl"]
     comparisons: dict[str, Comparison] = {}
     results: list[Result] = []
@@ -205,12 +209,12 @@ def _measure(
             gen = features.read(every)
             if metric == "ls":
                 assert isinstance(source, SnapshotSource) and strata is not None
-                results.append(latent.separability(source, own, gen, strata))
+                results.append(generator_metrics.separability(source, own, gen, strata))
                 continue
             if metric in ("pr", "dc") and key not in comparisons:
-                comparisons[key] = measures.compare_sets(own, gen)
+                comparisons[key] = metric_registry.compare_sets(own, gen)
             logits = features.read(every, "logits") if metric == "is" else None
-            results += measures.measure(metric, own, gen, logits, comparisons.get(key))
+            results += metric_registry.measure(metric, own, gen, logits, comparisons.get(key))
     return results, comparisons.get(references[0].extractor.key)
 
 
@@ -226,7 +230,7 @@ def _strata(
     if strata is None:
         return []
     with clock.phase("strata"):
-        gen = features.read(range(shards.shard_count(len(source))))
+        gen = features.read(range(feature_cache.shard_count(len(source))))
         labels = [source.label(index) for index in range(len(source))]
         known = np.array([index for index, name in enumerate(strata) if name is not None], np.int64)
         labelled = set(labels) & set(strata) - {None}
@@ -248,7 +252,7 @@ def _strata(
 def _share(hit: NDArray[np.bool_]) -> dict[str, Any]:
     # With replicates over the real images [m], so that two evaluations of one stratum can be compared in pairs.
     estimate = wilson(int(hit.sum()), len(hit))
-    replicates = linear_jackknife(estimate.value, hit.astype(np.float64), measures.BLOCKS)
+    replicates = linear_jackknife(estimate.value, hit.astype(np.float64), metric_registry.BLOCKS)
     return {**asdict(estimate), "replicates": replicates.to_dict()}
 
 
@@ -279,7 +283,7 @@ def _warnings(
     for own in references:
         dim, n = own.extractor.dim, min(len(source), len(own))
         if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
-            name = measures.NAMES[measures.result_ids("fid", own.extractor.is_inception)[0]]
+            name = metric_registry.NAMES[metric_registry.result_ids("fid", own.extractor.is_inception)[0]]
             found.append(
                 f"{name} by {own.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} images on "
                 f"either side; got {n:,}: read it beside its noise floor, or read the kernel distance"

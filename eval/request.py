@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError
-from gan.files import read_json
+from gan.runtime.files import read_json
 
 
 def require_folder(out: Path) -> None:

@@ -2,31 +2,32 @@
 
 import sys
 import traceback
+from typing import Any
 
 import click
 
 from gan import __version__
-from gan.console import is_main
+from gan.cli.groups import LazyGroup
 from gan.errors import SalonError
-from gan.lazy_group import LazyGroup
+from gan.runtime.console import is_main
 
 COMMANDS = {  # in the order in which a person meets them
-    "doctor": "gan.cli:doctor",
-    "synthetic": "gan.cli:synthetic",
-    "prepare": "curation.cli:prepare",
-    "dataset": "curation.cli:dataset",
-    "train": "gan.train_cli:train",
-    "import": "gan.import_cli:import_weights",
-    "generate": "gan.generate_cli:generate",
+    "doctor": "gan.cli.doctor:doctor",
+    "synthetic": "gan.cli.synthetic:synthetic",
+    "prepare": "curation.prepare.cli:prepare",
+    "dataset": "curation.prepare.cli:dataset",
+    "train": "gan.cli.train:train",
+    "import": "gan.cli.import_weights:import_weights",
+    "generate": "gan.cli.generate:generate",
     "eval": "eval.cli:evaluate",
     "curate": "curation.curate_cli:curate",
-    "style": "serving.style_cli:style",
-    "export": "serving.export_cli:export",
-    "serve": "serving.serve_cli:serve",
-    "query": "serving.query_cli:query",
-    "gallery": "serving.gallery_cli:gallery",
-    "run": "serving.run_cli:run",
-    "demo": "serving.run_cli:demo",
+    "style": "serving.style.cli:style",
+    "export": "serving.export.cli:export",
+    "serve": "serving.server.cli:serve",
+    "query": "serving.client.cli:query",
+    "gallery": "serving.gallery.cli:gallery",
+    "run": "serving.pipeline.cli:run",
+    "demo": "serving.pipeline.cli:demo",
 }
 
 
@@ -36,7 +37,8 @@ COMMANDS = {  # in the order in which a person meets them
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="salon")
-def salon() -> None:
+@click.pass_context
+def salon(context: click.Context) -> None:
     """Train a StyleGAN2 painter on a folder of images, judge it, curate what it learns from, and serve it.
 
     \b
@@ -44,6 +46,14 @@ def salon() -> None:
     salon train --data paintings64.zip --out runs --preset tiny
     salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
     """
+    context.obj = metrics_hook
+
+
+def metrics_hook(*arguments: Any, **options: Any) -> Any:
+    """What measures snapshots during training: eval.training_hook.hook, which this package does not know elsewhere."""
+    from eval.training_hook import hook
+
+    return hook(*arguments, **options)
 
 
 def main(args: list[str] | None = None) -> None:

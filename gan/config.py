@@ -16,7 +16,7 @@ MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
 MAX_BATCH = 4096  # images an iteration
 PRECISIONS = ("fp32", "bf16")
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
-# Presets of the stages of gan.augment (Karras et al. 2020, ADA, figure 4), each in the order of application.
+# Presets of the stages of gan.augment.pipeline (Karras et al. 2020, ADA, figure 4), each in the order of application.
 AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("blit", "geom", "color", "filter", "noise", "cutout")},
     "bg": ("blit", "geom"),
@@ -89,7 +89,7 @@ class TrainingConfig:
     ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
     ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
     freeze_d: int = 0  # resolution blocks of D, from the image on, that do not learn (Mo et al. 2020)
-    precision: str = "fp32"  # of features and convolutions: fp32, or bf16 (see gan.precision)
+    precision: str = "fp32"  # of features and convolutions: fp32, or bf16 (see gan.networks.precision)
     mirror: bool = False  # flip real images horizontally with probability 1/2
     augment: str = "none"  # of what D sees: none, ada (p adapts), fixed (p stays), diffaugment
     augment_categories: str = "bgc"  # with ada and fixed: blit, geom, color, filter, noise, cutout, bg, ..., bgcfnc

@@ -1,4 +1,8 @@
-"""Errors that Salon raises on purpose, each with the exit code of the command that meets it."""
+"""Errors that Salon raises on purpose, each with the exit code of the command that meets it.
+
+A message names a parameter of the library in backticks: "`seeds` must be numbers and ranges; got 'x' instead". The
+command line prints the option that sets it in its place (see gan.cli.command).
+"""
 
 
 class SalonError(Exception):
@@ -7,7 +11,7 @@ class SalonError(Exception):
     exit_code = 1
 
 
-class RequestError(SalonError):
+class RequestError(SalonError, ValueError):
     """The request cannot be carried out as put: a missing file, a bad value, a mismatch. Exit code 2."""
 
     exit_code = 2

@@ -13,11 +13,11 @@ from safetensors.torch import save as serialize
 
 from gan import __version__
 from gan.config import TrainingConfig
-from gan.console import say
-from gan.discriminator import Discriminator
 from gan.errors import RequestError
-from gan.files import atomic, require_format
-from gan.generator import Generator
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.runtime.console import say
+from gan.runtime.files import atomic, require_format
 
 FORMAT = "salon-snapshot-1"
 _NAME = re.compile(r"snapshot-(\d{10})\.safetensors")

@@ -123,7 +123,7 @@ def outputs(about: About) -> list[Tensor]:
         side = _known(about.resolution)
         found.append(Tensor("image", "UINT8", (side, side, 3)))  # NHWC, RGB
     if about.kind in ("discriminator", "generate_and_score"):
-        found.append(Tensor("logit", "FP32", (1,)))  # of one image by itself, as curation.critic judges
+        found.append(Tensor("logit", "FP32", (1,)))  # of one image by itself, as in gan.rejection.discriminator_logits
     if about.kind in ("style_classifier", "generate_and_classify"):
         found.append(Tensor("probabilities", "FP32", (len(about.styles),)))
     return found
@@ -131,7 +131,7 @@ def outputs(about: About) -> list[Tensor]:
 
 def limits(about: About) -> dict[str, tuple[float, float]]:
     """The smallest and largest number that each input may hold; those of bytes are left out."""
-    from gan.latents import MAX_SEED  # numpy, which --help has no need of
+    from gan.sampling.latents import MAX_SEED
 
     known = {
         "z": (-Z_LIMIT, Z_LIMIT),

@@ -18,8 +18,8 @@ from PIL import Image
 
 from gan.__main__ import main
 from gan.config import NetworkConfig, TrainingConfig
-from gan.dataset import DatasetWriter
-from gan.images import encode
+from gan.data.dataset import DatasetWriter
+from gan.data.images import encode
 
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -118,7 +118,7 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
 @pytest.fixture(scope="session")
 def installed_triton(pytestconfig):
     """The server that Salon installs, once for all test runs: pytest's own cache keeps it, all workers share it."""
-    from serving import triton
+    from serving.server import install as triton
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SALON_CACHE", str(pytestconfig.cache.mkdir("salon")))
@@ -127,8 +127,8 @@ def installed_triton(pytestconfig):
 
 @pytest.fixture(scope="session")
 def triton(installed_triton):
-    """start(repository, **options) -> a running serving.server.Server, ready; all are stopped at the end."""
-    from serving.server import serve
+    """start(repository, **options) -> a running serving.server.server.Server, ready; all are stopped at the end."""
+    from serving.server.server import serve
 
     with contextlib.ExitStack() as stack:
         yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
@@ -139,8 +139,8 @@ def classifier_file(tmp_path_factory) -> Path:
     """A style classifier as ONNX that goes by the mean colours: styles "red", "green" and "blue"."""
     import torch
 
-    from serving import onnx_file
     from serving.contract import About
+    from serving.export import onnx_file
 
     class ByColour(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -168,7 +168,7 @@ def model_repository(tmp_path_factory, tiny_run, conditional_snapshot, classifie
 @pytest.fixture(scope="session")
 def lite():
     """The extractor efficientnet-lite0, with its real weights."""
-    from eval.features import load_extractor
+    from eval.features.extractor import load_extractor
 
     return load_extractor("efficientnet-lite0", device="cpu")
 
@@ -176,9 +176,9 @@ def lite():
 @pytest.fixture
 def small_shards(monkeypatch):
     """Shards of 4 images."""
-    from eval import shards
+    from eval.data import feature_cache
 
-    monkeypatch.setattr(shards, "SHARD", 4)
+    monkeypatch.setattr(feature_cache, "SHARD", 4)
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +187,7 @@ def inception_weights(tmp_path_factory) -> Path:
 
     import torch
 
-    from eval.torchvision_guard import torch_fidelity
+    from eval.features.torchvision_compat import torch_fidelity
 
     class Untrained(torch_fidelity().FeatureExtractorInceptionV3):
         def load_state_dict(self, state) -> None:
@@ -250,7 +250,7 @@ def conditional_snapshot(tmp_path_factory, tiny_config):
     from dataclasses import replace
 
     from gan import snapshot
-    from gan.generator import Generator
+    from gan.networks.generator import Generator
 
     path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
     config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))

@@ -1,4 +1,4 @@
-"""A server without a server: small models in numpy, in the place of serving.transport's transports."""
+"""A server without a server: small models in numpy, in the place of serving.client.transport's transports."""
 
 import threading
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gan.errors import RequestError
+from serving.client.retry import Unavailable
 from serving.contract import CLASSIFIER, DEFAULT_NAME, MAX_BATCH, PARAMETER, About, inputs, model_name, outputs
-from serving.patience import Unavailable
 
 STYLES = ["Cubism", "Impressionism", "Rococo"]
 KINDS = ("generator", "mapping", "synthesis", CLASSIFIER, "generate_and_score", "generate_and_classify")

@@ -19,12 +19,13 @@ import torch
 from conftest import TINY_TRAINING, full_disk, run_salon, write_dataset
 from PIL import Image
 
-from gan import manifest, snapshot
+from gan import snapshot
 from gan.__main__ import salon
 from gan.config import NetworkConfig, TrainingConfig
-from gan.dataset import ImageDataset
-from gan.discriminator import Discriminator
-from gan.generator import Generator
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,16 +17,16 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from safetensors import safe_open
 
-from curation import retrain_sets as sets
-from curation.retrain_verdict import HARMED, HELPED, NOTHING, decide, pooled
+from curation.retrain import splits as sets
+from curation.retrain.verdict import HARMED, HELPED, NOTHING, decide, pooled
 from eval.evaluate import evaluate
-from eval.uncertainty import Estimate, Jackknife, paired_difference
-from gan import manifest as manifests
-from gan.dataset import ImageDataset
-from gan.files import read_json, sha256
-from gan.learner import Learner
-from gan.loader import TrainingImages
+from eval.metrics.confidence_intervals import Estimate, Jackknife, paired_difference
+from gan.data import manifest as manifests
+from gan.data.dataset import ImageDataset
+from gan.data.loader import TrainingImages
+from gan.runtime.files import read_json, sha256
 from gan.snapshot import load
+from gan.training.learner import Learner
 
 ROOT = Path(__file__).parents[1]
 COUNT = 40
@@ -199,7 +199,7 @@ def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, datas
     out, outcome, _ = finished
     command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json")
     witness, judged = Witness(monkeypatch), []
-    monkeypatch.setattr("eval.judge.evaluate", lambda *a, **k: judged.append(1) or evaluate(*a, **k))
+    monkeypatch.setattr("eval.evaluator.evaluate", lambda *a, **k: judged.append(1) or evaluate(*a, **k))
     again = run_salon(*command)
     assert again.code == 0, again.err
     assert witness.starts == [] and judged == []

@@ -7,14 +7,14 @@ import pytest
 from conftest import run_salon, write_dataset
 
 from eval import cli
-from eval.features import BACKENDS, EXTRACTORS, PRECISIONS
-from eval.judge import default_extractor, parse_weights
-from eval.measures import result_ids
-from eval.preprocess import PRESETS
-from eval.reference import STRATA
-from eval.sources import SnapshotSource
-from gan import manifest
-from gan.dataset import ImageDataset
+from eval.data.image_sources import SnapshotSource
+from eval.data.reference import STRATA
+from eval.evaluator import default_extractor, parse_weights
+from eval.features.extractor import BACKENDS, EXTRACTORS, PRECISIONS
+from eval.features.preprocess import PRESETS
+from eval.metric_registry import result_ids
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 
 LITE = ("--extractor", "efficientnet-lite0", "--device", "cpu")

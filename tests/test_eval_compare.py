@@ -10,18 +10,19 @@ from conftest import TINY_TRAINING, run_salon
 
 from eval.compare import compare, difference, in_order, read_entry
 from eval.evaluate import RESULTS
-from eval.identity import Identity
-from eval.judge import Judge
-from eval.measures import Result
-from eval.training import metric
-from eval.uncertainty import Jackknife
-from gan import checkpoint, snapshot
-from gan.dataset import ImageDataset
+from eval.evaluator import Judge
+from eval.metric_registry import Result
+from eval.metrics.confidence_intervals import Jackknife
+from eval.metrics.result_key import Identity
+from eval.training_hook import metric
+from gan import snapshot
+from gan.data.dataset import ImageDataset
 from gan.device import select
 from gan.errors import RequestError
-from gan.metrics_budget import BudgetedMetrics
-from gan.run import Run
-from gan.trainer import TrainingOptions, train
+from gan.training import checkpoint
+from gan.training.metrics_budget import BudgetedMetrics
+from gan.training.run_dir import Run
+from gan.training.training_loop import TrainingOptions, train
 
 KEY = Identity(
     metric="kd",

@@ -15,19 +15,19 @@ import pytest
 from conftest import write_dataset
 from PIL import Image
 
-from eval import reference, shards
+from eval.data import feature_cache, reference
+from eval.data.feature_cache import FeatureShards, Pictures, one_pass
+from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource
 from eval.evaluate import REPORT, RESULTS, evaluate
-from eval.feature_stats import Features
-from eval.frechet import frechet_distance
-from eval.judge import Judge
-from eval.measures import Result
-from eval.shards import FeatureShards, Pictures, one_pass
-from eval.sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource
+from eval.evaluator import Judge
+from eval.metric_registry import Result
+from eval.metrics.feature_stats import Features
+from eval.metrics.frechet import frechet_distance
 from gan import snapshot
-from gan.dataset import DatasetWriter, ImageDataset
+from gan.data.dataset import DatasetWriter, ImageDataset
+from gan.data.images import encode
 from gan.device import select
 from gan.errors import RequestError, SalonError
-from gan.images import encode
 
 ROOT = Path(__file__).parents[1]
 METRICS = ["fid", "kid", "pr", "dc", "is"]
@@ -84,7 +84,7 @@ def test_each_image_is_made_once_for_all_that_lack_it(painted, lite, tmp_path, s
 def test_moments_of_shards_are_those_of_all(painted, lite, tmp_path, small_shards):
     taker = FeatureShards(tmp_path, lite)
     one_pass(FilesSource(painted), [taker], batch_size=4, what="Test")
-    merged, every = shards.moments(taker, 10), taker.read(range(3)).rows(0, 10)
+    merged, every = feature_cache.moments(taker, 10), taker.read(range(3)).rows(0, 10)
     assert merged.count == 10
     assert np.allclose(merged.mean, every.mean(0), rtol=1e-12)
     assert np.allclose(merged.cov, np.cov(every.T), rtol=1e-9, atol=1e-12)
@@ -260,10 +260,10 @@ def test_all_snapshots_are_judged_by_one_bank_of_latents(tiny_run, tiny_dataset,
 
 SCRIPT = """
 import sys
-import eval.shards
+import eval.data.feature_cache
 from gan.__main__ import main
 if __name__ == "__main__":
-    eval.shards.SHARD = 4
+    eval.data.feature_cache.SHARD = 4
     main(sys.argv[1:])
 """
 
@@ -283,7 +283,7 @@ def environment() -> dict[str, str]:
 def whole(tiny_run, tiny_dataset, tmp_path_factory):
     """Figures of an evaluation of 60 images that nothing stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD", 4)
+        patch.setattr(feature_cache, "SHARD", 4)
         judge = Judge(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=60)
         return judge(tiny_run, tmp_path_factory.mktemp("whole")).figures
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from eval import charts
+from eval.data.image_sources import DatasetSource, FilesSource
 from eval.evaluate import REPORT, evaluate
-from eval.judge import Judge
-from eval.report import duration, number
-from eval.sources import DatasetSource, FilesSource
-from gan.dataset import ImageDataset
+from eval.evaluator import Judge
+from eval.report import charts
+from eval.report.html import duration, number
+from gan.data.dataset import ImageDataset
 from gan.device import select
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,10 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from eval.compare import read_entry
-from gan import checkpoint, manifest, sampling, snapshot
-from gan.dataset import ImageDataset
+from gan import snapshot
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from serving import contract, model_config, onnx_file
+from gan.sampling import generate
+from gan.training import checkpoint
+from serving import contract
+from serving.export import model_config, onnx_file
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VERSIONS = sorted(folder.parent for folder in FIXTURES.glob("*/snapshot.safetensors"))
@@ -50,7 +54,7 @@ def test_manifest(old):
 def test_snapshot_paints_what_it_painted(old):
     found = snapshot.load(old / "snapshot.safetensors")
     assert found.cur_nimg == 1000 and found.classes == ["day", "night"] and found.D is not None
-    (picture,) = sampling.generate(found.G_ema, [5], [1])
+    (picture,) = generate.generate(found.G_ema, [5], [1])
     expected = np.asarray(Image.open(old / "seed5.png"), np.int64)
     assert expected.std() > 5 and np.abs(picture - expected).max() <= 2  # levels, of another torch or processor
 

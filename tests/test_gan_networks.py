@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gan.config import NetworkConfig
-from gan.discriminator import Discriminator, minibatch_stddev
 from gan.errors import RequestError
-from gan.generator import Generator
+from gan.networks.discriminator import Discriminator, minibatch_stddev
+from gan.networks.generator import Generator
 
 GOLDEN = Path(os.environ.get("SALON_TEST_DATA", "absent")) / "interop" / "nv_ada_pytorch_tiny32_golden.npz"
 TINY = NetworkConfig(resolution=16, z_dim=8, w_dim=12, mapping_layers=2, channel_base=128, channel_max=16)

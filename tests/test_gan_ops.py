@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from gan.layers import Conv2d, FullyConnected
+from gan.networks.layers import Conv2d, FullyConnected
 from gan.ops.bias_act import bias_act
 from gan.ops.conv2d_resample import conv2d_resample
 from gan.ops.modulated_conv2d import modulated_conv2d, modulated_conv2d_reference

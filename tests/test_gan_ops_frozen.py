@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from gan import sampling
 from gan.config import NetworkConfig
-from gan.generator import Generator
+from gan.networks.generator import Generator
 from gan.ops.frozen import Frozen, derived
+from gan.sampling import generate
 
 NETWORK = NetworkConfig(resolution=32, z_dim=16, w_dim=16, mapping_layers=1, channel_base=2048, channel_max=64)
 
@@ -30,14 +30,14 @@ def test_frozen_weights_paint_the_same_and_are_prepared_once():
 def test_painting_follows_an_optimizer_step():
     torch.manual_seed(0)
     G = Generator(NETWORK)
-    before = np.stack(list(sampling.generate(G, [0, 1, 2])))
+    before = np.stack(list(generate.generate(G, [0, 1, 2])))
     optimizer = torch.optim.Adam(G.parameters(), 0.1, fused=True)
     G(torch.ones(1, 16)).square().sum().backward()
     optimizer.step()
-    after = np.stack(list(sampling.generate(G, [0, 1, 2])))
+    after = np.stack(list(generate.generate(G, [0, 1, 2])))
     fresh = Generator(NETWORK)
     fresh.load_state_dict(G.state_dict())
-    assert np.array_equal(after, np.stack(list(sampling.generate(fresh, [0, 1, 2]))))
+    assert np.array_equal(after, np.stack(list(generate.generate(fresh, [0, 1, 2]))))
     assert not np.array_equal(after, before)
 
 

@@ -11,11 +11,12 @@ from conftest import full_disk
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gan import sampling, snapshot
+from gan import snapshot
 from gan.config import TrainingConfig
-from gan.discriminator import Discriminator
 from gan.errors import RequestError, SalonError
-from gan.generator import Generator
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.sampling import generate
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_round_trip(write, networks, tiny_config, tmp_path):
     assert (loaded.path, loaded.config, loaded.cur_nimg) == (path, tiny_config, 12345)
     assert loaded.classes == ["day", "night"]
     assert same_networks(loaded, networks)
-    for mine, its in zip(sampling.generate(networks[0], [0, 1]), sampling.generate(loaded.G_ema, [0, 1]), strict=True):
+    for mine, its in zip(generate.generate(networks[0], [0, 1]), generate.generate(loaded.G_ema, [0, 1]), strict=True):
         assert np.array_equal(mine, its)
     assert not any(p.requires_grad for p in loaded.G_ema.parameters()) and not loaded.G_ema.training
 

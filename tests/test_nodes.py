@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from conftest import TINY_TRAINING, run_salon
 
-from curation import embedding
-from gan.files import cache_folder
-from gan.run import Run
+from eval.data import embedding
+from gan.runtime.files import cache_folder
+from gan.training.run_dir import Run
 
 ROOT = Path(__file__).parents[1]
 SALON = """
 import sys
 
-from curation import embedding
-from eval import shards
+from eval.data import embedding
+from eval.data import feature_cache
 from gan.__main__ import main
 
-embedding.SHARD = shards.SHARD = 4  # so that few images are shared out, too
+embedding.SHARD = feature_cache.SHARD = 4  # so that few images are shared out, too
 if __name__ == "__main__":
     main(sys.argv[1:])
 """

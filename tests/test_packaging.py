@@ -118,7 +118,7 @@ def test_a_painter_is_exported_and_served_by_what_was_installed(installed, tiny_
 def test_the_gallery_finds_its_page(installed):
     code = """
 from starlette.testclient import TestClient
-from serving.gallery import Gallery
+from serving.gallery.app import Gallery
 visitor = TestClient(Gallery(lambda name: None, hosts=("testserver",)).app)
 for name in ("", "gallery.js", "gallery_controls.js", "gallery.css", "gallery.svg"):
     answer = visitor.get("/" + name)

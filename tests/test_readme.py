@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY_TRAINING, run_salon
 from test_imports import PACKAGES
 
-from gan import manifest
+from gan.data import manifest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

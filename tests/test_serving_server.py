@@ -16,10 +16,10 @@ import pytest
 from conftest import run_salon
 
 from gan.errors import RequestError, SalonError
-from serving import server as servers
-from serving.server import serve
-from serving.server_log import PortTaken
-from serving.triton import Triton
+from serving.server import server as servers
+from serving.server.install import Triton
+from serving.server.server import serve
+from serving.server.server_log import PortTaken
 
 MODEL = """
 import time

@@ -3,7 +3,7 @@
 import pytest
 
 from gan.errors import RequestError
-from serving.server_log import PortTaken, ServerLog
+from serving.server.server_log import PortTaken, ServerLog
 
 
 def test_a_log_starts_where_the_one_before_ended(tmp_path):

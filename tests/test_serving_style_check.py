@@ -14,9 +14,9 @@ from conftest import run_salon
 
 from gan.errors import RequestError
 from serving.contract import About
-from serving.style_check import Seen, card_errors, check
-from serving.style_rate import Errors, Share
-from serving.style_report import PAGE, RESULTS, write_check
+from serving.style.check import Seen, card_errors, check
+from serving.style.prevalence import Errors, Share
+from serving.style.report import PAGE, RESULTS, write_check
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from gan.errors import SalonError
-from gan.files import atomic, cache_folder
+from gan.runtime.files import atomic, cache_folder
 
 HERE = Path(__file__).parent
 HEADER = HERE / "numbers.h"

@@ -1,0 +1,1 @@
+"""Verdicts on images: pruning, quotas, review, lineage, materialised datasets."""

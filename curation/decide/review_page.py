@@ -1,0 +1,141 @@
+"""A gallery of what a manifest decided, as one page that needs nothing else: thumbnails, scores, reasons, filters.
+
+It shows a few of each kind: removed images, those next to the border on either side, under-covered ones, and kept ones
+drawn at random, without which one sees only what went wrong.
+"""
+
+import base64
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from curation import columns
+from curation.decide.prune import LOW, UNDER_COVERED
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.data.images import encode
+from gan.runtime.parallel import ordered_map
+
+FILTERS = ("genre", "style", "artist", "label")
+Chosen = dict[str, NDArray[np.int64]]  # section -> rows, in the order in which they are shown
+ABOUT = {
+    "Removed": "Dropped, the least typical first.",
+    "Borderline": "Next to the border: half of them just dropped, half just kept.",
+    "Under-covered": "The discriminator finds them more real than what the generator makes. They are kept.",
+    "Random kept": "Drawn from all that is kept.",
+}
+
+
+def choose(rows: pa.Table, count: int, seed: int) -> tuple[Chosen, dict[str, int]]:
+    """At most `count` rows for each section of the gallery, and how many there are in all."""
+    kept = np.asarray(manifest.is_kept(rows))
+    named = np.asarray(pc.is_valid(rows.column("name")))
+    removed = named & np.asarray(pc.equal(rows.column("verdict"), manifest.DROP))
+    rank = np.full(len(rows), np.nan)
+    if "fused_rank" in rows.column_names:
+        rank = columns.floats(rows, "fused_rank")
+    by_rank = np.argsort(rank, kind="stable")  # those without a rank last
+    by_rank = by_rank[~np.isnan(rank[by_rank])]
+    low = removed & np.asarray(pc.starts_with(pc.fill_null(rows.column("reason"), ""), LOW))
+    under = np.zeros(len(rows), bool)
+    if "flags" in rows.column_names:
+        under = named & np.asarray(pc.match_substring(pc.fill_null(rows.column("flags"), ""), UNDER_COVERED))
+    fell, stayed = by_rank[low[by_rank]], by_rank[kept[by_rank]]
+    half = count // 2
+    border = np.r_[fell[::-1][:half][::-1], stayed[:half]] if len(fell) else fell
+    unranked = np.flatnonzero(removed & np.isnan(rank))
+    all_removed = np.r_[by_rank[removed[by_rank]], unranked]
+    some = np.random.default_rng(seed).permutation(np.flatnonzero(kept))[:count]
+    sections = {
+        "Removed": all_removed[:count],
+        "Borderline": border,
+        "Under-covered": np.flatnonzero(under)[:count],
+        "Random kept": np.sort(some),
+    }
+    totals = {
+        "Removed": len(all_removed),
+        "Borderline": len(border),
+        "Under-covered": int(under.sum()),
+        "Random kept": int(kept.sum()),
+    }
+    return sections, totals
+
+
+def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size: int, seed: int) -> dict[str, Any]:
+    """What the page shows, as JSON: sections of at most `count` images with thumbnails of `size` pixels."""
+    sections, totals = choose(found.rows, count, seed)
+    indices = np.unique(np.concatenate(list(sections.values())))
+    rows = found.rows.take(pa.array(indices))
+    where = {name: index for index, name in enumerate(dataset.names)}
+    names = rows.column("name").to_pylist()
+    with ThreadPoolExecutor() as pool:
+        thumbnails = list(ordered_map(pool, lambda name: _thumbnail(dataset, where[name], size), names))
+    entries = [_entry(row, dataset) | {"thumbnail": t} for row, t in zip(rows.to_pylist(), thumbnails, strict=True)]
+    ids = found.rows.column("name")
+    verdicts = ", ".join(f"{name} {number:,}" for name, number in found.header["verdicts"].items())
+    return {
+        "title": found.path.name,
+        "summary": f"{len(found.rows):,} images: {verdicts}. Manifest {found.hash[:12]}.",
+        "filters": [kind for kind in FILTERS if len({entry[kind] for entry in entries} - {None})],
+        "images": entries,
+        "sections": [
+            {
+                "title": title,
+                "about": ABOUT[title],
+                "total": totals[title],
+                "images": ids.take(pa.array(some)).to_pylist(),
+            }
+            for title, some in sections.items()
+            if len(some)
+        ],
+    }
+
+
+def page(shown: dict[str, Any]) -> str:
+    """The whole page as HTML. It may load nothing, and may only speak to where it came from."""
+    style, script, frame = (
+        files("curation.decide").joinpath(f"review_page.{kind}").read_text() for kind in ("css", "js", "html")
+    )
+    policy = (
+        f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        f"style-src {_allowed(style)}; script-src {_allowed(script)}"
+    )
+    text = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
+    title = shown["title"].replace("&", "&amp;").replace("<", "&lt;")
+    return Template(frame).substitute(policy=policy, title=title, style=style, script=script, content=text)
+
+
+def _entry(row: dict[str, Any], dataset: ImageDataset) -> dict[str, Any]:
+    label = row["label"]
+    classes = dataset.classes or []
+    named = None if label is None else classes[label] if label < len(classes) else str(label)
+    scores = []
+    for column in columns.score_columns(list(row)):
+        if row[column] is not None:
+            error = row.get(f"{column}_se")
+            text = f"{column.removeprefix('score_').replace('_', '-')} {row[column]:.4g}"
+            scores.append(text if error is None else f"{text} ± {error:.2g}")
+    if row.get("fused_rank") is not None:
+        scores.append(f"rank {row['fused_rank']:.4f}")
+    kept = ("source", "style", "genre", "artist", "verdict", "reason", "reviewer")
+    return {"id": row["name"], "label": named, "scores": scores, "flags": row.get("flags"), **{k: row[k] for k in kept}}
+
+
+def _thumbnail(dataset: ImageDataset, index: int, size: int) -> str:
+    image = Image.fromarray(dataset.pixels(index).transpose(1, 2, 0))  # CHW -> HWC
+    if size < dataset.resolution:
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return "data:image/jpeg;base64," + base64.b64encode(encode(image, "jpeg", 70)).decode()
+
+
+def _allowed(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

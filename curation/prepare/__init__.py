@@ -1,0 +1,1 @@
+"""From a collection of images to a dataset with its manifest."""

@@ -1,0 +1,90 @@
+"""The figures of a preparation, and of a dataset, as text for a person."""
+
+from typing import Any
+
+from gan.runtime.console import table
+
+BAR = 40  # characters of the longest bar
+SHOWN = 3  # examples of quarantined images per reason
+
+
+def preparation(figures: dict[str, Any]) -> str:
+    """The printed report of `salon prepare`."""
+    quarantined = sum(figures["quarantined"].values())
+    lines = [
+        f"{figures['images']:,} images kept of {figures['found']:,} found: "
+        f"{figures['duplicates']:,} duplicates, {figures['unlabelled']:,} without a label, "
+        f"{quarantined:,} quarantined; {figures['ignored']:,} other files ignored"
+    ]
+    for reason, count in figures["quarantined"].items():
+        examples = [entry["source"] for entry in figures["quarantined_images"] if entry["reason"] == reason]
+        more = ", ..." if count > SHOWN else ""
+        lines.append(f"  {reason}: {count:,} ({', '.join(examples[:SHOWN])}{more})")
+    if figures["wikiart"]:
+        counts = (f"{name.replace('_', ' ')} {count:,}" for name, count in figures["wikiart"].items())
+        lines.append(f"WikiArt lists: {', '.join(counts)}")
+    lines += ["Modes: " + ", ".join(f"{mode} {count:,}" for mode, count in figures["modes"].items()), ""]
+    lines += ["Width : height of the originals", _bars(figures["aspects"])]
+    share = figures["beyond_1.5_to_1"] / figures["images"]
+    lines += [f"Beyond 1.5:1 in either direction: {figures['beyond_1.5_to_1']:,} ({share:.1%}){_fate(figures)}", ""]
+    for title, bars in (("Labels", figures["labels"]), ("Genres", figures["genres"])):
+        if bars:
+            lines += [title, _bars(bars), ""]
+    if figures["labels_unused"]:
+        lines += [f"{figures['labels_unused']:,} rows of the labels file match no image", ""]
+    lines.append(
+        f"{_megabytes(figures['bytes_in'])} in -> {_megabytes(figures['bytes_out'])} out, "
+        f"{figures['ratio']:.2f} times the size; {figures['seconds']:.1f} s, "
+        f"{figures['images_per_second']:,.0f} images/s"
+    )
+    lines.append(f"Wrote {figures['archive']}" if figures["archive"] else "Dry run: nothing was written")
+    return "\n".join(lines)
+
+
+def genres(figures: dict[str, Any]) -> str:
+    """The table of a selection from the WikiArt lists."""
+    rows = [(name, f"{count:,}") for name, count in figures["genres"].items()]
+    lines = [table([*rows, ("all", f"{figures['images']:,}")], ["genre", "images"])]
+    lines.append(f"\n{figures['without_genre']:,} images have no genre in the lists")
+    for conflict in figures["conflicts"]:
+        lines.append("{path} is {kept} and {other} in the {kind} lists; counted as {kept}".format(**conflict))
+    return "\n".join(lines)
+
+
+def dataset(figures: dict[str, Any]) -> str:
+    """The text of `salon dataset info`."""
+    rows = [
+        ("images", f"{figures['images']:,}"),
+        ("resolution", f"{figures['resolution']} px"),
+        *((f"{name} files", f"{f['files']:,}, {_megabytes(f['bytes'])}") for name, f in figures["formats"].items()),
+        ("fingerprint", figures["fingerprint"]),
+    ]
+    if figures["manifest"]:
+        verdicts = ", ".join(f"{name} {count:,}" for name, count in figures["manifest"]["verdicts"].items())
+        fits = "" if figures["manifest"]["fits"] else " (of another dataset)"
+        rows.append(("manifest", f"{figures['manifest']['path']}{fits}: {verdicts}"))
+    lines = ["\n".join(f"{name:<12} {value}" for name, value in rows)]
+    lines.append(f"\nClasses\n{_bars(figures['classes'])}" if figures["classes"] else "classes      none")
+    if figures["montage"]:
+        lines.append(f"Wrote {figures['montage']}")
+    return "\n".join(lines)
+
+
+def _fate(figures: dict[str, Any]) -> str:
+    fates = {"stretch": ", stretched to a square", "crop": ", cropped to a square", "pad": ", padded to a square"}
+    return fates[figures["parameters"]["fit"]]
+
+
+def _bars(counts: dict[str, int]) -> str:
+    if not counts:
+        return ""
+    largest, width = max(*counts.values(), 1), max(len(name) for name in counts)
+    digits = len(f"{largest:,}")
+    return "\n".join(
+        f"  {name:<{width}}  {count:>{digits},}  {'#' * (-(-count * BAR // largest))}".rstrip()
+        for name, count in counts.items()
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

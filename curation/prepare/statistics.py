@@ -1,0 +1,95 @@
+"""What a run counts as it goes, and the figures that this makes."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from curation.prepare.plan import Plan, Task
+from curation.prepare.resize import Prepared
+from gan.data.manifest import DROP, KEEP, QUARANTINE
+
+EXAMPLES = 1000  # quarantined images that the report names; the manifest names all
+STRETCHED = 1.5  # beyond this ratio of the sides, making an image square is plain to see
+
+_ASPECTS = (  # upper bound of width / height, and what to call it
+    (1 / 2, "taller than 1:2"),
+    (1 / 1.5, "1:2 to 1:1.5"),
+    (1 / 1.1, "1:1.5 to 1:1.1"),
+    (1.1, "about square"),
+    (1.5, "1.1:1 to 1.5:1"),
+    (2.0, "1.5:1 to 2:1"),
+    (float("inf"), "wider than 2:1"),
+)
+
+
+def aspect_name(width: int, height: int) -> str:
+    """The bar of the aspect histogram that an image of this size belongs to."""
+    return next(name for bound, name in _ASPECTS if width / height <= bound)
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Counts of verdicts, and of what the kept images are like."""
+
+    kept: int = 0
+    duplicates: int = 0
+    unlabelled: int = 0
+    stretched: int = 0
+    bytes_in: int = 0  # of the kept images' files
+    bytes_out: int = 0  # of the kept images, encoded
+    reasons: Counter[str] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    aspects: Counter[str] = field(default_factory=Counter)
+    labels: Counter[int] = field(default_factory=Counter)
+    genres: Counter[str] = field(default_factory=Counter)
+    quarantined: list[dict[str, str | None]] = field(default_factory=list)
+
+    def add(self, task: Task, prepared: Prepared, verdict: str, reason: str | None) -> None:
+        """Count one image."""
+        if verdict == QUARANTINE and reason:
+            self.reasons[reason] += 1
+            if len(self.quarantined) < EXAMPLES:
+                example = {"source": task.candidate.shown, "reason": reason, "detail": prepared.detail}
+                self.quarantined.append(example)
+        elif verdict == DROP:
+            self.duplicates += prepared.content is not None
+            self.unlabelled += prepared.content is None
+        elif verdict == KEEP:
+            assert prepared.content and prepared.width and prepared.height and prepared.mode
+            self.kept += 1
+            self.bytes_in += prepared.bytes_in
+            self.bytes_out += len(prepared.content)
+            self.modes[prepared.mode] += 1
+            self.aspects[aspect_name(prepared.width, prepared.height)] += 1
+            longer, shorter = max(prepared.width, prepared.height), min(prepared.width, prepared.height)
+            self.stretched += longer > STRETCHED * shorter
+            if task.label is not None:
+                self.labels[task.label] += 1
+            self.genres[task.painting.genre or "(none)" if task.painting else "(not in the lists)"] += 1
+
+    def figures(self, plan: Plan, seconds: float) -> dict[str, Any]:
+        """The figures of the report; `ratio` is bytes out / bytes in."""
+        found = len(plan.tasks)
+        labels = plan.labels
+        names = range(len(labels.classes)) if labels and labels.classes else sorted(self.labels)
+        return {
+            "images": self.kept,
+            "found": found,
+            "duplicates": self.duplicates,
+            "unlabelled": self.unlabelled,
+            "quarantined": dict(sorted(self.reasons.items())),
+            "ignored": plan.ignored,
+            "modes": dict(sorted(self.modes.items())),
+            "aspects": {name: self.aspects[name] for _, name in _ASPECTS},
+            "beyond_1.5_to_1": self.stretched,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "ratio": round(self.bytes_out / self.bytes_in, 4) if self.bytes_in else None,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(found / seconds, 1) if seconds else None,
+            "labels": {labels.name(index): self.labels[index] for index in names} if labels else None,
+            "labels_unused": labels.unused if labels else 0,
+            "wikiart": plan.wikiart,
+            "genres": dict(self.genres.most_common()) if plan.wikiart else None,
+            "quarantined_images": self.quarantined,
+        }

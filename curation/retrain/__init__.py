@@ -1,0 +1,1 @@
+"""The experiment that retrains on a curated dataset, beside its controls."""

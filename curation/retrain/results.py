@@ -1,0 +1,164 @@
+"""What a retraining experiment found: values of each arm, differences with intervals, the verdict, and what it cost."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from curation.retrain.experiment import FINISHED, Arm, Experiment
+from curation.retrain.plan import FORMAT
+from curation.retrain.splits import ARMS
+from curation.retrain.verdict import CONTRASTS, HARMED, HELPED, NOTHING, RULE, better, contrast, decide, pooled
+from eval.compare import Entry
+from eval.evaluate import RESULTS
+from eval.metric_registry import HIGHER_IS_BETTER, NAMES, Result
+from eval.metrics.confidence_intervals import Estimate, Jackknife
+from eval.report.html import number
+from gan import __version__
+from gan.runtime.files import read_json
+
+VARIETY = ("recall", "coverage")
+THAN = {"full": "everything", "random": "as many at random"}
+
+
+def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict[str, Any]:
+    """The figures of results.json, from the evaluations of all arms."""
+    described = experiment.plan.describe()
+    entries = {arm.name: experiment.entry(arm) for arm in arms}
+    of_arm = {name: [entries[arm.name] for arm in arms if arm.arm == name] for name in ARMS}
+    evaluations = {arm.name: read_json(experiment.evaluation(arm) / RESULTS) for arm in arms}
+    metrics = [_metric(id, of_arm) for id in of_arm["curated"][0].results]
+    strata = _strata({name: [evaluations[arm.name] for arm in arms if arm.arm == name] for name in ARMS})
+    by_id = {metric["id"]: metric for metric in metrics}
+    differences = {name: Estimate(**row) for name, row in by_id[deciding]["differences"].items()}
+    verdict = decide(differences["curated - full"], differences["curated - random"], deciding)
+    return {
+        "format": FORMAT,
+        "verdict": verdict,
+        "sentence": sentence(verdict, differences, deciding),
+        "cost": cost(by_id, strata),
+        "decided_by": deciding,
+        "rule": RULE,
+        "notes": _notes(described, evaluations),
+        "plan": described,
+        "arms": [_arm(experiment, arm) for arm in arms],
+        "metrics": metrics,
+        "strata": strata,
+        "versions": {"salon": __version__},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def sentence(verdict: str, differences: Mapping[str, Estimate], metric: str) -> str:
+    """The verdict in words, with the two differences that decide."""
+    parts = []
+    for arm, than in THAN.items():
+        found = differences[f"curated - {arm}"]
+        outcome = {1: "better", -1: "worse", 0: "neither better nor worse"}[better(found, metric)]
+        parts.append(f"{outcome} than training on {than} ({interval(found)})")
+    told = {HELPED: "helped", HARMED: "harmed", NOTHING: "did nothing that can be told from chance"}[verdict]
+    return f"Curation {told}: by {NAMES[metric]} it is {parts[0]}, and {parts[1]}."
+
+
+def cost(metrics: Mapping[str, Mapping[str, Any]], strata: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What curation did to variety, against training on everything: a sentence each for VARIETY, one for strata."""
+    told = []
+    for id in VARIETY:
+        found = Estimate(**metrics[id]["differences"]["curated - full"])
+        change = {1: "rose", -1: "fell", 0: "did not change measurably"}[better(found, id)]
+        told.append(f"{NAMES[id]} {change} ({interval(found)}).")
+    lost = [row["name"] for row in strata if better(Estimate(**row["differences"]["curated - full"]), "recall") < 0]
+    if strata:
+        told.append(f"Recall fell in {', '.join(lost) if lost else 'no stratum'}, of {len(strata)}.")
+    return told
+
+
+def interval(found: Estimate) -> str:
+    """The difference and its interval."""
+    return f"{signed(found.value)}; {signed(found.low)} to {signed(found.high)}"
+
+
+def signed(value: float) -> str:
+    """Three digits with a sign."""
+    sign = "\N{MINUS SIGN}" if value < 0 else "+" if value > 0 else ""
+    return f"{sign}{number(abs(value))}"
+
+
+def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
+    results = {arm: [entry.results[id] for entry in entries] for arm, entries in of_arm.items()}
+    first = results["curated"][0]
+    return {
+        "id": id,
+        "name": first.name,
+        "key": str(first.identity),
+        "better": "higher" if id in HIGHER_IS_BETTER else "lower",
+        "noise_floor": first.noise_floor.value if first.noise_floor else None,
+        "values": {arm: asdict(_value(found)) for arm, found in results.items()},
+        "differences": {f"{a} - {b}": asdict(contrast(results[a], results[b])) for a, b in CONTRASTS},
+        "repeats": {arm: [result.estimate.value for result in found] for arm, found in results.items()},
+    }
+
+
+def _value(repeats: Sequence[Result]) -> Estimate:
+    if len(repeats) == 1:
+        return repeats[0].estimate
+    return pooled([r.replicates for r in repeats if r.replicates], corrected=repeats[0].id.endswith("_corrected"))
+
+
+def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    # Recall of each stratum's held-out images, by arm.
+    rows = []
+    for position, first in enumerate(of_arm["curated"][0]["strata"]):
+        recalls = {arm: [found["strata"][position]["recall"] for found in many] for arm, many in of_arm.items()}
+        jackknives = {arm: [Jackknife.from_dict(r["replicates"]) for r in many] for arm, many in recalls.items()}
+        rows.append(
+            {
+                "name": first["name"],
+                "n_real": first["n_real"],
+                "recall": {arm: float(np.mean([r["value"] for r in many])) for arm, many in recalls.items()},
+                "differences": {
+                    f"{a} - {b}": asdict(pooled([x - y for x, y in zip(jackknives[a], jackknives[b], strict=True)]))
+                    for a, b in CONTRASTS
+                },
+            }
+        )
+    return rows
+
+
+def _arm(experiment: Experiment, arm: Arm) -> dict[str, Any]:
+    finished = read_json(experiment.run(arm).path / FINISHED)
+    seen = experiment.plan.request.kimg * 1000
+    return {
+        "name": arm.name,
+        "arm": arm.arm,
+        "repeat": arm.repeat,
+        "images": arm.images,
+        "manifest": arm.config.manifest,
+        "seed": arm.config.seed,
+        "epochs": seen / arm.images,
+        "kimg": finished["kimg"],
+        "seconds": finished["seconds"],
+    }
+
+
+def _notes(described: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    held, notes = described["held_out"], []
+    if held["base_has_seen_them"]:
+        notes.append(
+            "The run that all arms start from has learned from the held-out images before, as far as its own manifest "
+            "kept them; no arm has seen them since. All arms share that advantage. --holdout-data DATASET judges by "
+            "images that no one has seen."
+        )
+    if described["repeats"] == 1:
+        notes.append(
+            "Each arm was trained once, so the intervals hold the chance of the painted images and not that of "
+            "training: another order of the images may end otherwise. --repeats 3 measures it."
+        )
+    if held["curation_leaves_out"]:
+        notes.append(
+            f"{held['curation_leaves_out']} of {held['images']} held-out images are ones that the curation leaves out; "
+            "to paint their like counts as good. --holdout-of kept judges by what it keeps alone."
+        )
+    return notes + list(dict.fromkeys(warning for found in evaluations.values() for warning in found["warnings"]))

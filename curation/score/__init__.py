@@ -1,0 +1,1 @@
+"""Checks and scores of images, as columns of a manifest."""

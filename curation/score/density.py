@@ -1,0 +1,266 @@
+"""How typical an image is of its stratum: the density of its features, and how near its neighbours are.
+
+`features` are float32 [N, dim]; `strata` int64 [N]. Scores are higher for what is more typical, as robust z within the
+stratum, so that strata can be compared. Models are fitted on random halves: each image is judged by those models that
+have not seen it, and its standard error is over them. Nothing is N x N: models are fitted on, and neighbours are
+searched among, at most MAX_REFERENCES images of a stratum.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.errors import RequestError
+from gan.runtime.files import atomic
+
+Floats = NDArray[np.float32]
+Scores = NDArray[np.float64]
+Strata = NDArray[np.int64]
+
+METHODS = ("density", "knn")
+POOLED = -1  # the stratum of all that belong to strata too small for a model of their own
+MIN_STRATUM = 100  # images
+MAX_REFERENCES = 16384
+MODELS = 8
+COMPONENTS = 32
+NEIGHBOUR_SHARE = 0.1  # the k-th neighbour, as a share of the half: k must exceed a clique of outliers that look alike
+CORE = 0.85  # share of a half, those with the nearest neighbours, that the Gaussian is fitted on
+BLOCK = 2048  # images at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One half of a stratum's references, and the Gaussian of its principal components."""
+
+    members: NDArray[np.bool_]  # [references]
+    mean: Floats  # [dim]
+    whiten: Floats  # [dim, components]: principal axes, divided by the standard deviations along them
+    precision: float  # 1 / variance in every other direction
+    k: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratum:
+    """What is remembered of a stratum to score images: its references, models, and the scale of its scores."""
+
+    references: Floats  # [references, dim], of unit length
+    rows: Strata  # of the references, among the features that it was fitted on
+    models: list[Model]
+    centre: Scores  # [methods, models], medians of raw scores
+    scale: Scores  # [methods, models], their robust standard deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A fitted set: enough to score new images without any of the old."""
+
+    strata: dict[int, Stratum]
+    extractor: str  # key of what made the features
+
+    def save(self, path: Path) -> None:
+        """Write it as .npz, atomically."""
+        arrays: dict[str, NDArray[np.generic]] = {"extractor": np.array(self.extractor)}
+        for number, stratum in self.strata.items():
+            arrays |= {f"{number}/{name}": getattr(stratum, name) for name in ("references", "rows", "centre", "scale")}
+            for index, model in enumerate(stratum.models):
+                arrays |= {f"{number}/{index}/{name}": getattr(model, name) for name in ("members", "mean", "whiten")}
+                arrays |= {f"{number}/{index}/k": np.array(model.k)}
+                arrays |= {f"{number}/{index}/precision": np.array(model.precision)}
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> State:
+    """Read a state. Raises RequestError when the file is none."""
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        numbers = sorted({int(name.split("/")[0]) for name in arrays if "/" in name})
+        strata = {}
+        for number in numbers:
+            models = [
+                Model(
+                    **{name: arrays[f"{number}/{index}/{name}"] for name in ("members", "mean", "whiten")},
+                    k=int(arrays[f"{number}/{index}/k"]),
+                    precision=float(arrays[f"{number}/{index}/precision"]),
+                )
+                for index in range(arrays[f"{number}/centre"].shape[1])
+            ]
+            parts = {name: arrays[f"{number}/{name}"] for name in ("references", "rows", "centre", "scale")}
+            strata[number] = Stratum(models=models, **parts)
+        return State(strata=strata, extractor=str(arrays["extractor"]))
+    except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "it is another file, or damaged"
+        raise RequestError(f"--state {path} must be a state that salon curate score wrote; {reason}") from error
+
+
+def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
+    """Strata of fewer than `least` images become POOLED; if even those together are too few, everything does."""
+    values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    small = counts < least
+    if 0 < counts[small].sum() < least:
+        return np.full_like(strata, POOLED)
+    return np.asarray(np.where(small, POOLED, values)[inverse], np.int64)
+
+
+def fit(features: Floats, strata: Strata, *, seed: int, extractor: str) -> State:
+    """Fit the models of each stratum, pooled where small. `features` may be a memory map.
+
+    Raises RequestError for fewer than 20 images.
+    """
+    if len(features) < 20:
+        raise RequestError(f"a density needs 20 images at least; got {len(features)} instead")
+    pooled = pool_small(strata)
+    return State(
+        strata={
+            int(number): _fit_stratum(features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]))
+            for i, number in enumerate(np.unique(pooled))
+        },
+        extractor=extractor,
+    )
+
+
+def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> dict[str, tuple[Scores, Scores]]:
+    """Method -> (scores [N], standard errors [N]). `fitted`: these are the rows that the state was fitted on, and a
+    model that has seen an image does not judge it.
+
+    An image of a stratum that the state does not know is judged by the pooled one, or without it by all strata, and
+    keeps the highest score.
+    """
+    count = len(features)
+    means, errors = (np.full([len(METHODS), count], -np.inf) for _ in range(2))
+    known = np.isin(strata, list(state.strata))
+    if POOLED in state.strata:
+        strata, known = np.where(known, strata, POOLED), np.ones_like(known)
+    for number, stratum in state.strata.items():
+        mine = np.flatnonzero((strata == number) | ~known)
+        place = np.full(count, -1)
+        if fitted:
+            place[stratum.rows] = np.arange(len(stratum.rows))
+        for start in range(0, len(mine), BLOCK):
+            rows = mine[start : start + BLOCK]
+            mean, error = _judge(stratum, normalized(features[rows]), place[rows])
+            better = mean > means[:, rows]
+            means[:, rows] = np.where(better, mean, means[:, rows])
+            errors[:, rows] = np.where(better, error, errors[:, rows])
+    return {method: (means[i], errors[i]) for i, method in enumerate(METHODS)}
+
+
+def fused_ranks(scores: list[Scores], strata: Strata) -> Scores:
+    """The mean over methods of each image's rank in its stratum, 0 (least typical) to 1; ties share a rank."""
+    from scipy.stats import rankdata
+
+    fused = np.zeros(len(strata))
+    for number in np.unique(strata):
+        rows = np.flatnonzero(strata == number)
+        for values in scores:
+            fused[rows] += (rankdata(values[rows]) - 0.5) / len(rows) / len(scores)
+    return fused
+
+
+def normalized(features: Floats) -> Floats:
+    """Features of unit length: their direction says what is shown, their length mostly how much contrast."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
+
+
+def shrunken_gaussian(features: Floats, components: int = COMPONENTS) -> tuple[Floats, Floats, float]:
+    """Mean [dim], whitening [dim, components] and the residual's precision of a Gaussian fitted to [n, dim].
+
+    The covariance is shrunken towards a multiple of the identity (Ledoit & Wolf 2004); beyond the principal components
+    it is the same in all directions (Tipping & Bishop 1999), which is what an outlier of a new kind shows itself by.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = features - mean
+    dim = features.shape[1]
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    variances = singular**2 / len(features)
+    share = shrinkage(variances, (centred**2).sum(axis=1), dim)
+    kept = min(components, len(features) - 1, dim)
+    target = variances.sum() / dim
+    shrunken = (1 - share) * variances[:kept] + share * target
+    tail = (1 - share) * variances[kept:].sum() / max(dim - kept, 1) + share * target
+    whiten = axes[:kept].T / np.sqrt(np.maximum(shrunken, 1e-12))
+    return mean.astype(np.float32), whiten.astype(np.float32), float(1 / max(tail, 1e-12))
+
+
+def shrinkage(variances: Scores, squared_lengths: Scores, dim: int) -> float:
+    """Share of the identity in a covariance [dim, dim], from its eigenvalues and the N centred points' |x|^2.
+
+    Ledoit & Wolf 2004, section 3: the sampling error of S as a share of its distance from the identity's multiple; the
+    same as scikit-learn's, which forms matrices of dim x dim for it.
+    """
+    spread = (variances**2).sum()
+    distance = spread - variances.sum() ** 2 / dim
+    error = ((squared_lengths**2).mean() - spread) / len(squared_lengths)
+    return float(min(max(error, 0) / distance, 1)) if distance > 0 else 0.0
+
+
+def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float) -> Scores:
+    """Squared distance of each of features [N, dim] under shrunken_gaussian's covariance."""
+    centred = features - mean
+    inside = centred @ whiten  # [N, components]
+    unit = whiten / np.linalg.norm(whiten, axis=0)
+    residual = (centred**2).sum(axis=1) - ((centred @ unit) ** 2).sum(axis=1)
+    return np.asarray((inside**2).sum(axis=1) + precision * np.maximum(residual, 0), np.float64)
+
+
+def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
+    """Distance of each of unit features [N, dim] to its k-th nearest of [M, dim]."""
+    squared = 2 - 2 * (features @ references.T)
+    return np.sqrt(np.maximum(np.partition(squared, k - 1, axis=1)[:, k - 1], 0)).astype(np.float64)
+
+
+def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> Stratum:
+    if len(rows) > MAX_REFERENCES:
+        rows = np.sort(rng.choice(rows, MAX_REFERENCES, replace=False))
+    references = normalized(features[rows])
+    models = []
+    for _ in range(MODELS // 2):
+        half = rng.permutation(len(rows)) < len(rows) / 2
+        for members in (half, ~half):  # both halves, so that every image has models that have not seen it
+            half_references = references[members]
+            k = max(1, round(NEIGHBOUR_SHARE * len(half_references)))
+            near = kth_distance(half_references, half_references, k)
+            # A clique of outliers would bend the Gaussian towards itself: it is fitted on the core, without the rim.
+            mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
+            models.append(Model(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
+    blank = np.zeros([len(METHODS), len(models)])
+    unscaled = Stratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
+    raw = _raw(unscaled, references)  # [methods, models, references]
+    unseen = ~np.stack([model.members for model in models])
+    centre, scale = blank.copy(), blank.copy()
+    for method in range(len(METHODS)):
+        for index in range(len(models)):
+            values = raw[method, index, unseen[index]]
+            centre[method, index] = np.median(values)
+            scale[method, index] = max(1.4826 * np.median(np.abs(values - centre[method, index])), 1e-9)
+    return Stratum(references=references, rows=rows, models=models, centre=centre, scale=scale)
+
+
+def _raw(stratum: Stratum, features: Floats) -> Scores:
+    # Logarithms of the distances, negative -> [methods, models, N]
+    scores = np.empty([len(METHODS), len(stratum.models), len(features)])
+    for start in range(0, len(features), BLOCK):
+        some = features[start : start + BLOCK]
+        rows = slice(start, start + len(some))
+        for index, model in enumerate(stratum.models):
+            distance = mahalanobis(some, model.mean, model.whiten, model.precision)
+            scores[0, index, rows] = -np.log(np.maximum(distance, 1e-12))
+            near = kth_distance(some, stratum.references[model.members], model.k)
+            scores[1, index, rows] = -np.log(np.maximum(near, 1e-6))
+    return scores
+
+
+def _judge(stratum: Stratum, features: Floats, place: Strata) -> tuple[Scores, Scores]:
+    # -> mean and standard error over the models that have not seen an image, each [methods, N]
+    z = (_raw(stratum, features) - stratum.centre[:, :, None]) / stratum.scale[:, :, None]
+    seen = np.stack([model.members[place] & (place >= 0) for model in stratum.models])  # [models, N]
+    weight = (~seen).astype(np.float64)
+    count = weight.sum(axis=0)
+    mean = (z * weight).sum(axis=1) / count
+    variance = ((z - mean[:, None]) ** 2 * weight).sum(axis=1) / np.maximum(count - 1, 1)
+    return mean, np.sqrt(variance / count)

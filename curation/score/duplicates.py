@@ -1,0 +1,114 @@
+"""Near duplicates: found by a perceptual hash that knows a mirrored image, confirmed by features; and series.
+
+A hash is 64 signs of low frequencies of the discrete cosine transform. Mirroring an image changes the sign of its odd
+horizontal frequencies, so the hash of the mirrored image is the hash of the image with fixed bits turned over.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import fft
+
+from gan.data.images import Pixels
+
+Hashes = NDArray[np.uint64]
+Pairs = NDArray[np.int64]  # [P, 2], the first below the second
+
+SIDE, FREQUENCIES = 32, 8  # px, and frequencies in each direction
+RADIUS = 7  # bits; 4 bands of 16 bits then hold one that differs by a bit at most
+MIN_COSINE = 0.7  # of the features of near duplicates, centred on the mean of the set
+MIN_SERIES = 0.75  # of the features of a series
+_BANDS, _BAND_BITS = 4, 16
+# Bit 8v + u is the sign of vertical frequency v and horizontal frequency u; the mean brightness (0, 0) says nothing,
+# and in its place stands (8, 0). Odd u change under mirroring.
+_MIRROR = np.uint64(sum(1 << (8 * v + u) for v in range(8) for u in range(1, 8, 2)))
+_FLIPS = np.array([0, *(1 << bit for bit in range(_BAND_BITS))], np.uint16)  # within one bit of a band
+
+
+def perceptual_hash(pixels: Pixels) -> int:
+    """64 bits of uint8 [H, W, 3]; images that look alike differ in few."""
+    grey = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    spectrum = fft.dctn(np.asarray(grey, np.float64), norm="ortho")[: FREQUENCIES + 1, :FREQUENCIES]
+    signs = spectrum[:FREQUENCIES] > 0
+    signs[0, 0] = spectrum[FREQUENCIES, 0] > 0
+    return int(np.packbits(signs.ravel(), bitorder="little").view("<u8")[0])
+
+
+def mirrored(hashes: Hashes) -> Hashes:
+    """Hashes of the mirrored images."""
+    return hashes ^ _MIRROR
+
+
+def to_text(value: int) -> str:
+    """16 hexadecimal digits, as in the manifest."""
+    return f"{value:016x}"
+
+
+def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0) -> Pairs:
+    """Pairs of images whose hashes, or one of them mirrored, differ in at most `radius` bits.
+
+    Only pairs with an image from `first_new` on are looked for. Without an N x N table: by the pigeonhole principle
+    one of four bands of 16 bits differs in radius / 4 bits at most, so its neighbours are looked up (Norouzi et al.
+    2012, section 3). Raises ValueError for a radius above 7.
+    """
+    if not 0 <= radius <= RADIUS:
+        raise ValueError(f"radius must be from 0 to {RADIUS}; got {radius} instead")
+    found: list[Pairs] = [np.empty([0, 2], np.int64)]
+    new = np.arange(first_new, len(hashes))
+    for queries in (hashes[first_new:], mirrored(hashes[first_new:])):
+        for band in range(_BANDS):
+            keys, wanted = _band(hashes, band), _band(queries, band)
+            order = np.argsort(keys, kind="stable")
+            ordered = keys[order]
+            for flip in _FLIPS:
+                low = np.searchsorted(ordered, wanted ^ flip, "left")
+                counts = np.searchsorted(ordered, wanted ^ flip, "right") - low
+                for start, stop in _chunks(counts):
+                    some = counts[start:stop]
+                    left = np.repeat(np.arange(start, stop), some)
+                    offsets = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some)
+                    right = order[np.repeat(low[start:stop], some) + offsets]
+                    near = np.bitwise_count(queries[left] ^ hashes[right]) <= radius
+                    pairs = np.stack([new[left[near]], right[near]], axis=1)
+                    found.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def confirmed(pairs: Pairs, features: NDArray[np.float32], least: float = MIN_COSINE) -> Pairs:
+    """Those of `pairs` whose features [N, dim], centred on the set's mean, have a cosine of at least `least`."""
+    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    cosines = [_cosine(features[a] - mean, features[b] - mean) for a, b in pairs]
+    return pairs[np.array(cosines, np.float32) >= least]
+
+
+def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:
+    """Connected images -> the lowest index of each one's group, -1 for an image alone; int64 [count]."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    _, first, sizes = np.unique(component, return_index=True, return_counts=True)
+    named = np.where(sizes > 1, first, -1)
+    return np.asarray(named[component], np.int64)
+
+
+def _band(hashes: Hashes, band: int) -> NDArray[np.uint16]:
+    return (hashes >> np.uint64(_BAND_BITS * band)).astype(np.uint16)
+
+
+def _chunks(counts: NDArray[np.int64], largest: int = 1 << 20) -> Iterator[tuple[int, int]]:
+    # Ranges of queries with about `largest` candidates together: many equal hashes must not fill the memory.
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        before = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, before + largest, "right")), start + 1)
+        yield start, stop
+        start = stop
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))

@@ -1,0 +1,1 @@
+"""Where images and features come from: sources, the feature cache, the reference."""

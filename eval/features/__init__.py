@@ -1,0 +1,1 @@
+"""Feature extractors: networks, their weights, preprocessing, and what runs them."""

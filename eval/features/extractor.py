@@ -1,0 +1,169 @@
+"""Features of images: one registry of pretrained networks, for metrics, density, duplicates and style alike.
+
+An extractor maps pixels to features, and says who it is: network, preprocessing, precision, backend, and SHA-256 of its
+weights. All of these belong into the key of every result and every cache.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eval.features import runtimes, weights
+from eval.features.fast_trunk import Bfloat16, Run, check, fast
+from eval.features.preprocess import PRESETS, Preset
+from eval.features.registry import INCEPTION, NETWORKS, Network
+from gan import device as devices
+from gan.data.images import Pixels
+from gan.errors import RequestError
+from gan.runtime.files import sha256
+
+EXTRACTORS = NETWORKS
+BACKENDS = ("torch", *runtimes.BACKENDS)
+PRECISIONS = ("fp32", "bf16")
+BATCH_SIZE = 16
+
+Floats = NDArray[np.float32]
+
+
+# bfloat16 is accepted where it moves features by less than this Fréchet distance, as a share of their variance tr S,
+# on this many images or more. A distance between two sets moves by less where both sets move alike.
+MAX_CALIBRATION, MIN_CALIBRATION_IMAGES = 5e-3, 64
+
+
+class Extractor:
+    """pixels -> features [N, dim] and, where `has_logits`, logits [N, classes]; made by load_extractor."""
+
+    def __init__(
+        self, network: Network, preset: Preset, run: Run, head: Any, identity: dict[str, str], device: torch.device
+    ) -> None:
+        self.name, self.dim = network.name, network.dim
+        self.has_logits = network.has_logits
+        self.is_inception = network.name == INCEPTION  # else no result may be called FID, KID or IS
+        self.batch_size = BATCH_SIZE
+        self.identity, self.device = identity, device
+        self.key = "/".join(identity[part] for part in ("extractor", "preprocess", "precision"))
+        self.calibration: float | None = None
+        self._network, self._preset, self._run, self._head = network, preset, run, head
+        mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (network.mean, network.std))
+        self._mean, self._std = mean.float(), std.float()
+
+    def __call__(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
+        """uint8 [N, H, W, 3], or a list of N images [H, W, 3] -> {"features": float32 [N, dim], "logits": ...}.
+
+        Raises ValueError for other shapes and dtypes, RequestError while bf16 is not calibrated.
+        """
+        if self.identity["precision"] != "fp32" and self.calibration is None:
+            raise RequestError(f"{self.key} must be calibrated on images of the dataset before it is used")
+        return self._extract(pixels)
+
+    def calibrate(self, pixels: Pixels | Sequence[Pixels], reference: "Extractor") -> float:
+        """Accept this precision if its features are near those of `reference`, the same network in fp32.
+
+        `pixels` are 64 real images or more -> the distance that relative_distance() gives, which must be below 0.005.
+        Raises RequestError when it is not.
+        """
+        same = ("extractor", "preprocess", "weights")
+        if reference.identity["precision"] != "fp32" or any(self.identity[k] != reference.identity[k] for k in same):
+            raise RequestError(
+                f"{self.key} must be calibrated by the same network in fp32; got {reference.key} instead"
+            )
+        if len(pixels) < MIN_CALIBRATION_IMAGES:
+            raise RequestError(f"calibration needs {MIN_CALIBRATION_IMAGES} images; got {len(pixels)} instead")
+        found = relative_distance(reference(pixels)["features"], self._extract(pixels)["features"])
+        if not found < MAX_CALIBRATION:
+            raise RequestError(
+                f"{self.key} must move the features of these images by less than {MAX_CALIBRATION:.1e} of their "
+                f"variance; got {found:.1e} instead. Use fp32"
+            )
+        self.calibration = found
+        return found
+
+    def _extract(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
+        features = np.empty([len(pixels), self.dim], np.float32)
+        for start in range(0, len(pixels), self.batch_size):
+            some = pixels[start : start + self.batch_size]
+            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+                x = self._preset(some, self._network.size).to(self.device)
+                features[start : start + len(some)] = (
+                    self._run(x.sub_(self._mean).div_(self._std)).float().cpu().numpy()
+                )
+        found = {"features": features}
+        if self.has_logits:
+            weight, bias = self._head
+            found["logits"] = features @ weight.T + bias
+        return found
+
+
+def load_extractor(
+    name: str,
+    *,
+    weights: Path | None = None,
+    preprocess: str | None = None,
+    precision: str = "fp32",
+    backend: str = "torch",
+    device: torch.device | str = "auto",
+    fetch: bool = False,
+) -> Extractor:
+    """An extractor by name. `weights` is a file for this network alone; without it the network's own place is searched.
+
+    `preprocess` is one of PRESETS (default: the network's own), `precision` fp32 or bf16 (after calibrate()), `backend`
+    torch, onnxruntime or openvino. `fetch` allows to download missing weights; nothing else ever does.
+    Raises RequestError for an unknown name, missing or foreign weights, and what does not go together.
+    """
+    for option, value, known in (
+        ("--extractor", name, tuple(EXTRACTORS)),
+        ("--preprocess", preprocess or next(iter(PRESETS)), tuple(PRESETS)),
+        ("--precision", precision, PRECISIONS),
+        ("--backend", backend, BACKENDS),
+    ):
+        if value not in known:
+            raise RequestError(f"{option} must be one of {', '.join(known)}; got {value} instead")
+    target = devices.select(device) if isinstance(device, str) else device
+    if backend != "torch" and target.type != "cpu":
+        raise RequestError(f"--backend {backend} needs --device cpu; got {target} instead")
+    network = EXTRACTORS[name]
+    preset = PRESETS[preprocess or network.preset]
+    path = find_weights(network, weights, fetch=fetch)
+    digest = sha256(path)
+    cut = network.load(path, digest)
+    identity = {
+        "extractor": name,
+        "preprocess": preset.name,
+        "precision": precision,
+        "backend": backend,
+        "weights": digest,
+    }
+    run: Run
+    if backend != "torch":
+        run = runtimes.load(cut.trunk, network.size, backend, precision)
+    elif precision == "bf16":
+        run = Bfloat16(cut.trunk, target)
+    else:
+        run = fast(cut.trunk, target)
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            check(lambda x: run(x.to(target)), cut.trunk, network.size)
+    head = None if cut.head is None else tuple(part.numpy() for part in cut.head)
+    return Extractor(network, preset, run, head, identity, target)
+
+
+def relative_distance(reference: Floats, found: Floats) -> float:
+    """Fréchet distance of two sets of features [N, dim], as a share of the reference's variance tr S, in O(N^2 dim).
+
+    With centred features A and B, tr (S_A S_B)^1/2 is the nuclear norm of A B^T / N: no dim x dim matrix is needed.
+    """
+    a, b = (features.astype(np.float64) for features in (reference, found))
+    shift = a.mean(0) - b.mean(0)
+    a, b = a - a.mean(0), b - b.mean(0)
+    nuclear = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float((len(a) * (shift**2).sum() + (a**2).sum() + (b**2).sum() - 2 * nuclear) / (a**2).sum())
+
+
+def find_weights(network: Network, given: Path | None, *, fetch: bool = False) -> Path:
+    """The file of a network's weights: `given`, inside of its package, or in its own place; see weights.find."""
+    if given is None and network.bundled is not None:
+        return network.bundled()
+    return weights.find(network.name, network.file, given, fetch=fetch)

@@ -1,0 +1,1 @@
+"""Reports of evaluations: HTML, charts, text."""

@@ -1,0 +1,82 @@
+"""What an evaluation says in a terminal, from its figures (see eval.evaluate and eval.compare)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gan.runtime.console import table
+
+
+def results(figures: Mapping[str, Any]) -> str:
+    """Each metric with its interval."""
+    rows = [
+        [
+            r["name"],
+            _number(r["value"]),
+            f"{_number(r['low'])} to {_number(r['high'])}",
+            _number(r["noise_floor"]["value"]) if r["noise_floor"] else "",
+            r["key"],
+        ]
+        for r in figures["results"]
+    ]
+    return table(rows, ["metric", "value", "95 % interval", "noise floor", "key"])
+
+
+def rejection(figures: Mapping[str, Any]) -> list[str]:
+    """The metrics with and without rejection; nothing where none was asked for."""
+    chosen = figures["rejection"]
+    if not chosen:
+        return []
+    rows = []
+    for row in chosen["rows"]:
+        without, accepted, apart = row["all_samples"], row["accepted"], row["difference"]
+        interval = f"{_number(apart['low'])} to {_number(apart['high'])}" if apart else ""
+        values = [_number(without["value"]), _number(accepted["value"]), _number(apart["value"]) if apart else ""]
+        rows.append([row["name"], *values, interval])
+    header = ["metric", "all samples", "with rejection", "difference", "95 % interval"]
+    accepted = f"{chosen['accepted']:,} of {chosen['candidates']:,} candidates, {chosen['acceptance']:.1%}"
+    off = chosen.get("calibration")
+    z = f"; Z {off['z_before']:.3g} before calibration, {off['z_after']:.3g} after" if off else ""
+    return ["", table(rows, header), f"Accepted by {chosen['name']}: {accepted}{z}", ""]
+
+
+def strata(figures: Mapping[str, Any]) -> list[str]:
+    """The first metric by stratum; nothing where none was asked for."""
+    if not figures["strata"]:
+        return []
+    rows = [
+        [
+            row["name"],
+            row["n_real"],
+            row["n_gen"],
+            _number(row["estimate"]["value"]),
+            _number(row["shrunken"]["value"]),
+            f"{_number(row['shrunken']['low'])} to {_number(row['shrunken']['high'])}",
+        ]
+        for row in figures["strata"]
+    ]
+    metric = figures["strata"][0]["metric"].upper()
+    return ["", table(rows, ["stratum", "real", "generated", metric, "shrunken", "95 % interval"]), ""]
+
+
+def comparison(figures: Mapping[str, Any]) -> str:
+    """Each metric of all entries, and which is best."""
+    parts = []
+    for id, rows in figures["differences"].items():
+        lines = []
+        for entry, row in zip(figures["entries"], rows, strict=True):
+            own = entry["results"][id]
+            apart = (
+                "best" if row["best"] else f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+            )
+            how = "" if row["best"] else "paired" if row["paired"] else "not paired"
+            lines.append(
+                [entry["label"], _number(own["value"]), f"{_number(own['low'])} to {_number(own['high'])}", apart, how]
+            )
+        own = figures["entries"][0]["results"][id]
+        parts += [own["key"], table(lines, [own["name"], "value", "95 % interval", "worse by", ""]), ""]
+    best = figures["entries"][figures["best"]]["label"]
+    return "\n".join([*parts, f"Best by {figures['decided_by']}: {best}"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

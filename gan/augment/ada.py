@@ -1,0 +1,118 @@
+"""How strongly what the discriminator sees is augmented, and how that adapts (Karras et al. 2020, ADA)."""
+
+from typing import Any
+
+import torch
+
+from gan.augment.diffaugment import diff_augment
+from gan.augment.pipeline import AugmentPipe
+from gan.config import TrainingConfig
+from gan.runtime import distributed
+from gan.runtime.console import say
+
+
+class AdaController:
+    """Holds r_t, the mean sign of D's logits of real images, at a target by moving p (Karras et al. 2020, section 3.1).
+
+    r_t near 1 means that D knows the real images by heart: p rises; else it falls. `kimg` is how many thousands of
+    images take p from 0 to 1; `interval` is in iterations.
+    """
+
+    def __init__(self, *, p: float, target: float, interval: int, kimg: float) -> None:
+        self.p, self.target, self.interval, self.kimg = p, target, interval, kimg
+        self._signs = torch.zeros(2, dtype=torch.float64)  # since the last adjustment: their sum and number
+        self._fresh = torch.zeros(2, dtype=torch.float64)  # the same of this iteration, in this process
+
+    def observe(self, real_logits: torch.Tensor) -> None:
+        """Take note of logits of real images."""
+        signs = real_logits.detach().sign().double()
+        self._fresh = self._fresh.to(signs.device) + torch.stack([signs.sum(), signs.new_tensor(signs.numel())])
+
+    def update(self, iteration: int) -> None:
+        """After each iteration, counted from 1: take in what all processes saw; adjust p when an interval ends."""
+        distributed.sum_in_place([self._fresh])
+        self._signs = self._signs.to(self._fresh.device) + self._fresh
+        self._fresh = torch.zeros_like(self._fresh)
+        if iteration % self.interval:
+            return
+        total, number = self._signs.tolist()
+        if number:
+            r_t = total / number
+            step = number / (self.kimg * 1000) * ((r_t > self.target) - (r_t < self.target))
+            self.p = min(max(self.p + step, 0.0), 1.0)
+        self._signs = torch.zeros_like(self._signs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes."""
+        return {"p": self.p, "signs": self._signs.cpu()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of state_dict."""
+        self.p, self._signs = state["p"], state["signs"]
+
+
+class Augmentation:
+    """What a config asks for, applied to every image that D sees; with "none" nothing happens and nothing is drawn."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.kind = config.augment
+        self.pipe = AugmentPipe(config.augment_categories)
+        self.controller = AdaController(
+            p=config.augment_p, target=config.ada_target, interval=config.ada_interval, kimg=config.ada_kimg
+        )
+
+    @property
+    def p(self) -> float:
+        """Probability of each augmentation; 0 where there is no such thing."""
+        return self.controller.p if self.kind in ("ada", "fixed") else 0.0
+
+    def __call__(self, img: torch.Tensor) -> torch.Tensor:
+        """float32 [N, 3, S, S] in [-1, 1] -> the same shape, differentiable to any order."""
+        if self.kind == "none":
+            return img
+        return diff_augment(img) if self.kind == "diffaugment" else self.pipe(img, self.p)
+
+    def observe(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Take note of D's logits of real images -> named scalars: r_t, and p where there is one."""
+        if self.kind == "none":
+            return {}
+        stats = {"augment/rt": real_logits.sign().mean()}
+        if self.kind == "ada":
+            self.controller.observe(real_logits)
+        if self.kind != "diffaugment":
+            stats["augment/p"] = real_logits.new_tensor(self.p)
+        return stats
+
+    def update(self, iteration: int) -> None:
+        """After each iteration, counted from 1: let p adapt."""
+        if self.kind == "ada":
+            self.controller.update(iteration)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What adapts; empty where nothing does."""
+        return self.controller.state_dict() if self.kind == "ada" else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of state_dict; the state of a run that did not adapt changes nothing."""
+        if self.kind == "ada" and state:
+            self.controller.load_state_dict(state)
+
+
+class LeakWarning:
+    """Says once when p has stayed so high, for so many ticks, that augmentations may show in generated images."""
+
+    THRESHOLD, TICKS = 0.8, 20
+
+    def __init__(self) -> None:
+        self._ticks, self._said = 0, False
+
+    def tick(self, p: float) -> None:
+        """After each tick, with p; 0 where nothing is augmented."""
+        self._ticks = self._ticks + 1 if p > self.THRESHOLD else 0
+        if self._ticks >= self.TICKS and not self._said:
+            self._said = True
+            say(
+                f"p of the augmentations has been above {self.THRESHOLD} for {self.TICKS} ticks: they may leak into "
+                "what is generated, as turned pictures or false colours. Look at the sheets; more images, fewer "
+                "--set augment_categories or a higher --ada-target help."
+            )

@@ -1,0 +1,66 @@
+"""Colour augmentations as one affine map of RGB values (Karras et al. 2020, ADA, appendix B).
+
+Matrices [N, 4, 4] act on (r, g, b, 1) with values in [-1, 1].
+"""
+
+import torch
+
+from gan.augment.random_draws import log_normal, normal, sometimes, uniform
+
+_GREY = 3**-0.5  # each component of the luma axis, the unit vector along r = g = b
+_LUMA = torch.full([3, 3], 1 / 3)  # projects on the luma axis
+_CHROMA = torch.eye(3) - _LUMA  # projects on the plane across it
+_CROSS = torch.tensor([[0, -_GREY, _GREY], [_GREY, 0, -_GREY], [-_GREY, _GREY, 0]])  # product with the luma axis
+
+
+def draw_colour(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Brightness, contrast, luma flip, hue, saturation, in this order, each with probability p.
+
+    -> which images are chosen [N], matrices [N, 4, 4]
+    """
+    brightness = sometimes(p, normal(n) * 0.2, 0)
+    contrast = sometimes(p, log_normal(n, 0.5), 1)
+    flip = sometimes(p, torch.randint(2, [n]).float(), 0)
+    hue = sometimes(p, uniform(n) * torch.pi, 0)
+    saturation = sometimes(p, log_normal(n, 1), 1)
+    chosen = (brightness != 0) | (contrast != 1) | (flip != 0) | (hue != 0) | (saturation != 1)
+    matrix = _saturation(saturation) @ _hue(hue) @ _luma_flip(flip) @ _contrast(contrast) @ _brightness(brightness)
+    return chosen, matrix
+
+
+def recolour(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Map the colours of [N, 3, H, W] by matrices [N, 4, 4]."""
+    matrix = matrix.to(img.device, img.dtype)
+    return (matrix[:, :3, :3] @ img.flatten(2) + matrix[:, :3, 3:]).view(img.shape)
+
+
+def _brightness(offset: torch.Tensor) -> torch.Tensor:
+    matrix = torch.eye(4).repeat(len(offset), 1, 1)
+    matrix[:, :3, 3] = offset[:, None]
+    return matrix
+
+
+def _contrast(factor: torch.Tensor) -> torch.Tensor:
+    return _linear(factor[:, None, None] * torch.eye(3))
+
+
+def _luma_flip(flip: torch.Tensor) -> torch.Tensor:
+    # Reflection in the plane across the luma axis.
+    return _linear(torch.eye(3) - 2 * flip[:, None, None] * _LUMA)
+
+
+def _hue(angle: torch.Tensor) -> torch.Tensor:
+    # Rotation about the luma axis (Rodrigues' formula).
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return _linear(_LUMA + cos * _CHROMA + sin * _CROSS)
+
+
+def _saturation(factor: torch.Tensor) -> torch.Tensor:
+    return _linear(_LUMA + factor[:, None, None] * _CHROMA)
+
+
+def _linear(matrix: torch.Tensor) -> torch.Tensor:
+    # [N, 3, 3] -> [N, 4, 4]
+    whole = torch.eye(4).repeat(len(matrix), 1, 1)
+    whole[:, :3, :3] = matrix
+    return whole

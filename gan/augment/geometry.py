@@ -1,0 +1,119 @@
+"""Augmentations that move pixels: blitting and geometric transforms (Karras et al. 2020, ADA, appendix B).
+
+Locations are (x, y) in pixels from the image's centre. Matrices [N, 3, 3] map a location of the result to the location
+of the source that it shows, so the transform that is applied first stands leftmost. Images continue by reflection.
+"""
+
+from functools import lru_cache
+
+import torch
+
+from gan.augment.random_draws import log_normal, normal, sometimes, uniform
+from gan.ops.sample2d import sample2d
+
+# Low-pass filter of the symlet with six vanishing moments: orthonormal, sum sqrt(2) (Daubechies 1992, table 8.3).
+SYM6 = (
+    *(0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633),
+    *(0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252),
+    *(-0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148),
+)
+_CENTROID = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6)  # where the filter's output lies, in taps
+SHIFT = 0.125  # translations, as a share of the image
+
+
+def draw_blit(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Horizontal flip, quarter turns, whole-pixel translation, each with probability p -> which images, matrices."""
+    flip = sometimes(p, torch.randint(2, [n]).float(), 0)
+    turns = sometimes(p, torch.randint(4, [n]).float(), 0)
+    shift = sometimes(p, (uniform(n, 2) * (SHIFT * size)).round(), 0)
+    matrix = _scale(1 - 2 * flip, torch.ones(n)) @ _rotate(turns * (torch.pi / 2)).round() @ _translate(-shift)
+    return _moves(matrix), matrix
+
+
+def blit(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Rearrange the pixels of [N, C, S, S] by matrices that map pixels to pixels; copies values, exactly."""
+    size = img.shape[-1]
+    at = _source(matrix.to(img.device), torch.arange(size, device=img.device), size).round().long()  # [N, S, S, 2]
+    index = (at[..., 1] * size + at[..., 0]).flatten(1)  # [N, S*S]
+    return img.flatten(2).gather(2, index[:, None].expand(-1, img.shape[1], -1)).view(img.shape)
+
+
+def draw_warp(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale, rotation before and after stretching, stretching, translation -> which images are chosen, matrices."""
+    # Two rotations, each with this probability, rotate an image with probability p.
+    p_rotate = 1 - (1 - p) ** 0.5
+    scale = sometimes(p, log_normal(n, 0.2), 1)
+    before = sometimes(p_rotate, uniform(n) * torch.pi, 0)
+    stretch = sometimes(p, log_normal(n, 0.2), 1)
+    after = sometimes(p_rotate, uniform(n) * torch.pi, 0)
+    shift = sometimes(p, normal(n, 2) * (SHIFT * size), 0)
+    matrix = _scale(1 / scale, 1 / scale) @ _rotate(-before) @ _scale(1 / stretch, stretch) @ _rotate(-after)
+    matrix = matrix @ _translate(-shift)
+    return _moves(matrix), matrix
+
+
+def warp(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Resample [N, C, S, S] by affine matrices: to twice the size, bilinear sampling there, and back.
+
+    The filters are each other's adjoint and orthonormal, so that without a transform in between nothing is blurred.
+    """
+    size = img.shape[-1]
+    up, down = _resampling(size, img.device, img.dtype)
+    # Sample j of the doubled image lies at pixel (j - centroid) / 2.
+    pixels = (torch.arange(len(up), device=img.device) - _CENTROID) / 2
+    at = _source(matrix.to(img.device), pixels, size) * 2 + _CENTROID
+    return down @ sample2d(up @ img @ up.mT, at) @ down.mT
+
+
+def reflect(index: torch.Tensor, size: int) -> torch.Tensor:
+    """Fold indices of any sign into [0, size - 1] as if mirrors stood on the outermost pixels."""
+    period = 2 * (size - 1)
+    index = index.remainder(period)
+    return torch.minimum(index, period - index)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve training later
+def _resampling(size: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    # -> up [2*size + taps - 2, size], which doubles a reflected signal, and down, which halves one that is so long.
+    taps, count = len(SYM6), 2 * size + len(SYM6) - 2
+    down = torch.zeros(size, count, dtype=torch.float64)
+    up = torch.zeros(count, size, dtype=torch.float64)
+    for k, tap in enumerate(SYM6):
+        rows = torch.arange(size)
+        down[rows, 2 * rows + k] = tap / 2**0.5
+        pixels = torch.arange(-taps, size + taps)
+        inside = (2 * pixels + k >= 0) & (2 * pixels + k < count)
+        rows, columns = 2 * pixels[inside] + k, reflect(pixels[inside], size)
+        up.index_put_((rows, columns), up.new_tensor(tap * 2**0.5), accumulate=True)
+    return up.to(device, dtype), down.to(device, dtype)
+
+
+def _source(matrix: torch.Tensor, pixels: torch.Tensor, size: int) -> torch.Tensor:
+    # The pixels (x, y) that [K] pixels along both axes show, reflected into the image -> [N, K, K, 2].
+    centre = (size - 1) / 2
+    x, y = pixels[None, None, :] - centre, pixels[None, :, None] - centre
+    a, b, t = matrix[:, :2, :, None, None].unbind(2)  # [N, 2, 1, 1] each
+    return reflect(a * x + b * y + t + centre, size).movedim(1, -1)
+
+
+def _translate(shift: torch.Tensor) -> torch.Tensor:
+    matrix = torch.eye(3).repeat(len(shift), 1, 1)
+    matrix[:, :2, 2] = shift
+    return matrix
+
+
+def _scale(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return torch.stack([x, y, torch.ones_like(x)], dim=1).diag_embed()
+
+
+def _rotate(angle: torch.Tensor) -> torch.Tensor:
+    matrix = torch.eye(3).repeat(len(angle), 1, 1)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
+    matrix[:, 1, 0] = angle.sin()
+    matrix[:, 0, 1] = -angle.sin()
+    return matrix
+
+
+def _moves(matrix: torch.Tensor) -> torch.Tensor:
+    return (matrix != torch.eye(3)).flatten(1).any(1)

@@ -1,0 +1,62 @@
+"""The augmentation pipeline of ADA (Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data").
+
+Every stage draws for each image on its own whether and how it acts, so that a fraction that grows with p is changed
+and the others stay as they are, to the bit. All stages differentiate to any order.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from gan.augment.colour import draw_colour, recolour
+from gan.augment.corruption import add_noise, cut_out, draw_cutout, draw_filter, draw_noise, filter_bands
+from gan.augment.geometry import blit, draw_blit, draw_warp, warp
+from gan.config import AUGMENT_CATEGORIES
+
+Draw = Callable[[int, int, float], tuple[torch.Tensor, torch.Tensor]]  # images, size, p -> which images, parameters
+Apply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images, parameters -> images
+
+# In the paper's order (appendix B, figure 20).
+STAGES: dict[str, tuple[Draw, Apply]] = {
+    "blit": (draw_blit, blit),
+    "geom": (draw_warp, warp),
+    "color": (draw_colour, recolour),
+    "filter": (draw_filter, filter_bands),
+    "noise": (draw_noise, add_noise),
+    "cutout": (draw_cutout, cut_out),
+}
+
+
+class AugmentPipe:
+    """The stages of a preset: one of blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc."""
+
+    def __init__(self, categories: str = "bgc") -> None:
+        if categories not in AUGMENT_CATEGORIES:
+            raise ValueError(f"categories must be one of {', '.join(AUGMENT_CATEGORIES)}; got {categories!r} instead")
+        self.stages = [STAGES[name] for name in AUGMENT_CATEGORIES[categories]]
+
+    def __call__(self, img: torch.Tensor, p: float | torch.Tensor) -> torch.Tensor:
+        """Square images, floating [N, 3, S, S] in [-1, 1], each transform with probability p -> the same shape.
+
+        p = 0 returns `img` itself and draws nothing. Values may leave [-1, 1].
+        """
+        p = float(p)
+        if not 0 <= p <= 1:
+            raise ValueError(f"p must be in [0, 1]; got {p} instead")
+        if img.ndim != 4 or img.shape[1] != 3 or img.shape[2] != img.shape[3] or img.shape[2] < 2:
+            raise ValueError(f"img must be square images [N, 3, S, S]; got {tuple(img.shape)} instead")
+        if p == 0:
+            return img
+        for draw, apply in self.stages:
+            img = _on_chosen(img, apply, *draw(len(img), img.shape[-1], p))
+        return img
+
+
+def _on_chosen(img: torch.Tensor, apply: Apply, chosen: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:
+    index = chosen.nonzero().squeeze(1)
+    if len(index) == 0:
+        return img
+    if len(index) == len(img):
+        return apply(img, parameters)
+    there = index.to(img.device)
+    return img.index_copy(0, there, apply(img.index_select(0, there), parameters[index]))

@@ -1,0 +1,215 @@
+"""The command doctor: what a newcomer would otherwise find out by failing, each finding with its remedy."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from gan.cli.command import Command
+from gan.cli.options import json_option
+from gan.errors import BoundError
+from gan.runtime.console import result, table
+from gan.runtime.files import cache_folder
+
+OK, NOTE, FAILED = "ok", "note", "FAILED"
+INSTALL = "make install, or: pip install -c constraints.txt -e ."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `remedy` is empty where nothing needs doing."""
+
+    status: str  # OK, NOTE (works without it) or FAILED
+    name: str
+    found: str
+    remedy: str = ""
+
+
+@click.command(cls=Command)
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say whether this machine is ready: versions, GPU, compilers, op implementations, weights, server, disk.
+
+    Ends with exit code 3 when something that Salon needs is missing.
+
+    \b
+    salon doctor
+    salon doctor --json
+    """
+    findings = examine()
+    rows = [(f.status, f.name, f.found) for f in findings]
+    remedies = [f"{f.name}: {f.remedy}" for f in findings if f.remedy]
+    text = table(rows) + ("\n\nRemedies\n" + "\n".join(remedies) if remedies else "")
+    result(text, {"findings": [vars(f) for f in findings]}, as_json)
+    if failed := [f.name for f in findings if f.status == FAILED]:
+        raise BoundError(f"not ready: {', '.join(failed)}")
+
+
+def examine() -> list[Finding]:
+    """Look at everything that Salon depends on."""
+    of_torch = _torch()
+    return [
+        _python(),
+        of_torch,
+        *_packages(),
+        _onnx_runtime(),
+        *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
+        _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
+        _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
+        _weights(),
+        _program(
+            "Triton server", ["tritonserver", "--version"], "Only production needs it: salon serve installs its own"
+        ),
+        _disk(),
+    ]
+
+
+def _python() -> Finding:
+    found = platform.python_version()
+    if sys.version_info < (3, 11):  # noqa: UP036  # reached when run from a checkout
+        return Finding(FAILED, "Python", found, "Salon needs Python 3.11 or newer: make a new .venv with one")
+    return Finding(OK, "Python", found)
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding(FAILED, "torch", f"cannot be imported: {error}", INSTALL)
+    return Finding(OK, "torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none (a CPU build)'}")
+
+
+def _packages() -> list[Finding]:
+    try:
+        requirements = importlib.metadata.requires("salon") or []
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding(FAILED, "salon", "not installed", INSTALL)]
+    findings = []
+    for requirement in requirements:
+        match = re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", requirement)
+        if not match:  # it belongs to an extra
+            continue
+        name, minimum = match.groups()
+        try:
+            version = importlib.metadata.version(name)
+            if _release(version) < _release(minimum):
+                findings.append(Finding(FAILED, name, f"{version}, but {minimum} or newer is needed", INSTALL))
+            elif name != "torch":
+                findings.append(Finding(OK, name, version))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(FAILED, name, "missing", INSTALL))
+    found = importlib.util.find_spec("tensorboard")
+    remedy = "" if found else "Curves in a browser: pip install 'salon[tensorboard]'"
+    return [*findings, Finding(OK if found else NOTE, "tensorboard", "installed" if found else "missing", remedy)]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    # "2.13.0+cpu" -> (2, 13, 0)
+    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _onnx_runtime() -> Finding:
+    installed = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            installed.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if len(installed) == 2:
+        remedy = "Both share one import name. pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
+        return Finding(FAILED, "ONNX Runtime", " and ".join(installed), remedy)
+    if installed:
+        return Finding(OK, "ONNX Runtime", installed[0])
+    return Finding(
+        NOTE, "ONNX Runtime", "missing", "Only serving needs it: pip install 'salon[onnx-cpu]' or '[onnx-gpu]'"
+    )
+
+
+def _gpu() -> list[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        findings = []
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            capability = f"sm_{properties.major}{properties.minor}"
+            fits = capability in torch.cuda.get_arch_list() or any(
+                arch.startswith(f"sm_{properties.major}") for arch in torch.cuda.get_arch_list()
+            )
+            remedy = "" if fits else f"this torch was not built for {capability}: install a build that lists it"
+            found = f"{properties.name}, {properties.total_memory / 1e9:.0f} GB, {capability}"
+            findings.append(Finding(OK if fits else FAILED, f"GPU {index}", found, remedy))
+        return findings
+    if shutil.which("nvidia-smi"):
+        driver = _output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
+        if driver:
+            remedy = "torch cannot use it: install a CUDA build of torch that fits the driver (see pytorch.org)"
+            return [Finding(FAILED, "GPU", f"{driver.splitlines()[0]}, unused", remedy)]
+    return [Finding(NOTE, "GPU", "none", "Training at 256 pixels and above wants one; the tiny preset does without")]
+
+
+def _cpu() -> Finding:
+    import torch
+
+    from gan.device import keep_freed_memory
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kept = "kept" if keep_freed_memory() else "returned (no glibc)"
+    level = torch.backends.cpu.get_cpu_capability()
+    return Finding(OK, "CPU", f"{cores} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
+
+
+def _ops() -> list[Finding]:
+    import torch
+
+    from gan.ops import native
+
+    remedies = {"cpu": "Training on a CPU is slower without it: apt install g++"}
+    if torch.cuda.is_available():
+        remedies["cuda"] = "Training on a GPU is slower without it: install the CUDA toolkit"
+    findings = []
+    for kind, remedy in remedies.items():
+        here = native.library(kind) is not None
+        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", native.status(kind), "" if here else remedy))
+    return findings
+
+
+def _weights() -> Finding:
+    folder = cache_folder()
+    files = [file for file in (folder / "weights").glob("*") if file.is_file()]
+    if files:
+        return Finding(OK, "weights", f"{len(files)} files in {folder / 'weights'}")
+    return Finding(
+        NOTE, "weights", f"none in {folder / 'weights'}", "Only evaluation will need them; training does not"
+    )
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    found = f"{free:.1f} GB free in {Path.cwd()}"
+    if free < 1:
+        return Finding(FAILED, "disk", found, "A run needs about 1 GB: make room, or choose another folder")
+    return Finding(OK, "disk", found)
+
+
+def _program(name: str, command: list[str], remedy: str) -> Finding:
+    lines = [line for line in _output(command).splitlines() if line.strip()]
+    if not lines:
+        return Finding(NOTE, name, "missing", remedy)
+    version = next((line for line in lines if "release" in line), lines[0])
+    return Finding(OK, name, version.strip())
+
+
+def _output(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

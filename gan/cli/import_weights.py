@@ -1,0 +1,71 @@
+"""The command import. Heavy imports wait until it runs."""
+
+from pathlib import Path
+
+import click
+
+from gan.cli.command import Command
+from gan.cli.options import PATH, json_option, overwrite_option
+from gan.errors import RequestError
+from gan.runtime.console import result, say
+from gan.runtime.files import refuse_existing
+
+
+@click.command("import", cls=Command)
+@click.argument("file", type=PATH)
+@click.option("--out", required=True, metavar="SNAPSHOT", type=PATH, help="The snapshot to write: .safetensors.")
+@overwrite_option
+@json_option
+def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> None:
+    """Turn StyleGAN2 networks of another implementation into a snapshot.
+
+    FILE is a pickle of stylegan2-ada-pytorch, of stylegan3's StyleGAN2 configs or of TensorFlow StyleGAN2, or a
+    checkpoint of rosinality/stylegan2-pytorch. Nothing in it is executed: what is no tensor, array, plain container
+    or known network is refused by its name.
+
+    \b
+    salon import network-snapshot-025000.pkl --out imported.safetensors
+    salon generate imported.safetensors --seeds 0-15 --grid 4x4 --out grid.png
+    """
+    from gan import snapshot
+    from gan.config import TrainingConfig
+    from gan.foreign import convert
+    from gan.runtime import files
+
+    if out.suffix != ".safetensors":
+        raise RequestError(f"--out must end in .safetensors; got {out} instead")
+    refuse_existing([out], overwrite)
+    if file.suffix == ".safetensors":
+        raise RequestError(
+            f"FILE must be of another implementation; {file} is named as a snapshot, which needs no import"
+        )
+    found = convert.read(file)
+    G, D = convert.build(file, found)
+    group = min(G.config.mbstd_group_size, 32)
+    config = TrainingConfig(
+        network=G.config,
+        dataset="unknown (imported)",
+        batch_size=32 // group * group,
+        resume_from=files.sha256(file),
+    )
+    largest = None if found.conv_clamp is None else convert.largest_activation(G)
+    if found.conv_clamp is not None and largest is not None and largest >= found.conv_clamp:
+        say(
+            f"Its activations were limited to {found.conv_clamp:g}, and reach {largest:.4g} without the limit, "
+            "which Salon does not have: images differ where they do."
+        )
+    snapshot.save(out, G, D, config, convert.cur_nimg(file), None)
+    figures = {
+        "snapshot": str(out),
+        "file": str(file),
+        "kind": found.kind,
+        "sha256": config.resume_from,
+        "cur_nimg": convert.cur_nimg(file),
+        "discriminator": D is not None,
+        "network": config.to_dict()["network"],
+        "conv_clamp": found.conv_clamp,
+        "largest_activation": largest,  # of a few seeds; where conv_clamp is set
+    }
+    size = G.config.resolution
+    without = "" if D else ", without a discriminator: for painting, not for training on"
+    result(f"{file} ({found.kind}, {size}x{size}{without}) is now {out}", figures, as_json)

@@ -1,0 +1,81 @@
+"""Options that several commands share."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gan.config import MAX_SEED
+
+PATH = click.Path(path_type=Path)
+
+
+class WholeRange(click.IntRange):
+    """A whole number in a range."""
+
+    name = "whole number"
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range, without NaN and infinity, which every comparison of click's lets pass."""
+
+    name = "number"
+
+    def _describe_range(self) -> str:
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
+)
+device_option = click.option(
+    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """Several options as one decorator; --help has them in this order."""
+    return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+def seed_option(of: str) -> Callable[[Function], Function]:
+    """--seed, whose help says of what."""
+    kind = WholeRange(0, MAX_SEED)
+    return click.option("--seed", metavar="SEED", type=kind, default=0, show_default=True, help=of)
+
+
+psi_option = click.option(
+    "--truncation-psi",
+    metavar="PSI",
+    type=FiniteRange(-2, 2),
+    default=1.0,
+    show_default=True,
+    help="Below 1: more typical and less varied, 0: the average.",
+)
+class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
+grid_option = click.option(
+    "--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed."
+)
+format_option = click.option(
+    "--format",
+    type=click.Choice(["png", "jpeg", "webp"]),
+    default="png",
+    show_default=True,
+    help="Of one file a seed; a sheet's format follows from --out.",
+)
+
+
+def none_is_nothing(context: click.Context, option: click.Parameter, value: str) -> str | None:
+    """Callback of a choice that has "none"."""
+    return None if value == "none" else value

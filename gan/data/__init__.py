@@ -1,0 +1,1 @@
+"""Images and tensors: datasets, their manifests, decoding, loading, and made-up paintings."""

@@ -1,0 +1,142 @@
+"""A collection: a dataset, its fingerprint, the manifest that judges it, and the images to use; opened once, passed on.
+
+collection = Collection.open(Path("paintings64.zip"), manifest=Path("pruned.manifest"))
+collection.dataset.image(int(collection.kept[0]))
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gan.data import manifest as manifests
+from gan.data.dataset import ImageDataset
+from gan.data.manifest import Manifest
+from gan.errors import RequestError
+
+STRATA = ("label", "style", "genre", "artist")  # columns that part images into strata
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A dataset and its manifest, if it has one; `selected` says that the manifest chose among the images."""
+
+    dataset: ImageDataset
+    fingerprint: str  # of the dataset
+    manifest: Manifest | None = None
+    selected: bool = False  # True: a manifest was named, and its verdicts count; False: it only describes the images
+
+    @classmethod
+    def open(cls, dataset: Path, manifest: Path | None = None, *, columns: Sequence[str] | None = None) -> "Collection":
+        """Open a dataset with the `manifest` that selects among its images.
+
+        Without `manifest` the one beside the dataset (see manifest_beside) describes the images, where it is of this
+        dataset; all images are used. `columns` are those of the manifest to read, besides "name" and "verdict"; None
+        reads all. Raises RequestError when there is no such dataset or manifest, `manifest` is of another dataset, or
+        keeps no image of it.
+        """
+        images = ImageDataset(dataset)
+        fingerprint = images.fingerprint()
+        read = None if columns is None else list(dict.fromkeys(["name", "verdict", *columns]))
+        if manifest is None:
+            beside = manifest_beside(dataset)
+            found = manifests.read(beside, read) if beside.is_dir() else None
+            if found is not None and found.dataset != fingerprint:
+                found = None
+            return cls(dataset=images, fingerprint=fingerprint, manifest=found)
+        chosen = manifests.read(manifest, read)
+        if chosen.dataset != fingerprint:
+            raise RequestError(f"`manifest` {manifest} must be of the dataset {dataset}; it is of another")
+        collection = cls(dataset=images, fingerprint=fingerprint, manifest=chosen, selected=True)
+        if not len(collection.rows):
+            raise RequestError(f"`manifest` {manifest} must name images of {dataset}; it names none")
+        return collection
+
+    def require_manifest(self) -> Manifest:
+        """The manifest. Raises RequestError where there is none."""
+        if self.manifest is None:
+            raise RequestError(f"`manifest` must name the manifest of {self.dataset.path}; there is none beside it")
+        return self.manifest
+
+    def require_kept(self) -> NDArray[np.int64]:
+        """`kept`. Raises RequestError when it is empty."""
+        if not len(self.kept):
+            assert self.manifest is not None
+            raise RequestError(f"`manifest` {self.manifest.path} keeps no image of {self.dataset.path}")
+        return self.kept
+
+    @property
+    def selection(self) -> str | None:
+        """Hash of the manifest that selected the images; None where all are used."""
+        return self.manifest.hash if self.manifest is not None and self.selected else None
+
+    @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """Indices of the images to use: those with the verdict keep where a manifest was named, else all; int64 [K]."""
+        if self.manifest is None or not self.selected:
+            return np.arange(len(self.dataset))
+        names = self.manifest.kept()
+        return np.array([index for index, name in enumerate(self.dataset.names) if name in names], np.int64)
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.int64]:
+        # [2, M]: rows of the manifest that are images of the dataset, and the indices of these.
+        place = {name: index for index, name in enumerate(self.dataset.names)}
+        names = [] if self.manifest is None else self.manifest.rows.column("name").to_pylist()
+        pairs = [(row, place[name]) for row, name in enumerate(names) if name in place]
+        return np.array(pairs, np.int64).reshape(-1, 2).T
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the manifest that are images of the dataset, whatever their verdict; int64 [M]."""
+        rows: NDArray[np.int64] = self._pairs[0]
+        return rows
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Indices in the dataset of the images at `rows`; int64 [M]."""
+        indices: NDArray[np.int64] = self._pairs[1]
+        return indices
+
+    def column(self, name: str) -> list[Any]:
+        """The manifest's values for the images at `indices`; None for each where it has no such column."""
+        if self.manifest is None or name not in self.manifest.rows.column_names:
+            return [None] * len(self.rows)
+        values: list[Any] = self.manifest.rows.column(name).take(pa.array(self.rows)).to_pylist()
+        return values
+
+    def stratum_names(self, column: str) -> list[str | None]:
+        """Each image's stratum by a column of STRATA, for all images of the dataset; None where it has none.
+
+        "label" is the class in the dataset, by its name where it has one; the others are of the manifest.
+        Raises RequestError when no image has one.
+        """
+        if column not in STRATA:
+            raise RequestError(f"`strata` must be one of {', '.join(STRATA)}; got {column} instead")
+        dataset = self.dataset
+        names: list[str | None] = [None] * len(dataset)
+        if column == "label":
+            if dataset.labels is None:
+                raise RequestError(f"`strata` label needs labels in the dataset; {dataset.path} has none")
+            classes = dataset.classes or []
+            names = [classes[label] if label < len(classes) else str(label) for label in dataset.labels.tolist()]
+        else:
+            for index, value in zip(self.indices, self.column(column), strict=True):
+                names[index] = str(value) if value else None
+        if not any(names):
+            path = None if self.manifest is None else self.manifest.path
+            lack = f"{path} has no {column}" if path else f"{dataset.path} has none beside it"
+            raise RequestError(f"`strata` {column} needs a manifest with a {column} for some image; {lack}")
+        return names
+
+
+def manifest_beside(dataset: Path) -> Path:
+    """Where `salon prepare` writes a dataset's manifest: paintings64.zip -> paintings64.manifest, for a folder
+    set.v1 -> set.v1.manifest (only a file's suffix is replaced).
+    """
+    return dataset.with_name(f"{dataset.name}.manifest") if dataset.is_dir() else dataset.with_suffix(".manifest")

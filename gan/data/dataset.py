@@ -1,0 +1,226 @@
+"""A dataset: square RGB images of one size in a ZIP or a folder, with `dataset.json` for the labels.
+
+The layout is that of the StyleGAN3 family: `dataset.json` holds {"labels": [[name, class], ...]} or {"labels": null}.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import threading
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from gan.data.images import SUFFIXES, Pixels
+from gan.errors import ImageError, RequestError, SalonError
+from gan.runtime.console import progress, say
+from gan.runtime.files import atomic, cache_folder, write_json
+from gan.runtime.parallel import ordered_map
+
+# What reading a member and decoding it raise: the file system, the ZIP (RuntimeError: it is encrypted), the decoders.
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, SyntaxError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error),
+    Image.DecompressionBombError,
+)
+
+
+class ImageDataset:
+    """Random access to the images of a dataset. Safe to use from several threads and worker processes.
+
+    Raises RequestError when `path` is no dataset, is empty, or its `dataset.json` does not fit its images.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._local = threading.local()
+        self._fingerprint: str | None = None
+        if not self.path.exists():
+            raise RequestError(f"{path} does not exist; make a dataset with: salon prepare SOURCE --out {path}")
+        try:
+            members = self._list()
+        except zipfile.BadZipFile as error:
+            raise RequestError(f"{path} must be a ZIP or a folder of images; it is none, or is damaged") from error
+        except OSError as error:
+            raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+        self.names = sorted(name for name in members if Path(name).suffix.lower() in SUFFIXES)
+        if not self.names:
+            raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+        self.labels, self.classes = self._read_labels("dataset.json" in members)
+        self.num_classes = 0 if self.labels is None else max(int(self.labels.max()) + 1, len(self.classes or []))
+        try:
+            width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
+        except UNREADABLE as error:
+            raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {_said(error)}") from error
+        if width != height:
+            raise RequestError(
+                f"{path} must hold square images; {self.names[0]} has {width}x{height}. Make a dataset of them with: "
+                f"salon prepare {path} --out DATASET.zip"
+            )
+        self.resolution = width
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_local"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _local=threading.local())
+
+    def read_bytes(self, name: str) -> bytes:
+        """The bytes of one member."""
+        if self.path.is_dir():
+            return (self.path / name).read_bytes()
+        return self._zip().read(name)
+
+    def pixels(self, index: int) -> Pixels:
+        """Image `index` as uint8 CHW. Raises ImageError when it is unreadable or unlike the others."""
+        name = self.names[index]
+        try:
+            image: Image.Image = Image.open(io.BytesIO(self.read_bytes(name)))
+            if image.size != (self.resolution, self.resolution):
+                expected = f"{self.resolution}x{self.resolution}"
+                raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
+            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # HWC -> CHW
+        except UNREADABLE as error:
+            raise ImageError("unreadable", f"{name}: {_said(error)}") from error
+
+    def label(self, index: int) -> int:
+        """Class of image `index`; 0 without labels."""
+        return 0 if self.labels is None else int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content.
+
+        Computed once; changes of the labels in memory do not count.
+        """
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest = hashlib.sha256()
+        # One thread: for what is in memory, more of them get in each other's way.
+        for index, name in enumerate(progress(self.names, "Hashing the dataset")):
+            sha = hashlib.sha256(self.read_bytes(name)).hexdigest()
+            digest.update(json.dumps([name, sha, self.label(index) if self.labels is not None else None]).encode())
+        self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def preflight(self, fingerprint: str) -> None:
+        """Decode every image once, so that a bad one is found now; remembered by content.
+
+        Raises RequestError that names the first bad images.
+        """
+        record = cache_folder() / "preflight" / f"{fingerprint}.json"
+        if record.exists():
+            return
+        with ThreadPoolExecutor() as pool:
+            problems = ordered_map(pool, self._problem, range(len(self)))
+            errors = [problem for problem in progress(problems, "Checking images", len(self)) if problem]
+        if errors:
+            shown = "; ".join(errors[:5]) + (f"; and {len(errors) - 5} more" if len(errors) > 5 else "")
+            raise RequestError(
+                f"{self.path} holds {len(errors)} images that cannot be trained on: {shown}. "
+                "Prepare it again with salon prepare, or drop them with a manifest."
+            )
+        try:
+            write_json(record, {"dataset": fingerprint, "images": len(self), "resolution": self.resolution})
+        except SalonError as error:  # costs time at the next start, nothing else
+            say(f"The result of the check will not be remembered: {error}")
+
+    def cache(self, fingerprint: str) -> Path:
+        """Decode all images into an uint8 memory map [N, 3, H, W] beside the dataset, once -> its path."""
+        path = self.path.with_name(f"{self.path.name}.{fingerprint[:16]}.cache.npy")
+        if not path.exists():
+            shape = (len(self), 3, self.resolution, self.resolution)
+            with atomic(path) as temporary, ThreadPoolExecutor() as pool:
+                array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+                with open(temporary, "r+b") as file:  # a full disk is an error here, and a crash of the process later
+                    os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+                images = ordered_map(pool, self.pixels, range(len(self)))
+                for index, pixels in enumerate(progress(images, "Caching pixels", len(self))):
+                    array[index] = pixels
+                array.flush()
+        return path
+
+    def _problem(self, index: int) -> str | None:
+        try:
+            self.pixels(index)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    def _list(self) -> set[str]:
+        if self.path.is_dir():
+            files = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
+            return {file.relative_to(self.path).as_posix() for file in files if not file.name.startswith(".")}
+        return {entry.filename for entry in self._zip().infolist() if not entry.is_dir()}
+
+    def _zip(self) -> zipfile.ZipFile:
+        # One handle a thread and process: a shared file position would mix up concurrent reads.
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.archive, self._local.pid = zipfile.ZipFile(self.path), os.getpid()
+        archive = self._local.archive
+        assert isinstance(archive, zipfile.ZipFile)
+        return archive
+
+    def _read_labels(self, present: bool) -> tuple["np.ndarray[Any, np.dtype[np.int64]] | None", list[str] | None]:
+        if not present:
+            return None, None
+        try:
+            content = json.loads(self.read_bytes("dataset.json"))
+            pairs, classes = content.get("labels"), content.get("classes")
+            if pairs is None:
+                return None, None
+            by_name = {str(name): int(label) for name, label in pairs}
+        except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise RequestError(f"dataset.json in {self.path} must hold {{'labels': [[name, class], ...]}}") from error
+        missing = [name for name in self.names if name not in by_name]
+        if missing:
+            raise RequestError(f"dataset.json in {self.path} has no label for {len(missing)} images, e.g. {missing[0]}")
+        labels = np.array([by_name[name] for name in self.names], np.int64)
+        if labels.min() < 0:
+            raise RequestError(f"dataset.json in {self.path} must hold classes from 0 on; got {labels.min()} instead")
+        return labels, [str(name) for name in classes] if classes else None
+
+
+def _said(error: BaseException) -> str:
+    # Pillow would name an object in the memory.
+    return "it is no image, or is damaged" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+class DatasetWriter:
+    """Write a dataset ZIP: the same images in the same order give the same bytes."""
+
+    def __init__(self, file: Path, suffix: str) -> None:
+        self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
+        self._suffix = suffix
+        self._labels: list[tuple[str, int]] = []
+        self.count = 0
+
+    def add(self, content: bytes, label: int | None = None) -> str:
+        """Append an encoded image -> its name in the archive. Every image has a label or none has."""
+        name = f"{self.count // 1000:05d}/img{self.count:08d}{self._suffix}"
+        self._member(name, content)
+        self.count += 1
+        if label is not None:
+            self._labels.append((name, label))
+        return name
+
+    def close(self, classes: list[str] | None = None) -> None:
+        """Write `dataset.json` and the archive's directory. `classes` are the names of classes 0, 1, ..."""
+        content: dict[str, Any] = {"labels": self._labels or None}
+        if classes and self._labels:
+            content["classes"] = classes
+        self._member("dataset.json", json.dumps(content).encode())
+        self._zip.close()
+
+    def _member(self, name: str, content: bytes) -> None:
+        entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+        entry.external_attr = 0o644 << 16
+        self._zip.writestr(entry, content)

@@ -1,0 +1,87 @@
+"""Pixels and tensors: the one place where they are turned into each other, tiled and encoded.
+
+`pixels` are uint8 in [0, 255]; `img` is float32 NCHW in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gan.errors import RequestError
+from gan.runtime.files import atomic
+
+if TYPE_CHECKING:
+    import torch  # only named here: commands that prepare images start without it
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+SUFFIXES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
+
+
+def to_float(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels of any shape -> float32 of that shape in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
+def to_pixels(img: torch.Tensor) -> Pixels:
+    """Float NCHW in [-1, 1] (clamped) -> uint8 NHWC, rounded to the nearest."""
+    pixels = img.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).byte()
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # NCHW -> NHWC
+
+
+def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> Pixels:
+    """Lay N images [N, H, W, C] out row by row -> one image [rows*(H+gap)-gap, columns*(W+gap)-gap, C]."""
+    count, height, width, channels = pixels.shape
+    rows = -(-count // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    sheet = np.full(shape, background, np.uint8)
+    for index, image in enumerate(pixels):
+        y, x = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
+    """An image file's bytes, the same for the same pixels: JPEG with full colour resolution, PNG, or lossless WebP."""
+    buffer = io.BytesIO()
+    if format == "jpeg":
+        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    elif format == "png":
+        image.save(buffer, "PNG")
+    elif format == "webp":
+        image.save(buffer, "WEBP", lossless=True, quality=quality, method=4)
+    else:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r} instead")
+    return buffer.getvalue()
+
+
+def check_suffix(path: Path, what: str, when: str = "") -> str:
+    """The format that a picture's name asks for. Raises RequestError, which begins with `what`, for another suffix."""
+    format = SUFFIXES.get(Path(path).suffix.lower())
+    if format is None:
+        raise RequestError(f"{what} must end in one of {', '.join(SUFFIXES)}{when}; got {path} instead")
+    return format
+
+
+def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
+    """Write HWC pixels to `path`, atomically; its suffix gives the format.
+
+    Raises RequestError for a suffix that is none of .jpg, .jpeg, .png, .webp.
+    """
+    format = check_suffix(path, "a picture's name")
+    with atomic(path) as temporary:
+        temporary.write_bytes(encode(Image.fromarray(pixels), format, quality))
+
+
+def refuse_pictures(out: Path) -> None:
+    """Raise RequestError when --out, which Salon made nothing in yet, holds pictures or folders of pictures."""
+    for file in (file for pattern in ("*", "*/*") for file in out.glob(pattern)):
+        if file.suffix.lower() in SUFFIXES:
+            raise RequestError(f"--out must be a folder of its own; {out} holds pictures, as {file}: choose another")

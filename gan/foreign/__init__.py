@@ -1,0 +1,1 @@
+"""Reading other implementations' checkpoints, without executing them."""

@@ -1,0 +1,106 @@
+"""The StyleGAN2 residual discriminator, with projection for classes (Karras et al. 2020; Miyato & Koyama 2018).
+
+Parameter names are those of the StyleGAN2-ADA family, so that weights can be exchanged by name.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from gan.config import NetworkConfig
+from gan.networks.generator import Mapping
+from gan.networks.layers import Conv2d, FullyConnected
+
+HALF = math.sqrt(0.5)  # gain of each branch of a residual sum, to keep the variance
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions and a skip from one resolution to half of it; the first block also takes in the colours."""
+
+    def __init__(self, inputs: int, outputs: int, *, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        if first:
+            self.fromrgb = Conv2d(3, inputs, 1)
+        self.conv0 = Conv2d(inputs, inputs, 3)
+        self.conv1 = Conv2d(inputs, outputs, 3, down=True)
+        self.skip = Conv2d(inputs, outputs, 1, act="linear", bias=False, down=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.first:
+            x = self.fromrgb(x)
+        y: torch.Tensor = self.skip(x, HALF)
+        z: torch.Tensor = self.conv1(self.conv0(x), HALF)
+        return y + z
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """[N, in, 4, 4] -> [N, outputs]: minibatch standard deviation, a convolution, two fully connected layers."""
+
+    def __init__(self, channels: int, outputs: int, group_size: int) -> None:
+        super().__init__()
+        self.group_size = group_size
+        self.conv = Conv2d(channels + 1, channels, 3)
+        self.fc = FullyConnected(channels * 16, channels, act="lrelu")
+        self.out = FullyConnected(channels, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(minibatch_stddev(x, self.group_size))
+        logits: torch.Tensor = self.out(self.fc(x.flatten(1)))
+        return logits
+
+
+class Discriminator(nn.Module):
+    """img [N, 3, resolution, resolution] (and c [N, classes]) -> logits [N, 1]; above zero means real."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk_dtype: torch.dtype | None = None  # of the blocks above 4x4; None: that of the images
+        self.blocks = []
+        for resolution in reversed(config.resolutions()[1:]):
+            first = resolution == config.resolution
+            block = DiscriminatorBlock(config.channels(resolution), config.channels(resolution // 2), first=first)
+            setattr(self, f"b{resolution}", block)
+            self.blocks.append(block)
+        channels = config.channels(4)
+        self.cmap_dim = channels if config.num_classes else 0
+        self.b4 = DiscriminatorEpilogue(channels, self.cmap_dim or 1, config.mbstd_group_size)
+        if config.num_classes:
+            layers = config.mapping_layers if config.D_mapping_layers is None else config.D_mapping_layers
+            self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)
+
+    def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        return self.judge(self.features(img), c)
+
+    def features(self, img: torch.Tensor) -> torch.Tensor:
+        """[N, channels, 4, 4] of images, each by itself."""
+        x = img.contiguous(memory_format=torch.channels_last)
+        if self.trunk_dtype:
+            x = x.to(self.trunk_dtype)
+        for block in self.blocks:
+            x = block(x)
+        return x.to(img.dtype)
+
+    def judge(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits [N, 1] of features; the images of a group bear on each other's."""
+        logits: torch.Tensor = self.b4(features)
+        if self.cmap_dim:
+            # Projection: how well the image's features agree with those of the class.
+            logits = (logits * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
+        return logits
+
+
+def minibatch_stddev(x: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Append one channel: the mean standard deviation within groups of images (Karras et al. 2018, section 3).
+
+    [N, C, H, W] -> [N, C + 1, H, W]. Raises ValueError when N is no multiple of min(group_size, N).
+    """
+    n, c, h, w = x.shape
+    group = min(group_size, n)
+    if n % group:
+        raise ValueError(f"the batch must be a multiple of the group of {group}; got {n} images instead")
+    y = x.reshape(group, n // group, c, h, w)  # images of a group are n // group apart
+    deviation = (y.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=[1, 2, 3])  # [n // group]
+    return torch.cat([x, deviation.reshape(-1, 1, 1, 1).repeat(group, 1, h, w)], dim=1)

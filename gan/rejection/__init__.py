@@ -1,0 +1,1 @@
+"""Rejection sampling by the discriminator: acceptance, calibration, choice of seeds."""

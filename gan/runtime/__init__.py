@@ -1,0 +1,1 @@
+"""What every package stands on: the terminal, atomic files, threads, processes."""

@@ -1,0 +1,121 @@
+"""Files that are either whole or absent, and hashes of what they hold."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from gan.errors import RequestError, SalonError
+
+# What the system says of a path where nothing can be written, whatever room there is.
+BAD_PLACE = (
+    *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP),
+)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `path`; on success make it durable and rename it to `path`.
+
+    On any failure the temporary file or folder is removed and `path` is as it was before.
+    Raises SalonError, naming the free space, when the disk is full; RequestError when `path` cannot be a file's.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(temporary)  # of a killed process that had the same number, as the first one in a container always has
+        yield temporary
+        for part in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
+            _fsync(part)
+        temporary.replace(path)
+        _fsync(path.parent)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        with suppress(OSError):  # such as of a folder that could not be made: the error above says it better
+            _remove(temporary)
+
+
+def disk_error(error: OSError, path: Path) -> SalonError:
+    """The error to raise for an OSError met while writing `path`: what failed, what is free, what to do."""
+    if error.errno in BAD_PLACE:
+        return RequestError(f"{path} could not be written: {error.strerror}; choose another place")
+    folder = next((p for p in Path(path).absolute().parents if p.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free / 1e9
+    return SalonError(
+        f"{path} could not be written: {error.strerror or error}. {free:.1f} GB are free in {folder}. "
+        "What was there before is untouched; make room or choose another folder, then run the command again."
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises RequestError when the file is missing or is not JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{path} must be a readable JSON file; got {reason} instead") from error
+
+
+def require_format(path: Path, what: str, found: object, known: str) -> None:
+    """Raise RequestError unless a file is in the format that is known, such as salon-snapshot-1."""
+    if found != known:
+        other = isinstance(found, str) and found.rpartition("-")[0] == known.rpartition("-")[0]
+        remedy = ", which another version of Salon wrote" if other else ""
+        raise RequestError(f"{path} must be {what} in the format {known}; got {found} instead{remedy}")
+
+
+def cache_folder() -> Path:
+    """Where Salon keeps what it can make again: $SALON_CACHE, else $XDG_CACHE_HOME/salon, else ~/.cache/salon."""
+    base = os.environ.get("SALON_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salon"
+
+
+def remove_stale_partials(folder: Path) -> None:
+    """Remove the temporary files that writers killed in `folder` left behind (their process no longer runs)."""
+    for partial in folder.glob(".*.partial"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").exists():
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refuse_existing(files: Sequence[Path], overwrite: bool | None = None, *, parameter: str = "out") -> None:
+    """Raise RequestError when `parameter` would replace one of `files`. `overwrite` is None where none can be asked."""
+    if not overwrite and (existing := [file for file in files if file.exists()]):
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        remedy = "choose another" if overwrite is None else "choose another, or add `overwrite`"
+        raise RequestError(f"`{parameter}` would replace {existing[0]}{more}; {remedy}")

@@ -1,0 +1,1 @@
+"""From seeds to images: latents, generated images, image grids, animations."""

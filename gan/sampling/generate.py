@@ -1,0 +1,105 @@
+"""Images from seeds. One seed is one image, whatever the batch size."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from gan.data.images import Pixels, to_pixels
+from gan.errors import RequestError
+from gan.networks.generator import Generator
+from gan.ops.frozen import Frozen
+from gan.sampling.latents import draw
+
+
+def latents(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
+    """z [N, z_dim], float32, each row from its own seed."""
+    return torch.from_numpy(draw(seeds, z_dim))
+
+
+def class_weights(classes: Sequence[int] | None, G: Generator) -> torch.Tensor | None:
+    """One-hot c [N, classes] for class indices. Raises RequestError when they do not fit the generator."""
+    number = G.config.num_classes
+    if not number:
+        if classes is not None:
+            raise RequestError("--class must be left out: this generator was trained without classes")
+        return None
+    if classes is None:
+        raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
+    if bad := [c for c in classes if not 0 <= c < number]:
+        raise RequestError(f"--class must be from 0 to {number - 1}; got {bad[0]} instead")
+    return torch.nn.functional.one_hot(torch.tensor(classes), number).float()
+
+
+def map_seeds(
+    G: Generator,
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
+    *,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+) -> torch.Tensor:
+    """ws [N, num_ws, w_dim] of seeds. Computed seed by seed, so that no other seed in the batch rounds it otherwise."""
+    device = next(G.parameters()).device
+    c = class_weights(classes, G)
+    rows = []
+    with torch.inference_mode():
+        for index, z in enumerate(latents(seeds, G.config.z_dim).to(device)):
+            one = None if c is None else c[index : index + 1].to(device)
+            ws = G.mapping(z[None], one, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+            rows.append(ws)
+    return torch.cat(rows)
+
+
+def synthesize(
+    G: Generator,
+    ws: torch.Tensor,
+    *,
+    noise_mode: str = "const",
+    seeds: Sequence[int] | None = None,
+    batch_size: int = 8,
+    frozen: Frozen | None = None,
+) -> Iterator[Pixels]:
+    """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed.
+
+    G must not change before the last one. `frozen` carries what follows from its weights from call to call.
+    """
+    frozen = frozen or Frozen()
+    if not ws.is_cuda:
+        batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
+    for start in range(0, len(ws), batch_size):
+        batch = ws[start : start + batch_size]
+        noises = None
+        if noise_mode == "random":
+            assert seeds is not None
+            noises = _noises(G, seeds[start : start + batch_size], batch.device)
+        with torch.inference_mode(), frozen:  # not around a yield: both would leak to whoever iterates
+            pixels = to_pixels(G.synthesis(batch, noise_mode, noises))
+        yield from pixels
+
+
+def generate(
+    G: Generator,
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
+    *,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: str = "const",
+    batch_size: int = 8,
+) -> Iterator[Pixels]:
+    """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
+    frozen = Frozen()
+    for start in range(0, len(seeds), batch_size):
+        some = seeds[start : start + batch_size]
+        some_classes = None if classes is None else classes[start : start + batch_size]
+        ws = map_seeds(G, some, some_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, frozen=frozen)
+
+
+def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:
+    # From the seed's own generator, drawn on the CPU: the same on every device and in every batch.
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [
+        torch.stack([torch.randn([1, side, side], generator=g) for g in generators]).to(device)
+        for side in G.synthesis.noise_shapes()
+    ]

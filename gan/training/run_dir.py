@@ -1,0 +1,147 @@
+"""A run's folder: what training writes, and how it is found again.
+
+RUNS/NAME/config.json   the resolved config
+          stats.jsonl   one line a tick
+          metrics.jsonl one line a measured snapshot
+          grids/        reals.jpg and one sheet of samples an image tick
+          snapshots/    networks for everything after training
+          checkpoints/  for resuming
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from gan import snapshot
+from gan.config import TrainingConfig
+from gan.errors import RequestError
+from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
+from gan.training import checkpoint
+
+
+class Run:
+    """One run's folder, made when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
+        self.config_file = self.path / "config.json"
+        self.stats, self.metrics = self.path / "stats.jsonl", self.path / "metrics.jsonl"
+
+    @contextmanager
+    def claim(self, config: TrainingConfig) -> Iterator[None]:
+        """Make the folder and hold it for this process.
+
+        Raises RequestError when another process trains in it or it holds a run of another config.
+        """
+        with self._lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
+            for folder in (self.path, self.grids, self.snapshots, self.checkpoints):
+                remove_stale_partials(folder)
+            if self.config_file.exists():
+                self.require_config(config)
+            else:
+                write_json(self.config_file, config.to_dict())
+            yield
+
+    def require_config(self, config: TrainingConfig) -> None:
+        """Raise RequestError when the folder holds a run of another config."""
+        if self.config_file.exists() and (
+            found := config.differences(TrainingConfig.from_dict(read_json(self.config_file)))
+        ):
+            raise RequestError(f"{self.path} holds another run: {'; '.join(found)}. Choose another --name")
+
+    def append_stats(self, row: dict[str, Any]) -> None:
+        """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
+        _append(self.stats, row)
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl. Raises SalonError when the disk is full."""
+        _append(self.metrics, row)
+
+    def read_stats(self) -> list[dict[str, Any]]:
+        """The lines of stats.jsonl; a torn last line is left out."""
+        return _read(self.stats)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a torn last line is left out."""
+        return _read(self.metrics)
+
+    def rewind_stats(self, cur_nimg: int) -> None:
+        """Drop the lines that were written after the checkpoint at `cur_nimg`; training writes them again."""
+        for path in (self.stats, self.metrics):
+            kept = [row for row in _read(path) if row["nimg"] <= cur_nimg]
+            if path.exists():
+                with atomic(path) as temporary:
+                    temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+
+    def grid_path(self, cur_nimg: int) -> Path:
+        """Name of the sheet of samples after `cur_nimg` images."""
+        return self.grids / f"grid-{cur_nimg:010d}.jpg"
+
+    def list_grids(self) -> list[Path]:
+        """The sheets of samples, oldest first."""
+        return sorted(self.grids.glob("grid-*.jpg"))
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the newest `keep` checkpoints and snapshots; 0 keeps all."""
+        if keep:
+            olds = checkpoint.list_newest_first(self.checkpoints)[keep:]
+            for path in olds + snapshot.list_newest_first(self.snapshots)[keep:]:
+                path.unlink()
+
+    def _lock(self) -> IO[str]:
+        try:
+            for folder in (self.grids, self.snapshots, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            return open(self.path / ".lock", "w")
+        except OSError as error:
+            raise disk_error(error, self.path) from error
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def default_name(data: Path, config: TrainingConfig) -> str:
+    """The same for the same command: the dataset's name, the preset, and a digest of the config."""
+    return f"{data.stem}-{config.preset}-{config.digest()}"
+
+
+def require_run(path: Path, what: str) -> None:
+    """Raise RequestError, which begins with `what`, unless `path` is a run's folder."""
+    if Run(path).config_file.is_file():
+        return
+    if not path.exists():
+        raise RequestError(f"{what} must be a run; {path} does not exist")
+    if runs := sorted(file.parent for file in path.glob("*/config.json")):
+        raise RequestError(f"{what} must be a run; {path} is a folder of runs: name one of them, such as {runs[-1]}")
+    raise RequestError(f"{what} must be a run, a folder with a config.json; got {path} instead")
+
+
+def unused(path: Path, *, restarted: bool = False) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist; `restarted`: the last that does."""
+    candidates = [path]
+    while candidates[-1].exists():
+        candidates.append(path.with_name(f"{path.name}-{len(candidates) + 1}"))
+    return candidates[-2] if restarted and len(candidates) > 1 else candidates[-1]

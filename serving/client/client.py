@@ -1,0 +1,286 @@
+"""A painter that is served, as a Python class: seeds in, pictures out, with numpy and tritonclient alone.
+
+    with Client("grpc://127.0.0.1:8001") as client:
+        for picture in client.generate(range(16), truncation_psi=0.7):
+            ...  # uint8 [H, W, 3]
+        probabilities = client.classify([picture])  # float32 [1, K], of client.about("style_classifier").styles
+
+Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
+`concurrency`, and a request that met a restart of the server is sent again as it was: nothing is lost or doubled.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.data.images import Pixels
+from gan.errors import RequestError, SalonError
+from gan.sampling import latents
+from gan.sampling.latents import Floats
+from serving.client import status
+from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, Patience
+from serving.client.transport import Transport, connect
+from serving.client.transport_errors import Arrays
+from serving.contract import (
+    CLASSIFIER,
+    DEFAULT_NAME,
+    DEFAULT_URL,
+    MAX_BATCH,
+    PARAMETER,
+    PSI_RANGE,
+    About,
+    model_name,
+    outputs,
+)
+
+_PAINTED = 4  # images a request: few, because the server merges requests and can share them out to several instances
+_MOST_BYTES = 32 * 2**20  # of pictures in one request, well below what Triton takes over HTTP
+
+Answer = TypeVar("Answer")
+
+
+class Client:
+    """A generator on a Triton server, and the classifier beside it. Close it, or use it in a `with` statement.
+
+    `timeout` is in seconds for each request with all of its attempts, `retries` their number after the first one, made
+    only when the server is not available. `announce` gets a line when that happens. Methods may be called from several
+    threads. They raise RequestError when the request is at fault, and SalonError when the server is.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        model: str = DEFAULT_NAME,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        concurrency: int = CONCURRENCY,
+        transport: Transport | None = None,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if concurrency < 1:
+            raise RequestError(f"--concurrency must be at least 1; got {concurrency} instead")
+        self.model = model
+        self._patience = Patience(timeout=timeout, retries=retries)
+        self._transport = transport or connect(url)
+        self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
+        self._announce, self._announced = announce, False
+        self._stopped = threading.Event()
+        self._known: dict[str, About] = {}
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+        return self._transport.url
+
+    def close(self) -> None:
+        """End what is under way, at once."""
+        self._stopped.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._transport.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # Painting
+
+    def generate(
+        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+    ) -> Iterator[Pixels]:
+        """One picture a seed, in order, uint8 [H, W, 3]; the same that `salon generate` paints.
+
+        `label` is a class, by its index or name. Raises RequestError for what the generator cannot paint.
+        """
+        answers = self._from_seeds("generator", seeds, truncation_psi, label)
+        return (image for answer in answers for image in answer["image"])
+
+    def generate_and_classify(
+        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+    ) -> Iterator[tuple[Pixels, Floats]]:
+        """One picture a seed, with the probabilities of its styles, float32 [K]."""
+        answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label)
+        return (pair for answer in answers for pair in zip(answer["image"], answer["probabilities"], strict=True))
+
+    def score(
+        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+    ) -> Iterator[float]:
+        """One logit a seed: what the discriminator says of its picture."""
+        answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
+        return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
+
+    def map_seeds(self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None) -> Floats:
+        """ws [N, num_ws, w_dim] of seeds, for gan.sampling.latents.mix and gan.sampling.latents.loop."""
+        about = self.about("mapping")
+        found = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label)]
+        return np.concatenate([np.empty([0, about.num_ws or 0, about.w_dim or 0], np.float32), *found])
+
+    def synthesize(self, ws: Floats) -> Iterator[Pixels]:
+        """Paint ws [N, num_ws, w_dim] -> one picture each, uint8 [H, W, 3]."""
+        about = self.about("synthesis")
+        if ws.ndim != 3 or ws.shape[1:] != (about.num_ws, about.w_dim) or not np.isfinite(ws).all():
+            raise RequestError(f"ws must be finite, [N, {about.num_ws}, {about.w_dim}]; got {list(ws.shape)} instead")
+        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _PAINTED))
+        return (image for answer in self._run(about, requests) for image in answer["image"])
+
+    # Judging
+
+    def classify(self, images: Iterable[Pixels]) -> Floats:
+        """Probabilities of styles [N, K], float32, of pictures of any size, uint8 [H, W, 3] each."""
+        about = self.about(CLASSIFIER)
+        requests = ({"image": batch} for batch in _batches(images))
+        found = [answer["probabilities"] for answer in self._run(about, requests)]
+        return np.concatenate([np.empty([0, len(about.styles)], np.float32), *found])
+
+    # Looking around
+
+    def about(self, kind: str) -> About:
+        """What the model of a kind, for this generator, says of itself; asked for once.
+
+        Raises RequestError, with what there is, when it is not served.
+        """
+        if kind not in self._known:
+            name = model_name(kind, self.model)
+            try:
+                found = self._read_about(name)
+            except RequestError as error:
+                raise self._absent(kind) from error
+            if found is None or found.kind != kind:
+                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another --model")
+            self._known[kind] = found
+        return self._known[kind]
+
+    def models(self) -> list[About]:
+        """What each model that is ready says of itself; those that are not of Salon's making are left out."""
+        ready = {entry["name"] for entry in self._ask(self._transport.index) if entry.get("state") == "READY"}
+        return [about for name in sorted(ready) if (about := self._read_about(name))]
+
+    def status(self) -> dict[str, Any]:
+        """The server's version, whether it is ready, its models and their statistics, as client.status names them."""
+        server, ready = self._ask(self._transport.server), self._ask(self._transport.ready)
+        index = self._ask(self._transport.index)
+        names = {entry["name"] for entry in index if entry.get("state") == "READY"}
+        abouts = {name: self._read_about(name) for name in names}
+        statistics = self._ask(self._transport.statistics)
+        return {"url": self.url, **status.summarize(server, ready, index, statistics, abouts)}
+
+    # How it is done
+
+    def _from_seeds(self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None) -> Iterator[Arrays]:
+        about = self.about(kind)
+        _check(seeds, psi)
+        z_dim, index = about.z_dim or 0, _class_index(about, label)
+
+        def request(some: Sequence[int]) -> Arrays:
+            shape = [len(some), 1]
+            arrays: Arrays = {"z": latents.draw(some, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
+            return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
+
+        size = MAX_BATCH if kind == "mapping" else _PAINTED
+        return self._run(about, (request(some) for some in _split(seeds, size)))
+
+    def _run(self, about: About, requests: Iterable[Arrays]) -> Iterator[Arrays]:
+        # The answers in the order of the requests; at most so many are under way or wait for those before them.
+        waiting: deque[Future[Arrays]] = deque()
+        try:
+            for request in requests:
+                waiting.append(self._pool.submit(self._infer, about, request))
+                if len(waiting) >= 2 * self._concurrency:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _infer(self, about: About, request: Arrays) -> Arrays:
+        name, count = model_name(about.kind, self.model), len(next(iter(request.values())))
+        # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
+        wanted = [tensor.name for tensor in outputs(about)]
+        answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout))
+        for tensor in outputs(about):
+            if (found := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
+                raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(found)} instead")
+        return answer
+
+    def _ask(self, call: Callable[[float], Answer]) -> Answer:
+        answer = self._patience.ask(call, self._stopped, self._tell)
+        self._announced = False
+        return answer
+
+    def _tell(self, line: str) -> None:
+        if not self._announced:  # once for an outage, however many requests met it
+            self._announced = True
+            self._announce(line)
+
+    def _read_about(self, name: str) -> About | None:
+        parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
+        if PARAMETER not in parameters:
+            return None
+        try:
+            return About.from_json(parameters[PARAMETER]["string_value"])
+        except ValueError as error:
+            raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
+
+    def _absent(self, kind: str) -> RequestError:
+        models = self.models()
+        generators = sorted(about.generator or DEFAULT_NAME for about in models if about.kind == "generator")
+        if kind != CLASSIFIER and self.model not in generators:
+            known = ", ".join(generators) or "(none is served)"
+            return RequestError(f"--model must be one of {known}; got {self.model} instead")
+        remedy = " with --classifier FILE" if kind in (CLASSIFIER, "generate_and_classify") else ""
+        return RequestError(f"{self.url} serves no {model_name(kind, self.model)}; `salon export`{remedy} adds it")
+
+
+def _check(seeds: Sequence[int], psi: float) -> None:
+    if bad := [seed for seed in seeds if not 0 <= seed <= latents.MAX_SEED]:
+        raise RequestError(f"--seeds must be from 0 to {latents.MAX_SEED}; got {bad[0]} instead")
+    low, high = PSI_RANGE
+    if not low <= psi <= high:
+        raise RequestError(f"--truncation-psi must be from {low:g} to {high:g}; got {psi} instead")
+
+
+def _class_index(about: About, label: int | str | None) -> int | None:
+    number = about.num_classes
+    if not number:
+        if label is not None:
+            raise RequestError("--class must be left out: this generator was trained without classes")
+        return None
+    if label is None:
+        raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
+    if isinstance(label, str) and label not in about.classes and not label.isdecimal():
+        known = ", ".join(about.classes) or "(no names)"
+        raise RequestError(f"--class must be an index or one of {known}; got {label} instead")
+    index = about.classes.index(label) if label in about.classes else int(label)
+    if not 0 <= index < number:
+        raise RequestError(f"--class must be from 0 to {number - 1}; got {index} instead")
+    return index
+
+
+def _split(items: Any, size: int) -> Iterator[Any]:
+    # Pieces of `size` by place, so that the same request is made whatever else goes on.
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _batches(images: Iterable[Pixels]) -> Iterator[NDArray[np.uint8]]:
+    # Neighbours of one size together [N, H, W, 3], as many as a request takes.
+    batch: list[Pixels] = []
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise RequestError(f"images must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)} instead")
+        full = len(batch) == MAX_BATCH or (len(batch) + 1) * image.nbytes > _MOST_BYTES
+        if batch and (full or image.shape != batch[0].shape):
+            yield np.stack(batch)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield np.stack(batch)

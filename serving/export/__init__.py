@@ -1,0 +1,1 @@
+"""From a snapshot to ONNX models in a repository for Triton."""

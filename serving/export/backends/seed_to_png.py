@@ -1,0 +1,100 @@
+"""A seed -> an image file's bytes, in Triton's Python backend: z is drawn here, and the generator is asked to paint it.
+
+It stands alone: the server's Python has numpy and Pillow, and no Salon. draw() is gan.sampling.latents.draw, and
+encode() gan.data.images.encode; tests compare them.
+"""
+
+import asyncio
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from PIL import Image
+
+Array = np.ndarray[Any, Any]
+BASE64 = ";base64"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "jpeg": {"quality": 95, "subsampling": 0, "optimize": True},
+    "webp": {"lossless": True, "quality": 95, "method": 4},
+}
+
+
+def draw(seeds: Array, z_dim: int) -> Array:
+    """z float32 [N, z_dim] of seeds [N]."""
+    return np.stack([np.random.RandomState(seed).standard_normal(z_dim) for seed in seeds]).astype(np.float32)
+
+
+def encode(pixels: Array, format: str) -> bytes:
+    """uint8 [H, W, 3] -> the file, or its base64 where the format ends so."""
+    name = format.removesuffix(BASE64)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, name.upper(), **OPTIONS[name])
+    return buffer.getvalue() if name == format else base64.b64encode(buffer.getvalue())
+
+
+class TritonPythonModel:
+    """One instance of a model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read what config.pbtxt says. Triton calls it once."""
+        parameters = json.loads(args["model_config"])["parameters"]
+        about = json.loads(parameters["salon"]["string_value"])
+        self._limits = json.loads(parameters["limits"]["string_value"])
+        self._generator, self._z_dim = about["generator"], about["z_dim"]
+
+    async def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request with its files, or with an error of its own. The generator may batch what they ask."""
+        return await asyncio.gather(*(self._answer(request) for request in requests))
+
+    async def _answer(self, request: Any) -> Any:
+        try:
+            return pb_utils.InferenceResponse([pb_utils.Tensor("file", await self._files(request))])
+        except pb_utils.TritonModelException as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+        except ValueError as error:
+            fault = pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=fault)
+
+    async def _files(self, request: Any) -> Array:
+        given = {name: self._numbers(request, name) for name in self._limits}
+        seeds = given.pop("seed")
+        formats = self._formats(request, len(seeds))
+        if given["truncation_psi"] is None:
+            given["truncation_psi"] = np.ones([len(seeds), 1], np.float32)
+        inputs = {"z": draw(seeds[:, 0], self._z_dim), **given}
+        asked = pb_utils.InferenceRequest(
+            model_name=self._generator,
+            requested_output_names=["image"],
+            inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
+        )
+        painted = await asked.async_exec()
+        if painted.has_error():
+            raise pb_utils.TritonModelException(f"{self._generator} could not paint: {painted.error().message()}")
+        image = pb_utils.get_output_tensor_by_name(painted, "image").as_numpy()
+        return np.array([[encode(pixels, format)] for pixels, format in zip(image, formats, strict=True)], np.object_)
+
+    def _numbers(self, request: Any, name: str) -> Any:
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        if tensor is None:
+            return None
+        numbers, (low, high) = tensor.as_numpy(), self._limits[name]
+        wrong = numbers[~((numbers >= low) & (numbers <= high))]  # also what is no number
+        if wrong.size:
+            raise ValueError(f"{name} must be numbers from {low:.10g} to {high:.10g}; got {wrong.flat[0]:.10g} instead")
+        return numbers
+
+    def _formats(self, request: Any, count: int) -> list[str]:
+        tensor = pb_utils.get_input_tensor_by_name(request, "format")
+        if tensor is None:
+            return ["png"] * count
+        formats = [value.decode(errors="replace") for value in tensor.as_numpy()[:, 0]]
+        for format in formats:
+            if format.removesuffix(BASE64) not in OPTIONS:
+                known = ", ".join(OPTIONS)
+                raise ValueError(f"format must be one of {known}, also with {BASE64} after it; got {format} instead")
+        return formats

@@ -1,0 +1,276 @@
+"""A snapshot -> a version of its models in a model repository, each compared with PyTorch before it is published."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gan import __version__, snapshot
+from gan.data.images import Pixels, refuse_pictures
+from gan.errors import RequestError, SalonError
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.rejection.discriminator_logits import Critic, count_references
+from gan.runtime.console import progress
+from gan.runtime.files import sha256
+from gan.sampling import generate
+from gan.sampling.latents import MAX_SEED
+from gan.snapshot import Snapshot
+from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, About, inputs, model_name
+from serving.export import model_config, onnx_file
+from serving.export.discriminator_graph import JudgeImage
+from serving.export.generator_graph import MappingGraph, PaintWs, PaintZ, SynthesisGraph
+from serving.export.model_config import ENSEMBLES, Settings
+from serving.export.model_repository import Model, ModelRepository
+from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
+
+GRAPH = "model.onnx"
+BACKENDS = Path(__file__).parent / "backends"
+NETWORKS = ("generator", "mapping", "synthesis", "discriminator")  # kinds that are graphs of the snapshot's networks
+NEEDS = {"seed_to_png": ("generator",), **{kind: ("generator", second) for kind, second in ENSEMBLES.items()}}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def export(
+    snapshot_path: Path,
+    out: Path,
+    *,
+    name: str = DEFAULT_NAME,
+    backend: str = "python",
+    classifier: Path | None = None,
+    precision: str = "fp32",
+    max_batch: int = Settings.max_batch,
+    instances: int = 1,
+    tensorrt: bool = False,
+    response_cache: bool = False,
+    kinds: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Add a version of the models of `kinds` (None: all that can be had) to the repository `out` -> figures.
+
+    Raises RequestError when the request does not fit the snapshot or the repository, SalonError when a graph does not
+    compute what PyTorch does; nothing is published then.
+    """
+    settings = Settings(
+        backend=backend,
+        max_batch=max_batch,
+        instances=instances,
+        tensorrt=tensorrt,
+        precision=precision,
+        response_cache=response_cache,
+    )
+    if tensorrt and backend != "onnxruntime":
+        raise RequestError(f"--tensorrt needs --backend onnxruntime; got --backend {backend} instead")
+    _check_name(name)
+    repository = ModelRepository(out)
+    served = repository.models()
+    if not served:
+        refuse_pictures(out)
+    source = snapshot.find(snapshot_path)
+    known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
+    styles = known.styles if known else []
+    chosen = _choose(kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
+    _check_family(name, chosen, served)
+    _check_styles(name, chosen, served, styles)
+    repository.refuse_others([model_name(kind, name) for kind in chosen])
+    with tempfile.TemporaryDirectory(prefix="salon-export-") as folder:
+        job = _Export(source, name, settings, styles, classifier, Path(folder))
+        models = [job.make(kind) for kind in progress(chosen, "Exporting", len(chosen), unit="model")]
+        version = repository.publish(models)
+    return {
+        "snapshot": str(source.path),
+        "sha256": job.about("generator").snapshot,
+        "out": str(out),
+        "version": version,
+        "backend": backend,
+        "precision": precision,
+        "models": [model_name(kind, name) for kind in chosen],
+        "difference": job.differences,
+    }
+
+
+@dataclass
+class _Export:
+    # One export on its way: what its models share.
+
+    source: Snapshot
+    name: str
+    settings: Settings
+    styles: list[str]
+    classifier: Path | None
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.differences: dict[str, float] = {}  # kind -> largest difference from PyTorch in ws, img or logit
+        self._sha256 = sha256(self.source.path)
+        G, D = self.source.G_ema, self.source.D
+        self._references = [] if D is None else _reference_images(G, D)
+        classes: list[int | None] = [*range(G.config.num_classes)] or [None]
+        self._reference: Reference = make_reference(
+            G,
+            self.settings.max_batch,
+            None
+            if D is None
+            else [
+                Critic(D, images, None if number is None else [number] * len(images))
+                for images, number in zip(self._references, classes, strict=True)
+            ],
+        )
+
+    def about(self, kind: str) -> About:
+        if kind == CLASSIFIER:
+            assert self.classifier is not None
+            return _classifier_about(self.classifier)
+        network = self.source.config.network
+        return About(
+            kind=kind,
+            generator=self.name,
+            z_dim=network.z_dim,
+            w_dim=network.w_dim,
+            num_ws=network.num_ws,
+            resolution=network.resolution,
+            num_classes=network.num_classes,
+            classes=self.source.classes or [],
+            snapshot=self._sha256,
+            cur_nimg=self.source.cur_nimg,
+            styles=self.styles if kind == "generate_and_classify" else [],
+            salon=__version__,
+        )
+
+    def make(self, kind: str) -> Model:
+        about = self.about(kind)
+        config = model_config.describe(about, self.settings)
+        if kind in ENSEMBLES:
+            return Model(about, config, None)
+        files = self.folder / kind
+        files.mkdir()
+        if kind == "seed_to_png":
+            shutil.copyfile(BACKENDS / "seed_to_png.py", files / "model.py")
+            return Model(about, config, files)
+        if kind in NETWORKS:
+            self._write_network(about, files / GRAPH)
+        else:
+            assert self.classifier is not None
+            shutil.copyfile(self.classifier, files / GRAPH)
+            _check_classifier(files / GRAPH, about, self.settings.max_batch)
+        if self.settings.backend == "python":
+            shutil.copyfile(BACKENDS / "onnx_model.py", files / "model.py")
+        return Model(about, config, files)
+
+    def _write_network(self, about: About, path: Path) -> None:
+        module, given = self._module(about.kind)
+        beside = ("img",) if "img" in given else ()
+        tensors = self._reference.tensors
+        names = tuple(tensor.name for tensor in inputs(about))
+        # Two images: with one, an exporter may take the batch for a constant.
+        examples = [torch.from_numpy(np.resize(tensors[n], [2, *tensors[n].shape[1:]])) for n in names]
+        onnx_file.write(module, examples, about, path, beside)
+        onnx_file.check(path, about)
+        bounds = BOUNDS["fp32" if about.kind in ("mapping", "discriminator") else self.settings.precision]
+        self.differences[about.kind] = self._reference.compare(_run(path, given), about, names, given, bounds)
+        if beside:
+            onnx_file.drop_outputs(path, beside)
+            self._reference.compare(_run(path, ("image",)), about, names, ("image",), bounds)
+
+    def _module(self, kind: str) -> tuple[torch.nn.Module, tuple[str, ...]]:
+        # The module, and the names of what it gives.
+        G, D = self.source.G_ema, self.source.D
+        if kind == "mapping":
+            return MappingGraph(G), ("ws",)
+        if kind == "discriminator":
+            assert D is not None
+            return JudgeImage(D, self._references), ("logit",)
+        synthesis = SynthesisGraph(G.synthesis, {"fp32": torch.float32, "fp16": torch.float16}[self.settings.precision])
+        paint = PaintWs(synthesis) if kind == "synthesis" else PaintZ(MappingGraph(G), synthesis)
+        return paint, ("image", "img")
+
+
+def _run(path: Path, given: Sequence[str]) -> Run:
+    session = onnx_file.open_session(path)
+    return lambda feed: dict(zip(given, session.run(list(given), feed), strict=True))
+
+
+def _reference_images(G: Generator, D: Discriminator) -> list[list[Pixels]]:
+    # For each class, images of the seeds that gan.rejection.select_seeds takes too, from the last one down.
+    needed = count_references(D)
+    seeds = range(MAX_SEED, MAX_SEED - needed, -1)
+    classes: list[int | None] = [*range(G.config.num_classes)] or [None]
+    return [list(generate.generate(G, seeds, None if number is None else [number] * needed)) for number in classes]
+
+
+def _classifier_about(path: Path) -> About:
+    about = onnx_file.read_about(path)
+    if about.kind != CLASSIFIER or len(about.styles) < 2:
+        raise RequestError(f"--classifier must be a style classifier that salon style train wrote; {path} is none")
+    return about
+
+
+def _check_classifier(path: Path, about: About, max_batch: int) -> None:
+    # Nothing here can say what it should compute; but for any square and batch it must give probabilities.
+    try:
+        onnx_file.check(path, about)
+        run = _run(path, ("probabilities",))
+        rng = np.random.default_rng(0)
+        for batch, side in ((1, 64), (3, 256), (max_batch, 32)):
+            image: Array = rng.integers(0, 256, [batch, side, side, 3], np.uint8)
+            found = run({"image": image})["probabilities"]
+            if found.shape != (batch, len(about.styles)) or not np.allclose(found.sum(axis=1), 1, atol=1e-3):
+                raise SalonError(f"it gives no probabilities for {batch} images of {side}x{side}")
+    except Exception as error:  # of whatever class a runtime raises
+        raise RequestError(f"--classifier must be a working ONNX graph: {error}") from error
+
+
+def _check_name(name: str) -> None:
+    taken = any(name == kind or name.endswith(f"_{kind}") for kind in KINDS)
+    if not _NAME.fullmatch(name) or (taken and name != DEFAULT_NAME):
+        raise RequestError(
+            f"--name must be letters, digits, - and _, and not end as names of other models do; got {name!r} instead"
+        )
+
+
+def _choose(kinds: Sequence[str] | None, source: Snapshot, *, has_classifier: bool, has_styles: bool) -> list[str]:
+    """The kinds to export, in an order in which each finds what it needs."""
+    lacking = {} if source.D else {"discriminator": f"a discriminator, and {source.path} has none"}
+    if not has_classifier:
+        lacking[CLASSIFIER] = "--classifier FILE"
+    if not has_styles:
+        lacking["generate_and_classify"] = "--classifier FILE"
+    if not source.D:
+        lacking["generate_and_score"] = lacking["discriminator"]
+    if kinds is None:
+        return [kind for kind in KINDS if kind not in lacking]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise RequestError(f"--models must be some of {', '.join(KINDS)}; got {kind!r} instead")
+        if kind in lacking:
+            raise RequestError(f"--models {kind} needs {lacking[kind]}")
+        ours = [other for other in NEEDS.get(kind, ()) if other != CLASSIFIER or has_classifier]
+        if missing := [other for other in ours if other not in kinds]:
+            raise RequestError(f"--models {kind} needs {missing[0]} among them")
+    return [kind for kind in KINDS if kind in kinds]
+
+
+def _check_family(name: str, chosen: list[str], served: dict[str, About]) -> None:
+    # Seeds, ws and images pass from one model of a generator to the other: all are of one export.
+    for other, about in served.items():
+        if about.generator == name and about.kind not in chosen:
+            raise RequestError(
+                f"--models must also have {about.kind}, which the repository serves as {other} and which belongs to "
+                f"the {name} that it would no longer fit; or remove that folder first"
+            )
+
+
+def _check_styles(name: str, chosen: list[str], served: dict[str, About], styles: list[str]) -> None:
+    if CLASSIFIER not in chosen:
+        return
+    for other, about in served.items():
+        if about.kind == "generate_and_classify" and about.generator != name and about.styles != styles:
+            raise RequestError(
+                f"--classifier must know the styles {', '.join(about.styles)}, which {other} gives; it knows "
+                f"{', '.join(styles)}. Choose another --out, or remove that folder first"
+            )

@@ -1,0 +1,103 @@
+"""Whether an exported graph computes what gan.sampling and gan.rejection.discriminator_logits compute in PyTorch.
+
+Axis legend: ws [N, L, w_dim]; img float32 NCHW; image uint8 NHWC; logit [N, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gan.data.images import to_pixels
+from gan.errors import SalonError
+from gan.networks.generator import Generator
+from gan.rejection.discriminator_logits import Critic
+from gan.runtime.console import progress
+from gan.sampling import generate
+from serving.contract import About
+
+Array = NDArray[Any]
+Run = Callable[[dict[str, Array]], dict[str, Array]]  # a graph, from inputs to outputs by name
+
+PSIS = (1.0, 0.7, 0.5, -0.3)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a graph may be from PyTorch."""
+
+    img: float  # largest difference of ws, img and logit
+    levels: int  # largest difference of image
+    equal: float  # share of image's values that are equal
+
+
+BOUNDS = {"fp32": Bounds(1e-3, 1, 0.999), "fp16": Bounds(0.05, 6, 0.7)}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """N seeds and what PyTorch makes of them, by the contract's names; psi and class change from row to row."""
+
+    tensors: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.tensors["z"])
+
+    def compare(self, run: Run, about: About, names: tuple[str, ...], given: tuple[str, ...], bounds: Bounds) -> float:
+        """The largest difference of the outputs `given` for batches of 1, 3 and all -> that of the floats.
+
+        Raises SalonError when it is out of bounds.
+        """
+        largest = 0.0
+        for size in sorted({1, min(3, len(self)), len(self)}):
+            # The last ones, so that each batch holds another first image.
+            found = run({name: self.tensors[name][-size:] for name in names})
+            for name in given:
+                largest = max(largest, _difference(found[name], self.tensors[name][-size:], name, about, bounds))
+        return largest
+
+
+def make_reference(G: Generator, count: int, critics: list[Critic] | None) -> Reference:
+    """What PyTorch makes of the seeds 0 to count - 1. `critics`: one for each class, or one alone; None: no logit."""
+    number = G.config.num_classes
+    psi = np.resize(np.array(PSIS, np.float32), [count, 1])
+    classes = [index % number for index in range(count)] if number else None
+    rows: dict[str, list[Array]] = {"ws": [], "img": [], "image": [], "logit": []}
+    for seed in progress(range(count), "Painting", count):
+        some = classes and classes[seed : seed + 1]
+        with torch.inference_mode():
+            ws = generate.map_seeds(G, [seed], some, truncation_psi=float(psi[seed, 0]))
+            img = G.synthesis(ws, "const")
+        image = to_pixels(img)
+        rows["ws"].append(ws.numpy())
+        rows["img"].append(img.contiguous().numpy())
+        rows["image"].append(image)
+        if critics:
+            logits = critics[some[0] if some else 0](image, some)
+            rows["logit"].append(logits.astype(np.float32)[:, None])
+    tensors = {name: np.concatenate(arrays) for name, arrays in rows.items() if arrays}
+    tensors |= {"z": generate.latents(range(count), G.config.z_dim).numpy(), "truncation_psi": psi}
+    if classes:
+        tensors["label"] = np.array(classes, np.int64)[:, None]
+    return Reference(tensors)
+
+
+def _difference(found: Array, expected: Array, name: str, about: About, bounds: Bounds) -> float:
+    batch = f"{name} of the exported {about.kind} in a batch of {len(expected)}"
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        raise SalonError(f"{batch} must be {expected.dtype} {expected.shape}; got {found.dtype} {found.shape} instead")
+    apart = np.abs(found.astype(np.float64) - expected)
+    if name != "image":
+        if not apart.max() <= bounds.img:  # nor is NaN
+            raise SalonError(f"{batch} must be within {bounds.img} of PyTorch's; it is {apart.max():.3g} away")
+        return float(apart.max())
+    equal = float((apart == 0).mean())
+    if apart.max() > bounds.levels or equal < bounds.equal:
+        raise SalonError(
+            f"{batch} must be within {bounds.levels} levels of PyTorch's and {bounds.equal:.1%} equal; "
+            f"it is {apart.max():.0f} away and {equal:.2%} equal"
+        )
+    return 0.0

@@ -1,0 +1,132 @@
+"""One page of a whole loop: every stage with its pictures, its numbers, and the command that did it."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval.report.html import duration, jpeg_uri, number, write_page
+from gan.data import images, manifest, synthetic_scenes
+from gan.data.dataset import ImageDataset
+from gan.training.run_dir import Run
+from serving.pipeline.config import LoopFile
+from serving.pipeline.runner import Record
+from serving.pipeline.stages import STAGES
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_REPORTS = {"evaluate": "report.html", "retrain": "report.html", "style-check": "report.html"}
+_WIDE = 900  # pixels of a picture on the page
+
+
+def write(file: LoopFile, records: Mapping[str, Record], path: Path) -> None:
+    """Write the page of the stages that ran. Pictures come from what the stages wrote."""
+    base = file.path.parent
+    stages = []
+    for name, record in records.items():
+        report = base / record.output / _REPORTS.get(name, "")
+        stages.append(
+            {
+                "name": name,
+                "title": STAGES[name].title,
+                "record": record,
+                "headline": headline(record),
+                "pictures": [(_uri(picture), caption) for picture, caption in _pictures(record, records, base)],
+                "served": STAGES[name].served,
+                "report": os.path.relpath(report, path.parent) if name in _REPORTS and report.exists() else None,
+            }
+        )
+    served = records["export"].output if "export" in records else None
+    write_page("loop.html.j2", path, templates=[_TEMPLATES], file=file, stages=stages, served=served)
+
+
+def headline(record: Record) -> str:
+    """What a stage found, in a few words."""
+    figures = record.figures
+    if record.stage == "synthetic":
+        return f"{figures['count']:,} pictures, {figures['outliers']} of them no paintings"
+    if record.stage == "prepare":
+        return f"{figures['images']:,} of {figures['found']:,} images, {figures['bytes_out'] / 1e6:.1f} MB"
+    if record.stage == "train":
+        return f"{figures['kimg']:,.1f} thousand images seen"
+    if record.stage == "evaluate":
+        shown = [row for row in figures["results"] if row["id"] in ("fid", "fd", "kid", "kd")]
+        return "; ".join(f"{r['name']} {number(r['value'])} ({number(r['low'])} to {number(r['high'])})" for r in shown)
+    if record.stage == "check":
+        return f"{figures['flagged']:,} of {figures['images']:,} images have a flag"
+    if record.stage == "score":
+        return f"{figures['scored']:,} images by {' and '.join(figures['methods'])}"
+    if record.stage == "prune":
+        return f"{figures['kept']:,} of {figures['images']:,} kept"
+    if record.stage == "retrain":
+        return str(figures["sentence"])
+    if record.stage == "style":
+        return f"{figures['held_out']['accuracy']['value']:.0%} of held-out images told right"
+    if record.stage == "export":
+        return f"version {figures['version']}"
+    if record.stage == "query":
+        return f"{figures['images']:,} images"
+    rate = figures["corrected"]
+    sure = "the classifier cannot tell" if rate is None else f"{rate['value']:.0%} corrected for its errors"
+    return f"{figures['raw']['value']:.0%} of {figures['images']} images taken for {figures['target']}; {sure}"
+
+
+def summary(records: Mapping[str, Record]) -> list[list[str]]:
+    """Rows for the table at the end: stage, outcome, time, headline."""
+    return [[name, r.outcome, duration(r.seconds), headline(r)] for name, r in records.items()]
+
+
+def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list[tuple[Image.Image, str]]:
+    output = base / record.output
+    if record.stage == "prepare":
+        dataset = ImageDataset(output)
+        step = max(len(dataset) // 24, 1)
+        return [(_tile(dataset, range(0, len(dataset), step)[:24], 12), "Some of them")]
+    if record.stage == "train":
+        sheets = Run(base / record.figures["run"]).list_grids()
+        return [(Image.open(sheets[0]), "At the start"), (Image.open(sheets[-1]), "At the end")] if sheets else []
+    if record.stage == "prune":
+        dataset = ImageDataset(base / records["prepare"].output)
+        rows = manifest.read(output).rows.select(["name", "source", "verdict"]).to_pylist()
+        kept = {row["name"] for row in rows if row["verdict"] == manifest.KEEP}
+        dropped = [index for index, name in enumerate(dataset.names) if name not in kept]
+        others = [index for index, name in enumerate(dataset.names) if name in kept]
+        shown = (
+            (
+                dropped[:48],
+                f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped{_found(rows, records, base)}",
+            ),
+            (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
+        )
+        return [(_tile(dataset, some, 12), caption) for some, caption in shown if some]
+    if record.stage == "query" and output.is_file():
+        return [(Image.open(output), "As the server paints them")]
+    return []
+
+
+def _found(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], base: Path) -> str:
+    # How many of the outliers that were planted are among those dropped.
+    if "synthetic" not in records:
+        return ""
+    with open(base / records["synthetic"].output / synthetic_scenes.LIST, newline="", encoding="utf-8") as file:
+        planted = [row["name"] for row in csv.DictReader(file) if row["outlier"]]
+    kept = {"/".join(row["source"].split("/")[-2:]) for row in rows if row["verdict"] == manifest.KEEP}
+    return f"; {len(set(planted) - kept)} of {len(planted)} planted outliers are among them"
+
+
+def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.Image:
+    pixels = np.stack([dataset.pixels(index).transpose(1, 2, 0) for index in indices])  # CHW -> HWC
+    return Image.fromarray(images.tile(pixels, columns, gap=2))
+
+
+def _uri(picture: Image.Image) -> str:
+    picture = picture.convert("RGB")
+    if picture.width > _WIDE:
+        picture = picture.resize((_WIDE, round(picture.height * _WIDE / picture.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return jpeg_uri(buffer.getvalue())

@@ -1,0 +1,1 @@
+"""The Triton server: installed, started, watched, deployed."""

@@ -1,0 +1,1 @@
+"""The style classifier, and the check of images by it."""

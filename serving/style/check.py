@@ -1,0 +1,144 @@
+"""The style check: which share of pictures is of the target style, by a classifier whose own errors are counted in."""
+
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval.data.feature_cache import QUALITY, THUMBNAIL
+from eval.metrics.confidence_intervals import wilson
+from gan.data.images import Pixels, encode
+from gan.errors import RequestError
+from gan.sampling.latents import Floats
+from serving.contract import About
+from serving.style.prevalence import Errors, corrected
+
+SHEET = 24  # pictures at each end
+SIDE_SHARE = 0.75  # of the side that the classifier learned from; smaller pictures look blurred to it
+
+
+@dataclass(kw_only=True)
+class Seen:
+    """N pictures that were classified: probabilities [N, K], a small JPEG of each, names such as "seed 7", sides."""
+
+    probabilities: Floats
+    names: list[str]
+    small: list[bytes] = field(repr=False)
+    sides: list[int]  # the shorter one, in pixels
+
+
+def look(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> Seen:
+    """Go once through pictures [H, W, 3] with their probabilities [K]; only small copies stay in memory."""
+    rows, small, sides = [], [], []
+    for pixels, probabilities in pairs:
+        picture = Image.fromarray(pixels)
+        sides.append(min(picture.size))
+        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        small.append(encode(picture, "jpeg", QUALITY))
+        rows.append(probabilities)
+    return Seen(probabilities=np.stack(rows), names=list(names), small=small, sides=sides)
+
+
+def card_errors(about: About, target: str | None) -> tuple[str, Errors]:
+    """The style to check for, by default the one that the classifier was trained for, and how it errs about it.
+
+    Raises RequestError for a style that it does not know, and for a classifier without a card.
+    """
+    try:
+        target = target or str(about.card["target"])
+        if target not in about.styles:
+            raise RequestError(f"--target must be one of {', '.join(about.styles)}; got {target} instead")
+        return target, Errors.from_dict(about.card["errors"][target])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"the classifier must say how often it errs, as salon style train writes it; {error} is missing"
+        ) from error
+
+
+def check(
+    seen: Seen, about: About, target: str | None = None, *, require: float | None = None, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Figures of a check, as in results.json. A picture counts as of the style that is the most probable one.
+
+    `require` is met when the lower end of the corrected rate's interval reaches it; `confidence` is that of intervals.
+    """
+    target, errors = card_errors(about, target)
+    column = about.styles.index(target)
+    n, found = len(seen.names), seen.probabilities.argmax(1)
+    hits = int((found == column).sum())
+    rate = corrected(hits, n, errors, confidence)
+    order = np.argsort(-seen.probabilities[:, column], kind="stable")
+    own = errors.sensitivity
+    return {
+        "target": target,
+        "images": n,
+        "confidence": confidence,
+        "raw": asdict(wilson(hits, n, level=confidence)),
+        "corrected": None if rate is None else asdict(rate),
+        "yardstick": asdict(wilson(own.hits, own.n, own.spread, confidence)),
+        "specificity": errors.specificity.value,
+        "youden": errors.youden,
+        "styles": _styles(seen, about, column, confidence),
+        "most": _listed(seen, order[:SHEET], column),
+        "least": _listed(seen, order[::-1][: min(SHEET, n - min(SHEET, n))], column),
+        "requirement": None if require is None else _requirement(require, None if rate is None else rate.low),
+        "warnings": list(_warnings(seen, about, target, errors, rate is None)),
+        "side": int(statistics.median(seen.sides)),
+    }
+
+
+def _styles(seen: Seen, about: About, column: int, confidence: float) -> list[dict[str, Any]]:
+    # The commonest first; "taken" is the share of real images of a style that are taken for the target.
+    confusion = about.card.get("held_out", {}).get("confusion")  # [true, found]
+    counts = np.bincount(seen.probabilities.argmax(1), minlength=len(about.styles))
+    means = seen.probabilities.mean(0, dtype=np.float64)
+    rows = [
+        {
+            "style": style,
+            "images": int(count),
+            "share": asdict(wilson(int(count), len(seen.names), level=confidence)),
+            "mean_probability": float(mean),
+            "taken": confusion[k][column] / sum(confusion[k]) if confusion else None,
+        }
+        for k, (style, count, mean) in enumerate(zip(about.styles, counts, means, strict=True))
+    ]
+    return sorted(rows, key=lambda row: (-row["images"], row["style"]))
+
+
+def _listed(seen: Seen, order: Iterable[int], column: int) -> list[dict[str, Any]]:
+    return [
+        {"index": int(i), "name": seen.names[i], "probability": float(seen.probabilities[i, column])} for i in order
+    ]
+
+
+def _requirement(require: float, low: float | None) -> dict[str, Any]:
+    return {"minimum": require, "rate": "corrected", "bound": low, "met": low is not None and low >= require}
+
+
+def _warnings(seen: Seen, about: About, target: str, errors: Errors, untold: bool) -> Iterator[str]:
+    if untold:
+        yield (
+            f"The check cannot tell: the classifier finds {errors.sensitivity.value:.0%} of real {target} and takes "
+            f"{1 - errors.specificity.value:.0%} of other images for it, which is too near to guessing to correct for."
+        )
+    n, hits = len(seen.names), int((seen.probabilities.argmax(1) == about.styles.index(target)).sum())
+    real = errors.sensitivity
+    if hits / n > wilson(real.hits, real.n, real.spread).high:
+        yield (
+            f"More of these images are called {target} than of real {target}: they look more like it than that does, "
+            "and the corrected rate says no more than that nearly all of them are."
+        )
+    if wilson(hits, n).high < 1 - errors.specificity.value:
+        yield (
+            f"Fewer of these images are called {target} than real ones of other styles are, so the corrected rate may "
+            "be wrong. Look at them, and train the classifier with images of whatever else they show."
+        )
+    learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(seen.sides))
+    if here < SIDE_SHARE * learned:
+        yield (
+            f"The classifier learned from images of {learned} pixels; these have {here} and look blurred to it, so "
+            f"that its errors may be others here. Train it on images prepared at {here} pixels."
+        )

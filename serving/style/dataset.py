@@ -1,0 +1,129 @@
+"""Paintings with their styles and painters: what a style classifier learns from.
+
+Folders by style, a ZIP of such, a prepared dataset, or its manifest; painters come from the manifest or from names as
+WikiArt forms them, "claude-monet_the-sea.jpg".
+"""
+
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.data.image_sources import DatasetSource, FilesSource
+from eval.data.reference import open_reference
+from gan.data.manifest import Manifest
+from gan.errors import RequestError
+from gan.runtime.console import say
+
+MIN_PAINTINGS = 10  # of a style, for 5 folds with two each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paintings:
+    """N images by index, their styles and their groups: images of one group share their painter."""
+
+    source: DatasetSource | FilesSource
+    indices: NDArray[np.int64] = field(repr=False)  # [N], of the source
+    styles: list[str]  # names, sorted
+    labels: NDArray[np.int64] = field(repr=False)  # [N], index into styles
+    groups: NDArray[np.int64] = field(repr=False)  # [N]
+    artists: int  # known ones
+    nameless: int  # images of unknown artists; each has a group of its own
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by style."""
+        return dict(zip(self.styles, np.bincount(self.labels, minlength=len(self.styles)).tolist(), strict=True))
+
+
+def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
+    """Read `data`: a folder or ZIP of folders named by style, a prepared dataset, or a manifest beside its dataset.
+
+    Images without a style stay out, and so do styles of fewer than 10 images. Raises RequestError when fewer than two
+    are left.
+    """
+    data, manifest = _dataset_of(data, manifest)
+    source: DatasetSource | FilesSource
+    if manifest is not None or _is_prepared(data):
+        source, described = open_reference(data, manifest)
+        columns = _columns(source, described)
+    else:
+        source = FilesSource(data)
+        columns = [source.label(index) for index in range(len(source))], [artist_of(name) for name in source.names]
+    return _assemble(source, *columns)
+
+
+def artist_of(name: str) -> str | None:
+    """The painter in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
+    artist, found, _ = Path(name).name.partition("_")
+    return artist if found and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
+
+
+def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
+    # A manifest given as data stands for the dataset beside it.
+    if not (Path(data) / "manifest.json").is_file():
+        return Path(data), manifest
+    if manifest is not None:
+        raise RequestError(f"--data must be the dataset where --manifest is given; {data} is a manifest too")
+    for dataset in (Path(data).with_suffix(".zip"), Path(data).with_suffix("")):
+        if dataset.exists() and dataset != Path(data):
+            return dataset, Path(data)
+    raise RequestError(
+        f"--data {data} is a manifest without its dataset beside it; give --data DATASET --manifest {data}"
+    )
+
+
+def _is_prepared(data: Path) -> bool:
+    if data.is_dir():
+        return (data / "dataset.json").is_file()
+    if not zipfile.is_zipfile(data):
+        return False  # which FilesSource says better
+    with zipfile.ZipFile(data) as archive:
+        return "dataset.json" in archive.namelist()
+
+
+def _columns(source: DatasetSource, manifest: Manifest | None) -> tuple[list[str | None], list[str | None]]:
+    # Style and artist of each image of a prepared dataset, by its manifest, else by its labels and original names.
+    styles = [source.label(index) for index in range(len(source))]
+    artists: list[str | None] = [None] * len(source)
+    if manifest is None:
+        return styles, artists
+    names = manifest.rows["name"].to_pylist()
+    rows = {name: row for row, name in enumerate(names) if name}
+    place = [rows.get(source.dataset.names[index]) for index in source.indices]
+    known = {column: manifest.rows[column].to_pylist() for column in ("style", "artist", "source")}
+    if any(known["style"]):
+        styles = [None if row is None else known["style"][row] for row in place]
+    artists = [None if row is None else known["artist"][row] or artist_of(known["source"][row] or "") for row in place]
+    return styles, artists
+
+
+def _assemble(
+    source: DatasetSource | FilesSource, styles: Sequence[str | None], artists: Sequence[str | None]
+) -> Paintings:
+    counts = Counter(style for style in styles if style)
+    names = sorted(style for style, count in counts.items() if count >= MIN_PAINTINGS)
+    if few := sorted(set(counts) - set(names)):
+        say(f"Left out, with fewer than {MIN_PAINTINGS} images: {', '.join(few)}")
+    if len(names) < 2:
+        found = ", ".join(f"{style} {count}" for style, count in counts.most_common(5)) or "none"
+        raise RequestError(
+            f"--data must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
+            f"manifest's column style; {source.name} holds {found}"
+        )
+    indices = np.array([index for index, style in enumerate(styles) if style in names], np.int64)
+    keys = [artists[index] or f"image {index}" for index in indices]
+    _, groups = np.unique(keys, return_inverse=True)
+    return Paintings(
+        source=source,
+        indices=indices,
+        styles=names,
+        labels=np.array([names.index(str(styles[index])) for index in indices], np.int64),
+        groups=groups.astype(np.int64),
+        artists=len({artists[index] for index in indices} - {None}),
+        nameless=sum(artists[index] is None for index in indices),
+    )

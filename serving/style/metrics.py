@@ -1,0 +1,106 @@
+"""What is known of a style classifier from images that it had not seen: rates with intervals, confusion, calibration.
+
+Images of one painter depend on each other, so intervals count painters, not images, wherever there are few of them.
+Axis legend: N images, K styles.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, f1_score
+
+from eval.metrics.confidence_intervals import Estimate, bootstrap, wilson
+from serving.style.head import Doubles, Integers
+from serving.style.prevalence import Errors, Share
+
+BINS = 10  # of the reliability curve
+
+Flags = NDArray[np.bool_]
+
+
+def judge(probabilities: Doubles, labels: Integers, groups: Integers, styles: Sequence[str]) -> dict[str, Any]:
+    """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new painters."""
+    found = probabilities.argmax(1)
+    right = found == labels
+    names = np.arange(len(styles))
+    matrix = confusion_matrix(labels, found, labels=names)  # [true, found]
+
+    def macro_f1(chosen: Integers) -> float:
+        present = np.unique(labels[chosen])
+        return float(f1_score(labels[chosen], found[chosen], labels=present, average="macro", zero_division=0.0))
+
+    return {
+        "images": len(labels),
+        "accuracy": _proportion(right, groups),
+        "macro_f1": asdict(_by_group(macro_f1, groups)),
+        "per_class": [
+            {
+                "style": style,
+                "images": int((labels == k).sum()),
+                "recall": _proportion(right[labels == k], groups[labels == k]),
+                "precision": float(matrix[k, k] / max(matrix[:, k].sum(), 1)),
+            }
+            for k, style in enumerate(styles)
+        ],
+        "confusion": matrix.tolist(),
+        "ece": asdict(_by_group(lambda chosen: calibration_error(probabilities[chosen], right[chosen]), groups)),
+        "reliability": reliability(probabilities, right),
+    }
+
+
+def errors_about(probabilities: Doubles, labels: Integers, groups: Integers, target: int) -> Errors:
+    """How often the most probable style is the target, on images of it and on images of the other styles."""
+    found = probabilities.argmax(1) == target
+    own = labels == target
+    return Errors(sensitivity=clustered(found[own], groups[own]), specificity=clustered(~found[~own], groups[~own]))
+
+
+def clustered(hits: Flags, groups: Integers) -> Share:
+    """The share of hits, with the design effect of groups: its variance over what independent images would have.
+
+    The variance is that of a ratio estimated from clusters (Cochran 1977, section 11.8).
+    """
+    p, n = float(hits.mean()), len(hits)
+    _, place = np.unique(groups, return_inverse=True)
+    residuals = np.bincount(place, weights=hits - p)  # a sum for each group
+    count = len(residuals)
+    simple = p * (1 - p) / n
+    spread = float((residuals**2).sum() / n**2 * count / (count - 1)) / simple if simple and count > 1 else 1.0
+    return Share(hits=int(hits.sum()), n=n, spread=max(spread, 1.0))
+
+
+def calibration_error(probabilities: Doubles, right: Flags) -> float:
+    """Expected calibration error in [0, 1]: how far confidence is from accuracy on average (Guo et al. 2017, eq. 3)."""
+    rows = reliability(probabilities, right)
+    return float(sum(row["images"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / len(right))
+
+
+def reliability(probabilities: Doubles, right: Flags) -> list[dict[str, Any]]:
+    """Mean confidence and accuracy of the images in each of 10 ranges of confidence that has any."""
+    confidence = probabilities.max(1)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    return [
+        {
+            "confidence": float(confidence[place == number].mean()),
+            "accuracy": float(right[place == number].mean()),
+            "images": int((place == number).sum()),
+        }
+        for number in np.unique(place)
+    ]
+
+
+def _proportion(hits: Flags, groups: Integers) -> dict[str, Any]:
+    share = clustered(hits, groups)
+    return asdict(wilson(share.hits, share.n, share.spread))
+
+
+def _by_group(statistic: Callable[[Integers], float], groups: Integers) -> Estimate:
+    # Of all images, with the interval of drawing whole groups anew.
+    _, place = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    every = np.arange(len(members), dtype=np.float64)
+    found = bootstrap(every, lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn])))
+    return replace(found, n=len(groups), method=f"{found.method} of {len(members)} groups")

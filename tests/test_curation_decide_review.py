@@ -1,0 +1,243 @@
+"""The review: what is shown, a page in a real browser, and verdicts that a person overrules on it."""
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from conftest import run_salon, write_dataset
+from test_curation_decide_verdicts import contents, prune, scored
+
+from curation.decide import review_page
+from curation.decide.review_server import Overrulings, server
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.errors import RequestError
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def pruned(tmp_path) -> tuple[Path, Path]:
+    """A dataset of 40 images, and a manifest that drops ten of them and finds two under-covered."""
+    data = write_dataset(tmp_path / "d.zip", [(16, 16)] * 40)
+    genres = ["landscape", "portrait"] * 20
+    sources = [f"p/{i}.png" for i in range(39)] + [HOSTILE]
+    columns = {"score_density": np.arange(40.0), "score_density_se": np.full(40, 0.5), "score_d_low": np.arange(40.0)}
+    scored(tmp_path / "m", 40, ImageDataset(data).fingerprint(), genre=genres, source=sources, **columns)
+    outcome, _ = prune(tmp_path / "m", "--keep", 0.75, "--tail", 0.05, out="pruned")
+    assert outcome.code == 0, outcome.err
+    return data, tmp_path / "pruned"
+
+
+def test_each_section_shows_its_kind(pruned):
+    rows = manifest.read(pruned[1]).rows
+    sections, totals = review_page.choose(rows, 6, seed=0)
+    assert {title: some.tolist() for title, some in sections.items() if title != "Random kept"} == {
+        "Removed": [0, 1, 2, 3, 4, 5],
+        "Borderline": [7, 8, 9, 10, 11, 12],
+        "Under-covered": [38, 39],
+    }
+    assert len(set(sections["Random kept"].tolist())) == 6 and min(sections["Random kept"]) >= 10
+    assert totals == {"Removed": 10, "Borderline": 6, "Under-covered": 2, "Random kept": 30}
+    assert review_page.choose(rows, 6, seed=1)[0]["Random kept"].tolist() != sections["Random kept"].tolist()
+
+
+def test_a_manifest_without_ranks_has_no_border(tmp_path, pruned):
+    sections, _ = review_page.choose(manifest.read(tmp_path / "m").rows, 6, seed=0)
+    assert [len(some) for some in sections.values()] == [0, 0, 0, 6]
+
+
+def test_the_page_needs_nothing_else(tmp_path, pruned):
+    data, path = pruned
+    out = tmp_path / "review.html"
+    before = contents(tmp_path)
+    outcome = run_salon("curate", "review", path, "--data", data, "--out", out, "--count", 6, "--json")
+    assert outcome.code == 0, outcome.err
+    text = out.read_text()
+    assert outcome.json["bytes"] == len(text.encode()) < 100_000 and outcome.json["images"] >= 14
+    assert not re.search(r"""(src|href)=["']?(?!\$)(https?:|//)|url\(|@import""", text)
+    assert text.count("<script") == 2 and HOSTILE not in text
+    shown = json.loads(re.search(r'id="content">(.*?)</script>', text, re.DOTALL)[1])
+    first = next(image for image in shown["images"] if image["source"] == "p/0.png")
+    assert first["reason"].startswith("low rank: ") and "density 0 ± 0.5" in first["scores"]
+    assert {name: each for name, each in contents(tmp_path).items() if name != "review.html"} == before
+    assert "--out would replace" in run_salon("curate", "review", path, "--data", data, "--out", out).err
+
+
+def test_requests_that_are_refused(tmp_path, pruned):
+    data, path = pruned
+    review = ("curate", "review", path, "--data", data)
+    assert "--out must name" in run_salon(*review).err
+    assert "--reviewer needs --overrule" in run_salon(*review, "--out", tmp_path / "x.html", "--reviewer", "Ada").err
+    assert "needs --reviewer" in run_salon(*review, "--overrule", tmp_path / "r").err
+    assert "--overrule would replace" in run_salon(*review, "--overrule", path, "--reviewer", "Ada").err
+    assert "a person's name" in run_salon(*review, "--overrule", tmp_path / "r", "--reviewer", "salon x").err
+    other = write_dataset(tmp_path / "other.zip", [(16, 16)])
+    assert "of another" in run_salon("curate", "review", path, "--data", other, "--out", tmp_path / "x.html").err
+
+
+# Overruling
+
+
+def name(number: int) -> str:
+    return f"00000/img{number:08d}.png"
+
+
+def test_overrulings_become_rows(tmp_path, pruned):
+    found = manifest.read(pruned[1])
+    person = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    assert person.overrule(name(0), "keep") == {"verdict": "keep", "overruled": True}
+    person.overrule(name(20), "drop")
+    person.overrule(name(30), "drop")
+    assert person.overrule(name(30), "undo") == {"verdict": "keep", "overruled": False}
+    person.overrule(name(31), "keep")  # as it was
+    digest = person.finish()
+    own = manifest.read(tmp_path / "r")
+    assert own.hash == digest and own.header["parent"] == found.hash and not person.journal.exists()
+    rows, before = own.rows.to_pylist(), found.rows.to_pylist()
+    assert [i for i in range(40) if rows[i] != before[i]] == [0, 20]
+    assert (rows[0]["verdict"], rows[20]["verdict"]) == ("keep", "drop")
+    assert rows[0]["reviewer"] == rows[20]["reviewer"] == "Ada"
+    assert rows[0]["reason"].startswith("overruled: was drop, low rank")
+    figures = run_salon("curate", "diff", pruned[1], tmp_path / "r", "--json").json
+    assert figures["changes"] == {"drop -> keep": 1, "keep -> drop": 1}
+    assert 0 not in [
+        i for i, row in enumerate(prune(tmp_path / "r", "--keep", 0.9)[1].values()) if row["verdict"] == "drop"
+    ]
+
+
+def test_a_killed_review_goes_on(tmp_path, pruned):
+    found = manifest.read(pruned[1])
+    first = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    first.overrule(name(0), "keep")
+    with open(first.journal, "a") as file:
+        file.write('{"name": "cut o')
+    again = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    assert again.verdicts == {name(0): "keep"}
+    again.overrule(name(20), "drop")
+    third = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    assert third.verdicts == {name(0): "keep", name(20): "drop"}
+    with pytest.raises(RequestError, match="another manifest or by another person"):
+        Overrulings(found=found, reviewer="Bob", out=tmp_path / "r")
+
+
+@contextlib.contextmanager
+def serving(pruned: tuple[Path, Path], out: Path) -> Iterator[tuple[str, Overrulings]]:
+    found = manifest.read(pruned[1])
+    person = Overrulings(found=found, reviewer="Ada", out=out)
+    shown = review_page.content(found, ImageDataset(pruned[0]), count=6, size=16, seed=0)
+    httpd, address = server(shown, person)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield address, person
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+def test_only_the_page_itself_may_overrule(tmp_path, pruned):
+    with serving(pruned, tmp_path / "r") as (address, person):
+        url = urlsplit(address)
+        good = json.dumps({"name": name(0), "verdict": "keep"})
+
+        def ask(method="POST", path=url.path + "verdict", body=good, kind="application/json", **headers) -> int:
+            connection = http.client.HTTPConnection(url.netloc, timeout=10)
+            connection.request(method, path, body, {"Content-Type": kind, **headers})
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            return answer.status
+
+        assert ask("GET", "/", None) == ask("GET", "/guess/", None) == ask(path="/guess/verdict") == 404
+        assert ask(Host="evil.example") == ask(Origin="http://evil.example") == 404
+        assert ask(kind="text/plain") == ask(body="[]") == ask(body="{}") == ask(body="x" * 20_000) == 400
+        assert ask(body=json.dumps({"name": "no", "verdict": "keep"})) == 400
+        assert ask(body=json.dumps({"name": name(0), "verdict": "quarantine"})) == 400
+        assert person.verdicts == {}
+        assert ask("GET", url.path, None) == 200 and ask() == 200
+        assert person.verdicts == {name(0): "keep"} and url.hostname == "127.0.0.1"
+
+
+def test_ctrl_c_saves(tmp_path, pruned):
+    data, path = pruned
+    command = ("curate", "review", path, "--data", data, "--overrule", tmp_path / "r", "--reviewer", "Ada", "--json")
+    program = [sys.executable, "-m", "gan", *map(str, command)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        line = next(line for line in running.stderr if "Review at" in line)
+        url = urlsplit(re.search(r"http\S+", line)[0])
+        connection = http.client.HTTPConnection(url.netloc, timeout=10)
+        body = json.dumps({"name": name(0), "verdict": "keep"})
+        connection.request("POST", url.path + "verdict", body, {"Content-Type": "application/json"})
+        assert connection.getresponse().status == 200
+        connection.close()
+        running.send_signal(signal.SIGINT)
+        try:
+            out, err = running.communicate(timeout=30)
+        finally:
+            running.kill()  # else a review that does not stop would be waited for
+    assert running.returncode == 0, err
+    assert json.loads(out)["overruled"] == 1
+    assert manifest.read(tmp_path / "r").rows.to_pylist()[0]["reviewer"] == "Ada"
+
+
+# In a browser
+
+
+def test_a_person_overrules_with_the_keyboard(tmp_path, pruned, browser):
+    with serving(pruned, tmp_path / "r") as (address, person):
+        browser.open(address)
+        assert browser.run("document.title") == "Review: pruned"
+        assert browser.run("document.images.length") == 20
+        browser.until("[...document.images].slice(0, 4).every(i => i.complete && i.naturalWidth === 16)")
+        browser.press("ArrowRight")
+        assert browser.run("document.activeElement.dataset.id") == name(0)
+        browser.press("ArrowRight")
+        browser.press("k")
+        browser.until("document.activeElement.dataset.verdict === 'keep'")
+        assert person.verdicts == {name(1): "keep"}
+        assert "1 overruled" in browser.run("document.getElementById('status').textContent")
+        assert "overruled by Ada" in browser.run("document.activeElement.textContent")
+        browser.press("u")
+        browser.until("document.activeElement.dataset.verdict === 'drop'")
+        assert person.verdicts == {}
+        browser.run("document.querySelector('section:last-child figure button:last-child').click()")
+        browser.until("document.querySelector('section:last-child figure').dataset.verdict === 'drop'")
+        assert list(person.verdicts.values()) == ["drop"]
+        browser.open(address + "#again")
+    assert browser.errors == []
+
+
+def test_the_gallery_filters_from_disk_at_any_width(tmp_path, pruned, browser):
+    data, path = pruned
+    out = tmp_path / "review.html"
+    assert run_salon("curate", "review", path, "--data", data, "--out", out, "--count", 12).code == 0
+    browser.open(out.as_uri())
+    shown = "[...document.querySelectorAll('figure')].filter(f => f.offsetParent).length"
+    everything = browser.run(shown)
+    browser.run(
+        "const s = document.getElementById('filter-genre'); s.value = 'portrait'; s.dispatchEvent(new Event('change'))"
+    )
+    assert 0 < browser.run(shown) < everything
+    assert browser.run("document.querySelectorAll('button').length") == 0  # nothing to overrule in a file
+    assert browser.run("document.title") == "Review: pruned"  # not what a hostile file name says
+    colours = set()
+    for width, scheme in ((360, "light"), (1280, "dark")):
+        browser.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+        browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        colours.add(browser.run("getComputedStyle(document.body).backgroundColor"))
+    assert len(colours) == 2
+    assert browser.errors == []

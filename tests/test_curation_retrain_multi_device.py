@@ -1,0 +1,130 @@
+"""Arms side by side, in real processes: the same results, Ctrl-C, an end of the command itself, an arm that fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import run_salon
+from test_curation_retrain import HOW, ROOT, as_undisturbed, base_run, curation, dataset, finished  # noqa: F401
+
+from gan.runtime.files import read_json
+from gan.training import checkpoint
+
+TOGETHER = ("--device", "cpu,cpu")
+LONG = (*HOW[2:], *TOGETHER, "--kimg", "20", "--json")  # not to be finished
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gan", "curate", "retrain", *map(str, arguments)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+
+def learning(out: Path, process: subprocess.Popen[str], count: int) -> dict[str, int]:
+    """Wait until `count` arms have learned more than now -> the processes that train them, by the log they write to."""
+
+    def ticks() -> Counter[str]:
+        return Counter({str(file): file.read_text().count("\n") for file in out.glob("arms/*/stats.jsonl")})
+
+    before = ticks()
+    while len(ticks() - before) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    found = {}
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        log = Path(f"/proc/{child}/fd/2").readlink()
+        if log.suffix == ".log":
+            found[log.stem] = int(child)
+    assert len(found) == count
+    return found
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits to be counted by a parent that is not ours."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_side_by_side_is_the_same_as_one_after_the_other(finished, curation, base_run, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, *TOGETHER, "--json")
+    outcome = run_salon(*command)
+    assert outcome.code == 0, outcome.err
+    assert as_undisturbed(outcome, finished)
+    for arm in ("curated-0", "full-0", "random-0"):
+        assert f"Run: {out / 'arms' / arm}\n" in (out / "arms" / f"{arm}.log").read_text()
+
+
+def test_ctrl_c_stops_all_arms_with_checkpoints_and_they_go_on(curation, base_run, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    command = ("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    reached: dict[str, int] = {}
+    for _ in range(2):
+        process = start(*command)
+        trainers = learning(out, process, 2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        printed, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert json.loads(printed) == {"out": str(out), "finished": None, "arm": "curated-0"}
+        assert all(ended(pid) for pid in trainers.values())
+        before = dict(reached)
+        for arm in ("curated-0", "full-0"):
+            path, _ = checkpoint.load_newest(out / "arms" / arm / "checkpoints")
+            reached[arm] = int(path.stem.split("-")[1])
+            assert reached[arm] > before.get(arm, 0)
+        assert not (out / "arms" / "random-0").exists()
+    assert "Resuming from" in (out / "arms" / "full-0.log").read_text()
+
+
+def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    trainers = learning(out, process, 2)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while not all(ended(pid) for pid in trainers.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert all(ended(pid) for pid in trainers.values())
+    for arm in trainers:
+        assert checkpoint.load_newest(out / "arms" / arm / "checkpoints")
+
+
+def test_an_arm_that_fails_is_named_with_its_reason_and_the_others_save(curation, base_run, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    trainers = learning(out, process, 2)
+    os.kill(trainers["full-0"], signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert any(line.startswith("Error: full-0 on cpu failed: ") for line in errors.splitlines())
+    assert checkpoint.load_newest(out / "arms" / "curated-0" / "checkpoints")
+    # Another run in the arm's place is a fault of the request, which the arm's own message explains.
+    config = out / "arms" / "full-0" / "config.json"
+    config.write_text(json.dumps({**read_json(config), "seed": 7}))
+    again = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    _, errors = again.communicate()
+    assert again.returncode == 1
+    assert "full-0 on cpu failed: Error: " in errors and "holds another run: seed" in errors
+
+
+@pytest.mark.parametrize("names", ["cpu,gpu", "cpu,"])
+def test_wrong_devices_are_named(names, curation, base_run, tmp_path):  # noqa: F811
+    arguments = ("--run", base_run, "--manifest", curation, "--out", tmp_path / "out", *HOW, "--device", names)
+    outcome = run_salon("curate", "retrain", *arguments)
+    assert outcome.code == 2 and "--device must be" in outcome.err
+
+
+def test_torchrun_shares_one_device_out(curation, base_run, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    arguments = ("--run", base_run, "--manifest", curation, "--out", tmp_path / "out", *HOW, *TOGETHER)
+    outcome = run_salon("curate", "retrain", *arguments)
+    assert outcome.code == 2 and "--device must name one device under torchrun" in outcome.err

@@ -1,0 +1,89 @@
+"""Labels that neighbours contradict, series and exact copies, against brute force and planted cases."""
+
+import numpy as np
+import pytest
+
+from curation.score import check
+from curation.score.check import exact, mislabelled, most_alike, similar
+from curation.score.density import normalized
+
+
+@pytest.fixture(params=[(7, 5), (4, 64), (64, 3)], ids=lambda sizes: f"blocks of {sizes[0]} by {sizes[1]}")
+def blocks(request, monkeypatch):
+    for name, size in zip(("BLOCK", "COLUMNS"), request.param, strict=True):
+        monkeypatch.setattr(check, name, size)
+
+
+def draw(count, dim=16, seed=0):
+    return np.random.default_rng(seed).standard_normal([count, dim], np.float32)
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_the_most_alike_are_those_of_brute_force(blocks, count):
+    unit = normalized(draw(count))
+    cosines = unit.astype(np.float64) @ unit.T.astype(np.float64)
+    np.fill_diagonal(cosines, -np.inf)
+    expected = np.argsort(-cosines, axis=1)[:, : min(6, count - 1)]
+    assert np.array_equal(most_alike(unit, 6), expected)
+
+
+def test_similar_pairs_are_those_of_brute_force(blocks):
+    features = draw(40)
+    features[[3, 17, 39]] = features[5] + 0.1 * draw(3, seed=1)
+    features += 10  # what all have in common makes no two alike
+    unit = normalized(features - features.mean(axis=0))
+    expected = np.argwhere(np.triu(unit @ unit.T >= 0.9, k=1))
+    assert len(expected) == 6
+    assert np.array_equal(np.array(sorted(similar(features, 0.9).tolist())), expected)
+
+
+def clusters(*sizes):
+    """Features in well separated clusters, and the cluster of each."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    return draw(len(sizes))[labels] * 5 + 0.5 * draw(len(labels), seed=1), labels
+
+
+def test_wrong_labels_in_a_cluster_are_found():
+    features, labels = clusters(60, 40, 30)
+    given = labels.copy()
+    given[[0, 70, 129]] = 1, 2, 0
+    assert mislabelled(features, given) == [0, 70, 129] and mislabelled(features, labels) == []
+
+
+def test_two_of_a_kind_speak_for_one_another():
+    features, labels = clusters(60, 40)
+    features[1:3] = features[0] + 0.01 * draw(2, seed=2)
+    labels[:3] = 1
+    assert mislabelled(features, labels) == []
+
+
+def test_small_classes_are_left_alone():
+    features, labels = clusters(60, 40)
+    labels[0] = 2  # a class of one image
+    assert mislabelled(features, labels) == []
+
+
+def test_a_large_class_does_not_outvote_a_small_one():
+    features = draw(320, dim=4)  # tell nothing of the labels: half of the small class have no other of it near
+    assert mislabelled(features, np.repeat([0, 1], [298, 22])) == []
+
+
+def test_neighbours_that_disagree_say_nothing():
+    features, labels = clusters(60, 40)
+    labels[1:60] = 2 + labels[1:60] + np.arange(59) % 2  # half of them are of one class, half of another
+    labels[0] = 1
+    assert mislabelled(features, labels) == []
+
+
+def test_a_neighbour_of_a_rare_class_counts_for_more(monkeypatch):
+    labels = np.repeat([0, 1, 2], [200, 250, 25])
+    near = np.stack([np.flatnonzero(labels == label)[:10] for label in labels])
+    near[0] = [*range(200, 209), 450]  # 9 of 250 images and 1 of 25 is much the same
+    monkeypatch.setattr(check, "most_alike", lambda *_: near)
+    assert mislabelled(draw(len(labels)), labels) == []
+    near[0] = range(200, 210)
+    assert mislabelled(draw(len(labels)), labels) == [0]
+
+
+def test_exact_copies_are_all_but_the_first():
+    assert exact(["a", None, "b", "a", None, "b", "a"]) == [3, 5, 6]

@@ -1,0 +1,180 @@
+"""Density and neighbour scores: against closed forms, on planted outliers, and what a state promises."""
+
+import numpy as np
+import pytest
+
+from curation.score import density
+from gan.errors import RequestError
+
+RNG = np.random.default_rng(1)
+BOTH = ("density", "knn")
+
+
+def planted(count=190, outliers=10, dim=40, clique=False):
+    """Unit features around two axes of variation; the last `outliers` vary in another way."""
+    axes = RNG.normal(size=[4, dim])
+    base = 3 + RNG.normal(size=[count, 4]) @ axes + 0.3 * RNG.normal(size=[count, dim])
+    spread = 0.01 if clique else 1.0
+    others = 3 + 3 * RNG.normal(size=[1 if clique else outliers, dim]) + spread * RNG.normal(size=[outliers, dim])
+    return np.concatenate([base, others]).astype(np.float32), np.arange(count + outliers) >= count
+
+
+def auroc(scores, positive):
+    return float((scores[positive][:, None] < scores[~positive][None]).mean())
+
+
+def scored(features, strata=None, seed=0):
+    strata = np.zeros(len(features), np.int64) if strata is None else strata
+    state = density.fit(features, strata, seed=seed, extractor="e")
+    return state, density.score(state, features, density.pool_small(strata), fitted=True)
+
+
+@pytest.mark.parametrize("shape", [(30, 200), (200, 30)])
+def test_shrinkage_is_scikit_learn_s(shape):
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    features = RNG.normal(size=shape) * np.linspace(0.1, 2, shape[1])
+    centred = features - features.mean(axis=0)
+    variances = np.linalg.svd(centred, compute_uv=False) ** 2 / len(centred)
+    found = density.shrinkage(variances, (centred**2).sum(axis=1), shape[1])
+    assert found == pytest.approx(ledoit_wolf_shrinkage(centred, assume_centered=True), rel=1e-6)
+
+
+@pytest.mark.parametrize("clique", [False, True])
+def test_planted_outliers_score_low(clique):
+    # A clique of outliers that look alike is each other's nearest neighbour, and must not hide by that.
+    features, planted_here = planted(clique=clique)
+    _, found = scored(features)
+    for method in BOTH:
+        assert auroc(found[method][0], planted_here) > 0.97, method
+
+
+def test_the_gaussian_is_that_of_its_definition():
+    from sklearn.covariance import LedoitWolf
+
+    features = (RNG.normal(size=[60, 12]) * np.arange(1, 13)).astype(np.float32)
+    expected = LedoitWolf().fit(features.astype(np.float64)).mahalanobis(features)
+    found = density.mahalanobis(features, *density.shrunken_gaussian(features, 12))
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_fewer_components_keep_the_total_variance():
+    features = RNG.normal(size=[500, 20]).astype(np.float32)
+    found = density.mahalanobis(features, *density.shrunken_gaussian(features, 3))
+    assert found.mean() == pytest.approx(20, rel=0.02)  # the mean squared distance is the number of dimensions
+
+
+def test_beyond_the_components_all_directions_have_the_mean_of_what_is_left():
+    scale = np.r_[9.0, 6, 4, np.linspace(0.5, 2, 17)]
+    features = (RNG.normal(size=[4000, 20]) * scale).astype(np.float32)
+    mean, whiten, precision = density.shrunken_gaussian(features, 3)
+    assert whiten.shape == (20, 3)
+    assert np.linalg.norm(whiten, axis=0) == pytest.approx(1 / scale[:3], rel=0.05)
+    assert 1 / precision == pytest.approx(np.square(scale[3:]).mean(), rel=0.05)
+    assert density.mahalanobis(features, mean, whiten, precision).mean() == pytest.approx(20, rel=0.03)
+
+
+def test_the_kth_distance_is_that_of_brute_force():
+    a, b = (density.normalized(RNG.normal(size=[n, 5]).astype(np.float32)) for n in (7, 3000))
+    expected = np.sort(np.linalg.norm(a[:, None] - b[None], axis=2), axis=1)
+    for k in (1, 4, 700):
+        assert density.kth_distance(a, b, k) == pytest.approx(expected[:, k - 1], abs=1e-3)
+
+
+def test_standard_errors_are_those_over_models_that_have_not_seen_an_image():
+    features, _ = planted()
+    state, found = scored(features)
+    stratum = state.strata[density.POOLED if density.POOLED in state.strata else 0]
+    members = np.stack([model.members for model in stratum.models])
+    assert (members.sum(axis=0) == density.MODELS // 2).all()  # every image has been seen by half of them
+    raw = (density._raw(stratum, stratum.references[5:6])[:, :, 0] - stratum.centre) / stratum.scale
+    unseen = raw[:, ~members[:, 5]]
+    for i, method in enumerate(BOTH):
+        assert found[method][0][5] == pytest.approx(unseen[i].mean(), rel=1e-3)
+        assert found[method][1][5] == pytest.approx(unseen[i].std(ddof=1) / 2, rel=1e-3)
+
+
+def test_scores_are_on_the_scale_of_what_each_model_has_not_seen():
+    features, _ = planted()
+    stratum = scored(features)[0].strata[0]
+    raw = density._raw(stratum, stratum.references)
+    for method in range(2):
+        for index, model in enumerate(stratum.models):
+            unseen = raw[method, index, ~model.members]
+            assert stratum.centre[method, index] == np.median(unseen)
+            spread = 1.4826 * np.median(np.abs(unseen - np.median(unseen)))
+            assert stratum.scale[method, index] == pytest.approx(spread)
+
+
+def test_the_same_seed_gives_the_same_scores_and_order_of_images_matters_little():
+    features, _ = planted()
+    first, again, other = (scored(features, seed=seed)[1]["knn"][0] for seed in (0, 0, 1))
+    assert (first == again).all() and (first != other).any()
+    assert np.corrcoef(first, other)[0, 1] > 0.95
+
+
+def test_a_minority_is_judged_by_its_own_kind():
+    majority, _ = planted(1400, 0)
+    minority = (10 * RNG.normal(size=[1, 40]) + RNG.normal(size=[100, 40])).astype(np.float32)
+    features = np.concatenate([majority, minority])
+    strata = (np.arange(1500) >= 1400).astype(np.int64)
+    pooled, own = (scored(features, s)[1]["knn"][0] for s in (strata * 0, strata))
+    lowest = lambda values: np.mean(np.argsort(values)[:75] >= 1400)  # noqa: E731  # share of the minority
+    assert lowest(pooled) > 0.8 and lowest(own) < 0.3
+
+
+def test_small_strata_are_pooled():
+    strata = np.repeat([3, 4, 5], [150, 60, 50])
+    assert np.unique(density.pool_small(strata)).tolist() == [-1, 3]
+    assert (density.pool_small(strata)[150:] == -1).all()
+    assert (density.pool_small(np.repeat([3, 4], [150, 60])) == -1).all()  # 60 are too few, so all are
+
+
+def test_a_state_scores_new_images_without_the_old_ones(tmp_path):
+    features, outlier = planted(300, 20)
+    old, new = np.arange(320) < 250, np.arange(320) >= 250
+    state = density.fit(features[old], np.zeros(250, np.int64), seed=0, extractor="e")
+    state.save(tmp_path / "s.npz")
+    loaded = density.load(tmp_path / "s.npz")
+    assert loaded.extractor == "e"
+    zeros = np.zeros(70, np.int64)
+    kept, found = (density.score(s, features[new], zeros, fitted=False) for s in (state, loaded))
+    for method in BOTH:
+        assert (kept[method][0] == found[method][0]).all()
+        assert auroc(found[method][0], outlier[new]) > 0.97
+        one = density.score(loaded, features[new][:1], zeros[:1], fitted=False)[method][0]
+        assert one == pytest.approx(found[method][0][:1], rel=1e-4, abs=1e-4)  # companions do not matter
+
+
+def test_an_unknown_stratum_is_judged_by_the_pooled_one_or_by_all():
+    features, _ = planted(300, 0)
+    strata = np.arange(300) // 150
+    state = density.fit(features, strata, seed=0, extractor="e")
+    known = [density.score(state, features[:5], np.full(5, s), fitted=False)["knn"][0] for s in (0, 1)]
+    unknown = density.score(state, features[:5], np.full(5, 77), fitted=False)["knn"][0]
+    assert (unknown == np.maximum(*known)).all()
+
+
+def test_more_references_than_fit_are_sampled(monkeypatch):
+    monkeypatch.setattr(density, "MAX_REFERENCES", 60)
+    features, planted_here = planted()
+    state, found = scored(features)
+    assert len(state.strata[0].references) == 60 and np.isfinite(found["density"][0]).all()
+    assert auroc(found["knn"][0], planted_here) > 0.9
+
+
+def test_fused_ranks_are_ranks_within_a_stratum():
+    a, b = np.array([1.0, 2, 3, 30, 10]), np.array([3.0, 2, 1, 5, 7])
+    fused = density.fused_ranks([a, b], np.array([0, 0, 0, 1, 1]))
+    assert fused == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5])
+    assert density.fused_ranks([a], np.array([0, 0, 0, 1, 1])) == pytest.approx([1 / 6, 0.5, 5 / 6, 0.75, 0.25])
+    assert density.fused_ranks([a], np.array([0, 0, 4, 1, 1])) == pytest.approx([0.25, 0.75, 0.5, 0.75, 0.25])
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(RequestError, match="needs 20 images"):
+        density.fit(np.zeros([5, 3], np.float32), np.zeros(5, np.int64), seed=0, extractor="e")
+    for content in (b"nothing", b"", b"PK\x03\x04 cut off"):
+        (tmp_path / "s.npz").write_bytes(content)
+        with pytest.raises(RequestError, match=r"must be a state"):
+            density.load(tmp_path / "s.npz")

@@ -1,0 +1,219 @@
+"""salon curate check and score on real files with real networks: columns, lineage, new images, discriminators."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_salon
+from PIL import Image
+
+from curation.score import discriminator_scores
+from gan import snapshot
+from gan.config import NetworkConfig, TrainingConfig
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.data.synthetic_scenes import painting
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """22 landscapes of 16 px and 2 sheets of noise, a copy, and a mirrored copy, as a dataset with its manifest."""
+    base = tmp_path_factory.mktemp("scoring")
+    source = base / "pictures"
+    source.mkdir()
+    images = [painting("landscape", "impressionism", seed, 96) for seed in range(22)]
+    images += [Image.fromarray(np.random.default_rng(s).integers(0, 256, [96, 96, 3], np.uint8)) for s in range(2)]
+    images += [images[0], images[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+    for number, image in enumerate(images):
+        image.save(source / f"{number:02d}.png")
+    prepared = run_salon(
+        *("prepare", source, "--out", base / "set.zip", "--resolution", 16, "--format", "png", "--keep-duplicates")
+    )
+    assert prepared.code == 0, prepared.err
+    return base
+
+
+def rows(path):
+    return {row["source"].split("/")[-1]: row for row in manifest.read(path).rows.to_pylist()}
+
+
+def curate(*arguments):
+    outcome = run_salon("curate", *arguments, "--device", "cpu", "--json")
+    assert outcome.code == 0, outcome.err
+    return outcome.json
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def checked(folder):
+    before = digest(folder / "set.zip"), digest(folder / "set.manifest" / "part-00000.parquet")
+    figures = curate("check", folder / "set.zip", "--out", folder / "checked")
+    assert before == (digest(folder / "set.zip"), digest(folder / "set.manifest" / "part-00000.parquet"))
+    return figures
+
+
+@pytest.fixture(scope="module")
+def scored(folder, checked):
+    return curate(
+        *("score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "scored"),
+        *("--state", folder / "state.npz"),
+    )
+
+
+def test_check_writes_a_child_with_flags_hashes_and_groups(folder, checked):
+    parent, child = manifest.read(folder / "set.manifest"), manifest.read(folder / "checked")
+    assert child.header["parent"] == parent.hash and child.hash == checked["hash"]
+    assert child.rows.select(parent.rows.column_names).equals(parent.rows)
+    found = rows(folder / "checked")
+    assert found["24.png"]["flags"] == "duplicate-exact" and "duplicate-near" in found["25.png"]["flags"]
+    assert found["00.png"]["flags"] is None and found["01.png"]["flags"] is None
+    assert found["24.png"]["perceptual_hash"] == found["00.png"]["perceptual_hash"]
+    assert found["25.png"]["embedding_group"] == found["01.png"]["embedding_group"] == 1
+    assert found["02.png"]["embedding_group"] is None
+    assert checked["flags"]["duplicate-exact"] == 1
+    assert all(row["check_spread"] > 0 for row in found.values())
+
+
+def test_score_gives_outliers_the_lowest_scores_and_everything_an_error(folder, scored):
+    found = rows(folder / "scored")
+    for method in ("density", "knn"):
+        order = sorted(found, key=lambda name: found[name][f"score_{method}"])
+        assert set(order[:2]) == {"22.png", "23.png"}
+        assert all(row[f"score_{method}_se"] > 0 for row in found.values())
+    assert found["25.png"]["embedding_group"] == 1  # what check wrote stays
+    assert manifest.read_header(folder / "scored")["parent"] == manifest.read(folder / "checked").hash
+
+
+def test_the_same_request_gives_the_same_manifest(folder, scored):
+    again = curate("score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "again")
+    assert again["hash"] == scored["hash"]
+
+
+def test_new_images_are_scored_by_the_state_alone(folder, scored):
+    source = folder / "pictures"
+    for seed in (40, 41):
+        painting("landscape", "impressionism", seed, 96).save(source / f"new{seed}.png")
+    grown = folder / "grown.zip"
+    prepared = run_salon(
+        "prepare", source, "--out", grown, "--resolution", 16, "--format", "png", "--keep-duplicates", "--json"
+    )
+    assert prepared.json["images"] == 28
+    figures = curate(
+        *("score", grown, "--out", folder / "grown.scored", "--state", folder / "state.npz"),
+        *("--known", folder / "scored"),
+    )
+    assert figures["scored"] == 2
+    old, new = rows(folder / "scored"), rows(folder / "grown.scored")
+    for name, row in old.items():
+        if name in ("00.png", "24.png"):
+            continue  # one picture twice: both now have the scores of one of them
+        assert row["score_density"] == new[name]["score_density"] and row["score_knn_se"] == new[name]["score_knn_se"]
+    assert np.isfinite([new["new40.png"]["score_density"], new["new41.png"]["score_knn"]]).all()
+
+
+def test_finished_shards_are_not_made_again(folder, scored, monkeypatch):
+    from eval.features.extractor import Extractor
+
+    def refuse(self, pixels):
+        raise AssertionError("features were extracted again")
+
+    monkeypatch.setattr(Extractor, "__call__", refuse)
+    curate("score", folder / "set.zip", "--out", folder / "third")
+
+
+@pytest.fixture(scope="module")
+def judge(folder):
+    torch.manual_seed(0)
+    network = NetworkConfig(resolution=16, z_dim=8, w_dim=8, mapping_layers=2, channel_base=128, channel_max=8)
+    path = folder / "judge.safetensors"
+    config = TrainingConfig(network=network, dataset="0" * 64)
+    snapshot.save(path, Generator(network), Discriminator(network), config, 0, None)
+    return path
+
+
+def test_a_logit_is_averaged_over_companies(folder, judge):
+    dataset, D = ImageDataset(folder / "set.zip"), snapshot.load(judge).D
+    values = discriminator_scores.logits(
+        D, dataset, np.arange(7), CPU, seed=0, groupings=3
+    )  # 7: the last group is filled up
+    assert values.shape == (3, 7) and np.isfinite(values).all()
+    assert (values.std(axis=0) > 0).all()  # minibatch standard deviation: the company matters
+    assert (values == discriminator_scores.logits(D, dataset, np.arange(7), CPU, seed=0, groupings=3)).all()
+    mean, error = discriminator_scores.mean_and_error(values)
+    assert mean == pytest.approx(values.mean(0)) and error == pytest.approx(values.std(0, ddof=1) / 3**0.5)
+
+
+def test_d_low(folder, judge):
+    curate("score", folder / "set.zip", "--out", folder / "low", "--method", "d-low", "--run", judge)
+    found = rows(folder / "low")
+    assert all(np.isfinite(row["score_d_low"]) and row["score_d_low_se"] >= 0 for row in found.values())
+    assert "score_density" not in found["00.png"]
+
+
+def test_d_core_and_d_cross_learn_from_what_they_may(folder, scored):
+    seen = {}
+
+    def spy(path, config, kimg, dataset, indices, device):
+        seen[path.name] = set(indices.tolist())
+        return trained(path, config, kimg, dataset, indices, device)
+
+    trained = discriminator_scores.trained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discriminator_scores, "trained", spy)
+        curate(
+            *("score", folder / "set.zip", "--out", folder / "judged", "--method", "d-core", "--method", "d-cross"),
+            *("--folder", folder / "runs", "--kimg", 0.016),
+        )
+    found = rows(folder / "judged")
+    assert all(np.isfinite([row["score_d_core"], row["score_d_cross"]]).all() for row in found.values())
+    assert len(seen["core"]) == round(0.85 * 26) and not seen["core"] & {22, 23}  # the noise is no part of the core
+    folds = [set(range(26)) - seen[f"fold{number}"] for number in range(3)]
+    assert sorted(place for fold in folds for place in fold) == list(range(26))
+
+
+def test_two_processes_write_what_one_writes(folder, scored):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gan"]
+    command += ["curate", "score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "two"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SALON_CACHE": str(folder / "cache")}
+    ended = subprocess.run(
+        [*map(str, command), "--device", "cpu", "--json"], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["hash"] == scored["hash"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--method", "d-low"), "--method d-low needs --run"),
+        (("--method", "d-core"), "need --folder"),
+        (("--known", "x"), "--known needs an existing --state"),
+        (("--run", "x"), "--run needs --method d-low"),
+        (("--folder", "x"), "--folder needs --method d-core or d-cross"),
+        (("--state", __file__), "must be a state that salon curate score wrote; it is another file, or damaged"),
+        (("--strata", "genre"), "must have a genre for some image"),
+        (("--extractor", "x"), "--extractor must be one of"),
+    ],
+)
+def test_refusals(arguments, message, folder):
+    outcome = run_salon("curate", "score", folder / "set.zip", "--out", folder / "refused", *arguments)
+    assert outcome.code == 2 and message in outcome.err and not (folder / "refused").exists()
+
+
+def test_nothing_is_overwritten(folder, checked):
+    outcome = run_salon("curate", "check", folder / "set.zip", "--out", folder / "checked")
+    assert outcome.code == 2 and "--out would replace" in outcome.err

@@ -1,0 +1,176 @@
+"""The Fréchet distance against closed forms, scipy's matrix root and torch-fidelity."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+import eval.metrics.frechet as frechet
+from eval.metrics.confidence_intervals import paired_difference
+from eval.metrics.feature_stats import Features, Moments
+from eval.metrics.frechet import (
+    fd_infinity,
+    frechet_distance,
+    frechet_estimate,
+    frechet_jackknife,
+    noise_floor,
+    sqrt_factor,
+)
+
+
+def moments(mean, cov) -> Moments:
+    """Moments of a known Gaussian."""
+    mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
+    return Moments.from_arrays({"count": np.array(10**6 + 1), "mean": mean, "scatter": cov * 10**6})
+
+
+def wishart(rng, d, rank):
+    x = rng.normal(size=(rank, d))
+    return x.T @ x / rank
+
+
+def test_gaussians_have_the_closed_form():
+    rng = np.random.default_rng(0)
+    m1, m2, s1, s2 = *rng.normal(size=(2, 8)), wishart(rng, 8, 30), wishart(rng, 8, 30)
+    root = scipy.linalg.sqrtm(s1 @ s2).real
+    expected = np.sum((m1 - m2) ** 2) + np.trace(s1 + s2 - 2 * root)
+    assert frechet_distance(moments(m1, s1), moments(m2, s2)) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(moments(m2, s2), moments(m1, s1)) == pytest.approx(expected, rel=1e-9)
+    assert frechet_distance(moments(m1, s1), moments(m1, s1)) == pytest.approx(0, abs=1e-9)
+    a, b = rng.uniform(0.1, 3, size=(2, 8))  # that commute
+    assert frechet_distance(moments(m1, np.diag(a**2)), moments(m1, np.diag(b**2))) == pytest.approx(
+        np.sum((a - b) ** 2), rel=1e-9
+    )
+
+
+def test_rank_deficient_sets_are_right():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    a, b = np.zeros(40), np.zeros(40)
+    a[:10], b[5:20] = rng.uniform(1, 2, 10), rng.uniform(1, 2, 15)  # 5 directions are shared
+    sets = [moments(np.zeros(40), basis @ np.diag(s**2) @ basis.T) for s in (a, b)]
+    assert sqrt_factor(sets[1]).shape == (40, 15)
+    assert frechet_distance(*sets) == pytest.approx(np.sum((a - b) ** 2), rel=1e-9)
+    images = rng.normal(size=(7, 40))  # fewer than dimensions
+    few = Features([images]).moments()
+    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-9)
+    assert frechet_jackknife(images, few, blocks=3).value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("d", [4, 16])
+def test_the_bias_of_equal_normals_is_the_known_one(d):
+    rng, n = np.random.default_rng(2), 400
+    draws = [frechet_distance(*(Features([rng.normal(size=(n, d))]).moments() for _ in range(2))) for _ in range(150)]
+    expected = (2 * d + d * (d + 1) / 2) / n
+    assert np.mean(draws) == pytest.approx(expected, abs=0.03 * expected + 4 * np.std(draws) / 150**0.5)
+    assert np.mean(draws) > 0.8 * expected
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 50), (45, 40), (300, 40), (210, 100)])
+def test_what_is_left_out_is_left_out(n, d, monkeypatch):
+    rng = np.random.default_rng(3)
+    features = (rng.normal(size=(n, d)) * np.linspace(0.3, 2, d) + 0.1).astype(np.float32)
+    reference = Features([rng.normal(size=(400, d))]).moments()
+    jackknife = frechet_jackknife(features, reference, blocks=8)
+    groups = frechet.random_blocks(n, 8)
+    expected = [
+        frechet_distance(Features([np.delete(features, group, axis=0)]).moments(), reference) for group in groups
+    ]
+    np.testing.assert_allclose(jackknife.left_out, expected, rtol=1e-9)
+    assert jackknife.value == pytest.approx(frechet_distance(Features([features]).moments(), reference), rel=1e-9)
+    if n > frechet.EXPANDED_FROM * d:  # the expansion says the same, within the standard error
+        monkeypatch.setattr(frechet, "EXACT_RANK", 0)
+        expanded = frechet_jackknife(features, reference, blocks=8)
+        assert np.abs(expanded.left_out - expected).max() > 0
+        assert expanded.se == pytest.approx(jackknife.se, rel=0.2)
+        assert expanded.corrected == pytest.approx(jackknife.corrected, abs=0.7 * jackknife.se)
+
+
+def test_intervals_cover_and_the_correction_corrects(monkeypatch):
+    rng, d, n, scale = np.random.default_rng(4), 12, 150, np.linspace(0.5, 1.5, 12)
+    reference = moments(np.zeros(d), np.eye(d))
+    factor, truth = sqrt_factor(reference), d * 0.04 + np.sum((scale - 1) ** 2)
+    for exact_rank in (256, 0):
+        monkeypatch.setattr(frechet, "EXACT_RANK", exact_rank)
+        estimates = [
+            frechet_estimate(rng.normal(size=(n, d)) * scale + 0.2, reference, factor=factor) for _ in range(150)
+        ]
+        raw, corrected = ([e[name] for e in estimates] for name in ("raw", "bias_corrected"))
+        error = 4 * np.std([e.value for e in raw]) / 150**0.5
+        assert np.mean([e.value for e in corrected]) == pytest.approx(truth, abs=error)
+        assert np.mean([e.value for e in raw]) > truth + 2 * error
+        assert 0.89 <= np.mean([e.low <= truth <= e.high for e in corrected]) <= 0.99
+        assert np.mean([e.low <= truth <= e.high for e in raw]) < 0.85  # its interval is for this n
+
+
+def test_the_line_over_one_over_n_leads_to_the_truth_too():
+    rng, d = np.random.default_rng(5), 8
+    reference = moments(np.zeros(d), np.eye(d))
+    features = rng.normal(size=(3000, d)) + 0.3
+    estimates = frechet_estimate(features, reference, infinity=True)
+    assert fd_infinity(features, reference) == estimates["fd_infinity"].value
+    for name in ("fd_infinity", "bias_corrected"):
+        assert estimates[name].value == pytest.approx(d * 0.09, abs=4 * estimates[name].se)
+    assert estimates["fd_infinity"].value < estimates["raw"].value
+
+
+def test_the_noise_floor_is_what_equal_sets_measure():
+    rng, d = np.random.default_rng(6), 8
+    real = rng.normal(size=(2000, d))
+    for n in (500, 2000):
+        floor = noise_floor(real, n)
+        expected = (d + d * (d + 1) / 4) * (1 / n + 1 / 2000)
+        assert floor.value == pytest.approx(expected, rel=0.3)
+        assert floor.n == n and floor.low <= floor.value <= floor.high
+    with pytest.raises(ValueError, match="at least 4"):
+        noise_floor(real[:3], 2)
+
+
+def test_two_snapshots_from_the_same_z_are_told_apart_sooner():
+    rng, d = np.random.default_rng(7), 6
+    reference = moments(np.zeros(d), np.eye(d))
+    z = rng.normal(size=(400, d))
+    a, b = (frechet_jackknife(z * scale + 0.5, reference) for scale in (1.10, 1.05))
+    difference = paired_difference(a, b, corrected=True)
+    assert difference.low > 0 and difference.se < 0.5 * np.hypot(a.se, b.se)
+
+
+def test_shards_and_order_do_not_matter(tmp_path):
+    x = np.random.default_rng(8).normal(size=(90, 5)).astype(np.float32)
+    reference = Features([x[:40] * 1.3]).moments()
+    np.save(tmp_path / "0.npy", x[:33])
+    np.save(tmp_path / "1.npy", x[33:])
+    shards = Features.open([tmp_path / "0.npy", tmp_path / "1.npy"])
+    assert frechet_estimate(shards, reference) == frechet_estimate(x, reference)
+    assert frechet_distance(Features([x[::-1]]).moments(), reference) == pytest.approx(
+        frechet_estimate(x, reference)["raw"].value, rel=1e-12
+    )
+
+
+def test_sets_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="same dimension; got 3 and 4"):
+        frechet_distance(moments(np.zeros(3), np.eye(3)), moments(np.zeros(4), np.eye(4)))
+    with pytest.raises(ValueError, match="at least 3 for a jackknife"):
+        frechet_estimate(np.zeros((2, 3)), moments(np.zeros(3), np.eye(3)))
+
+
+def test_torch_fidelity_agrees_and_is_off_where_sets_are_small():
+    pytest.importorskip("eval.features.torchvision_compat").torch_fidelity()
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    def peer(a, b):
+        statistics = [fid_features_to_statistics(torch.from_numpy(x)) for x in (a, b)]
+        return fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+
+    rng = np.random.default_rng(9)
+    a, b = rng.normal(size=(200, 16)), rng.normal(size=(300, 16)) * 1.2
+    ours = frechet_distance(*(Features([x]).moments() for x in (a, b)))
+    assert ours == pytest.approx(peer(a, b), rel=1e-9)
+    assert frechet_distance(Features([a[:8]]).moments(), Features([b]).moments()) == pytest.approx(
+        peer(a[:8], b), rel=1e-4
+    )
+    # A large common offset: float32 sums lose what float64 around the mean keeps.
+    shifted = [(x + 1e4).astype(np.float32) for x in (a, b)]
+    exact = frechet_distance(*(Features([x.astype(np.float64) - 1e4]).moments() for x in shifted))
+    assert frechet_distance(*(Features([x]).moments() for x in shifted)) == pytest.approx(exact, rel=1e-6)
+    assert peer(*shifted) != pytest.approx(exact, rel=1e-4)

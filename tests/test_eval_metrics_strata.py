@@ -1,0 +1,52 @@
+"""The table by style finds the style that is missed, and does not believe few images much."""
+
+import numpy as np
+import pytest
+
+from eval.metrics.kernel import kid
+from eval.metrics.strata import strata_table
+
+
+def paintings(rng, sizes, d=5):
+    """Features of styles that lie apart by their number."""
+    features = np.concatenate([rng.normal(size=(n, d)) + index for index, n in enumerate(sizes.values())])
+    return features, [name for name, n in sizes.items() for _ in range(n)]
+
+
+def test_the_missed_style_stands_out_and_the_few_are_shrunken():
+    rng = np.random.default_rng(0)
+    real, names = paintings(rng, {"a": 45, "b": 45, "c": 45, "rare": 6, "lone": 1})
+    gen = rng.normal(size=(80, 5))  # all of style a
+    table = {row.name: row for row in strata_table(real, names, gen)}
+    assert list(table) == ["a", "b", "c", "rare"] and {row.metric for row in table.values()} == {"kd"}
+    assert table["a"].estimate.value < table["b"].estimate.value < table["c"].estimate.value
+    assert (table["rare"].n_real, table["rare"].n_gen) == (6, 80)
+    assert table["c"].estimate == kid(gen, real[90:135])
+    moved = {name: abs(row.shrunken.value - row.estimate.value) for name, row in table.items()}
+    assert max(moved, key=lambda name: moved[name]) == "rare"
+    assert all(row.shrunken.se <= row.estimate.se * 1.2 for row in table.values())
+
+
+def test_styles_are_compared_with_their_own():
+    rng = np.random.default_rng(1)
+    real, names = paintings(rng, {"a": 40, "b": 40, "c": 40})
+    gen, gen_names = paintings(rng, {"a": 30, "b": 30, "c": 30})
+    for index, row in enumerate(strata_table(real, names, gen, gen_names)):
+        assert row.estimate == kid(gen[30 * index :][:30], real[40 * index :][:40])
+        assert row.n_gen == 30 and abs(row.estimate.value) < 4 * row.estimate.se
+        assert row.shrunken.se <= row.estimate.se
+
+
+def test_many_images_in_every_style_have_the_frechet_distance():
+    rng = np.random.default_rng(2)
+    real, names = paintings(rng, {"a": 60, "b": 60, "c": 60}, d=2)
+    rows = strata_table(real, names, real[:60])
+    assert {row.metric for row in rows} == {"fd"}
+    assert [row.estimate.value for row in rows] == pytest.approx([0, 2, 8], abs=1.5)
+
+
+def test_tables_that_cannot_be_made_are_refused():
+    with pytest.raises(ValueError, match="for each of 4 images; got 3"):
+        strata_table(np.zeros((4, 2)), ["a"] * 3, np.zeros((4, 2)))
+    with pytest.raises(ValueError, match="must share a stratum"):
+        strata_table(np.zeros((4, 2)), ["a"] * 4, np.zeros((4, 2)), ["b"] * 4)

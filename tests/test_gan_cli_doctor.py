@@ -1,0 +1,106 @@
+"""The doctor finds what is missing. Packages are real distributions on the path, programs real ones on PATH."""
+
+import importlib.metadata
+
+import pytest
+import torch
+
+from gan.cli import doctor
+from gan.cli.doctor import FAILED, NOTE, OK
+
+
+def by_name():
+    return {finding.name: finding for finding in doctor.examine()}
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put the metadata of a distribution in front of all others."""
+
+    def install(name, version, requires=()):
+        folder = tmp_path / "site" / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            f"Version: {version}",
+            *(f"Requires-Dist: {r}" for r in requires),
+        ]
+        (folder / "METADATA").write_text("\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    return install
+
+
+def test_this_machine_is_ready():
+    findings = doctor.examine()
+    assert len({finding.name for finding in findings}) == len(findings)
+    assert [finding for finding in findings if finding.status == FAILED] == []
+    for finding in findings:
+        assert finding.found
+        assert finding.status == OK or finding.remedy, f"{finding.name} has no remedy"
+    versions = {finding.name: finding.found for finding in findings}
+    assert versions["numpy"] == importlib.metadata.version("numpy")
+    assert torch.__version__ in versions["torch"]
+
+
+def test_every_requirement_is_looked_at():
+    required = {r.partition(">")[0] for r in importlib.metadata.requires("salon") if "extra" not in r}
+    assert {"torch", "numpy", "click"} <= required <= set(by_name())
+
+
+def test_a_missing_requirement(install):
+    install("salon", "0.0", ["numpy>=1", "no-such-package>=2"])
+    finding = by_name()["no-such-package"]
+    assert (finding.status, finding.found) == (FAILED, "missing") and "make install" in finding.remedy
+
+
+def test_a_requirement_that_is_too_old(install):
+    install("salon", "0.0", ["numpy>=999", "pillow>=1.0.5"])
+    findings = by_name()
+    assert findings["numpy"].status == FAILED and "999 or newer is needed" in findings["numpy"].found
+    assert findings["pillow"].status == OK
+
+
+@pytest.mark.parametrize(
+    "older, newer",
+    [("1.9", "1.10"), ("2.6.0", "2.13.0+cpu"), ("1", "1.0.1"), ("2.13.0", "2.14.0rc1"), ("26.0", "100")],
+)
+def test_versions_are_compared_by_number(older, newer):
+    assert doctor._release(older) < doctor._release(newer)
+
+
+def test_both_onnx_runtimes_are_one_too_many(install):
+    install("onnxruntime", "1.20.0")
+    install("onnxruntime-gpu", "1.20.0")
+    finding = by_name()["ONNX Runtime"]
+    assert finding.status == FAILED and "uninstall" in finding.remedy
+
+
+def test_programs_are_found_on_the_path(tmp_path, monkeypatch):
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\necho\necho '  tritonserver 2.99 '\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    findings = by_name()
+    assert (findings["Triton server"].status, findings["Triton server"].found) == (OK, "tritonserver 2.99")
+    assert (findings["C++ compiler"].status, findings["C++ compiler"].found) == (NOTE, "missing")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use this machine's GPU")
+def test_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA H100, 999.1'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = by_name()["GPU"]
+    assert finding.status == FAILED and finding.found == "NVIDIA H100, 999.1, unused" and "CUDA build" in finding.remedy
+
+
+def test_weights_in_the_cache_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path))
+    assert by_name()["weights"].status == NOTE
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "inception.pt").write_bytes(b"weights")
+    finding = by_name()["weights"]
+    assert finding.status == OK and finding.found.startswith("1 file") and str(tmp_path) in finding.found

@@ -1,0 +1,79 @@
+"""One image, one logit: whatever else is judged, and in what order."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from gan.data.images import to_float
+from gan.errors import RequestError, SalonError
+from gan.networks.discriminator import Discriminator
+from gan.rejection.discriminator_logits import GROUPS, Critic, count_references
+
+
+def images(count, seed):
+    return np.random.default_rng(seed).integers(0, 256, [count, 16, 16, 3], np.uint8)
+
+
+def discriminator(config):
+    torch.manual_seed(2)
+    return Discriminator(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def D(tiny_network):
+    return discriminator(tiny_network)
+
+
+def test_a_logit_depends_on_its_image_alone(D):
+    critic, judged = Critic(D, images(12, 0)), images(9, 1)
+    logits = critic(judged)
+    assert logits.dtype == np.float64 and logits.shape == (9,) and len(set(logits)) == 9
+    assert np.array_equal(critic(judged[::-1])[::-1], logits)
+    assert [critic(judged[i : i + 1])[0] for i in range(9)] == logits.tolist()
+    img = to_float(torch.from_numpy(judged[:8])).permute(0, 3, 1, 2)
+    order = [0, 4, 1, 5, 2, 6, 3, 7]
+    assert not torch.allclose(D(img)[order], D(img[order]), atol=1e-6)  # what the critic is there for
+
+
+def test_a_logit_is_the_mean_over_the_groups(D):
+    references, judged = images(12, 0), images(2, 1)
+    logits = Critic(D, references)(judged)
+    assert count_references(D) == 12 and GROUPS == 4
+    for image, logit in zip(judged, logits, strict=True):
+        means = []
+        for group in range(4):
+            whole = np.stack([image, *references[group::4]])  # 4 images, which D takes as one group
+            means.append(D(to_float(torch.from_numpy(whole)).permute(0, 3, 1, 2))[0].item())
+        assert logit == pytest.approx(np.mean(means), abs=1e-5)
+        assert np.ptp(means) > 1e-6
+
+
+def test_classes_reach_the_discriminator(tiny_network):
+    D = discriminator(dataclasses.replace(tiny_network, num_classes=3))
+    critic, judged = Critic(D, images(12, 0), [1] * 12), images(3, 1)
+    logits = critic(judged, [0, 1, 2])
+    assert logits.tolist() == [critic(judged[i : i + 1], [i])[0] for i in range(3)]
+    assert critic(judged[:1], [1])[0] != logits[0]
+    with pytest.raises(RequestError, match="classes must be given: the discriminator knows 3"):
+        critic(judged)
+
+
+def test_groups_of_one_need_no_references(tiny_network):
+    D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1))
+    judged = images(3, 1)
+    expected = D(to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2))[:, 0]
+    assert Critic(D, [])(judged) == pytest.approx(expected.numpy(), abs=1e-5)
+    D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1, num_classes=3))
+    img, c = to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2), torch.eye(3)
+    assert Critic(D, [])(judged, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
+
+
+def test_the_critic_refuses(D, tiny_network):
+    with pytest.raises(ValueError, match="references must be 12 images; got 3 instead"):
+        Critic(D, images(3, 0))
+    broken = discriminator(tiny_network)
+    broken.b4.out.bias.fill_(torch.nan)
+    with pytest.raises(SalonError, match="not finite"):
+        Critic(broken, images(12, 0))(images(1, 1))

@@ -1,0 +1,291 @@
+"""`salon generate --reject`, end to end: a real run, a real dataset, the seeds that are accepted."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_salon, write_dataset
+from PIL import Image
+
+from gan import snapshot
+from gan.data.dataset import ImageDataset
+from gan.errors import RequestError, SalonError
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.rejection import keep_training
+from gan.rejection.keep_training import KeptTraining, Settings
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Real images that the run was not trained on, in two classes."""
+    return write_dataset(tmp_path_factory.mktemp("real") / "real.zip", [(16, 16)] * 60, [0, 1] * 30, ["day", "night"])
+
+
+@pytest.fixture(scope="module")
+def select(tiny_run, real):
+    """Run --reject with small numbers and more arguments -> the outcome."""
+
+    def run(method, out, *arguments, count=6, data=real, source=tiny_run):
+        data = () if data is None else ("--data", data)
+        small = ("--reject", method, "--count", count, "--burn-in", 24, *data)
+        return run_salon("generate", source, *small, "--out", out, "--json", *arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("method", ["drs", "mh", "obrs"])
+def test_accepted_seeds_are_painted_and_can_be_repeated(method, select, tiny_run, tmp_path):
+    outcome = select(method, tmp_path / "kept", "--budget", 3)
+    assert outcome.code == 0, outcome.err
+    figures = outcome.json
+    seeds, found = figures["seeds"], figures["rejection"]
+    assert len(set(seeds)) == 6 == found["accepted"] and seeds == sorted(seeds)
+    assert found["method"] == method and found["acceptance"] == 6 / found["candidates"]
+    if method != "drs":
+        assert found["candidates"] == 18 and max(seeds) < 18
+    assert {"images", "z_before", "z_after", "slope", "method"} == set(found["calibration"])
+    assert found["calibration"]["images"] == 24 and found["trained_on_data"] is False
+    again = run_salon(
+        "generate", tiny_run, "--seeds", ",".join(map(str, seeds)), "--out", tmp_path / "again", "--json"
+    ).json
+    assert again["seeds"] == seeds and "rejection" not in again
+    for kept, repeated in zip(figures["files"], again["files"], strict=True):
+        assert Path(kept).read_bytes() == Path(repeated).read_bytes()
+    torch.manual_seed(99)  # nothing hangs on the state of a global generator
+    repeated = select(method, tmp_path / "other", "--budget", 3, "--batch-size", 1).json
+    assert repeated["seeds"] == seeds and repeated["rejection"] == found
+
+
+def test_one_of_three_chains_each_gives_one_image(select, tmp_path):
+    seeds = select("mh", tmp_path, "--budget", 3).json["seeds"]
+    assert [seed // 3 for seed in seeds] == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_discriminators_choice_is_what_is_painted(select, tiny_run, tmp_path):
+    found = snapshot.find(tiny_run)
+    last = found.D.b4.out
+    kept = []
+    for sign in (1, -1):  # a steep discriminator, and then its opposite
+        last.weight.mul_(500.0 if sign == 1 else -1.0), last.bias.mul_(500.0 if sign == 1 else -1.0)
+        source = tmp_path / f"{sign}.safetensors"
+        snapshot.save(source, found.G_ema, found.D, found.config, 0, None)
+        arguments = ("--budget", 8, "--calibration", "none")
+        outcome = select("obrs", tmp_path / f"kept{sign}", *arguments, data=None, source=source)
+        assert "calibration" not in outcome.json["rejection"]
+        kept.append(set(outcome.json["seeds"]))
+    assert not kept[0] & kept[1]  # the best and the worst of 48
+
+
+def test_drs_takes_gamma_and_percentiles(select, tmp_path):
+    fixed = select("drs", tmp_path / "a", "--gamma", "0.5").json["rejection"]
+    assert fixed["gamma"] == 0.5
+    low, high = (
+        select("drs", tmp_path / str(p), "--gamma-percentile", p).json["rejection"]["candidates"] for p in (1, 95)
+    )
+    assert low < high
+
+
+def test_a_grid_of_what_is_accepted(select, tmp_path):
+    outcome = select("obrs", tmp_path / "grid.png", "--grid", "3x2", "--seeds", "100-199")
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (48, 32)
+    assert all(100 <= seed < 124 for seed in outcome.json["seeds"])
+
+
+def test_by_class(tiny_config, real, select, tmp_path):
+    torch.manual_seed(3)
+    network = dataclasses.replace(tiny_config.network, num_classes=2)
+    config = dataclasses.replace(tiny_config, network=network)
+    path = tmp_path / "painter.safetensors"
+    snapshot.save(path, Generator(network), Discriminator(network), config, 0, ["day", "night"])
+    outcomes = [select("obrs", tmp_path / c, "--class", c, source=path) for c in ("day", "night")]
+    assert [o.code for o in outcomes] == [0, 0], outcomes[0].err
+    assert [o.json["rejection"]["calibration"]["images"] for o in outcomes] == [24, 24]
+    assert outcomes[0].json["rejection"]["calibration"] != outcomes[1].json["rejection"]["calibration"]
+    refused(select("obrs", tmp_path / "x", source=path), "--class must be given")
+
+
+def test_a_warning_where_the_discriminator_has_seen_the_images(select, tiny_run, tiny_dataset, tmp_path):
+    outcome = select("obrs", tmp_path, data=tiny_dataset)
+    assert outcome.json["rejection"]["trained_on_data"] is True and "was trained on" in outcome.err
+
+
+# KeepTraining
+
+
+def test_keep_training_writes_a_new_snapshot_with_a_better_discriminator(select, tiny_run, tmp_path):
+    better = tmp_path / "better.safetensors"
+    arguments = ("--keep-training", better, "--keep-kimg", 0.4)
+    outcome = select("drs", tmp_path / "a", *arguments)
+    assert outcome.code == 0, outcome.err
+    found = outcome.json["rejection"]["keep_training"]
+    assert 0 < found["best_step"] <= found["steps"] <= 50
+    assert found["loss_after"] < found["loss_before"]
+    old, new = snapshot.find(tiny_run), snapshot.load(better)
+    assert new.config == old.config and new.cur_nimg == old.cur_nimg
+    same = {name: torch.equal(value, new.G_ema.state_dict()[name]) for name, value in old.G_ema.state_dict().items()}
+    assert all(same.values())
+    assert not torch.equal(old.D.b4.out.weight, new.D.b4.out.weight)
+    content = better.read_bytes()
+    refused(select("drs", tmp_path / "b", *arguments, "--overwrite"), "--keep-training must name a new file")
+    assert better.read_bytes() == content
+    other = tmp_path / "again.safetensors"
+    assert select("drs", tmp_path / "c", "--keep-training", other, "--keep-kimg", 0.4).code == 0
+    twin = snapshot.load(other).D.state_dict()
+    assert all(torch.equal(value, twin[name]) for name, value in new.D.state_dict().items())  # deterministic
+
+
+def toy(seed):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(1, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1))
+
+
+def normal(mean, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield (torch.randn([count, 1], generator=generator) + mean,)
+
+
+def test_keep_training_finds_the_ratio_of_densities():
+    D = toy(0)
+    held_out = [next(normal(1, 2000, 2))], [next(normal(0, 2000, 3))]
+    settings = Settings(learning_rate=0.01, max_steps=1500, beta1=0.9)
+    kept = keep_training.keep_training(D, normal(1, 128, 0), normal(0, 128, 1), *held_out, settings)
+    x = torch.linspace(-1, 2, 7)[:, None]
+    assert D(x).detach() == pytest.approx(x - 0.5, abs=0.25)  # log N(1, 1) / N(0, 1)
+    assert kept.losses[kept.best_step // 50] == min(kept.losses)
+    assert not any(p.requires_grad for p in D.parameters())
+
+
+def test_keep_training_stops_when_images_are_learned_by_heart_and_goes_back_to_the_best():
+    D = toy(1)
+    few_real, few_gen = next(normal(1, 8, 0)), next(normal(0, 8, 1))
+    held_out = [next(normal(1, 500, 2))], [next(normal(0, 500, 3))]
+    settings = Settings(learning_rate=0.02, beta1=0.9, check_interval=5, patience=4, max_steps=5000)
+    kept = keep_training.keep_training(D, iter(lambda: few_real, 0), iter(lambda: few_gen, 0), *held_out, settings)
+    assert kept.steps == kept.best_step + 4 * 5 < 5000
+    assert min(kept.losses) == kept.losses[kept.best_step // 5] < kept.losses[-1]
+    assert kept.losses[-1] > kept.figures()["loss_after"]
+    assert keep_training._held_out_loss(D, *held_out) == pytest.approx(min(kept.losses), rel=1e-6)
+
+
+def test_a_discriminator_that_gets_no_better_stays_as_it_was():
+    D = toy(2)
+    before = [p.clone() for p in D.parameters()]
+    held_out = [next(normal(0, 500, 2))], [next(normal(1, 500, 3))]  # the other way round
+    D[2].weight.data.zero_(), D[2].bias.data.zero_()
+    before = [p.clone() for p in D.parameters()]
+    settings = Settings(learning_rate=0.05, check_interval=2, patience=2)
+    kept = keep_training.keep_training(D, normal(1, 64, 0), normal(0, 64, 1), *held_out, settings)
+    assert kept == KeptTraining(steps=4, best_step=0, losses=kept.losses)
+    assert all(torch.equal(a, b) for a, b in zip(D.parameters(), before, strict=True))
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    D, held_out = toy(3), ([next(normal(1, 8, 2))], [next(normal(0, 8, 3))])
+    D[2].bias.data.fill_(torch.nan)
+    with pytest.raises(SalonError, match="the held-out loss became nan"):
+        keep_training.keep_training(D, normal(1, 8, 0), normal(0, 8, 1), *held_out, Settings(learning_rate=0.01))
+
+
+def test_r1_holds_the_discriminator_flat(tiny_config, real):
+    def slope(r1_gamma):
+        torch.manual_seed(4)
+        network = tiny_config.network
+        config = dataclasses.replace(tiny_config, r1_gamma=r1_gamma, r1_interval=2)
+        source = snapshot.Snapshot(
+            path=real, G_ema=Generator(network), D=Discriminator(network), config=config, cur_nimg=0, classes=None
+        )
+        dark = np.zeros([16, 16, 3], np.uint8)
+        order = np.arange(60)
+        kept = keep_training.keep_training_on_images(
+            source, ImageDataset(real), order[:40], order[40:], lambda seeds, classes: [dark] * len(seeds), max_kimg=0.2
+        )
+        return kept.losses[-1]
+
+    assert slope(0.0) < 0.7 * slope(300.0)
+
+
+def test_too_few_images_are_refused(tiny_config, real):
+    network = tiny_config.network
+    source = snapshot.Snapshot(
+        path=real, G_ema=Generator(network), D=Discriminator(network), config=tiny_config, cur_nimg=0, classes=None
+    )
+    with pytest.raises(RequestError, match="must hold out at least 4 images for --keep-training; got 3 instead"):
+        keep_training.keep_training_on_images(
+            source, ImageDataset(real), np.arange(40), np.arange(40, 43), lambda *_: [], max_kimg=1
+        )
+
+
+# Requests that are refused
+
+
+def refused(outcome, *fragments):
+    assert outcome.code == 2 and outcome.out == "", outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("Error: ") and "Traceback" not in outcome.err
+    for fragment in fragments:
+        assert fragment in last
+
+
+REFUSED = {
+    "no count": (["--reject", "drs"], ["--reject needs --count"]),
+    "no reject": (["--seeds", "0", "--budget", "3"], ["--budget needs --reject"]),
+    "no data": (["--reject", "drs", "--count", "2"], ["needs --data DATASET", "--calibration none"]),
+    "mh without data": (
+        ["--reject", "mh", "--count", "2", "--calibration", "none"],
+        ["--reject mh needs --data DATASET"],
+    ),
+    "keep without data": (
+        ["--reject", "drs", "--count", "2", "--calibration", "none", "--keep-training", "{new}.safetensors"],
+        ["--keep-training needs --data"],
+    ),
+    "gamma and budget": (
+        ["--reject", "drs", "--count", "2", "--gamma", "0", "--budget", "2", "--data", "{data}"],
+        ["--budget and --gamma exclude each other"],
+    ),
+    "gamma of mh": (
+        ["--reject", "mh", "--count", "2", "--gamma-percentile", "80", "--data", "{data}"],
+        ["--gamma-percentile needs --reject drs"],
+    ),
+    "few candidates": (
+        ["--reject", "obrs", "--count", "2", "--budget", "3", "--seeds", "0-4", "--data", "{data}"],
+        ["--seeds must name at least 6 candidates", "got 5 instead"],
+    ),
+    "few candidates of drs": (
+        ["--reject", "drs", "--count", "9", "--seeds", "0-9", "--gamma", "30", "--data", "{data}", "--burn-in", "16"],
+        ["of 10 candidates", "--count asks for 9", "lower --gamma"],
+    ),
+    "few real images": (
+        ["--reject", "obrs", "--count", "2", "--data", "{data}", "--burn-in", "7"],
+        ["at least 8 real and 8 generated", "got 7 and 7"],
+    ),
+    "absent data": (["--reject", "obrs", "--count", "2", "--data", "{new}"], ["does not exist"]),
+    "size of data": (["--reject", "obrs", "--count", "2", "--data", "{large}"], ["--data must hold images of 16x16"]),
+    "grid": (["--reject", "obrs", "--count", "5", "--grid", "2x2", "--data", "{data}"], ["4 cells", "5 images"]),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(case, tiny_run, real, tmp_path):
+    large = write_dataset(tmp_path / "large.zip", [(32, 32)] * 2)
+    places = {"data": real, "new": tmp_path / "new", "large": large}
+    arguments, fragments = REFUSED[case]
+    out = tmp_path / ("out.png" if "--grid" in arguments else "out")
+    refused(run_salon("generate", tiny_run, *(a.format(**places) for a in arguments), "--out", out), *fragments)
+    assert [path.name for path in tmp_path.iterdir()] == ["large.zip"]
+
+
+def test_an_image_that_is_there_is_not_replaced(select, tmp_path):
+    (tmp_path / "seed0000.png").write_text("mine")
+    refused(select("obrs", tmp_path), "--out would replace", "--overwrite")
+    assert select("obrs", tmp_path, "--overwrite").code == 0
+
+
+def test_a_snapshot_without_discriminator_is_refused(tiny_run, real, select, tmp_path):
+    found = snapshot.find(tiny_run)
+    snapshot.save(tmp_path / "alone.safetensors", found.G_ema, None, found.config, 0, None)
+    refused(select("obrs", tmp_path / "x", source=tmp_path / "alone.safetensors"), "--reject needs a discriminator")

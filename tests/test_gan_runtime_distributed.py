@@ -1,0 +1,206 @@
+"""Several processes under torchrun, on gloo: what one process learns, who writes, and how a job ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_TRAINING, run_salon
+
+from gan.config import TrainingConfig, make_config
+from gan.errors import RequestError
+from gan.networks.discriminator import minibatch_stddev
+from gan.runtime import distributed
+from gan.training import checkpoint
+from gan.training.microbatches import divide, of_batch
+from gan.training.run_dir import Run
+
+ROOT = Path(__file__).parents[1]
+BATCH = 16  # four groups: two processes with two passes each
+LINE_EACH_ITERATION = [
+    *(*TINY_TRAINING, "--set", f"batch_size={BATCH}", "--kimg-per-tick", str(BATCH / 1000), "--mirror"),
+    *("--image-snapshot-ticks", "0", "--set", "r1_interval=8", "--conditional"),
+    # Little enough that what rounding does to one activation at its kink is not multiplied by what is learned from it.
+    *("--set", "learning_rate=0.0005"),
+]
+ENDLESS = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "2", "--total-kimg", "1000"]
+
+
+def launch(data: Path, runs: Path, *options: object, restarts: int = 0) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    request = ["-m", "gan", "train", "--data", data, "--out", runs, "--json", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*launcher, *map(str, request)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> str:
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} was never printed, but\n{seen}")
+
+
+def workers(launcher: subprocess.Popen[str]) -> dict[int, int]:
+    """The launched processes: rank -> pid."""
+    found = {}
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        entries = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        found.update({int(entry[5:]): int(child) for entry in entries if entry.startswith(b"RANK=")})
+    return found
+
+
+def only_run(runs: Path) -> Run:
+    (path,) = (p for p in runs.iterdir() if p.is_dir())
+    return Run(path)
+
+
+def newest(run: Run):
+    return checkpoint.load_newest(run.checkpoints)[1]
+
+
+def as_rank(monkeypatch, rank: int, size: int) -> None:
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+
+
+@pytest.fixture
+def launched():
+    """What `launch` gave, to be killed with its children when a test ends early."""
+    jobs = []
+    yield lambda *arguments, **options: jobs.append(launch(*arguments, **options)) or jobs[-1]
+    for job in jobs:
+        if job.poll() is None:
+            for child in [*workers(job).values(), job.pid]:
+                os.kill(child, signal.SIGKILL)
+        job.communicate()
+
+
+@pytest.fixture(scope="module")
+def one(tiny_dataset, tmp_path_factory) -> Run:
+    """A run of 24 iterations in one process, with all checkpoints."""
+    runs = tmp_path_factory.mktemp("one")
+    options = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "4", "--keep", "0"]
+    assert (
+        run_salon("train", "--data", tiny_dataset, "--out", runs, *options, "--total-kimg", 24 * BATCH / 1000).code == 0
+    )
+    return only_run(runs)
+
+
+def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_dataset, tmp_path, one):
+    job = launched(tiny_dataset, tmp_path, *LINE_EACH_ITERATION, "--total-kimg", 20 * BATCH / 1000, "--batch-gpu", 4)
+    out, err = job.communicate(timeout=120)
+    assert job.returncode == 0, err
+    assert json.loads(out)["finished"] and err.count("Run: ") == 1 and "in 2 processes" in err  # one line each
+    run = only_run(tmp_path)
+    expected, found = one.read_stats()[:20], run.read_stats()
+    assert [row["nimg"] for row in found] == [row["nimg"] for row in expected]
+    for before, after in zip(expected, found, strict=True):
+        names = {name for name in before if "/" in name}
+        assert names == {name for name in after if "/" in name}
+        for name in names:  # logits/ are close to zero, gradient/ jumps at kinks
+            tolerance = 1e-4 if name.startswith(("gradient/", "logits/")) else 1e-5
+            assert after[name] == pytest.approx(before[name], rel=tolerance), (name, after["tick"])
+    assert not list(run.path.rglob("*.partial"))
+
+    mine, its = newest(run), checkpoint.load(checkpoint.path_for(one.checkpoints, 20 * BATCH))
+    assert mine.keys() == its.keys() and mine["learner"].keys() == its["learner"].keys()
+    assert torch.equal(mine["learner"]["rng_cpu"], its["learner"]["rng_cpu"])
+    for name, weights in its["learner"]["G"].items():
+        torch.testing.assert_close(mine["learner"]["G"][name], weights, rtol=1e-3, atol=1e-4)
+
+    more = [*LINE_EACH_ITERATION, "--total-kimg", 24 * BATCH / 1000]
+    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *more)
+    assert again.code == 0 and "Resuming from" in again.err
+    last, its_last = run.read_stats()[-1], one.read_stats()[-1]
+    assert last["nimg"] == 24 * BATCH and last["loss/D"] == pytest.approx(its_last["loss/D"], rel=1e-4)
+
+
+def test_a_killed_process_ends_the_job_and_a_restart_goes_on(launched, tiny_dataset, tmp_path):
+    job = launched(tiny_dataset, tmp_path, *ENDLESS, restarts=1)
+    wait_for(job, "tick 4 ")
+    os.kill(workers(job)[1], signal.SIGKILL)
+    seen = wait_for(job, "Resuming from")
+    wait_for(job, "tick 7 ")
+    os.kill(workers(job)[1], signal.SIGKILL)  # the restarts are used up
+    start = time.monotonic()
+    _, err = job.communicate(timeout=60)
+    assert job.returncode != 0 and time.monotonic() - start < 45
+    assert "lost another one" in seen and "lost another one" in err and "fault of Salon" not in seen + err
+    run = only_run(tmp_path)
+    assert [row["nimg"] for row in run.read_stats()] == [BATCH * (n + 1) for n in range(len(run.read_stats()))]
+    with run.claim(TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))):
+        pass  # nobody holds the run any more
+
+
+def test_a_stop_asked_of_one_process_stops_all_with_a_checkpoint(launched, tiny_dataset, tmp_path):
+    job = launched(tiny_dataset, tmp_path, *ENDLESS)
+    wait_for(job, "tick 2 ")
+    os.kill(workers(job)[1], signal.SIGTERM)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 0, err
+    summary = json.loads(out)
+    assert not summary["finished"]
+    assert newest(only_run(tmp_path))["learner"]["cur_nimg"] == round(summary["kimg"] * 1000) > 0
+
+
+@pytest.mark.parametrize(("size", "largest"), [(1, None), (2, None), (4, 4), (2, 8), (1, 12)])
+def test_shares_cover_the_batch_and_keep_groups_together(monkeypatch, size, largest):
+    features = torch.randn(32, 2, 4, 4)
+    together = minibatch_stddev(features, 4)
+    seen, weight = [], 0.0
+    for rank in range(size):
+        as_rank(monkeypatch, rank, size)
+        shares = divide(32, group=4, largest=largest)
+        assert [share.local.start for share in shares] == [
+            sum(len(s.positions) for s in shares[:i]) for i in range(len(shares))
+        ]
+        for share in shares:
+            assert largest is None or len(share.positions) <= largest
+            torch.testing.assert_close(minibatch_stddev(features[share.positions], 4), together[share.positions])
+            seen += share.positions.tolist()
+            weight += share.weight
+    assert sorted(seen) == list(range(32)) and weight == pytest.approx(1)
+    assert size > 1 or largest or seen == list(range(32))
+
+
+def test_what_cannot_be_shared_out_is_refused(monkeypatch, tiny_dataset, tmp_path):
+    config = make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={"batch_size": 16})
+    as_rank(monkeypatch, 0, 3)
+    with pytest.raises(RequestError, match=r"--batch-size must be a multiple of 12 \(3 processes.*got 16 instead"):
+        of_batch(config, None)
+    as_rank(monkeypatch, 0, 1)
+    with pytest.raises(RequestError, match="--batch-gpu must be a multiple of mbstd_group_size, 4; got 6 instead"):
+        of_batch(config, 6)
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--batch-gpu", "3"]
+    assert run_salon(*train).code == 2 and not (tmp_path / "runs").exists()
+
+
+def test_other_processes_keep_silent(monkeypatch, tiny_dataset, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--batch-gpu", "3")
+    assert outcome.code == 2 and outcome.out == outcome.err == ""
+
+
+def test_one_process_needs_no_group():
+    tensor = torch.ones(3)
+    distributed.sum_in_place([tensor])
+    assert tensor.sum() == 3 and distributed.anyone(True) and not distributed.anyone(False)
+    distributed.require_same("a", "thing")
+    with distributed.main_first(), distributed.joined(torch.device("cpu")):
+        assert not torch.distributed.is_initialized()

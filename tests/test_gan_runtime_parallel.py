@@ -1,0 +1,62 @@
+"""Ordered parallel work."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gan.runtime.parallel import ordered_map
+
+
+def test_results_come_in_the_items_order_whatever_order_they_are_done_in():
+    second_done = threading.Event()
+
+    def work(item):
+        if item == 0:
+            assert second_done.wait(30)  # item 0 ends after item 1
+        if item == 1:
+            second_done.set()
+        return item * item
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(ordered_map(pool, work, range(100), ahead=4)) == [n * n for n in range(100)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 64, 65])
+def test_every_item_is_worked_on_once(count):
+    with ThreadPoolExecutor(2) as pool:
+        assert list(ordered_map(pool, str, range(count))) == [str(n) for n in range(count)]
+
+
+def test_no_more_items_are_taken_than_asked_for():
+    taken = []
+
+    def items():
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        results = ordered_map(pool, lambda n: n, items(), ahead=5)
+        assert not taken
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        assert len(taken) == 3 + 5
+        results.close()
+    assert len(taken) == 3 + 5
+
+
+def test_an_error_comes_at_its_place_and_ends_the_work():
+    done = []
+
+    def work(item):
+        if item == 3:
+            raise KeyError(item)
+        done.append(item)
+        return item
+
+    with ThreadPoolExecutor(1) as pool:
+        results = ordered_map(pool, work, range(1000), ahead=2)
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(KeyError):
+            next(results)
+    assert len(done) < 10

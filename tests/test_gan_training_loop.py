@@ -1,0 +1,378 @@
+"""The training loop as people meet it: exact resume, stopping, damage, divergence, what it leaves behind."""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, full_disk, run_salon, write_dataset
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan import snapshot
+from gan.config import TrainingConfig
+from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.errors import RequestError
+from gan.sampling import generate
+from gan.training import checkpoint, transfer
+from gan.training.metrics_budget import BudgetedMetrics
+from gan.training.run_dir import Run
+from gan.training.training_loop import Schedule, TrainingOptions, train
+
+# Long enough to be killed in; a checkpoint every four iterations, no sheets.
+LONG = [
+    *(*TINY_TRAINING, "--mirror", "--total-kimg", "1.6", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.032"),
+    *("--image-snapshot-ticks", "0"),
+]
+
+
+def command(data: Path, runs: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "gan", "train", "--data", str(data), "--out", str(runs), *LONG, *more]
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was never printed")
+
+
+def only_run(runs: Path) -> Run:
+    (path,) = (p for p in runs.iterdir() if p.is_dir())
+    return Run(path)
+
+
+def equal(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_dataset, tmp_path_factory):
+    """The learner's state at the end of a run that nothing disturbed."""
+    runs = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run(command(tiny_dataset, runs), check=True, capture_output=True)
+    return checkpoint.load_newest(only_run(runs).checkpoints)[1]["learner"]
+
+
+def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
+    rng = random.Random(0)
+    positions = []
+    for _ in range(10):
+        process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
+        wait_for(process, "Run: ")
+        time.sleep(rng.uniform(0, 1.2))
+        process.kill()
+        process.communicate()
+        found = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
+        positions.append(int(found[0].stem.split("-")[1]) if found else 0)
+    assert positions == sorted(positions) and positions[-1] > 0
+    done = subprocess.run(command(tiny_dataset, tmp_path), capture_output=True, text=True, check=True)
+    assert "Resuming from" in done.stderr or positions[-1] == 1600
+    run = only_run(tmp_path)
+    assert equal(checkpoint.load_newest(run.checkpoints)[1]["learner"], uninterrupted)
+    rows = run.read_stats()
+    assert [row["nimg"] for row in rows] == sorted({row["nimg"] for row in rows})
+    assert not list(run.path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
+    process = subprocess.Popen(
+        command(tiny_dataset, tmp_path, "--workers", "1", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(process, "tick 2")
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    summary = json.loads(out)
+    assert not summary["finished"] and 0 < summary["kimg"] < 1.6
+    assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
+    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    assert again.code == 0 and "Resuming from" in again.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_dataset, tmp_path, uninterrupted):
+    options = [*LONG, "--keep", "0", "--total-kimg", "0.16"]
+    assert run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *options).code == 0
+    newest, second, *_ = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    assert again.code == 0
+    assert f"Passing over a damaged checkpoint: {newest}" in again.err and f"Resuming from {second}" in again.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
+def test_a_full_disk_loses_nothing(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    assert run_salon(*train).code == 0
+    run = only_run(tmp_path)
+    before = {path: path.read_bytes() for path in run.checkpoints.iterdir()}
+    with full_disk(20_000):
+        outcome = run_salon(*train, "--total-kimg", "0.064", "--image-snapshot-ticks", "0")
+    assert outcome.code == 1 and "could not be written" in outcome.err and "GB are free" in outcome.err
+    assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
+    assert run_salon(*train, "--total-kimg", "0.064").code == 0
+
+
+def test_divergence_stops_and_names_the_last_good_checkpoint(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG, "--set", "learning_rate=1e30"]
+    outcome = run_salon(*train)
+    assert outcome.code == 1 and "Traceback" not in outcome.err
+    assert "became" in outcome.err and "in iteration" in outcome.err and "checkpoint" in outcome.err
+
+
+def test_a_finished_run_stays_finished_and_can_be_prolonged(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    first = run_salon(*train, "--json").json
+    assert run_salon(*train, "--json").json["kimg"] == first["kimg"] == 0.032
+    longer = run_salon(*train, "--total-kimg", "0.064", "--json").json
+    assert longer["run"] == first["run"] and longer["kimg"] == 0.064
+    other = run_salon(*train, "--seed", "1", "--json").json
+    new = run_salon(*train, "--resume", "never", "--json").json
+    assert len({first["run"], other["run"], new["run"]}) == 3
+
+
+def test_what_a_run_leaves_behind(tiny_run):
+    run = Run(tiny_run)
+    rows = run.read_stats()
+    assert [row["kimg"] for row in rows] == [0.016, 0.032]
+    assert {"loss/G", "loss/D", "r1/penalty", "path_length/mean", "sec_per_kimg", "memory_gb"} <= rows[0].keys()
+    assert len(run.list_grids()) == 3  # at the start and after each tick
+    for path, size in ((run.grids / "reals.jpg", (128, 32)), (run.list_grids()[0], (128, 64))):  # 8 a row
+        with Image.open(path) as sheet:
+            assert sheet.size == size
+    assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
+    assert any((run.path / "tensorboard").iterdir())
+
+
+def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    going_on = run_salon(*train, "--set", "pl_weight=1", "--resume", tiny_run, "--total-kimg", "0.048", "--json")
+    assert going_on.code == 0 and going_on.json["kimg"] == 0.048
+    (source,) = (tiny_run / "snapshots").iterdir()
+    fine_tune = ["--resume", source, "--resume-kimg", "10", "--total-kimg", "10.008", "--set", "learning_rate=0"]
+    tuned = run_salon(*train, *fine_tune, "--json")
+    assert tuned.code == 0 and tuned.json["kimg"] == 10.008
+    before, after = snapshot.load(source), snapshot.load(Path(tuned.json["snapshot"]))
+    assert equal(dict(before.D.state_dict()), dict(after.D.state_dict()))
+
+
+def test_transfer_to_another_resolution_and_other_classes(tiny_run, tmp_path):
+    (source,) = (tiny_run / "snapshots").iterdir()
+    data = write_dataset(tmp_path / "larger.zip", [(32, 32)] * 8, [0, 1, 2, 0] * 2, ["a", "b", "c"])
+    train = ["train", "--data", data, "--out", tmp_path / "runs", *TINY_TRAINING, "--conditional", "--seed", "7"]
+    train += ["--set", "learning_rate=0", "--json"]
+    refused = run_salon(*train, "--resume", source)
+    assert refused.code == 2 and "must have this run's architecture" in refused.err and "--transfer" in refused.err
+    outcome = run_salon(*train, "--transfer", source, "--resume-kimg", "5", "--total-kimg", "5.008")
+    assert outcome.code == 0 and outcome.json["kimg"] == 5.008
+    lines = {line.split()[0]: line.split()[1:] for line in outcome.err.splitlines() if line.startswith(("G.", "D."))}
+    assert lines["G.synthesis.b32"][0] == "-" and lines["G.synthesis.b16"][1:] == ["-", "-"]
+    assert lines["D.b32"][0] == "-" and lines["D.b16"][2] == "2" and lines["D.mapping"][0] == "-"  # fromrgb stays out
+    before, after = snapshot.load(source), snapshot.load(Path(outcome.json["snapshot"]))
+    was, became = before.G_ema.state_dict(), after.G_ema.state_dict()
+    for name in ("synthesis.b16.conv1.weight", "mapping.fc1.weight"):
+        assert torch.equal(was[name], became[name])
+    assert became["mapping.fc0.weight"].shape != was["mapping.fc0.weight"].shape
+    assert torch.equal(before.D.state_dict()["b8.conv0.weight"], after.D.state_dict()["b8.conv0.weight"])
+    both = run_salon(*train, "--transfer", source, "--resume", source)
+    assert both.code == 2 and "exclude each other" in both.err
+
+
+def test_transfer_refuses_weights_that_fit_nowhere():
+    network = torch.nn.Linear(2, 3)
+    outcomes = transfer.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
+    assert outcomes == {"weight": "new", "bias": "new", "other": "left out"}
+    with pytest.raises(RequestError, match="nothing does"):
+        transfer.describe(outcomes)
+
+
+def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    kept = dataset.names[:9]
+    rows = [{"name": n, "verdict": "keep" if n in kept else "drop"} for n in dataset.names]
+    manifest.write(tmp_path / "m", rows, dataset=dataset.fingerprint(), parent=None)
+    outcome = run_salon(
+        "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--manifest", tmp_path / "m"
+    )
+    assert outcome.code == 0 and "Images: 9 of 12" in outcome.err
+    with Image.open(only_run(tmp_path / "runs").grids / "reals.jpg") as image:
+        sheet = np.asarray(image)
+    assert (sheet[16:, 16:] == 255).all() and not (sheet[16:, :16] == 255).all()  # nine images
+
+
+def test_conditional_training(tiny_dataset, tmp_path):
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--conditional", "--json"]
+    path = Path(run_salon(*train).json["snapshot"])
+    source = snapshot.load(path)
+    assert source.config.network.num_classes == 2 and source.classes == ["day", "night"]
+    out = tmp_path / "night.png"
+    assert run_salon("generate", path, "--seeds", "0", "--class", "night", "--grid", "1x1", "--out", out).code == 0
+    assert out.exists()
+
+
+def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):
+    process = subprocess.Popen(
+        command(tiny_dataset, tmp_path, "--workers", "1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    wait_for(process, "tick 1")
+    process.kill()
+    process.wait()  # not for the end of its output, which the process that loads images would hold open too
+    run = only_run(tmp_path)
+    config = TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))
+    for last in (False,) * 19 + (True,):
+        try:
+            with run.claim(config):
+                break
+        except RequestError:
+            assert not last
+            time.sleep(0.1)
+    process.communicate()
+
+
+def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
+    process = subprocess.Popen(command(tiny_dataset, tmp_path), stderr=subprocess.PIPE, text=True)
+    wait_for(process, "Run: ")
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+    process.kill()
+    process.communicate()
+    assert outcome.code == 2 and "is being trained by another process" in outcome.err
+
+
+def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
+    calls = []
+
+    class Recorder:
+        def on_tick(self, row):
+            calls.append(("tick", row["kimg"]))
+
+        def on_snapshot(self, path):
+            calls.append(("snapshot", snapshot.load(path).cur_nimg))
+
+    config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
+    options = TrainingOptions(total_kimg=0.016, kimg_per_tick=0.008, network_snapshot_ticks=2, workers=0)
+    dataset = ImageDataset(tiny_dataset)
+    dataset.labels = None
+    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[Recorder()])
+    assert calls == [("tick", 0.008), ("tick", 0.016), ("snapshot", 16)]
+
+
+def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, tmp_path):
+    def brightness(path, count):
+        start = time.monotonic()
+        G = snapshot.load(path).G_ema
+        means = [pixels.mean() for pixels in generate.generate(G, range(count))]
+        seconds.append(time.monotonic() - start)
+        return {"brightness": float(np.mean(means))}
+
+    seconds = []
+    hook = BudgetedMetrics(brightness, 20, smallest=8, largest=1000)
+    config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
+    options = TrainingOptions(total_kimg=0.48, kimg_per_tick=0.008, network_snapshot_ticks=4, workers=0)
+    dataset = ImageDataset(tiny_dataset)
+    dataset.labels = None
+    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[hook])
+    rows = Run(tmp_path).read_metrics()
+    assert len(rows) == len(seconds) > 1
+    assert rows[0]["nimg"] == 32 and rows[0]["images"] == 8 and 0 < rows[0]["brightness"] < 255
+    assert [row["seconds"] for row in rows] == pytest.approx(seconds, abs=0.05)
+    assert rows[-1]["percent_of_time"] < 30  # 20, and what a busy machine adds to one measurement
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("metrics/brightness")] == [row["nimg"] for row in rows]
+
+
+def test_the_budget_fits_fixed_and_variable_cost_and_spends_no_more():
+    hook = BudgetedMetrics(lambda path, count: {}, 10, smallest=100, largest=10_000)
+    assert hook.images_within(0) == 100  # to learn what it costs
+    hook.costs = [(100, 3.0), (300, 5.0)]
+    assert hook.fit() == pytest.approx((2.0, 0.01))
+    assert hook.spent == 8
+    # (share * elapsed - spent) / (1 - share) seconds are there, 2 of them fixed
+    assert hook.images_within(80) == 0 and hook.images_within(106) == 0
+    assert hook.images_within(134) == pytest.approx(((13.4 - 8) / 0.9 - 2) / 0.01, abs=1)
+    assert hook.images_within(1e6) == 10_000
+    hook.costs = [(100, 2.0), (100, 4.0)]
+    assert hook.fit() == pytest.approx((0, 0.03))
+    with pytest.raises(RequestError, match="--metrics-budget must be between 0 and 100 percent; got 0 instead"):
+        BudgetedMetrics(lambda path, count: {}, 0)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
+def test_wandb_names_its_remedy(tiny_dataset, tmp_path):
+    outcome = run_salon(
+        "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--wandb", "paintings"
+    )
+    assert outcome.code == 2 and "pip install wandb" in outcome.err and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is not installed")
+def test_wandb_logs_offline(tiny_dataset, tmp_path):
+    train = command(
+        tiny_dataset, tmp_path, "--total-kimg", "0.064", "--image-snapshot-ticks", "1", "--wandb", "paintings"
+    )
+    for total in ("0.064", "0.128"):  # the second goes on
+        subprocess.run(
+            [*train, "--total-kimg", total],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "WANDB_MODE": "offline"},
+        )
+    run = only_run(tmp_path)
+    (first, second) = run.path.glob("wandb/offline-run-*")
+    for folder in (first, second):
+        assert list(folder.glob(f"run-{run.path.name}.wandb"))
+        assert list(folder.rglob("*.jpg"))
+
+
+def test_schedule_by_ticks():
+    schedule = Schedule(ticks=2, minutes=0)
+    assert [schedule.due(tick, True) for tick in (1, 2, 3, 4)] == [False, True, False, True]
+    assert not schedule.due(2, False)
+
+
+def test_schedule_by_time_comes_first_and_again():
+    schedule = Schedule(ticks=0, minutes=1e-4)
+    assert not schedule.due(1, False)
+    time.sleep(0.01)
+    assert schedule.due(1, False) and not schedule.due(1, False)
+
+
+def test_preflight_finds_a_bad_image_before_training(tiny_dataset, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    for name in dataset.names:
+        file = tmp_path / "images" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(dataset.read_bytes(name))
+    bad = tmp_path / "images" / dataset.names[7]
+    bad.write_bytes(bad.read_bytes()[:300])
+    outcome = run_salon("train", "--data", tmp_path / "images", "--out", tmp_path / "runs", *TINY_TRAINING)
+    assert outcome.code == 2 and dataset.names[7] in outcome.err and "1 images that cannot be trained on" in outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ""])
+def test_a_run_stays_inside_its_folder(tiny_dataset, tmp_path, name):
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path / "runs", "--name", name, *TINY_TRAINING)
+    assert outcome.code == 2 and "--name must be the name of one folder in --out" in outcome.err
+    assert not list(tmp_path.iterdir())

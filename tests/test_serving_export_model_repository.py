@@ -1,0 +1,68 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import full_disk
+
+from gan.errors import RequestError, SalonError
+from serving.contract import About
+from serving.export import model_config
+from serving.export.model_config import Settings
+from serving.export.model_repository import COUNTER, Model, ModelRepository
+
+
+def make_model(folder: Path, text: str = "graph", name: str = "generator", kind: str = "mapping") -> Model:
+    folder.mkdir(exist_ok=True)
+    (folder / "model.onnx").write_text(text)
+    about = About(kind=kind, generator=name, z_dim=8, w_dim=8, num_ws=6, resolution=16)
+    return Model(about, model_config.describe(about, Settings()), folder)
+
+
+def test_a_number_is_never_given_twice(tmp_path):
+    repository = ModelRepository(tmp_path / "models")
+    model = make_model(tmp_path / "files")
+    assert [repository.publish([model]) for _ in range(2)] == [1, 2]
+    shutil.rmtree(repository.path / "mapping" / "2")
+    assert repository.publish([model]) == 3
+    (repository.path / COUNTER).unlink()
+    assert repository.publish([make_model(tmp_path / "other", name="people")]) == 4
+    assert sorted(p.name for p in (repository.path / "mapping").iterdir()) == ["1", "3", "config.pbtxt"]
+    assert repository.models().keys() == {"mapping", "people_mapping"}
+
+
+def test_a_full_disk_leaves_the_good_version(tmp_path):
+    repository = ModelRepository(tmp_path / "models")
+    repository.publish([make_model(tmp_path / "files")])
+    large = make_model(tmp_path / "large", "g" * 31_000)
+    new = make_model(tmp_path / "large", "g" * 31_000, name="people")
+    for model in (large, new):
+        with pytest.raises(SalonError, match=r"could not be written.*untouched"), full_disk(30_000):
+            repository.publish([model])
+    assert not [p for p in repository.path.rglob("*") if "partial" in p.name]
+    assert [p.read_text() for p in repository.path.rglob("model.onnx")] == ["graph"]
+    assert json.loads((repository.path / COUNTER).read_text()) == {"last": 3}
+    assert repository.models().keys() == {"mapping"} and not (repository.path / "people_mapping").exists()
+
+
+def test_a_strangers_model_is_left_alone(tmp_path):
+    theirs = tmp_path / "models" / "mapping"
+    theirs.mkdir(parents=True)
+    (theirs / "config.pbtxt").write_text('name: "mapping"')
+    repository = ModelRepository(tmp_path / "models")
+    assert repository.models() == {}
+    with pytest.raises(RequestError, match=r"no model of Salon's"):
+        repository.refuse_others(["mapping"])
+    repository.refuse_others(["generator"])
+
+
+def test_a_file_is_no_repository(tmp_path):
+    (tmp_path / "models").write_text("")
+    with pytest.raises(RequestError, match=r"must be a folder"):
+        ModelRepository(tmp_path / "models")
+
+
+def test_a_damaged_counter_is_refused(tmp_path):
+    (tmp_path / COUNTER).write_text("[1]")
+    with pytest.raises(RequestError, match=r'must be \{"last": NUMBER\}'):
+        ModelRepository(tmp_path).publish([])

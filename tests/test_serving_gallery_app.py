@@ -1,0 +1,541 @@
+"""The web gallery: its answers, over a server and without one, and its page in a real browser."""
+
+import contextlib
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from conftest import run_salon
+from PIL import Image
+
+from gan.errors import RequestError, SalonError
+from gan.sampling import latents
+from serving.client.retry import Unavailable
+from serving.contract import About
+from serving.gallery import backend
+from serving.gallery.app import Gallery
+from serving.gallery.backend import group
+
+STYLES = ["Cubism", "Impressionism", "<b>Rococo</b>"]
+ABOUT = About(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=6, snapshot="ab" * 32)
+KINDS = ("generator", "mapping", "synthesis", "generate_and_classify")
+
+
+class Stand:
+    """In place of a client: pictures that follow from latents as a painter's do. It counts what it is asked."""
+
+    def __init__(self, models: list[About]) -> None:
+        self.served = models
+        self.calls: list[tuple] = []
+        self.broken: SalonError | None = None
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def models(self) -> list[About]:
+        if self.broken:
+            raise self.broken
+        return self.served
+
+    def _asked(self, *call) -> None:
+        if self.broken:
+            raise self.broken
+        self.calls.append(call)
+
+    def _ws(self, seeds, truncation_psi, label) -> np.ndarray:
+        z = latents.draw(seeds, 8) * np.float32(truncation_psi) + np.float32(label or 0)
+        return np.repeat(z[:, None], 6, axis=1)
+
+    def _paint(self, ws) -> list[np.ndarray]:
+        rows = np.clip(128 + 60 * ws, 0, 255).astype(np.uint8)  # [N, 6, 8]: a picture of the latents themselves
+        return [np.pad(np.repeat(row[..., None], 3, axis=2), ((0, 10), (0, 8), (0, 0)), "edge") for row in rows]
+
+    def _judge(self, images) -> np.ndarray:
+        sums = np.array([image.reshape(-1, 3).mean() / 255 for image in images], np.float32)
+        return np.stack([sums / 2, 1 - sums, sums / 2], axis=1)
+
+    def generate(self, seeds, *, truncation_psi=1.0, label=None):
+        self._asked("generate", *seeds)
+        return self._paint(self._ws(seeds, truncation_psi, label))
+
+    def generate_and_classify(self, seeds, *, truncation_psi=1.0, label=None):
+        self._asked("generate_and_classify", *seeds)
+        images = self._paint(self._ws(seeds, truncation_psi, label))
+        return zip(images, self._judge(images), strict=True)
+
+    def map_seeds(self, seeds, *, truncation_psi=1.0, label=None):
+        self._asked("map", *seeds)
+        return self._ws(seeds, truncation_psi, label)
+
+    def synthesize(self, ws):
+        self._asked("synthesize", len(ws))
+        return self._paint(ws)
+
+    def classify(self, images):
+        self._asked("classify", len(images))
+        return self._judge(images)
+
+
+@pytest.fixture
+def stand() -> Stand:
+    """Two painters, "generator" and "people" in two classes, and a classifier."""
+    people = replace(ABOUT, generator="people", num_classes=2, classes=["day", "night"], snapshot="cd" * 32)
+    both = [replace(about, kind=kind) for about in (replace(ABOUT, generator="generator"), people) for kind in KINDS]
+    return Stand([*both, About(kind="style_classifier", styles=STYLES)])
+
+
+@contextlib.contextmanager
+def opened(gallery: Gallery) -> Iterator[str]:
+    """The gallery on a free port of this machine."""
+    server = uvicorn.Server(uvicorn.Config(gallery.app, port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextlib.contextmanager
+def visit(stand: Stand, **options) -> Iterator[httpx.Client]:
+    """A client of a gallery of what `stand` serves."""
+    with (
+        opened(Gallery(lambda name: stand, **options)) as address,
+        httpx.Client(base_url=address, trust_env=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def client(stand) -> Iterator[httpx.Client]:
+    with visit(stand) as found:
+        yield found
+
+
+def pixels(answer) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    return np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB"))
+
+
+def test_the_page_and_what_it_may_do(client):
+    for path, kind in (("/", "text/html"), ("/gallery.css", "text/css"), ("/gallery.js", "text/javascript")):
+        answer = client.get(path)
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
+        assert "http://" not in answer.text and "https://" not in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and answer.headers["x-content-type-options"]
+    assert not re.search(r"\s(style|on\w+)=", client.get("/").text)  # which the policy would forbid
+    assert client.get("/nothing").status_code == 404 and client.post("/image").status_code == 405
+
+
+def test_another_name_is_refused(client, stand):
+    for path in ("/", "/about", "/image?seed=1"):
+        answer = client.get(path, headers={"Host": "evil.example:8080"})
+        assert answer.status_code == 421 and "--allow-host" in answer.text
+    assert stand.calls == []
+    with visit(stand, hosts=["gallery.example"]) as other:
+        assert other.get("/about", headers={"Host": "gallery.example"}).status_code == 200
+
+
+def test_what_there_is_to_choose_from(client):
+    about = client.get("/about").json()
+    assert [(m["name"], m["classes"], m["mixes"]) for m in about["models"]] == [
+        ("generator", [], True),
+        ("people", ["day", "night"], True),
+    ]
+    assert (about["model"], about["wall"], about["max_images"]) == ("generator", 12, 16)
+
+
+def test_a_picture_in_each_format(client, stand):
+    expected = np.array(stand._paint(stand._ws([42], 0.7, None))[0])
+    for format in ("png", "webp"):
+        answer = client.get(f"/image?seed=42&psi=0.7&format={format}")
+        assert answer.headers["content-type"] == f"image/{format}"
+        assert np.array_equal(pixels(answer), expected)
+    assert np.abs(pixels(client.get("/image?seed=42&psi=0.7&format=jpeg")).astype(int) - expected).mean() < 10
+    assert stand.calls == [("generate_and_classify", 42)]  # painted once
+    night = np.array(stand._paint(stand._ws([42], 1, 1))[0])
+    assert np.array_equal(pixels(client.get("/image?model=people&seed=42&class=1")), night)
+
+
+def test_an_answer_may_be_kept_as_long_as_it_holds(client, stand):
+    first = client.get("/image?seed=1")
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "private, no-cache"
+    again = client.get("/image?seed=1", headers={"If-None-Match": f'"x", W/{tag}'})
+    assert again.status_code == 304 and again.content == b"" and again.headers["etag"] == tag
+    assert client.get("/image?seed=2", headers={"If-None-Match": tag}).status_code == 200
+    assert client.get("/image?seed=1&format=png").headers["etag"] != tag
+    assert "immutable" in client.get("/image?seed=1&v=abababababab").headers["cache-control"]
+    assert "immutable" not in client.get("/image?seed=1&v=cdcdcdcdcdcd").headers["cache-control"]
+
+
+def test_another_snapshot_is_another_picture(client, stand, monkeypatch):
+    monkeypatch.setattr(backend, "FRESH", 0.0)
+    tag = client.get("/image?seed=1").headers["etag"]
+    stand.served = [replace(about, snapshot="ef" * 32) for about in stand.served]
+    closed = stand.closed
+    answer = client.get("/image?seed=1", headers={"If-None-Match": tag})
+    assert answer.status_code == 200 and answer.headers["etag"] != tag
+    assert stand.closed > closed  # a new client, that does not remember the old model
+    assert stand.calls == [("generate_and_classify", 1)] * 2
+
+
+def test_another_classifier_judges_anew(client, stand, monkeypatch):
+    monkeypatch.setattr(backend, "FRESH", 0.0)
+    assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in STYLES
+    stand.served = [replace(about, styles=["a", "b", "c"] if about.styles else []) for about in stand.served]
+    assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in ("a", "b", "c")
+    stand.served = [replace(about, styles=["a", "b"] if about.styles else []) for about in stand.served]
+    monkeypatch.setattr(stand, "_judge", lambda images: np.full([len(images), 2], 0.5))
+    assert len(client.get("/scene?seed=5").json()["pictures"][0]["verdict"]) == 2
+
+
+def test_the_scenes(client, stand):
+    wall = client.get("/scene?view=wall&seed=5&count=3").json()
+    assert [picture["title"] for picture in wall["pictures"]] == ["No. 5", "No. 6", "No. 7"]
+    assert wall["snapshot"] == "abababababab" and stand.calls == [("generate_and_classify", 5, 6, 7)]
+    mixed = client.get("/scene?view=mix&seed=5&to=8&layers=colour&psi=0.5").json()["pictures"]
+    ws = stand._ws([5, 8], 0.5, None)
+    assert np.array_equal(
+        pixels(client.get("/" + mixed[2]["src"])), stand._paint(latents.mix(ws[:1], ws[1:], [4, 5]))[0]
+    )
+    assert mixed[2]["name"] == "generator-5-colour-8.png" and "colour of No. 8" in mixed[2]["alt"]
+    frames = client.get("/scene?view=journey&seed=5&to=8&psi=0.5&count=4").json()["pictures"]
+    assert len(frames) == 4
+    ends = [pixels(client.get("/" + frames[i]["file"])) for i in (0, 3)]
+    assert all(np.array_equal(end, image) for end, image in zip(ends, stand._paint(ws), strict=True))
+    calls = list(stand.calls)
+    for picture in [*wall["pictures"], *mixed, *frames]:
+        assert client.get("/" + picture["src"]).status_code == 200
+    assert stand.calls == calls  # all of it was painted with the scenes
+
+
+def test_verdicts_are_those_of_the_classifier(client, stand):
+    (picture,) = client.get("/scene?view=picture&seed=5").json()["pictures"]
+    judged = stand._judge(stand._paint(stand._ws([5], 1, None)))[0]
+    assert picture["verdict"][0] == [STYLES[int(judged.argmax())], pytest.approx(float(judged.max()), abs=1e-4)]
+    assert [p for _, p in picture["verdict"]] == sorted((p for _, p in picture["verdict"]), reverse=True)
+    mixed = client.get("/scene?view=mix&seed=5&to=6&layers=shapes").json()["pictures"][2]
+    assert mixed["verdict"] and ("classify", 1) in stand.calls
+    stand.served = [about for about in stand.served if "classif" not in about.kind]
+    with visit(stand) as other:
+        assert other.get("/scene?seed=5").json()["pictures"][0]["verdict"] is None
+
+
+def test_a_painter_without_latents_paints_seeds_alone(stand):
+    stand.served = [about for about in stand.served if about.kind == "generator"]
+    with visit(stand) as client:
+        assert [model["mixes"] for model in client.get("/about").json()["models"]] == [False, False]
+        assert client.get("/image?seed=1").status_code == 200
+        answer = client.get("/scene?view=mix&seed=1&to=2")
+        assert answer.status_code == 400 and "without its latents" in answer.text
+
+
+@pytest.mark.parametrize("format", ["webp", "mp4"])
+def test_a_journey_goes_there_and_back(client, format):
+    answer = client.get(f"/journey?seed=1&to=2&count=5&format={format}")
+    assert answer.status_code == 200, answer.text
+    with av.open(io.BytesIO(answer.content)) if format == "mp4" else contextlib.nullcontext() as movie:
+        if movie:
+            assert sum(1 for _ in movie.decode(video=0)) == 8 and answer.headers["content-type"] == "video/mp4"
+        else:
+            assert Image.open(io.BytesIO(answer.content)).n_frames == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/image?seed=x", "seed must be"),
+        ("/image?psi=3", "psi must be"),
+        ("/image?format=gif", "format must be one of png, jpeg, webp"),
+        ("/image?model=nobody", "model must be one of generator, people; got nobody"),
+        ("/image?model=people&class=2", "class must be"),
+        ("/scene?view=wall&count=17", "count must be from 1 to 16; got '17'"),
+        ("/scene?view=wall&count=0", "count must be"),
+        ("/scene?view=journey&to=1&count=1", "count must be 2 or more"),
+        ("/scene?view=cellar", "view must be one of"),
+        ("/journey?seed=1", "to must name a second seed"),
+        ("/journey?seed=1&to=2&count=4&format=gif", "format must be one of webp, mp4"),
+        ("/image?to=2&step=0&steps=16", "steps must be"),
+        ("/image?seed=1&sed=3", "must have some of view, model, seed, psi, class, to, layers, step"),
+        ("/scene?view=wall&number=3", "got 'number' instead"),
+    ],
+)
+def test_requests_that_are_refused(client, stand, path, message):
+    answer = client.get(path)
+    assert answer.status_code == 400 and message in answer.text and answer.text.count("\n") == 1
+    assert answer.headers["content-type"].startswith("text/plain") and stand.calls == []
+
+
+def test_a_client_that_asks_too_much_is_told_when_to_go_on(stand):
+    with visit(stand, rate=(2, 3600.0)) as client:
+        assert client.get("/scene?view=wall&count=12").status_code == 200
+        assert client.get("/image?seed=100").status_code == 200
+        answer = client.get("/image?seed=101")
+        assert answer.status_code == 429 and "2 requests in 3600 s" in answer.text
+        assert 0 < int(answer.headers["retry-after"]) <= 1800
+        for seed in (0, 11, 100):
+            assert client.get(f"/image?seed={seed}").status_code == 200  # kept
+    assert len(stand.calls) == 2
+
+
+def test_a_server_that_is_gone_comes_back(client, stand, capsys, monkeypatch):
+    monkeypatch.setattr(backend, "PAUSE", 0.0)
+    assert client.get("/image?seed=1").status_code == 200
+    stand.broken = Unavailable("grpc://127.0.0.1:1 is not available")
+    for _ in range(3):
+        answer = client.get("/image?seed=2")
+        assert answer.status_code == 503 and answer.headers["retry-after"] and "not there" in answer.text
+    stand.broken = None
+    assert client.get("/image?seed=2").status_code == 200
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert lines == ["The server is gone: grpc://127.0.0.1:1 is not available", "The server is back"]
+
+
+def test_visitors_do_not_queue_for_a_server_that_is_gone(client, stand, monkeypatch):
+    monkeypatch.setattr(backend, "PAUSE", 3600.0)
+    stand.broken = Unavailable("gone")
+    assert client.get("/about").status_code == 503
+    stand.broken = None
+    assert client.get("/about").status_code == 503  # is not asked again so soon
+
+
+def test_other_faults_of_the_server_are_told(client, stand, capsys):
+    assert client.get("/about").status_code == 200
+    stand.broken = SalonError("out of memory")
+    answer = client.get("/image?seed=1")
+    assert answer.status_code == 502 and "out of memory" in answer.text
+    assert "could not paint: out of memory" in capsys.readouterr().err
+
+
+def test_a_model_that_vanished_is_no_fault_of_the_visitors(client, stand):
+    assert client.get("/about").status_code == 200
+    stand.broken = RequestError("model generator has no available versions")
+    answer = client.get("/image?seed=1")
+    assert answer.status_code == 502 and answer.headers["retry-after"] and "no available versions" in answer.text
+    stand.broken = None
+    stand.served = [about for about in stand.served if about.generator != "people"]
+    assert len(client.get("/about").json()["models"]) == 1  # it looked again
+
+
+def test_what_is_kept_has_a_limit(stand, monkeypatch):
+    monkeypatch.setattr(backend, "CACHE_BYTES", 3 * 16 * 16 * 3)
+    gallery = Gallery(lambda name: stand)
+    with opened(gallery) as address, httpx.Client(base_url=address, trust_env=False) as client:
+        wall = client.get("/scene?view=wall&count=5").json()["pictures"]
+        assert len(wall) == 5 and gallery.studio.bytes == 3 * 16 * 16 * 3 and len(gallery.studio.kept) == 3
+        for picture in wall[::-1]:  # those not kept any more are painted again
+            assert client.get("/" + picture["src"]).status_code == 200
+    assert [call[1:] for call in stand.calls] == [(0, 1, 2, 3, 4), (1,), (0,)]
+
+
+def test_a_repository_needs_a_generator():
+    with pytest.raises(SalonError, match="no generator is served"):
+        group([About(kind="style_classifier", styles=STYLES)])
+
+
+def test_the_model_to_show_first_must_be_there(stand):
+    Gallery(lambda name: stand, model="people").check()
+    with pytest.raises(RequestError, match="--model must be one of generator, people; got monet"):
+        Gallery(lambda name: stand, model="monet").check()
+
+
+# The command
+
+
+def test_commands_that_are_refused():
+    outcome = run_salon("gallery", "--rate", "often")
+    assert outcome.code == 2 and "--rate must be requests a time" in outcome.err
+    outcome = run_salon("gallery", "--allow-host", "http://x/y")
+    assert outcome.code == 2 and "--allow-host must be a name alone" in outcome.err
+    outcome = run_salon("gallery", "--host", "192.0.2.1", "--port", "0")
+    assert outcome.code == 2 and "--host and --port must be" in outcome.err
+    outcome = run_salon("gallery", "--url", "grpc://127.0.0.1:9", "--port", "0", "--timeout", "1")
+    assert outcome.code == 1 and "Traceback" not in outcome.err and "grpc://127.0.0.1:9" in outcome.err
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    outcome = run_salon("gallery")
+    assert outcome.code == 2 and "needs uvicorn: pip install 'salon[gallery]'" in outcome.err
+
+
+# In a browser
+
+
+READY = "document.querySelector('#stage[aria-busy=false]')"
+LOADED = "document.getElementById('picture').naturalWidth === 16"
+
+
+def enter(browser, field: str, text: str) -> None:
+    """Type into a field as a person does."""
+    browser.run(f"document.getElementById('{field}').select()")
+    browser.send("Input.insertText", text=text)
+    browser.run(f"document.getElementById('{field}').blur()")
+
+
+def bytes_of_picture(browser) -> str:
+    return browser.run(
+        "fetch(document.getElementById('picture').src).then(a => a.arrayBuffer())"
+        ".then(b => [...new Uint8Array(b)].join())"
+    )
+
+
+def test_a_visitor_looks_mixes_and_travels(stand, browser):
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address, READY)
+        assert browser.run("document.querySelectorAll('#wall img').length") == 12
+        assert browser.run("[...document.querySelectorAll('#wall img')].every(i => i.naturalWidth === 16 && i.alt)")
+        browser.run("document.querySelector('#wall figure:nth-child(4) a').click()")
+        browser.until(f"{READY} && location.search.includes('view=picture') && {LOADED}")
+        assert browser.run("document.getElementById('title').textContent") == "No. 3"
+        enter(browser, "seed", "42")
+        browser.until(f"{READY} && document.getElementById('title').textContent === 'No. 42' && {LOADED}")
+        assert ("generate_and_classify", 42) in stand.calls
+        assert "%" in browser.run("document.getElementById('verdict').textContent")
+        browser.press("3")
+        browser.until(f"{READY} && document.querySelectorAll('#parents img').length === 2")
+        enter(browser, "to", "7")
+        browser.run("document.querySelector('#parts input[value=composition]').click()")
+        title = "document.getElementById('title').textContent"
+        browser.until(f"{READY} && {title} === 'No. 42 with composition and colour of No. 7' && {LOADED}")
+        link, painted = browser.run("location.href"), bytes_of_picture(browser)
+        assert "v=abababababab" in link and "layers=composition,colour" in link
+        browser.press("4")
+        browser.until(f"{READY} && {title} === 'From No. 42 to No. 7'")
+        before = browser.run("document.getElementById('picture').src")
+        browser.press(" ")
+        browser.until(f"document.getElementById('picture').src !== '{before}' && {LOADED}")
+        browser.press(" ")
+        browser.until("document.getElementById('play').textContent === 'Play'")
+        assert browser.run("document.getElementById('mp4').href").startswith(f"{address}journey?")
+        browser.run("history.back()")
+        browser.until(f"{READY} && {title}.includes('composition') && {LOADED}")
+        browser.open("about:blank", "true")
+    assert browser.errors == []
+    with opened(Gallery(lambda name: stand)) as other:  # one that has painted nothing yet
+        browser.open(other + "?" + link.split("?")[1], READY)
+        assert browser.run(title) == "No. 42 with composition and colour of No. 7"
+        assert bytes_of_picture(browser) == painted
+    assert browser.errors == []
+
+
+def test_the_page_waits_for_a_server_that_is_gone(stand, browser, monkeypatch):
+    monkeypatch.setattr(backend, "PAUSE", 0.0)
+    monkeypatch.setattr("serving.gallery.app.RETRY", "1")
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address + "?view=picture&seed=1", READY)
+        stand.broken = Unavailable("gone")
+        browser.press("ArrowRight")
+        status = "document.getElementById('status').textContent"
+        browser.until(f"{status}.includes('not there')")
+        stand.broken = None
+        browser.until(f"{READY} && {status} === '' && document.getElementById('title').textContent === 'No. 2'")
+        assert all("503" in str(error) for error in browser.errors)
+
+
+def test_an_old_link_says_that_its_painter_changed(stand, browser):
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address + "?view=picture&seed=1&v=000000000000", READY)
+        assert "earlier version" in browser.run("document.getElementById('status').textContent")
+
+
+def test_classes_styles_and_widths(stand, browser):
+    with opened(Gallery(lambda name: stand, model="people")) as address:
+        for width, scheme in ((390, "light"), (1280, "dark")):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+            browser.send("Emulation.setDeviceMetricsOverride", **size)
+            browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+            for view in ("wall", "picture", "mix", "journey"):
+                browser.open(f"{address}?view={view}&class=1&seed=4294967295&to=4294967294", READY)
+                assert browser.run("document.documentElement.scrollWidth") <= width
+                assert browser.run("document.getElementById('class').selectedOptions[0].text") == "night"
+                assert browser.run("document.querySelectorAll('#stage b').length") == 0  # names are text
+                nameless = "[...document.querySelectorAll('input, select, button')].filter(e => e.offsetParent !== null"
+                nameless += " && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).length"
+                assert browser.run(nameless) == 0
+    assert browser.errors == []
+
+
+# With a real server
+
+
+@contextlib.contextmanager
+def command(*arguments: object) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The running command `salon gallery ARGUMENTS`, and its address."""
+    program = [sys.executable, "-m", "gan", "gallery", "--port", "0", "--json", *map(str, arguments)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield json.loads(running.stdout.readline())["address"], running
+        finally:
+            running.kill()
+
+
+@pytest.fixture(scope="module")
+def server(triton, model_repository):
+    """A Triton that serves "generator", "times" in two classes, and a classifier."""
+    return triton(model_repository)
+
+
+def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path):
+    outcome = run_salon("generate", tiny_run, "--seeds", "5", "--out", tmp_path, "--truncation-psi", "0.7")
+    assert outcome.code == 0, outcome.err
+    expected = np.asarray(Image.open(next(tmp_path.iterdir())).convert("RGB")).astype(int)
+    for url in (server.grpc_url, server.http_url):
+        with command("--url", url) as (address, running), httpx.Client(base_url=address, trust_env=False) as client:
+            names = {model["name"]: model["classes"] for model in client.get("/about").json()["models"]}
+            assert names == {"generator": [], "times": ["day", "night"]}
+            alone = client.get("/image?seed=5&psi=0.7&format=png")
+            assert np.abs(pixels(alone) - expected).max() <= 1
+            wall = client.get("/scene?view=wall&seed=0&count=12&psi=0.5").json()["pictures"]
+            assert all(picture["verdict"][0][0] in ("red", "green", "blue") for picture in wall)
+            mixed = client.get("/scene?view=mix&seed=5&to=6&layers=colour&model=times&class=1").json()["pictures"]
+            assert len({client.get("/" + picture["src"]).content for picture in mixed}) == 3 and mixed[2]["verdict"]
+            frames = client.get("/scene?view=journey&seed=5&to=6&count=5&psi=0.7").json()["pictures"]
+            assert np.abs(pixels(client.get("/" + frames[0]["src"])) - expected).max() <= 1
+            running.send_signal(signal.SIGINT)
+            out, err = running.communicate(timeout=30)
+        assert running.returncode == 0, err
+        assert out == "" and f"{1 + 12 + 3 + 5} pictures were painted" in err
+
+
+def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
+    title = "document.getElementById('title').textContent"
+    with command("--url", server.grpc_url) as (address, _):
+        browser.open(address, READY)
+        browser.press("2")
+        enter(browser, "seed", "42")
+        browser.until(f"{READY} && {title} === 'No. 42' && {LOADED}")
+        browser.press("3")
+        browser.until(f"{READY} && document.querySelectorAll('#parents img').length === 2")
+        link, painted = browser.run("location.href"), bytes_of_picture(browser)
+        server.stop()
+        browser.press("2")
+        enter(browser, "seed", "99")  # which no view has shown, so that it must be painted
+        browser.until("document.getElementById('status').textContent")
+        ports = {f"{name}_port": urlsplit(getattr(server, f"{name}_url")).port for name in ("http", "grpc", "metrics")}
+        triton(model_repository, **ports)
+        browser.until(f"{READY} && {title} === 'No. 99' && document.getElementById('status').textContent === ''")
+    with command("--url", server.grpc_url) as (address, _):
+        browser.open(f"{address}?{urlsplit(link).query}", READY)
+        assert bytes_of_picture(browser) == painted

@@ -1,0 +1,318 @@
+"""The whole loop as one file: what the file may say, what runs again when, and what a stop leaves."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import run_salon
+
+from gan.data.dataset import ImageDataset
+from gan.errors import RequestError
+from serving.pipeline import config, demo
+from serving.pipeline.stages import STAGES
+
+ROOT = Path(__file__).parent.parent
+START = """
+[synthetic]
+count = 12
+size = 24
+
+[prepare]
+resolution = 16
+"""
+TRAIN = """
+[train]
+preset = "tiny"
+device = "cpu"
+workers = 0
+total-kimg = 0.032
+kimg-per-tick = 0.016
+set = ["z_dim=8", "w_dim=8", "mapping_layers=2", "channel_base=128", "channel_max=8", "batch_size=8"]
+"""
+
+
+def write(folder, text, name="loop.toml"):
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def outcomes(outcome):
+    assert outcome.code == 0, outcome.err
+    return {name: record["outcome"] for name, record in outcome.json["stages"].items()}
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("[prepare", "must be a readable TOML file"),
+        ("", "must have a table for each stage"),
+        ("[prepair]", r"there is no stage \[prepair\]; did you mean \[prepare\]\?"),
+        ("[zzz]", "known are synthetic, prepare"),
+        ("train = 3", r"train must be a table, \[train\]; got 3"),
+        ("images = 3\n[prepare]", "images must be a folder, a ZIP or a list"),
+        ("folder = ''\n[synthetic]", "folder must be a path"),
+        ("[prepare]", r"must have either images = FOLDER or a table \[synthetic\]"),
+        ("images = 'x'\n[synthetic]", r"must have either images = FOLDER or a table \[synthetic\]"),
+        ("images = 'nowhere'\n[prepare]", "images nowhere do not exist"),
+        ("[synthetic]\n[train]", r"\[train\] needs \[prepare\]"),
+        ("folder = 'loop.toml'\n[synthetic]", "folder must be a place for folders; .*loop.toml is a file"),
+        ("folder = 'loop.toml/x'\n[synthetic]", "folder must be a place for folders; .*loop.toml is a file"),
+    ],
+)
+def test_what_a_file_may_not_say(tmp_path, text, said):
+    with pytest.raises(RequestError, match=said):
+        config.read(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("resolutoin = 16", r"\[prepare\]: No such option"),
+        ("resolution = 'big'", r"\[prepare\]: .*'big' is not a valid int"),
+        ("fit = 'squash'", r"\[prepare\]: .*'squash' is not one of"),
+    ],
+)
+def test_every_option_is_read_before_anything_runs(tmp_path, line, said):
+    text = START.replace("resolution = 16", line)
+    outcome = run_salon("run", write(tmp_path, text))
+    assert outcome.code == 2 and re.search(said, outcome.err), outcome.err
+    assert [p.name for p in tmp_path.iterdir()] == ["loop.toml"]
+
+
+def test_keys_become_options():
+    inputs = config.Inputs(images=["a", "b.zip"], paths={}, figures={})
+    table = {"resolution": 16, "keep_duplicates": True, "dry-run": False, "style": ["x", "y z"], "out": "mine.zip"}
+    line = config.words("prepare", table, inputs, "dataset.zip")
+    expected = ["prepare", "a", "b.zip", "--out", "mine.zip", "--overwrite", "--resolution", "16", "--keep-duplicates"]
+    assert line == [*expected, "--style", "x", "--style", "y z"]
+
+
+def test_an_evaluation_that_the_file_names_is_made_again_for_another_request():
+    inputs = config.Inputs(images=[], paths={"prepare": "x.zip", "train": "runs"}, figures={})
+    assert "--overwrite" in config.words("evaluate", {"out": "evaluation"}, inputs, "")
+
+
+@pytest.mark.parametrize("labels, data", [("folders", "dataset.zip"), ("genre", "paintings"), (None, "paintings")])
+def test_styles_are_learned_at_the_size_of_what_is_painted_where_they_can(labels, data):
+    figures = {"prepare": {"parameters": {"labels": labels}}}
+    inputs = config.Inputs(images=["paintings"], paths={"prepare": "dataset.zip"}, figures=figures)
+    assert config.words("style", {}, inputs, "style.onnx")[:4] == ["style", "train", "--data", data]
+
+
+def test_stages_need_only_earlier_ones():
+    names = list(STAGES)
+    for name, stage in STAGES.items():
+        assert set(stage.needs) <= set(stage.after)
+        assert all(names.index(other) < names.index(name) for other in stage.after)
+
+
+def test_a_dry_run_runs_nothing(tmp_path):
+    outcome = run_salon("run", write(tmp_path, START + TRAIN), "--dry-run", "--json")
+    assert outcome.json == {"stages": ["synthetic", "prepare", "train"]}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_stage_runs_again_only_when_something_has_changed(tmp_path):
+    file = write(tmp_path, START)
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "done", "prepare": "done"}
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "unchanged", "prepare": "unchanged"}
+    write(tmp_path, START.replace("resolution = 16", "resolution = 8"))
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "unchanged", "prepare": "done"}
+    write(tmp_path, START)  # the first results are still there
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "unchanged", "prepare": "unchanged"}
+    write(tmp_path, START.replace("count = 12", "count = 10"))
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "done", "prepare": "done"}
+    assert len(list((tmp_path / "loop").glob("dataset-*.zip"))) == 3
+    for lost in (tmp_path / "loop").glob("dataset-*.zip"):
+        lost.unlink()
+    assert outcomes(run_salon("run", file, "--json")) == {"synthetic": "unchanged", "prepare": "done"}
+
+
+def test_what_the_file_names_itself_is_known_by_its_last_setting_alone(tmp_path):
+    text = START + 'out = "mine.zip"\noverwrite = true\n'
+    small = text.replace("resolution = 16", "resolution = 8")
+    for given, expected in ((text, "done"), (text, "unchanged"), (small, "done"), (text, "done")):
+        outcome = run_salon("run", write(tmp_path, given), "--json")
+        assert outcomes(outcome)["prepare"] == expected
+        assert outcome.json["stages"]["prepare"]["output"] == "mine.zip"
+        assert ImageDataset(tmp_path / "mine.zip").resolution == (8 if given == small else 16)
+
+
+def test_ones_own_images_are_looked_at_again(tmp_path):
+    run_salon("synthetic", tmp_path / "mine", "--count", 4, "--size", 16)
+    file = write(tmp_path, "images = 'mine'\nfolder = 'all'\n[prepare]\nresolution = 8")
+    before = {p: p.read_bytes() for p in (tmp_path / "mine").rglob("*.jpg")}
+    assert outcomes(run_salon("run", file, "--json")) == {"prepare": "done"}
+    assert outcomes(run_salon("run", file, "--json")) == {"prepare": "unchanged"}
+    run_salon("synthetic", tmp_path / "mine", "--count", 6, "--size", 16)
+    outcome = run_salon("run", file, "--json")
+    assert outcomes(outcome) == {"prepare": "done"} and outcome.json["stages"]["prepare"]["figures"]["images"] == 6
+    assert all(p.read_bytes() == content for p, content in before.items())
+
+
+def test_until(tmp_path):
+    file = write(tmp_path, START + TRAIN)
+    assert list(outcomes(run_salon("run", file, "--until", "prepare", "--json"))) == ["synthetic", "prepare"]
+    assert "must be one of the file's stages" in run_salon("run", file, "--until", "export").err
+
+
+def start(file):
+    command = [sys.executable, "-m", "gan", "run", str(file)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=file.parent, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(true, process):
+    for _ in range(3000):
+        if found := true():
+            return found
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    raise AssertionError("it takes too long")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path, number):
+    long = write(tmp_path, START + TRAIN.replace("0.032", "400"))
+
+    def seen():
+        file = next((tmp_path / "loop" / "runs").glob("*/stats.jsonl"), None)
+        return [json.loads(line)["nimg"] for line in file.read_text().splitlines()] if file else []
+
+    process = start(long)
+    wait_until(seen, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130 and "Traceback" not in said
+    before = seen()
+    assert list((tmp_path / "loop" / "runs").glob("*/checkpoints/*")), "training was stopped, not killed"
+    assert not list((tmp_path / "loop" / "stages").glob("train-*"))
+    process = start(long)
+    wait_until(lambda: len(seen()) > len(before), process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert process.returncode == 130
+    after = seen()
+    assert after[: len(before)] == before and after == sorted(set(after)), "no tick was trained twice"
+
+
+def test_what_a_killed_call_left_is_gone_over(tmp_path):
+    file = write(tmp_path, START + "[check]\n")
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"done"}
+    first = {p: p.read_bytes() for p in (tmp_path / "loop").rglob("*.parquet")}
+    for note in (tmp_path / "loop" / "stages").iterdir():
+        note.unlink()  # as if it had been killed between its last file and its figures
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"done"}
+    assert len(list((tmp_path / "loop").glob("checked-*"))) == 2
+    assert set(outcomes(run_salon("run", file, "--json")).values()) == {"unchanged"}
+    assert len(first) == 2 and all(p.read_bytes() == content for p, content in first.items())
+
+
+def test_a_failing_stage_ends_the_loop_with_its_exit_code(tmp_path):
+    file = write(tmp_path, START.replace("resolution = 16", "resolution = 17"))
+    outcome = run_salon("run", file)
+    assert outcome.code == 2 and "salon prepare" in outcome.err and "its message is above" in outcome.err
+    assert outcomes(run_salon("run", write(tmp_path, START), "--json")) == {"synthetic": "unchanged", "prepare": "done"}
+
+
+def pictures(folder):
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a picture")
+    return folder
+
+
+def images_of(file):
+    return config.load(file).get("images")
+
+
+def test_a_demo_never_shows_other_pictures_than_asked_for(tmp_path):
+    one, other, out = pictures(tmp_path / "one"), pictures(tmp_path / "other"), tmp_path / "out"
+    assert images_of(demo.write(out, one)) == str(one)
+    assert images_of(demo.write(out, other)) == str(other), "nothing was made of the first"
+    (out / "stages").mkdir()
+    (out / "stages" / "prepare-12345678.json").write_text("{}")
+    edited = (out / demo.NAME).read_text().replace("resolution = 32", "resolution = 64")
+    (out / demo.NAME).write_text(edited)
+    assert demo.write(out, other).read_text() == edited
+    for data, held in ((["--data", one], other), ([], other)):
+        outcome = run_salon("demo", "--out", out, *data)
+        assert outcome.code == 2 and f"--out {out} holds a demo of {held}; choose another --out" in outcome.err
+    assert (out / demo.NAME).read_text() == edited
+
+
+def test_a_demo_begins_with_pictures_and_not_among_them(tmp_path):
+    (tmp_path / "empty").mkdir()
+    outcome = run_salon("demo", "--data", tmp_path / "empty", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "--data must be a folder of images" in outcome.err and "is empty" in outcome.err
+    pictures(tmp_path / "empty" / "cubism")
+    outcome = run_salon("demo", "--out", tmp_path / "empty")
+    assert outcome.code == 2 and "--out must be a folder of its own" in outcome.err and "a.jpg" in outcome.err
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.jpg", "cubism", "empty"]
+
+
+WHOLE = (
+    """
+folder = "whole"
+[synthetic]
+count = 120
+size = 32
+genres = "landscape,portrait"
+styles = "impressionism,cubism"
+outliers = 6
+[prepare]
+resolution = 16
+labels = "folders"
+"""
+    + TRAIN
+    + """
+[evaluate]
+num-images = 40
+metrics = "kid"
+[check]
+[score]
+strata = "label"
+[prune]
+keep = 0.95
+[retrain]
+kimg = 0.016
+num-images = 40
+[style]
+target = "impressionism"
+[export]
+[query]
+seeds = "0-3"
+grid = "4x1"
+[style-check]
+num-images = 8
+require = 0.99
+"""
+)
+
+
+def test_from_pictures_to_a_served_and_checked_painter(tmp_path, triton):
+    file = write(tmp_path, WHOLE)
+    outcome = run_salon("run", file, "--json")
+    assert outcome.code == 3, outcome.err  # so short a training paints nothing impressionist
+    assert "[style-check] did not meet a bound" in outcome.err
+    stages = outcome.json["stages"]
+    assert list(stages) == list(STAGES)
+    assert {r["outcome"] for n, r in stages.items() if n != "style-check"} == {"done"}
+    assert (tmp_path / stages["query"]["output"]).is_file()
+    page = (tmp_path / "whole" / "index.html").read_text()
+    assert all(f'id="{name}"' in page for name in STAGES) and page.count("data:image/jpeg") >= 5
+    assert "http://" not in page and "https://" not in page
+    assert "of 6 planted outliers are among them" in page and "{url}" not in page and "--overwrite" not in page
+    again = run_salon("run", file, "--json")
+    assert again.code == 3
+    assert {r["outcome"] for n, r in again.json["stages"].items() if n != "style-check"} == {"unchanged"}
+    relaxed = write(tmp_path, WHOLE.replace("require = 0.99", ""))
+    assert outcomes(run_salon("run", relaxed, "--json"))["style-check"] == "done"
+    shutil.rmtree(tmp_path / "whole")

@@ -1,0 +1,174 @@
+"""The style classifier: folds that keep painters apart, one graph that computes what scikit-learn does, its card."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import run_salon, stripes_or_blots
+
+from eval.features.preprocess import clip, imagenet
+from gan.errors import RequestError, SalonError
+from serving.contract import PARAMETER, About
+from serving.style import head, onnx_classifier
+from serving.style.check import card_errors
+from serving.style.dataset import artist_of, open_paintings
+from serving.style.onnx_classifier import Classifier
+from serving.style.pillow_resize import Resize
+
+
+def test_painters_by_their_names():
+    assert artist_of("Impressionism/claude-monet_the-sea_1.jpg") == "claude-monet"
+    assert artist_of("erte_alphabet.jpg") == "erte"
+    for name in ("009882.jpg", "N64_NA_SouthPark.jpg", "952441_133603958666YQ.jpg", "img00000000.jpg"):
+        assert artist_of(name) is None
+
+
+def test_folds_never_split_a_painter():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 40, 400)
+    labels = groups % 4
+    folds = head.split(labels, groups, 0)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(400))
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test]) and len(train) + len(test) == 400
+        assert set(labels[train]) == {0, 1, 2, 3}
+
+
+def test_held_out_images_are_judged_by_others_painters():
+    # A painter's mark alone tells the style: with painters apart it says nothing, with images apart it says all.
+    groups = np.repeat(np.arange(24), 10)
+    labels = groups % 2
+    marks = np.random.default_rng(0).standard_normal([24, 64]).astype(np.float32) * 3
+    features = marks[groups] + np.random.default_rng(1).standard_normal([240, 64]).astype(np.float32)
+    apart = head.held_out(features, labels, groups, seed=0).argmax(1)
+    mixed = head.held_out(features, labels, np.arange(240), seed=0).argmax(1)
+    assert (mixed == labels).mean() > 0.95 and (apart == labels).mean() < 0.75
+
+
+def test_too_few_painters_are_refused():
+    labels = np.repeat([0, 1], 20)
+    with pytest.raises(RequestError, match="more painters of every style, or choose --group-by image"):
+        head.split(labels, labels, 0)
+
+
+def test_a_temperature_makes_probabilities_true():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal([20_000, 3])
+    labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
+    loss, temperature = head.calibrate(logits * 4, labels)
+    assert temperature == pytest.approx(4, rel=0.1)
+    assert loss < head.calibrate(logits[::-1], labels)[0]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (331, 500), (640, 200), (225, 1), (1, 1)])
+def test_the_resize_is_pillows(shape):
+    image = np.array(stripes_or_blots(np.random.default_rng(0), "Stripes", *shape[::-1]))[None]
+    for share, preset in zip(onnx_classifier.SHARES, (imagenet, clip), strict=True):
+        found = Resize(224, share)(torch.from_numpy(image)).permute(0, 2, 3, 1)
+        apart = (found - preset(image, 224)).abs()
+        # Where Pillow goes along columns first, as it does in tall images since version 13, some roundings differ.
+        assert apart.max() <= 2 and (apart > 0).float().mean() < (0.4 if shape[0] > 1.5 * shape[1] else 0.02)
+
+
+def test_the_graph_is_whole_and_dynamic(style_classifier):
+    model = onnx.load(style_classifier[1] / "style.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
+    (taken,), (given,) = model.graph.input, model.graph.output
+    assert (taken.name, given.name) == ("image", "probabilities")
+    assert [d.dim_param or d.dim_value for d in taken.type.tensor_type.shape.dim] == ["batch", "image_1", "image_2", 3]
+    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_the_graph_computes_what_scikit_learn_does(style_classifier):
+    figures, _ = style_classifier
+    assert figures["onnx"]["images"] == 36 and figures["onnx"]["difference"] < 1e-3
+
+
+def test_the_check_of_a_graph_can_fail(two_styles, style_classifier):
+    source = open_paintings(two_styles).source
+    images = list(source.pixels(0, 3))
+    with pytest.raises(SalonError, match="must agree with scikit-learn"):
+        onnx_classifier.check(style_classifier[1] / "style.onnx", images, np.full([3, 2], 0.5))
+
+
+def test_batches_and_runtimes_agree(style_classifier):
+    openvino = pytest.importorskip("openvino")
+    path = style_classifier[1] / "style.onnx"
+    classifier = Classifier(path)
+    images = np.random.default_rng(0).integers(0, 256, [3, 40, 70, 3], np.uint8)
+    together = classifier.batch(images)
+    assert together.shape == (3, 2) and together.dtype == np.float32 and np.allclose(together.sum(1), 1, atol=1e-6)
+    assert np.allclose(classifier(list(images)), together, atol=1e-5)
+    other = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(other({"image": images})["probabilities"] - together).max() < onnx_classifier.TOLERANCE
+
+
+def test_the_card_says_what_it_was_made_of(style_classifier, lite):
+    figures, out = style_classifier
+    about = Classifier(out / "style.onnx").about
+    assert About.from_json(about.to_json()) == about and about.styles == ["Blots", "Stripes"]
+    card = about.card
+    assert card["data"]["by_style"] == {"Blots": 18, "Stripes": 18} and card["data"]["artists"] == 12
+    assert card["extractor"]["weights"] == lite.identity["weights"]
+    assert card["held_out"] == figures["held_out"] and card["held_out"]["accuracy"]["value"] > 0.9
+    target, errors = card_errors(about, None)
+    assert target == "Stripes" and (errors.sensitivity.n, errors.specificity.n) == (18, 18)
+    assert sum(map(sum, card["held_out"]["confusion"])) == 36
+    assert onnx.load(out / "style.onnx").metadata_props[0].key == PARAMETER
+
+
+def test_the_same_seed_gives_the_same_file(two_styles, style_classifier, tmp_path):
+    again = tmp_path / "style.onnx"
+    assert run_salon("style", "train", "--data", two_styles, "--target", "Stripes", "--out", again).code == 0
+    assert again.read_bytes() == (style_classifier[1] / "style.onnx").read_bytes()
+
+
+def test_rates_without_known_artists_are_called_what_they_are(two_styles, tmp_path):
+    for index, file in enumerate(sorted(two_styles.rglob("*.png"))):
+        (tmp_path / file.parent.name).mkdir(exist_ok=True)
+        (tmp_path / file.parent.name / f"{index:06}.png").write_bytes(file.read_bytes())
+    command = ("style", "train", "--data", tmp_path, "--target", "Stripes", "--out", tmp_path / "style.onnx")
+    outcome = run_salon(*command)
+    assert outcome.code == 0 and "accuracy, held out by image" in outcome.out
+    assert "36 of 36 images name no artist" in outcome.err and "the held-out rates too good" in outcome.err
+
+
+def test_a_prepared_dataset_and_its_manifest(two_styles, tmp_path):
+    archive = tmp_path / "styles.zip"
+    command = ("prepare", two_styles, "--labels", "folders", "--resolution", 32, "--out", archive)
+    assert run_salon(*command).code == 0
+    by_folder, by_data, by_manifest = (open_paintings(p) for p in (two_styles, archive, tmp_path / "styles.manifest"))
+    for found in (by_data, by_manifest):
+        assert found.counts == by_folder.counts and found.artists == by_folder.artists == 12
+
+
+@pytest.mark.parametrize(
+    "arguments, fragments",
+    [
+        (["--target", "Cubism"], ["--target must be one of Blots, Stripes; got Cubism"]),
+        (["--out", "style.pt"], ["--out must end in .onnx", "style.pt"]),
+        (["--extractor", "resnet"], ["--extractor must be one of", "efficientnet-lite0", "resnet"]),
+        (["--data", "{tmp}/empty"], ["empty holds no images"]),
+        (["--data", "{tmp}/absent"], ["absent"]),
+        (["--out", "{tmp}/there.onnx"], ["--out would replace", "there.onnx"]),
+    ],
+)
+def test_train_refuses(arguments, fragments, two_styles, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "there.onnx").write_text("mine")
+    given = [text.format(tmp=tmp_path) for text in arguments]
+    usual = ["--data", two_styles, "--target", "Stripes", "--out", tmp_path / "new.onnx"]
+    outcome = run_salon("style", "train", *usual, *given)
+    assert outcome.code == 2 and outcome.out == "" and "Traceback" not in outcome.err
+    assert all(fragment in outcome.err.splitlines()[-1] for fragment in fragments), outcome.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "there.onnx"]
+
+
+def test_styles_of_one_kind_are_refused(two_styles, tmp_path):
+    for style in ("Blots", "Few"):
+        (tmp_path / style).mkdir()
+    for number, file in enumerate(sorted((two_styles / "Blots").iterdir())):
+        (tmp_path / ("Few" if number < 5 else "Blots") / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(RequestError, match=r"two styles or more with 10 images each.*holds Blots 13, Few 5"):
+        open_paintings(tmp_path)
