@@ -20,7 +20,7 @@ COMMANDS = {  # in the order in which a person meets them
     "import": "gan.cli.import_weights:import_weights",
     "generate": "gan.cli.generate:generate",
     "eval": "eval.cli:evaluate",
-    "curate": "curation.curate_cli:curate",
+    "curate": "curation.cli:curate",
     "style": "serving.style.cli:style",
     "export": "serving.export.cli:export",
     "serve": "serving.server.cli:serve",

@@ -19,7 +19,7 @@ ROOMS = [
     *("eval.accepted_samples", "eval.generator_metrics", "eval.report", "eval.evaluate", "eval.compare"),
     *("eval.request", "eval.evaluator", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.collection", "curation.prepare", "curation.score", "curation.decide"),
-    *("curation.retrain", "curation.curate_cli"),
+    *("curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),
     "serving.pipeline",
 ]
