@@ -179,7 +179,7 @@ def run(
     """
     from eval.data.image_sources import is_snapshot
     from eval.evaluate import REPORT
-    from eval.evaluator import Judge
+    from eval.evaluator import Evaluator
     from eval.report import text as tables
     from eval.request import require_folder
     from gan import device as devices
@@ -204,7 +204,7 @@ def run(
         raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
     target = devices.select(device)
     with distributed.joined(target):
-        judge = Judge(data, target, metrics=metrics.split(","), bounds=bounds, rejection=rejection, **options)
+        judge = Evaluator(data, target, metrics=metrics.split(","), bounds=bounds, rejection=rejection, **options)
         found = judge(what, out)
     if found is None:
         return
@@ -242,7 +242,7 @@ def compare(
     """
     from eval import compare as comparing
     from eval.evaluate import RESULTS
-    from eval.evaluator import Judge
+    from eval.evaluator import Evaluator
     from eval.report import text as tables
     from eval.report.html import write_comparison
     from eval.request import require_folder, require_same
@@ -276,7 +276,7 @@ def compare(
     target = devices.select(device)
     with distributed.joined(target):
         if data is not None and out is not None and waiting:
-            judge = Judge(data, target, metrics=metrics.split(","), overwrite=overwrite, **options)
+            judge = Evaluator(data, target, metrics=metrics.split(","), overwrite=overwrite, **options)
             for path in waiting:
                 folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
                 if judge(path, folder) is not None:
@@ -304,13 +304,13 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, **o
     salon eval reference paintings64.zip --extractor efficientnet-lite0
     """
     from eval.data.reference import pass_over
-    from eval.evaluator import Judge
+    from eval.evaluator import Evaluator
     from gan import device as devices
     from gan.runtime import distributed
 
     target = devices.select(device)
     with distributed.joined(target):
-        judge = Judge(data, target, manifest=manifest, **options)
+        judge = Evaluator(data, target, manifest=manifest, **options)
         judge.tell_network()
         references, _ = pass_over(judge.real, judge.extractors, batch_size=judge.batch_size)
         with distributed.main_first():

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.data.feature_cache import Pictures
+from eval.data.feature_cache import Thumbnails
 from eval.evaluate import FORMAT, RESULTS
 from eval.metric_registry import HIGHER_IS_BETTER, Result
 from eval.metrics.confidence_intervals import Estimate, normal_interval, paired_difference
@@ -32,7 +32,7 @@ class Entry:
     z_bank: str | None
     images: int
     results: Mapping[str, Result]  # by id; of several extractors the first one's
-    pictures: Pictures | None
+    pictures: Thumbnails | None
 
 
 def read_entry(path: Path) -> Entry:
@@ -55,7 +55,7 @@ def read_entry(path: Path) -> Entry:
         z_bank=generator.get("z_bank"),
         images=int(generator["images"]),
         results=results,
-        pictures=Pictures(pictures) if pictures.is_dir() else None,
+        pictures=Thumbnails(pictures) if pictures.is_dir() else None,
     )
 
 

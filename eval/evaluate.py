@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eval import accepted_samples, generator_metrics, metric_registry
 from eval.accepted_samples import AcceptedSource
 from eval.data import feature_cache, reference
-from eval.data.feature_cache import FeatureShards, Pictures, folder_name
+from eval.data.feature_cache import FeatureShards, Thumbnails, folder_name
 from eval.data.image_sources import DatasetSource, SnapshotSource, Source
 from eval.data.reference import Reference
 from eval.features.extractor import Extractor
@@ -50,8 +50,8 @@ class Evaluation:
 
     figures: dict[str, Any]
     results: list[Result]
-    generated: Pictures
-    real: Pictures
+    generated: Thumbnails
+    real: Thumbnails
 
 
 @dataclass
@@ -143,10 +143,10 @@ def evaluate(
     return evaluation
 
 
-def _takers(source: Source, extractors: Sequence[Extractor], out: Path) -> tuple[Pictures, list[FeatureShards]]:
+def _takers(source: Source, extractors: Sequence[Extractor], out: Path) -> tuple[Thumbnails, list[FeatureShards]]:
     images = {"images": source.identity, "count": len(source)}
     sets = [FeatureShards(out / "features" / folder_name({**images, "extractor": e.identity}), e) for e in extractors]
-    return Pictures(out / "features" / folder_name(images)), sets
+    return Thumbnails(out / "features" / folder_name(images)), sets
 
 
 def _with_rejection(
@@ -277,7 +277,7 @@ def _notable(comparison: Comparison | None, own: Reference) -> dict[str, Any]:
 
 
 def _warnings(
-    metrics: list[str], source: Source, pictures: Pictures, real: Pictures, references: list[Reference]
+    metrics: list[str], source: Source, pictures: Thumbnails, real: Thumbnails, references: list[Reference]
 ) -> list[str]:
     found = differences(pictures.traits(len(source)), real.traits(len(references[0])))
     for own in references:

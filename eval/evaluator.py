@@ -25,7 +25,7 @@ LPIPS_FILES = ("vgg16-397923af.pth", "lpips-vgg.pth")  # in weights.folder(), wh
 CALIBRATION = 256  # images of the dataset that a precision other than fp32 must prove itself on
 
 
-class Judge:
+class Evaluator:
     """Judges sets of images by one dataset, in one way. Raises RequestError for a request that cannot be carried out.
 
     `files` maps names of networks to their weights; `bounds` are such as "fid<20"; `extractors` may be empty: Inception

@@ -8,7 +8,7 @@ import torch
 from eval.data.image_sources import SnapshotSource
 from eval.data.reference import open_reference
 from eval.evaluate import evaluate
-from eval.evaluator import Judge
+from eval.evaluator import Evaluator
 from eval.features.extractor import Extractor
 from eval.metric_registry import OF_FEATURES
 from gan.errors import RequestError
@@ -38,7 +38,7 @@ def hook(
     if wrong := [name for name in names if name not in OF_FEATURES]:
         raise RequestError(f"--metrics must be none, or some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
     try:
-        judge = Judge(data, device, metrics=names, files=weights, manifest=manifest)
+        judge = Evaluator(data, device, metrics=names, files=weights, manifest=manifest)
     except RequestError as error:  # which speaks to who ran salon eval
         raise RequestError(str(error).replace("--weights", "--metrics-weights")) from error
     judge.tell_network()

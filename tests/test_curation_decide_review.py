@@ -18,7 +18,7 @@ from conftest import run_salon, write_dataset
 from test_curation_decide_verdicts import contents, prune, scored
 
 from curation.decide import review_page
-from curation.decide.review_server import Overrulings, server
+from curation.decide.review_server import ReviewSession, server
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
@@ -95,7 +95,7 @@ def name(number: int) -> str:
 
 def test_overrulings_become_rows(tmp_path, pruned):
     found = manifest.read(pruned[1])
-    person = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    person = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
     assert person.overrule(name(0), "keep") == {"verdict": "keep", "overruled": True}
     person.overrule(name(20), "drop")
     person.overrule(name(30), "drop")
@@ -118,23 +118,23 @@ def test_overrulings_become_rows(tmp_path, pruned):
 
 def test_a_killed_review_goes_on(tmp_path, pruned):
     found = manifest.read(pruned[1])
-    first = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    first = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
     first.overrule(name(0), "keep")
     with open(first.journal, "a") as file:
         file.write('{"name": "cut o')
-    again = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    again = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
     assert again.verdicts == {name(0): "keep"}
     again.overrule(name(20), "drop")
-    third = Overrulings(found=found, reviewer="Ada", out=tmp_path / "r")
+    third = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
     assert third.verdicts == {name(0): "keep", name(20): "drop"}
     with pytest.raises(RequestError, match="another manifest or by another person"):
-        Overrulings(found=found, reviewer="Bob", out=tmp_path / "r")
+        ReviewSession(found=found, reviewer="Bob", out=tmp_path / "r")
 
 
 @contextlib.contextmanager
-def serving(pruned: tuple[Path, Path], out: Path) -> Iterator[tuple[str, Overrulings]]:
+def serving(pruned: tuple[Path, Path], out: Path) -> Iterator[tuple[str, ReviewSession]]:
     found = manifest.read(pruned[1])
-    person = Overrulings(found=found, reviewer="Ada", out=out)
+    person = ReviewSession(found=found, reviewer="Ada", out=out)
     shown = review_page.content(found, ImageDataset(pruned[0]), count=6, size=16, seed=0)
     httpd, address = server(shown, person)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})

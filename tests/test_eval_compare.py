@@ -10,7 +10,7 @@ from conftest import TINY_TRAINING, run_salon
 
 from eval.compare import compare, difference, in_order, read_entry
 from eval.evaluate import RESULTS
-from eval.evaluator import Judge
+from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import Jackknife
 from eval.metrics.result_key import Identity
@@ -51,7 +51,7 @@ def judged(tiny_run, tiny_dataset, tmp_path_factory):
     """Folders of two evaluations of one snapshot, with psi 1 and 0.5, and one of other seeds."""
     out = tmp_path_factory.mktemp("judged")
     for name, psi, seed in (("full", 1.0, 0), ("half", 0.5, 0), ("others", 1.0, 100)):
-        judge = Judge(
+        judge = Evaluator(
             tiny_dataset,
             select("cpu"),
             metrics=["fid", "kid", "pr"],

@@ -16,10 +16,10 @@ from conftest import write_dataset
 from PIL import Image
 
 from eval.data import feature_cache, reference
-from eval.data.feature_cache import FeatureShards, Pictures, one_pass
+from eval.data.feature_cache import FeatureShards, Thumbnails, one_pass
 from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource
 from eval.evaluate import REPORT, RESULTS, evaluate
-from eval.evaluator import Judge
+from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.feature_stats import Features
 from eval.metrics.frechet import frechet_distance
@@ -66,7 +66,7 @@ def values(figures):
 
 def test_each_image_is_made_once_for_all_that_lack_it(painted, lite, tmp_path, small_shards):
     source = Counted(painted)
-    takers = [FeatureShards(tmp_path / "a", lite), FeatureShards(tmp_path / "b", lite), Pictures(tmp_path / "c")]
+    takers = [FeatureShards(tmp_path / "a", lite), FeatureShards(tmp_path / "b", lite), Thumbnails(tmp_path / "c")]
     assert one_pass(source, takers, batch_size=3, what="Test") == 10
     assert source.asked == list(range(10))
     assert one_pass(source, takers, batch_size=3, what="Test") == 0
@@ -95,7 +95,7 @@ def test_pictures_are_small_and_tell_what_the_files_were(tmp_path):
     rng = np.random.default_rng(0)
     for name, size in (("a.jpg", (300, 150)), ("b.png", (20, 20))):
         Image.fromarray(rng.integers(0, 256, [size[1], size[0], 3], np.uint8)).save(tmp_path / "files" / name)
-    pictures = Pictures(tmp_path / "pictures")
+    pictures = Thumbnails(tmp_path / "pictures")
     one_pass(FilesSource(tmp_path / "files"), [pictures], batch_size=2, what="Test")
     traits = pictures.traits(2)
     assert dict(traits.formats) == {"jpeg": 1, "png": 1} and dict(traits.sizes) == {(300, 150): 1, (20, 20): 1}
@@ -284,7 +284,7 @@ def whole(tiny_run, tiny_dataset, tmp_path_factory):
     """Figures of an evaluation of 60 images that nothing stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_cache, "SHARD", 4)
-        judge = Judge(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=60)
+        judge = Evaluator(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=60)
         return judge(tiny_run, tmp_path_factory.mktemp("whole")).figures
 
 
@@ -308,7 +308,7 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
     if number == signal.SIGINT:
         assert "Stopped. Nothing was left half-written." in err
         return
-    judge = Judge(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=count)
+    judge = Evaluator(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=count)
     resumed = judge(tiny_run, tmp_path / "out").figures
     assert 0 < resumed["images_made"] < count == whole["images_made"]
     assert values(resumed) == values(whole)
@@ -317,7 +317,7 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
 
 def test_two_processes_give_the_numbers_of_one(tiny_run, tiny_dataset, tmp_path, monkeypatch, small_shards):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of one"))
-    judge = Judge(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=22)
+    judge = Evaluator(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=22)
     one = judge(tiny_run, tmp_path / "one").figures
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of two"))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.features.preprocess import PRESETS, Traits, differences
+from eval.features.preprocess import PRESETS, FileProperties, differences
 from eval.features.torchvision_compat import torch_fidelity
 
 
@@ -85,8 +85,8 @@ def test_other_arrays_are_refused(pixels, received):
         PRESETS["tf1"](pixels, 8)
 
 
-def traits(*files: tuple[str, int, int]) -> Traits:
-    found = Traits()
+def traits(*files: tuple[str, int, int]) -> FileProperties:
+    found = FileProperties()
     for file in files:
         found.add(*file)
     return found
@@ -95,7 +95,7 @@ def traits(*files: tuple[str, int, int]) -> Traits:
 def test_what_sets_two_sets_apart():
     reference = traits(("jpeg", 64, 64), ("jpeg", 64, 64), ("jpeg", 32, 64))
     assert differences(reference, reference) == []
-    assert differences(reference, Traits()) != []
+    assert differences(reference, FileProperties()) != []
     (compression,) = differences(reference, traits(("png", 64, 64)))
     assert "100% of the images that are judged are JPEGs and 0% of the dataset's" in compression
     assert compression.endswith("; judge PNGs")

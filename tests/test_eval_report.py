@@ -10,7 +10,7 @@ import pytest
 
 from eval.data.image_sources import DatasetSource, FilesSource
 from eval.evaluate import REPORT, evaluate
-from eval.evaluator import Judge
+from eval.evaluator import Evaluator
 from eval.report import charts
 from eval.report.html import duration, number
 from gan.data.dataset import ImageDataset
@@ -25,7 +25,7 @@ OTHER = {"id": "precision", "name": "Precision", "value": 0.8, "low": 0.75, "hig
 def judged(tiny_run, tiny_dataset, tmp_path_factory):
     """An evaluation with everything that a report shows, and its folder."""
     out = tmp_path_factory.mktemp("report")
-    judge = Judge(
+    judge = Evaluator(
         tiny_dataset,
         select("cpu"),
         metrics=["fid", "kid", "pr", "dc", "is"],

@@ -9,7 +9,7 @@ import torch
 from gan.data.images import to_float
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
-from gan.rejection.discriminator_logits import GROUPS, Critic, count_references
+from gan.rejection.discriminator_logits import GROUPS, DiscriminatorLogits, count_references
 
 
 def images(count, seed):
@@ -27,7 +27,7 @@ def D(tiny_network):
 
 
 def test_a_logit_depends_on_its_image_alone(D):
-    critic, judged = Critic(D, images(12, 0)), images(9, 1)
+    critic, judged = DiscriminatorLogits(D, images(12, 0)), images(9, 1)
     logits = critic(judged)
     assert logits.dtype == np.float64 and logits.shape == (9,) and len(set(logits)) == 9
     assert np.array_equal(critic(judged[::-1])[::-1], logits)
@@ -39,7 +39,7 @@ def test_a_logit_depends_on_its_image_alone(D):
 
 def test_a_logit_is_the_mean_over_the_groups(D):
     references, judged = images(12, 0), images(2, 1)
-    logits = Critic(D, references)(judged)
+    logits = DiscriminatorLogits(D, references)(judged)
     assert count_references(D) == 12 and GROUPS == 4
     for image, logit in zip(judged, logits, strict=True):
         means = []
@@ -52,7 +52,7 @@ def test_a_logit_is_the_mean_over_the_groups(D):
 
 def test_classes_reach_the_discriminator(tiny_network):
     D = discriminator(dataclasses.replace(tiny_network, num_classes=3))
-    critic, judged = Critic(D, images(12, 0), [1] * 12), images(3, 1)
+    critic, judged = DiscriminatorLogits(D, images(12, 0), [1] * 12), images(3, 1)
     logits = critic(judged, [0, 1, 2])
     assert logits.tolist() == [critic(judged[i : i + 1], [i])[0] for i in range(3)]
     assert critic(judged[:1], [1])[0] != logits[0]
@@ -64,16 +64,16 @@ def test_groups_of_one_need_no_references(tiny_network):
     D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1))
     judged = images(3, 1)
     expected = D(to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2))[:, 0]
-    assert Critic(D, [])(judged) == pytest.approx(expected.numpy(), abs=1e-5)
+    assert DiscriminatorLogits(D, [])(judged) == pytest.approx(expected.numpy(), abs=1e-5)
     D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1, num_classes=3))
     img, c = to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2), torch.eye(3)
-    assert Critic(D, [])(judged, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
+    assert DiscriminatorLogits(D, [])(judged, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
 
 
 def test_the_critic_refuses(D, tiny_network):
     with pytest.raises(ValueError, match="references must be 12 images; got 3 instead"):
-        Critic(D, images(3, 0))
+        DiscriminatorLogits(D, images(3, 0))
     broken = discriminator(tiny_network)
     broken.b4.out.bias.fill_(torch.nan)
     with pytest.raises(SalonError, match="not finite"):
-        Critic(broken, images(12, 0))(images(1, 1))
+        DiscriminatorLogits(broken, images(12, 0))(images(1, 1))

@@ -20,7 +20,7 @@ from gan import snapshot
 from gan.data import images
 from gan.errors import SalonError
 from gan.networks.discriminator import Discriminator
-from gan.rejection.discriminator_logits import Critic, count_references
+from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.sampling import generate, latents
 from gan.sampling.latents import MAX_SEED
 from serving.contract import IMAGE_FORMATS, KINDS, About
@@ -134,7 +134,9 @@ def test_the_ensembles_judge_what_they_paint(client, tiny_run):
     image, logit = ask(client, "generate_and_score", "image", "logit", **drawn())
     source = snapshot.find(tiny_run)
     needed = count_references(source.D)
-    critic = Critic(source.D, list(generate.generate(source.G_ema, range(MAX_SEED, MAX_SEED - needed, -1))))
+    critic = DiscriminatorLogits(
+        source.D, list(generate.generate(source.G_ema, range(MAX_SEED, MAX_SEED - needed, -1)))
+    )
     assert logit[:, 0] == pytest.approx(critic(image), abs=1e-3)
     image, probabilities = ask(client, "generate_and_classify", "image", "probabilities", **drawn())
     means = image.mean(axis=(1, 2)) / 8

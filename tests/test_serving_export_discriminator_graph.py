@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gan.networks.discriminator import Discriminator
-from gan.rejection.discriminator_logits import Critic, count_references
+from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from serving.export.discriminator_graph import JudgeImage
 
 
@@ -29,5 +29,5 @@ def test_the_graph_judges_as_the_critic(tiny_network, num_classes, group_size):
     found = JudgeImage(D, references)(torch.from_numpy(np.stack(pixels)), label)
     for index, image in enumerate(pixels):
         some = [classes[index]] if num_classes else None
-        critic = Critic(D, references[some[0] if some else 0], some and some * needed)
+        critic = DiscriminatorLogits(D, references[some[0] if some else 0], some and some * needed)
         assert found[index, 0] == pytest.approx(critic([image], some)[0], abs=1e-5)

@@ -15,7 +15,6 @@ from gan.runtime.files import refuse_existing
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
 
-    from curation.decide.review_server import Overrulings
 
 manifest_argument = click.argument("manifest", type=PATH)
 data_option = click.option(
@@ -227,7 +226,9 @@ def review(
         raise RequestError(f"--out must end in .html; got {out} instead")
     refuse_existing([out] if out else [])
     dataset, found = open_pair(manifest, data, place)
-    person = review_server.Overrulings(found=found, reviewer=reviewer, out=overrule) if overrule and reviewer else None
+    person = (
+        review_server.ReviewSession(found=found, reviewer=reviewer, out=overrule) if overrule and reviewer else None
+    )
     shown = review_page.content(found, dataset, **look)
     figures: dict[str, Any] = {"images": len(shown["images"]), "page": str(out) if out else None}
     lines = []

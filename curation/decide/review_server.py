@@ -31,7 +31,7 @@ MAX_BODY = 10_000  # bytes of a request
 
 
 @dataclass(kw_only=True)
-class Overrulings:
+class ReviewSession:
     """A person's verdicts on images of `found`, in a journal of JSON lines beside `out`. Safe to use from threads.
 
     Raises RequestError when `out` exists, or the journal there is of another manifest or reviewer.
@@ -130,7 +130,7 @@ class Overrulings:
             yield with_columns(part, {name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def server(shown: dict[str, Any], overrulings: Overrulings, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
+def server(shown: dict[str, Any], overrulings: ReviewSession, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
     """A server of the page on 127.0.0.1 that records what is overruled, and its address. Port 0: any free one.
 
     Raises RequestError when the port is taken.

@@ -24,7 +24,7 @@ from curation.retrain.splits import ARMS, FOR_TRAINING, HELD_OUT, NOT_DRAWN, wri
 from curation.retrain.verdict import deciding_metric
 from eval.compare import Entry, read_entry
 from eval.evaluate import IMAGES_A_DIMENSION, RESULTS
-from eval.evaluator import Judge
+from eval.evaluator import Evaluator
 from eval.metric_registry import require_possible
 from gan import snapshot
 from gan.config import TrainingConfig
@@ -93,10 +93,10 @@ class Experiment:
             for arm in ARMS
         ]
 
-    def judge(self, device: torch.device) -> Judge:
+    def judge(self, device: torch.device) -> Evaluator:
         """What judges all arms alike, by the held-out images."""
         own = self.plan.request.holdout_data is None
-        judge = Judge(
+        judge = Evaluator(
             self.plan.request.holdout_data or self.plan.request.data,
             device,
             metrics=METRICS,
@@ -114,7 +114,7 @@ class Experiment:
             )
         return judge
 
-    def deciding(self, judge: Judge) -> str:
+    def deciding(self, judge: Evaluator) -> str:
         """The metric that decides, named before anything is measured."""
         fewest = min(self.plan.request.num_images, len(judge.real))
         enough = fewest >= IMAGES_A_DIMENSION * judge.extractors[0].dim
@@ -147,7 +147,7 @@ class Experiment:
         """Whether an arm has learned all that it shall."""
         return (self.run(arm).path / FINISHED).exists()
 
-    def evaluate(self, arm: Arm, judge: Judge) -> None:
+    def evaluate(self, arm: Arm, judge: Evaluator) -> None:
         """Judge an arm's last snapshot, unless that is done."""
         folder = self.evaluation(arm)
         if not (folder / RESULTS).exists():

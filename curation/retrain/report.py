@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.retrain.results import signed
-from eval.data.feature_cache import Pictures
+from eval.data.feature_cache import Thumbnails
 from eval.report.html import picture_uri, write_page
 
 REPORT = "report.html"
@@ -13,7 +13,7 @@ SAMPLES = 8
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(figures: Mapping[str, Any], pictures: Sequence[Pictures | None], path: Path) -> None:
+def write_report(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None], path: Path) -> None:
     """Write the report: `figures` as in results.json, `pictures` of each arm in the order of figures["arms"]."""
     count = min(SAMPLES, figures["plan"]["num_images"])
     strips = [[picture_uri(some, index) for index in range(count)] if some else [] for some in pictures]

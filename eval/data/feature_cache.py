@@ -18,7 +18,7 @@ from PIL import Image
 
 from eval.data.image_sources import Source
 from eval.features.extractor import Extractor
-from eval.features.preprocess import Traits
+from eval.features.preprocess import FileProperties
 from eval.metrics.feature_stats import Array, Features, Moments
 from eval.metrics.result_key import digest
 from gan.data.images import Pixels, encode
@@ -75,7 +75,7 @@ class FeatureShards:
         return Features.open([_shard(self.folder, name, shard) for shard in shards])
 
 
-class Pictures:
+class Thumbnails:
     """Small pictures of a source's images, and of what format and size they are, in one ZIP a shard."""
 
     def __init__(self, folder: Path) -> None:
@@ -118,9 +118,9 @@ class Pictures:
         """The same, decoded."""
         return Image.open(io.BytesIO(self.jpeg(index)))
 
-    def traits(self, count: int) -> Traits:
+    def traits(self, count: int) -> FileProperties:
         """Formats and sizes of images 0..count."""
-        traits = Traits()
+        traits = FileProperties()
         for shard in range(-(-count // SHARD)):
             with zipfile.ZipFile(_shard(self.folder, "pictures", shard, ".zip")) as archive:
                 for format, width, height in json.loads(archive.read("traits.json")):
@@ -128,7 +128,7 @@ class Pictures:
         return traits
 
 
-def one_pass(source: Source, takers: Sequence[FeatureShards | Pictures], *, batch_size: int, what: str) -> int:
+def one_pass(source: Source, takers: Sequence[FeatureShards | Thumbnails], *, batch_size: int, what: str) -> int:
     """Give every image to every taker that lacks it -> the number of images that were made, in this process.
 
     Of several processes (see gan.runtime.distributed) this one makes its share; it returns when all shards are there.

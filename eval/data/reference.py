@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.data import feature_cache
-from eval.data.feature_cache import FeatureShards, Pictures, folder_name, load_arrays, save_arrays
+from eval.data.feature_cache import FeatureShards, Thumbnails, folder_name, load_arrays, save_arrays
 from eval.data.image_sources import DatasetSource
 from eval.features.extractor import Extractor
 from eval.metrics import kernel
@@ -138,10 +138,10 @@ def strata(source: DatasetSource, manifest: Manifest | None, kind: str) -> list[
 
 def pass_over(
     source: DatasetSource, extractors: Sequence[Extractor], *, batch_size: int
-) -> tuple[list[Reference], Pictures]:
+) -> tuple[list[Reference], Thumbnails]:
     """Bring the reference's features and small pictures into the cache; what is there is not made again."""
     references = [Reference(source, extractor) for extractor in extractors]
-    pictures = Pictures(cache_folder() / "reference" / folder_name({"images": source.identity}))
+    pictures = Thumbnails(cache_folder() / "reference" / folder_name({"images": source.identity}))
     feature_cache.one_pass(
         source, [pictures, *(r.shards for r in references)], batch_size=batch_size, what="Reference images"
     )

@@ -91,7 +91,7 @@ PRESETS = {
 
 
 @dataclass
-class Traits:
+class FileProperties:
     """What files a set of images consists of: file formats such as "jpeg", and sizes (width, height), with counts."""
 
     formats: Counter[str] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ class Traits:
         self.sizes[width, height] += 1
 
 
-def differences(judged: Traits, real: Traits) -> list[str]:
+def differences(judged: FileProperties, real: FileProperties) -> list[str]:
     """What sets two sets apart that is no merit of a generator: one warning for each; none when there is nothing.
 
     Compression alone moves FID (Parmar et al. 2022, section 4), and so does resizing from another size.

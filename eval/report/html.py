@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from eval.data.feature_cache import Pictures
+from eval.data.feature_cache import Thumbnails
 from eval.report import charts
 from gan.runtime.files import atomic
 
@@ -19,7 +19,12 @@ _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
 
 
 def write_report(
-    figures: Mapping[str, Any], generated: Pictures, real: Pictures, path: Path, *, accepted: Pictures | None = None
+    figures: Mapping[str, Any],
+    generated: Thumbnails,
+    real: Thumbnails,
+    path: Path,
+    *,
+    accepted: Thumbnails | None = None,
 ) -> None:
     """The report of one evaluation: `figures` as in results.json, and what rejection `accepted` where it was asked."""
     by_id = {result["id"]: result for result in reversed(figures["results"])}  # the first extractor's, where several
@@ -40,7 +45,7 @@ def write_report(
     write_page("evaluation.html.j2", path, figures=figures, **pages)
 
 
-def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Pictures | None], path: Path) -> None:
+def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None], path: Path) -> None:
     """The report of a comparison: `figures` as in comparison.json, `pictures` of each entry where they are at hand."""
     entries = figures["entries"]
     kimg = [entry["kimg"] for entry in entries]
@@ -93,7 +98,7 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
         temporary.write_text(text, encoding="utf-8")
 
 
-def picture_uri(pictures: Pictures, index: int) -> str:
+def picture_uri(pictures: Thumbnails, index: int) -> str:
     """Small picture `index` as a data URI."""
     return jpeg_uri(pictures.jpeg(index))
 

@@ -20,7 +20,7 @@ from gan.rejection.algorithms import Array
 GROUPS = 4
 
 
-class Critic:
+class DiscriminatorLogits:
     """Logits of images under a discriminator.
 
     `references` are count_references(D) images, uint8 [H, W, 3] each, and `classes` theirs where D knows classes.

@@ -18,7 +18,7 @@ from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.rejection import algorithms, calibration, keep_training
 from gan.rejection.algorithms import Array
-from gan.rejection.discriminator_logits import Critic, count_references
+from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.rejection.keep_training import Paint
 from gan.runtime.console import progress, say
 from gan.sampling.latents import MAX_SEED
@@ -150,7 +150,7 @@ class _Judge:
         self._own = iter(range(MAX_SEED, MAX_SEED // 2, -1))  # seeds that are no candidates
         references = self.own(count_references(D))
         of_references = classes(references)
-        self._critic = Critic(D, list(paint(references, of_references)), of_references)
+        self._critic = DiscriminatorLogits(D, list(paint(references, of_references)), of_references)
 
     def own(self, count: int) -> list[int]:
         return list(islice(self._own, count))

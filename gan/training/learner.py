@@ -18,7 +18,7 @@ from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.runtime import distributed
 from gan.training import ema, losses, microbatches
-from gan.training.microbatches import Share
+from gan.training.microbatches import Microbatch
 
 Stats = dict[str, torch.Tensor]
 
@@ -134,7 +134,7 @@ class Learner:
         self.G.requires_grad_(True)
         latents = self._draw(self.shares, update_w_avg=True)
 
-        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = latents.part(share.local)
             ws, c = self._map(part)
             logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), share), c)
@@ -149,7 +149,7 @@ class Learner:
         latents = self._draw(self.pl_shares)
         noise = self._draw_path_noise(self.pl_shares)
 
-        def measure(share: Share) -> torch.Tensor:
+        def measure(share: Microbatch) -> torch.Tensor:
             part = latents.part(share.local)
             ws, _ = self._map(part)
             return losses.path_lengths(self.G.synthesis(ws, noises=part.noises), ws, noise[share.local])
@@ -163,7 +163,7 @@ class Learner:
         distributed.sum_in_place([mean])
         old, config = self.pl_mean, self.config
 
-        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
             found = lengths[0] if alone else measure(share)
             penalty, self.pl_mean = losses.path_length_penalty(found, old, config.pl_decay, mean)
             stats = {"path_length/mean": found.mean(), "path_length/penalty": penalty.mean()}
@@ -175,7 +175,7 @@ class Learner:
         latents = self._draw(self.shares)
         self.D.requires_grad_(True)
 
-        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
             with torch.no_grad():
                 part = latents.part(share.local)
                 ws, gen_c = self._map(part)
@@ -197,7 +197,7 @@ class Learner:
         weight = self.config.r1_gamma / 2 * self.config.r1_interval
         self.D.requires_grad_(True)
 
-        def forward(share: Share) -> tuple[torch.Tensor, Stats]:
+        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
             img = real_img[share.local].detach().requires_grad_(True)
             logits = self.D(self._augment(img, share), None if real_c is None else real_c[share.local])
             penalty = losses.r1_penalty(img, logits).mean()
@@ -205,7 +205,7 @@ class Learner:
 
         return self._descend(self.D, self.D_optimizer, forward, self.shares)[0]
 
-    def _draw(self, parts: list[Share], *, update_w_avg: bool = False) -> Latents:
+    def _draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
         # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
         # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
         # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
@@ -225,7 +225,7 @@ class Learner:
         noises = [torch.randn([count, 1, side, side], device=self.device)[rows] for side in sides]
         return Latents(z=z[rows], c=None if c is None else c[rows], mixed=mixed, noises=noises)
 
-    def _draw_path_noise(self, parts: list[Share]) -> torch.Tensor:
+    def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
         count, rows = parts[0].total, torch.cat([share.positions for share in parts])
         side = self.config.network.resolution
         noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
@@ -238,7 +238,7 @@ class Learner:
             ws = torch.cat([ws[:, :cutoff], self.G.mapping(z, latents.c)[:, cutoff:]], dim=1)
         return ws, latents.c
 
-    def _augment(self, img: torch.Tensor, share: Share) -> torch.Tensor:
+    def _augment(self, img: torch.Tensor, share: Microbatch) -> torch.Tensor:
         if self.config.augment == "none" or len(share.positions) == share.total:
             return self.augment(img)
         # A share's transforms come from a seed of its own, so that the processes' generators stay in step.
@@ -256,8 +256,8 @@ class Learner:
         self,
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        forward: Callable[[Share], tuple[torch.Tensor, Stats]],
-        parts: list[Share],
+        forward: Callable[[Microbatch], tuple[torch.Tensor, Stats]],
+        parts: list[Microbatch],
     ) -> tuple[Stats, torch.Tensor]:
         # Step down the mean of the shares' losses, unless it or its gradient is not finite -> stats, gradient's norm.
         stats: Stats = {}

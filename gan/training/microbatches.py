@@ -14,7 +14,7 @@ from gan.runtime import distributed
 
 
 @dataclass(frozen=True)
-class Share:
+class Microbatch:
     """The images of one forward pass."""
 
     positions: torch.Tensor  # in the global batch, int64 [n]
@@ -27,7 +27,7 @@ class Share:
         return len(self.positions) / self.total
 
 
-def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Share]:
+def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Microbatch]:
     """This process's shares of `count` images, each of at most `largest`; images count // group apart stay together."""
     groups = torch.arange(count).reshape(group, -1)  # a column is a group, as in minibatch_stddev
     mine = groups.tensor_split(distributed.world_size(), dim=1)[distributed.rank()]
@@ -35,12 +35,12 @@ def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Sh
     shares, start = [], 0
     for part in mine.tensor_split(passes, dim=1):
         positions = part.reshape(-1)
-        shares.append(Share(positions, slice(start, start + len(positions)), count))
+        shares.append(Microbatch(positions, slice(start, start + len(positions)), count))
         start += len(positions)
     return shares
 
 
-def of_batch(config: TrainingConfig, batch_gpu: int | None) -> list[Share]:
+def of_batch(config: TrainingConfig, batch_gpu: int | None) -> list[Microbatch]:
     """This process's shares of an iteration's batch. Raises RequestError when it cannot be shared out evenly."""
     processes = distributed.world_size()
     group = min(config.network.mbstd_group_size, config.batch_size)
@@ -58,7 +58,7 @@ def of_batch(config: TrainingConfig, batch_gpu: int | None) -> list[Share]:
     return divide(config.batch_size, group=group, largest=batch_gpu)
 
 
-def of_path_lengths(config: TrainingConfig, batch_gpu: int | None) -> list[Share]:
+def of_path_lengths(config: TrainingConfig, batch_gpu: int | None) -> list[Microbatch]:
     """This process's shares of the smaller batch of a path length step."""
     count = max(config.batch_size // config.pl_batch_shrink, 1)
     largest = None if batch_gpu is None else max(batch_gpu // config.pl_batch_shrink, 1)

@@ -16,7 +16,7 @@ from gan.data.images import Pixels, refuse_pictures
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
-from gan.rejection.discriminator_logits import Critic, count_references
+from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.runtime.console import progress
 from gan.runtime.files import sha256
 from gan.sampling import generate
@@ -117,7 +117,7 @@ class _Export:
             None
             if D is None
             else [
-                Critic(D, images, None if number is None else [number] * len(images))
+                DiscriminatorLogits(D, images, None if number is None else [number] * len(images))
                 for images, number in zip(self._references, classes, strict=True)
             ],
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gan.data.images import to_pixels
 from gan.errors import SalonError
 from gan.networks.generator import Generator
-from gan.rejection.discriminator_logits import Critic
+from gan.rejection.discriminator_logits import DiscriminatorLogits
 from gan.runtime.console import progress
 from gan.sampling import generate
 from serving.contract import About
@@ -60,7 +60,7 @@ class Reference:
         return largest
 
 
-def make_reference(G: Generator, count: int, critics: list[Critic] | None) -> Reference:
+def make_reference(G: Generator, count: int, critics: list[DiscriminatorLogits] | None) -> Reference:
     """What PyTorch makes of the seeds 0 to count - 1. `critics`: one for each class, or one alone; None: no logit."""
     number = G.config.num_classes
     psi = np.resize(np.array(PSIS, np.float32), [count, 1])

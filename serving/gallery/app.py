@@ -30,7 +30,7 @@ from gan.sampling.latents import MAX_SEED
 from serving.client.retry import Unavailable
 from serving.contract import PSI_RANGE
 from serving.gallery.access import Guard, RateLimit, TooMany
-from serving.gallery.backend import Client, Painted, Painter, Studio
+from serving.gallery.backend import Backend, Client, Painted, Painter
 from serving.gallery.scenes import PARTS, Picture, image_format, scene
 
 FILES = {
@@ -59,7 +59,7 @@ class Gallery:
         rate: tuple[int, float] = (60, 60.0),
         hosts: Sequence[str] = (),
     ) -> None:
-        self.studio = Studio(connect)
+        self.studio = Backend(connect)
         self.model = model  # shown first; "": the first one
         self.max_images = max_images
         self.limit = RateLimit(*rate)

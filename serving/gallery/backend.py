@@ -64,7 +64,7 @@ class Painter:
         return {"mapping", "synthesis"} <= self.kinds
 
 
-class Studio:
+class Backend:
     """All painters of a server. `connect` gives a client for a generator's name.
 
     One thread speaks with the server, and one call after the other: equal requests are painted once, and the client

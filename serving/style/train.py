@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.data.feature_cache import FeatureShards, Pictures, folder_name, one_pass, shard_count
+from eval.data.feature_cache import FeatureShards, Thumbnails, folder_name, one_pass, shard_count
 from eval.features.extractor import Extractor, find_weights, load_extractor
 from eval.features.registry import NETWORKS
 from gan import __version__
@@ -38,7 +38,7 @@ class Trained:
 
     figures: dict[str, Any]
     paintings: Paintings
-    pictures: Pictures
+    pictures: Thumbnails
     probabilities: Doubles  # [N, K], held out by painter
 
 
@@ -124,7 +124,7 @@ class _Mirrored(FeatureShards):
         super().take([image[:, ::-1] for image in pixels])
 
 
-def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Floats, Pictures]:
+def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Floats, Thumbnails]:
     # Features [N, D] of the paintings, and small pictures of the whole source; both are kept, shard by shard.
     source = paintings.source
 
@@ -136,14 +136,14 @@ def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Flo
         _Mirrored(folder("mirrored", middle), middle),
         FeatureShards(folder("as it is", whole), whole),
     ]
-    pictures = Pictures(views[0].folder)
+    pictures = Thumbnails(views[0].folder)
     one_pass(source, [*views, pictures], batch_size=middle.batch_size, what="Looking at paintings")
     shards = range(shard_count(len(source)))
     features = np.mean([view.read(shards).take(paintings.indices) for view in views], axis=0)
     return features.astype(np.float32), pictures
 
 
-def _described(paintings: Paintings, pictures: Pictures) -> dict[str, Any]:
+def _described(paintings: Paintings, pictures: Thumbnails) -> dict[str, Any]:
     sizes = pictures.traits(len(paintings.source)).sizes
     sides = np.repeat([min(size) for size in sizes], list(sizes.values()))
     return {
