@@ -244,7 +244,7 @@ def review(
     result("\n".join(lines), figures, as_json)
 
 
-def _serve(served: "tuple[ThreadingHTTPServer, str]", person: "Overrulings") -> dict[str, Any]:
+def _serve(served: "tuple[ThreadingHTTPServer, str]", person: "ReviewSession") -> dict[str, Any]:
     server, address = served
     say(f"Review at {address} until Ctrl-C")
     try:
