@@ -15,6 +15,8 @@ from gan.runtime.files import refuse_existing
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
 
+    from curation.decide.review_server import ReviewSession
+
 
 manifest_argument = click.argument("manifest", type=PATH)
 data_option = click.option(
