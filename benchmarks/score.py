@@ -47,7 +47,7 @@ def main(dataset: Path, name: str, images: int, rounds: int) -> None:
     extractor = load_extractor(name, device=CPU)
     total = len(collection.indices)
     chosen = collection.indices[np.linspace(0, total - 1, min(images, total)).astype(int)]
-    pixels = np.stack([collection.dataset.pixels(int(index)).transpose(1, 2, 0) for index in chosen])  # CHW -> NHWC
+    pixels = np.stack([collection.dataset.image(int(index)) for index in chosen])  # NHWC
     alone: list[Rate] = []
     whole: list[Rate] = []
     for _ in range(rounds):

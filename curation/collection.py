@@ -16,8 +16,6 @@ from gan.data.manifest import Manifest
 from gan.errors import RequestError
 from gan.runtime import distributed
 
-STRATA = ("none", "label", "style", "genre", "artist")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
@@ -36,8 +34,10 @@ class Collection:
         return values
 
     def strata(self, name: str) -> NDArray[np.int64]:
-        """Each image's stratum by a column of STRATA: a number that follows from the value, so that it is the same in
-        all manifests; 0 for "none". Images without a value share one. Raises RequestError when none has a value.
+        """Each image's stratum by a column, such as "style": a number that follows from the value, so that it is the
+        same in all manifests; 0 for "none". Images without a value share one.
+
+        Raises RequestError when none has a value.
         """
         if name == "none":
             return np.zeros(len(self.rows), np.int64)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from gan.errors import RequestError
 
 NAMES = ("name", "source", "file_sha256")  # columns by which a list may name an image
-STRATA = ("genre", "style", "artist", "label")
 NONE, ALL = "(none)", "(all)"
 
 

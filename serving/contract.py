@@ -17,7 +17,6 @@ CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's About lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
 IMAGE_FORMATS = ("png", "jpeg", "webp")
-BASE64 = ";base64"  # after an image format: the file as base64 text, which fits into JSON
 
 PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
 Z_LIMIT = 100.0  # no draw of a normal comes near

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,6 +257,24 @@ def conditional_snapshot(tmp_path_factory, tiny_config):
     config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
     snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
     return path
+
+
+@contextlib.contextmanager
+def web_server(app):
+    """A web application on a free port of this machine -> http://HOST:PORT."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            thread.join(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture

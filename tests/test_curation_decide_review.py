@@ -7,18 +7,17 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import run_salon, write_dataset
+from conftest import run_salon, web_server, write_dataset
 from test_curation_decide_verdicts import contents, prune, scored
 
 from curation.decide import review_page
-from curation.decide.review_server import ReviewSession, server
+from curation.decide.review_server import ReviewSession, application
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
@@ -136,15 +135,8 @@ def serving(pruned: tuple[Path, Path], out: Path) -> Iterator[tuple[str, ReviewS
     found = manifest.read(pruned[1])
     person = ReviewSession(found=found, reviewer="Ada", out=out)
     shown = review_page.content(found, ImageDataset(pruned[0]), count=6, size=16, seed=0)
-    httpd, address = server(shown, person)
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield address, person
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
+    with web_server(application(shown, person, "a-token")) as address:
+        yield f"{address}/a-token/", person
 
 
 def test_only_the_page_itself_may_overrule(tmp_path, pruned):
@@ -166,7 +158,13 @@ def test_only_the_page_itself_may_overrule(tmp_path, pruned):
         assert ask(body=json.dumps({"name": "no", "verdict": "keep"})) == 400
         assert ask(body=json.dumps({"name": name(0), "verdict": "quarantine"})) == 400
         assert person.verdicts == {}
-        assert ask("GET", url.path, None) == 200 and ask() == 200
+        connection = http.client.HTTPConnection(url.netloc, timeout=10)
+        connection.request("GET", url.path)
+        answer = connection.getresponse()
+        connection.close()
+        wanted = {"cache-control": "no-store", "x-frame-options": "DENY", "referrer-policy": "same-origin"}
+        assert answer.status == 200 and wanted.items() <= {k.lower(): v for k, v in answer.headers.items()}.items()
+        assert ask() == 200
         assert person.verdicts == {name(0): "keep"} and url.hostname == "127.0.0.1"
 
 

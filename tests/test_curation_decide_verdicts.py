@@ -433,10 +433,15 @@ def test_training_takes_a_pruned_manifest(tmp_path, labelled):
 
 
 def test_the_command_line_names_the_methods_that_exist():
-    from curation.decide import cli
+    from curation.decide import cli as verdict_cli
+    from curation.score import cli as score_cli
+    from curation.score import density
 
-    assert tuple(cli.METHODS) == pruning.METHODS
-    assert naming.STRATA == ("genre", "style", "artist", "label")
+    assert pruning.DEFAULT_METHODS == density.METHODS
+    methods = (*density.METHODS, *pruning.DISCRIMINATORS)
+    for command in (score_cli.score, verdict_cli.prune):
+        (option,) = (parameter for parameter in command.params if parameter.name == "methods")
+        assert tuple(option.type.choices) == methods, command.name
 
 
 def test_strata_of_numbers_are_in_their_order():

@@ -171,7 +171,7 @@ def test_a_run_with_metrics_is_the_run_without(tiny_run, tiny_dataset, lite, tmp
     options = TrainingOptions(total_kimg=0.032, kimg_per_tick=0.016, network_snapshot_ticks=1, workers=0)
     hook = BudgetedMetrics(metric(tiny_dataset, ["kid"], lite, out=tmp_path / "metrics"), 90, smallest=20)
     train(Run(tmp_path / "run"), config, options, dataset, np.arange(12), select("cpu"), hooks=[hook])
-    rows = Run(tmp_path / "run").read_metrics()
+    rows = [json.loads(line) for line in Run(tmp_path / "run").metrics.read_text().splitlines()]
     assert rows and "kd@efficientnet-lite0/imagenet/fp32/n=20" in rows[0]
     (with_metrics,) = checkpoint.list_newest_first(tmp_path / "run" / "checkpoints")[:1]
     (without,) = checkpoint.list_newest_first(tiny_run / "checkpoints")[:1]

@@ -24,7 +24,7 @@ def test_threads_that_share_the_images_find_what_the_extractor_finds(
     monkeypatch.setattr(lite, "batch_size", 4)
     dataset = ImageDataset(tiny_dataset)
     indices = np.array([11, 0, 3, 5, 4, 2, 7, 1, 10, 9])  # two batches and a half
-    pixels = np.stack([dataset.pixels(int(index)).transpose(1, 2, 0) for index in indices])
+    pixels = np.stack([dataset.image(int(index)) for index in indices])
     found = embed(dataset, indices, lite, tmp_path)
     assert np.abs(found - lite(pixels)["features"]).max() < 1e-5
     assert np.abs(found[0] - found[1]).max() > 1e-3

@@ -63,11 +63,15 @@ def test_a_requirement_that_is_too_old(install):
 
 
 @pytest.mark.parametrize(
-    "older, newer",
-    [("1.9", "1.10"), ("2.6.0", "2.13.0+cpu"), ("1", "1.0.1"), ("2.13.0", "2.14.0rc1"), ("26.0", "100")],
+    "minimum, older, newer",
+    [("1.10", "1.9", "1.10.1"), ("2.13", "2.6.0+cpu", "2.13.0+cpu"), ("1.0.1", "1", "2.0rc1"), ("27", "26.0", "100")],
 )
-def test_versions_are_compared_by_number(older, newer):
-    assert doctor._release(older) < doctor._release(newer)
+def test_versions_are_compared_by_number(install, minimum, older, newer):
+    install("salon", "0.0", [f"below>={minimum}", f"above>={minimum}", "absent>=1; extra == 'docs'"])
+    install("below", older)
+    install("above", newer)
+    findings = by_name()
+    assert (findings["below"].status, findings["above"].status) == (FAILED, OK) and "absent" not in findings
 
 
 def test_both_onnx_runtimes_are_one_too_many(install):

@@ -46,6 +46,7 @@ def test_round_trip(tmp_path: Path) -> None:
         pixels = dataset.pixels(index)
         assert pixels.dtype == np.uint8
         assert np.array_equal(pixels, np.asarray(image).transpose(2, 0, 1))
+        assert np.array_equal(dataset.image(index), np.asarray(image))
 
 
 def test_same_images_same_bytes(tmp_path: Path) -> None:

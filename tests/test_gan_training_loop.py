@@ -292,7 +292,7 @@ def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, t
     dataset = ImageDataset(tiny_dataset)
     dataset.labels = None
     train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[hook])
-    rows = Run(tmp_path).read_metrics()
+    rows = [json.loads(line) for line in Run(tmp_path).metrics.read_text().splitlines()]
     assert len(rows) == len(seconds) > 1
     assert rows[0]["nimg"] == 32 and rows[0]["images"] == 8 and 0 < rows[0]["brightness"] < 255
     assert [row["seconds"] for row in rows] == pytest.approx(seconds, abs=0.05)

@@ -12,8 +12,8 @@ from conftest import full_disk
 
 from gan import snapshot
 from gan.errors import RequestError, SalonError
+from gan.runtime.console import duration
 from gan.training import checkpoint
-from gan.training.logger import duration
 from gan.training.run_dir import Run, default_name, unused
 
 ROWS = [{"tick": tick, "nimg": tick * 8, "loss/G": tick / 3} for tick in (1, 2, 3, 4)]
@@ -118,8 +118,15 @@ def test_a_torn_last_line_is_left_out(written):
         assert written.read_stats() == ROWS[:3]
 
 
-def test_time_left_is_never_below_zero():
-    assert [duration(seconds) for seconds in (-0.0, -3, 0.4, 61)] == ["0s", "0s", "0s", "1m 01s"]
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((-3, "0.0 s"), (-0.0, "0.0 s"), (0.4, "0.4 s"), (59.9, "59.9 s"), (59.99, "1 min 0 s"), (200, "3 min 20 s")),
+        *((3599.7, "1 h 0 min"), (7500, "2 h 5 min"), (86399, "23 h 59 min"), (273600, "3 d 4 h")),
+    ],
+)
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_rewind_drops_what_was_written_after_the_checkpoint(written):

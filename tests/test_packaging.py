@@ -120,9 +120,9 @@ def test_the_gallery_finds_its_page(installed):
 from starlette.testclient import TestClient
 from serving.gallery.app import Gallery
 visitor = TestClient(Gallery(lambda name: None, hosts=("testserver",)).app)
-for name in ("", "gallery.js", "gallery_controls.js", "gallery.css", "gallery.svg"):
+for name in ("", "page.js", "page.css", "gallery.js", "gallery_controls.js", "gallery.css", "gallery.svg"):
     answer = visitor.get("/" + name)
     print(name, answer.status_code, len(answer.content) > 200)
 """
     answers = installed("python", "-c", code).splitlines()
-    assert len(answers) == 5 and all(answer.endswith("200 True") for answer in answers)
+    assert len(answers) == 7 and all(answer.endswith("200 True") for answer in answers)

@@ -21,7 +21,7 @@ def parse(text: str) -> model_config_pb2.ModelConfig:
     return text_format.Parse(text, model_config_pb2.ModelConfig())
 
 
-@pytest.mark.parametrize("backend", model_config.BACKENDS)
+@pytest.mark.parametrize("backend", ["python", "onnxruntime"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_described_as_the_contract_says(tmp_path, kind, backend):
     told = about(kind)

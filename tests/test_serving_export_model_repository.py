@@ -1,15 +1,20 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import full_disk
+from filelock import FileLock, Timeout
 
 from gan.errors import RequestError, SalonError
 from serving.contract import About
 from serving.export import model_config
 from serving.export.model_config import Settings
 from serving.export.model_repository import COUNTER, Model, ModelRepository
+
+ROOT = Path(__file__).parents[1]
 
 
 def make_model(folder: Path, text: str = "graph", name: str = "generator", kind: str = "mapping") -> Model:
@@ -66,3 +71,17 @@ def test_a_damaged_counter_is_refused(tmp_path):
     (tmp_path / COUNTER).write_text("[1]")
     with pytest.raises(RequestError, match=r'must be \{"last": NUMBER\}'):
         ModelRepository(tmp_path).publish([])
+
+
+def test_one_process_publishes_at_a_time_and_a_killed_one_is_not_waited_for(tmp_path):
+    repository = ModelRepository(tmp_path / "models")
+    code = "import sys; from pathlib import Path; from serving.export.model_repository import ModelRepository\n"
+    code += "with ModelRepository(Path(sys.argv[1]))._alone():\n    print('held', flush=True)\n    input()"
+    command = [sys.executable, "-c", code, str(repository.path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(Timeout):
+            FileLock(repository.path / ".lock").acquire(blocking=False)
+        other.kill()
+        other.wait()
+    assert repository.publish([make_model(tmp_path / "files")]) == 1

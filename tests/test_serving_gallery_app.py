@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,7 @@ import av
 import httpx
 import numpy as np
 import pytest
-import uvicorn
-from conftest import run_salon
+from conftest import run_salon, web_server
 from PIL import Image
 
 from gan.errors import RequestError, SalonError
@@ -101,17 +99,8 @@ def stand() -> Stand:
 @contextlib.contextmanager
 def opened(gallery: Gallery) -> Iterator[str]:
     """The gallery on a free port of this machine."""
-    server = uvicorn.Server(uvicorn.Config(gallery.app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            thread.join(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with web_server(gallery.app) as address:
+        yield f"{address}/"
 
 
 @contextlib.contextmanager
@@ -136,7 +125,13 @@ def pixels(answer) -> np.ndarray:
 
 
 def test_the_page_and_what_it_may_do(client):
-    for path, kind in (("/", "text/html"), ("/gallery.css", "text/css"), ("/gallery.js", "text/javascript")):
+    kinds = {
+        "/": "text/html",
+        "/gallery.css": "text/css",
+        "/gallery.js": "text/javascript",
+        "/page.js": "text/javascript",
+    }
+    for path, kind in kinds.items():
         answer = client.get(path)
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(kind)
         assert "http://" not in answer.text and "https://" not in answer.text
@@ -374,9 +369,9 @@ def test_commands_that_are_refused():
 
 
 def test_what_is_missing_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
-    outcome = run_salon("gallery")
-    assert outcome.code == 2 and "needs uvicorn: pip install 'salon[gallery]'" in outcome.err
+    monkeypatch.setitem(sys.modules, "serving.client.transport_grpc", None)
+    outcome = run_salon("gallery", "--port", "0")
+    assert outcome.code == 1 and "is missing; install it with: pip install 'salon[query]'" in outcome.err
 
 
 # In a browser

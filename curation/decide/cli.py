@@ -1,5 +1,6 @@
 """The commands of `salon curate` that decide, and those that show what was decided. Heavy imports wait."""
 
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,6 @@ from gan.runtime.console import result, say, table
 from gan.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
-    from http.server import ThreadingHTTPServer
-
     from curation.decide.review_server import ReviewSession
 
 
@@ -236,24 +235,24 @@ def review(
     lines = []
     if out:
         with atomic(out) as file:
-            file.write_text(review_page.page(shown), encoding="utf-8")
+            file.write_text(review_page.html(shown), encoding="utf-8")
         figures["bytes"] = out.stat().st_size
         lines.append(f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:.1f} MB")
     if person:
-        overruled = _serve(review_server.server(shown, person, port), person)
+        overruled = _serve(shown, person, port)
         figures |= overruled
         lines.append(f"Wrote {overrule}: {overruled['overruled']} overruled" if overruled["hash"] else "None overruled")
     result("\n".join(lines), figures, as_json)
 
 
-def _serve(served: "tuple[ThreadingHTTPServer, str]", person: "ReviewSession") -> dict[str, Any]:
-    server, address = served
-    say(f"Review at {address} until Ctrl-C")
-    try:
-        with server:
-            server.serve_forever(poll_interval=0.1)
-    except KeyboardInterrupt:
-        pass
+def _serve(shown: dict[str, Any], person: "ReviewSession", port: int) -> dict[str, Any]:
+    from curation.decide import review_server
+    from gan.runtime import web
+
+    token = secrets.token_urlsafe(24)
+    with web.listen(web.LOCAL, port, "--port must be a free port") as listening:
+        say(f"Review at http://{web.LOCAL}:{listening.getsockname()[1]}/{token}/ until Ctrl-C")
+        web.serve(review_server.application(shown, person, token), listening)
     digest = person.finish()
     return {"manifest": str(person.out) if digest else None, "hash": digest, "overruled": len(person.verdicts)}
 

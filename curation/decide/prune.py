@@ -27,7 +27,6 @@ REVIEWER = "salon curate prune"
 UNDER_COVERED = "under-covered"
 DEFAULT_METHODS = ("density", "knn")
 DISCRIMINATORS = ("d-low", "d-core", "d-cross")
-METHODS = (*DEFAULT_METHODS, *DISCRIMINATORS)
 LOW, CAP, LISTED, FLAGGED = "low rank", "cap", "listed", "flagged"  # codes of reasons
 
 
@@ -38,10 +37,10 @@ class Request:
     manifest: Path
     out: Path | None  # None: only report
     keep: float = 0.95  # share to keep of all
-    strata: str | None = None  # one of naming.STRATA; None: one stratum
+    strata: str | None = None  # column: genre, style, artist or label; None: one stratum
     floor: float | None = None  # share to keep of each stratum at least; None: a stratum may lose twice what all lose
     cap: int | None = None  # images a stratum at most, whatever the floor; None: any number
-    methods: tuple[str, ...] = ()  # of METHODS; empty: those of DEFAULT_METHODS that have scores
+    methods: tuple[str, ...] = ()  # names of scores; empty: those of DEFAULT_METHODS that there are
     fuse: str = "mean"  # one of verdicts.FUSIONS
     protect: Path | None = None  # list of images to keep
     drop: Path | None = None  # list of images to drop, before all others and whatever the floor

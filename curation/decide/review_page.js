@@ -1,15 +1,8 @@
-"use strict";
+// The review: $ and element() are those of page.js, which stands before this in the same script.
 
-const content = JSON.parse(document.getElementById("content").textContent);
+const content = JSON.parse($("content").textContent);
 const images = new Map(content.images.map((image) => [image.id, image]));
 const filters = {};
-
-function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children); // text stays text, whatever a file is called
-  return made;
-}
 
 function caption(image) {
   const lines = [element("span", { class: "verdict" }, image.verdict)];
@@ -48,7 +41,7 @@ function show(image) {
 }
 
 async function overrule(image, verdict) {
-  const status = document.getElementById("status");
+  const status = $("status");
   try {
     const answer = await fetch("verdict", {
       method: "POST",
@@ -97,15 +90,14 @@ function filter() {
       const image = images.get(figure.dataset.id);
       const fits = content.filters.every((kind) => !filters[kind] || image[kind] === filters[kind]);
       figure.hidden = !fits;
-      figure.style.display = fits ? "" : "none";
       shown += fits;
     }
     section.querySelector(".count").textContent = `${shown} shown of ${section.dataset.total}`;
   }
 }
 
-document.getElementById("title").textContent = content.title;
-document.getElementById("summary").textContent = content.summary;
+$("title").textContent = content.title;
+$("summary").textContent = content.summary;
 for (const kind of content.filters) {
   const names = [...new Set(content.images.map((image) => image[kind]).filter(Boolean))].sort();
   const select = element("select", { id: `filter-${kind}` }, element("option", { value: "" }, "all"));
@@ -114,20 +106,18 @@ for (const kind of content.filters) {
     filters[kind] = select.value;
     filter();
   });
-  document.getElementById("filters").append(element("label", {}, `${kind} `, select));
+  $("filters").append(element("label", {}, `${kind} `, select));
 }
 for (const section of content.sections) {
   const grid = element("div", { class: "grid" }, ...section.images.map((id) => card(images.get(id))));
-  document.getElementById("sections").append(
+  $("sections").append(
     element("section", { "data-total": section.total }, element("h2", {}, section.title),
       element("p", {}, `${section.about} `, element("span", { class: "count" })), grid),
   );
 }
 for (const image of content.images) show(image);
 filter();
-if (content.reviewer) {
-  document.getElementById("keys").hidden = false;
-}
+$("keys").hidden = !content.reviewer;
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select")) return;
   const figure = event.target.closest ? event.target.closest("figure") : null;

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from string import Template
 from typing import Any
 
@@ -23,6 +22,7 @@ from curation.decide.prune import LOW, UNDER_COVERED
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.images import encode
+from gan.runtime import page
 from gan.runtime.parallel import ordered_map
 
 FILTERS = ("genre", "style", "artist", "label")
@@ -100,18 +100,22 @@ def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size
     }
 
 
-def page(shown: dict[str, Any]) -> str:
+def html(shown: dict[str, Any]) -> str:
     """The whole page as HTML. It may load nothing, and may only speak to where it came from."""
-    style, script, frame = (
-        files("curation.decide").joinpath(f"review_page.{kind}").read_text() for kind in ("css", "js", "html")
+    style, script = (
+        page.read(page.PACKAGE, f"page.{kind}") + page.read("curation.decide", f"review_page.{kind}")
+        for kind in ("css", "js")
     )
     policy = (
         f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         f"style-src {_allowed(style)}; script-src {_allowed(script)}"
     )
     text = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
-    title = shown["title"].replace("&", "&amp;").replace("<", "&lt;")
-    return Template(frame).substitute(policy=policy, title=title, style=style, script=script, content=text)
+    return page.html(
+        f"Review: {shown['title']}",
+        head=f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>',
+        body=Template(page.read("curation.decide", "review_page.html")).substitute(script=script, content=text),
+    )
 
 
 def _entry(row: dict[str, Any], dataset: ImageDataset) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def _entry(row: dict[str, Any], dataset: ImageDataset) -> dict[str, Any]:
 
 
 def _thumbnail(dataset: ImageDataset, index: int, size: int) -> str:
-    image = Image.fromarray(dataset.pixels(index).transpose(1, 2, 0))  # CHW -> HWC
+    image = Image.fromarray(dataset.image(index))
     if size < dataset.resolution:
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     return "data:image/jpeg;base64," + base64.b64encode(encode(image, "jpeg", 70)).decode()

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,12 +17,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
+from curation.decide import review_page
 from curation.decide.prune import relative, with_columns
-from curation.decide.review_page import page
 from gan import __version__
 from gan.data import manifest
 from gan.errors import RequestError
+from gan.runtime import web
 
 COMMAND = "salon curate review"
 REASON = "overruled"
@@ -130,66 +136,40 @@ class ReviewSession:
             yield with_columns(part, {name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def server(shown: dict[str, Any], overrulings: ReviewSession, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
-    """A server of the page on 127.0.0.1 that records what is overruled, and its address. Port 0: any free one.
-
-    Raises RequestError when the port is taken.
-    """
-    token = secrets.token_urlsafe(24)
+def application(shown: dict[str, Any], overrulings: ReviewSession, token: str) -> Starlette:
+    """The page at /`token`/, which records what is overruled. Nobody who does not know `token` is answered."""
     images = [image | overrulings.shown(image["id"]) for image in shown["images"]]
-    html = page(shown | {"images": images, "reviewer": overrulings.reviewer}).encode()
+    html = review_page.html(shown | {"images": images, "reviewer": overrulings.reviewer})
 
-    class Page(BaseHTTPRequestHandler):
-        server: ThreadingHTTPServer
+    def allowed(request: Request) -> bool:
+        # A page of another site may neither read through a name that it points here, nor post from its own.
+        own = f"http://{request.headers['host']}"
+        known = secrets.compare_digest(request.path_params["token"].encode(), token.encode())
+        return known and request.headers.get("origin", own) == own
 
-        def do_GET(self) -> None:
-            if self._allowed(f"/{token}/"):
-                self._answer(HTTPStatus.OK, html, "text/html; charset=utf-8")
+    def page(request: Request) -> Response:
+        return HTMLResponse(html) if allowed(request) else _not_here()
 
-        def do_POST(self) -> None:
-            if not self._allowed(f"/{token}/verdict"):
-                return
-            try:
-                length = int(self.headers.get("Content-Length", 0))
-                if not 0 < length <= MAX_BODY or self.headers.get_content_type() != "application/json":
-                    raise RequestError("a request must be a short JSON object")
-                asked = json.loads(self.rfile.read(length))
-                answer = overrulings.overrule(str(asked["name"]), str(asked["verdict"]))
-            except (RequestError, ValueError, KeyError, TypeError) as error:
-                self._answer(HTTPStatus.BAD_REQUEST, str(error).encode(), "text/plain; charset=utf-8")
-            except OSError as error:  # a full disk: nothing was recorded, and the page says so
-                self._answer(HTTPStatus.INSUFFICIENT_STORAGE, str(error).encode(), "text/plain; charset=utf-8")
-            else:
-                self._answer(HTTPStatus.OK, json.dumps(answer).encode(), "application/json")
+    async def verdict(request: Request) -> Response:
+        if not allowed(request):
+            return _not_here()
+        try:
+            if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                raise RequestError("a request must be a short JSON object")
+            asked = json.loads(await web.read_body(request, MAX_BODY))
+            answer = await run_in_threadpool(overrulings.overrule, str(asked["name"]), str(asked["verdict"]))
+        except (RequestError, ValueError, KeyError, TypeError) as error:
+            return PlainTextResponse(str(error), HTTPStatus.BAD_REQUEST)
+        except OSError as error:  # a full disk: nothing was recorded, and the page says so
+            return PlainTextResponse(str(error), HTTPStatus.INSUFFICIENT_STORAGE)
+        return JSONResponse(answer)
 
-        def log_message(self, *arguments: Any) -> None:
-            """Say nothing: the address holds the token."""
+    routes = [Route("/{token}/", page), Route("/{token}/verdict", verdict, methods=["POST"])]
+    # What the page may load stands in it, as it also does in a file.
+    headers = {"Content-Security-Policy": "frame-ancestors 'none'", "Cache-Control": "no-store"}
+    guard = Middleware(web.Guard, hosts=(), refuse=_not_here, headers=headers)
+    return Starlette(routes=routes, middleware=[guard])
 
-        def _allowed(self, path: str) -> bool:
-            # A page of another site may neither read through a name that it points here, nor post from its own.
-            host = f"127.0.0.1:{self.server.server_port}"
-            fits = secrets.compare_digest(self.path.encode(), path.encode()) and self.headers.get("Host") == host
-            if fits and self.headers.get("Origin", f"http://{host}") == f"http://{host}":
-                return True
-            self._answer(HTTPStatus.NOT_FOUND, b"Not here", "text/plain")
-            return False
 
-        def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            for name, value in (
-                ("Content-Type", kind),
-                ("Content-Length", str(len(body))),
-                ("Cache-Control", "no-store"),
-                ("Referrer-Policy", "same-origin"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("X-Frame-Options", "DENY"),
-            ):
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-    try:
-        found = ThreadingHTTPServer(("127.0.0.1", port), Page)
-    except OSError as error:
-        raise RequestError(f"--port must be a free port; {port} cannot be used: {error.strerror}") from error
-    return found, f"http://127.0.0.1:{found.server_port}/{token}/"
+def _not_here(_host: str = "") -> Response:
+    return PlainTextResponse("Not here", HTTPStatus.NOT_FOUND)

@@ -47,7 +47,7 @@ def draw_montage(path: Path, montage: Path) -> None:
     dataset = ImageDataset(path)
     count = min(len(dataset), SHEET)
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
-    pixels = np.stack([dataset.pixels(int(index)).transpose(1, 2, 0) for index in indices])  # NHWC
+    pixels = np.stack([dataset.image(int(index)) for index in indices])  # NHWC
     save(tile(pixels, columns=int(np.ceil(np.sqrt(count))), gap=2), montage)
 
 

@@ -34,7 +34,7 @@ def check(collection: Collection, extractor: Extractor, out: Path, labels: str) 
     dataset, indices = collection.dataset, collection.indices
 
     def look(index: int) -> tuple[Measures, int]:
-        pixels = dataset.pixels(index).transpose(1, 2, 0)  # CHW -> HWC
+        pixels = dataset.image(index)
         return image_checks.measure(pixels), duplicates.perceptual_hash(pixels)
 
     with ThreadPoolExecutor() as pool:

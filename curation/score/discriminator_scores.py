@@ -19,6 +19,7 @@ from gan.data.dataset import ImageDataset
 from gan.data.images import to_float
 from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
+from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.snapshot import Snapshot
 from gan.training.run_dir import Run
@@ -27,7 +28,6 @@ from gan.training.training_loop import TrainingOptions, train
 Scores = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-METHODS = ("d-low", "d-core", "d-cross")
 GROUPINGS = 4  # random companies in which each image is judged, for each snapshot
 CORE = 0.85  # share of the densest images that d-core learns from
 FOLDS = 3
@@ -49,7 +49,7 @@ def logits(
         for start in range(0, len(filled), BATCH // group * group or group):
             some = filled[start : start + (BATCH // group * group or group)]
             pixels = np.stack([dataset.pixels(int(indices[i])) for i in some])
-            c = _one_hot(D, [dataset.label(int(indices[i])) for i in some], device)
+            c = one_hot([dataset.label(int(indices[i])) for i in some], D.config.num_classes, device)
             with torch.inference_mode():
                 values = D(to_float(torch.from_numpy(pixels).to(device)), c)
             fresh = min(len(some), len(order) - start)
@@ -123,9 +123,3 @@ def mean_and_error(values: Scores) -> tuple[Scores, Scores]:
     if len(values) == 1:
         return values[0], np.full(values.shape[1], np.nan)
     return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
-
-
-def _one_hot(D: Discriminator, classes: list[int], device: torch.device) -> torch.Tensor | None:
-    if not D.config.num_classes:
-        return None
-    return torch.nn.functional.one_hot(torch.tensor(classes), D.config.num_classes).float().to(device)

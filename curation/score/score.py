@@ -20,7 +20,6 @@ from gan.data import manifest
 from gan.errors import RequestError
 from gan.runtime import distributed
 
-METHODS = (*density.METHODS, *discriminator_scores.METHODS)
 Columns = dict[str, NDArray[np.float64]]
 
 

@@ -61,11 +61,8 @@ def _extract(dataset: ImageDataset, indices: NDArray[np.int64], extractor: Extra
             ThreadPoolExecutor() as readers,
             ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool,
         ):
-            images = ordered_map(readers, dataset.pixels, (int(i) for i in indices), ahead=2 * workers * size)
-            batches = (
-                np.stack([image.transpose(1, 2, 0) for image in itertools.islice(images, size)])  # CHW -> NHWC
-                for _ in range(0, len(indices), size)
-            )
+            images = ordered_map(readers, dataset.image, (int(i) for i in indices), ahead=2 * workers * size)
+            batches = (np.stack(list(itertools.islice(images, size))) for _ in range(0, len(indices), size))  # NHWC
             found = ordered_map(pool, lambda batch: extractor(batch)["features"], batches, ahead=2 * workers)
             return np.concatenate(list(found))
     finally:

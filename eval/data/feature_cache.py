@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,22 +30,6 @@ from gan.runtime.files import atomic, remove_stale_partials
 SHARD = 256  # images
 THUMBNAIL = 96  # longest side in pixels
 QUALITY = 85
-
-
-class Taker(Protocol):
-    """What a pass feeds. `take` gets a shard's images in batches, `finish` makes the shard's files whole."""
-
-    def has(self, shard: int) -> bool:
-        """Whether the shard is there."""
-        ...
-
-    def take(self, pixels: list[Pixels]) -> None:
-        """Images [H, W, 3] of the shard that is being made."""
-        ...
-
-    def finish(self, shard: int, source: Source, first: int) -> None:
-        """Write the shard, whose first image is `first`."""
-        ...
 
 
 class FeatureShards:

@@ -168,8 +168,7 @@ class DatasetSource:
         """Images first..end, decoded by several threads."""
         with ThreadPoolExecutor() as pool:
             try:
-                for image in ordered_map(pool, self.dataset.pixels, self.indices[first:end]):
-                    yield image.transpose(1, 2, 0)  # CHW -> HWC
+                yield from ordered_map(pool, self.dataset.image, self.indices[first:end])
             except ImageError as error:
                 raise RequestError(
                     f"{self.name} holds an image that cannot be judged by: {error}. "

@@ -11,6 +11,7 @@ import jinja2
 
 from eval.data.feature_cache import Thumbnails
 from eval.report import charts
+from gan.runtime.console import duration
 from gan.runtime.files import atomic
 
 SAMPLES = 48
@@ -76,14 +77,6 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def duration(seconds: float) -> str:
-    """5.2 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **values: Any) -> None:

@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from packaging.requirements import Requirement
 
 from gan.cli.command import Command
 from gan.cli.options import json_option
@@ -89,18 +89,17 @@ def _torch() -> Finding:
 
 def _packages() -> list[Finding]:
     try:
-        requirements = importlib.metadata.requires("salon") or []
+        requirements = [Requirement(line) for line in importlib.metadata.requires("salon") or []]
     except importlib.metadata.PackageNotFoundError:
         return [Finding(FAILED, "salon", "not installed", INSTALL)]
     findings = []
     for requirement in requirements:
-        match = re.fullmatch(r"([\w.-]+)\s*>=\s*([\w.]+)", requirement)
-        if not match:  # it belongs to an extra
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):  # it belongs to an extra
             continue
-        name, minimum = match.groups()
+        name, minimum = requirement.name, str(requirement.specifier).removeprefix(">=")
         try:
             version = importlib.metadata.version(name)
-            if _release(version) < _release(minimum):
+            if not requirement.specifier.contains(version, prereleases=True):
                 findings.append(Finding(FAILED, name, f"{version}, but {minimum} or newer is needed", INSTALL))
             elif name != "torch":
                 findings.append(Finding(OK, name, version))
@@ -109,11 +108,6 @@ def _packages() -> list[Finding]:
     found = importlib.util.find_spec("tensorboard")
     remedy = "" if found else "Curves in a browser: pip install 'salon[tensorboard]'"
     return [*findings, Finding(OK if found else NOTE, "tensorboard", "installed" if found else "missing", remedy)]
-
-
-def _release(version: str) -> tuple[int, ...]:
-    # "2.13.0+cpu" -> (2, 13, 0)
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
 
 
 def _onnx_runtime() -> Finding:

@@ -80,17 +80,21 @@ class ImageDataset:
             return (self.path / name).read_bytes()
         return self._zip().read(name)
 
-    def pixels(self, index: int) -> Pixels:
-        """Image `index` as uint8 CHW. Raises ImageError when it is unreadable or unlike the others."""
+    def image(self, index: int) -> Pixels:
+        """Image `index`, uint8 [H, W, 3]. Raises ImageError when it is unreadable or unlike the others."""
         name = self.names[index]
         try:
             image: Image.Image = Image.open(io.BytesIO(self.read_bytes(name)))
             if image.size != (self.resolution, self.resolution):
                 expected = f"{self.resolution}x{self.resolution}"
                 raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
-            return np.asarray(image.convert("RGB")).transpose(2, 0, 1)  # HWC -> CHW
+            return np.asarray(image.convert("RGB"))
         except UNREADABLE as error:
             raise ImageError("unreadable", f"{name}: {_said(error)}") from error
+
+    def pixels(self, index: int) -> Pixels:
+        """Image `index` as training takes it, uint8 [3, H, W]. Raises what `image` raises."""
+        return self.image(index).transpose(2, 0, 1)  # HWC -> CHW
 
     def label(self, index: int) -> int:
         """Class of image `index`; 0 without labels."""

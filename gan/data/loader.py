@@ -80,7 +80,7 @@ def batches(
 
 def _follow_parent(_worker: int) -> None:
     # Ctrl-C reaches the whole process group; the main process finishes its iteration and then ends the workers.
-    # When it is killed they must end at once: they hold its claim on the run, which its successor waits for.
+    # When it is killed nobody else would end them.
     import ctypes
     import signal
 

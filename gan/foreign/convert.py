@@ -17,6 +17,7 @@ from gan.foreign.pickle_values import Array, Record, RefusedError, shown
 from gan.foreign.weight_names import rosinality_discriminator, rosinality_generator, tf_discriminator, tf_generator
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import MAPPING_LR_MULTIPLIER, Generator
+from gan.networks.labels import one_hot
 from gan.ops.upfirdn2d import setup_filter
 
 W_AVG_SAMPLES = 10_000
@@ -105,7 +106,7 @@ def largest_activation(G: Generator, images: int = 8) -> float:
 
     layers = [layer for block in G.synthesis.blocks for layer in (*block.layers, block.torgb)]
     handles = [layer.register_forward_hook(see) for layer in layers]
-    c = torch.eye(G.config.num_classes)[torch.arange(images) % G.config.num_classes] if G.config.num_classes else None
+    c = one_hot(torch.arange(images) % max(G.config.num_classes, 1), G.config.num_classes)
     z = torch.randn([images, G.config.z_dim], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for index in range(images):

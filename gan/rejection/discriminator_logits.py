@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gan.data.images import Pixels, to_float
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
+from gan.networks.labels import one_hot
 from gan.rejection.algorithms import Array
 
 GROUPS = 4
@@ -69,7 +70,7 @@ class DiscriminatorLogits:
             return None
         if classes is None:
             raise RequestError(f"classes must be given: the discriminator knows {number}")
-        return torch.nn.functional.one_hot(torch.tensor(classes), number).float().to(self._device)
+        return one_hot(classes, number, self._device)
 
 
 def count_references(D: Discriminator) -> int:

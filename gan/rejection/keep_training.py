@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,6 +22,7 @@ from gan.data.dataset import ImageDataset
 from gan.data.images import Pixels, to_float
 from gan.data.loader import DrawSequence, TrainingImages, batches
 from gan.errors import RequestError, SalonError
+from gan.networks.labels import one_hot
 from gan.snapshot import Snapshot
 from gan.training import losses
 
@@ -137,8 +137,8 @@ def keep_training_on_images(
 
     def batch(pixels: torch.Tensor, classes: torch.Tensor) -> Batch:  # NCHW, uint8; [N]
         img = to_float(pixels.to(device))
-        number = config.network.num_classes
-        return (img, F.one_hot(classes, number).float().to(device)) if number else (img,)
+        c = one_hot(classes, config.network.num_classes, device)
+        return (img,) if c is None else (img, c)
 
     def painted(seeds: range, classes: torch.Tensor) -> Batch:
         known = classes.tolist() if config.network.num_classes else None

@@ -160,7 +160,7 @@ class _Judge:
         return self._critic(progress(self._paint(seeds, classes), what, len(seeds)), classes)
 
     def images(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> Array:
-        pixels = (dataset.pixels(int(index)).transpose(1, 2, 0) for index in indices)  # CHW -> HWC
+        pixels = (dataset.image(int(index)) for index in indices)
         classes = [dataset.label(int(index)) for index in indices] if self._conditional else None
         return self._critic(progress(pixels, "Judging real images", len(indices)), classes)
 

@@ -72,6 +72,17 @@ def table(rows: Iterable[Iterable[object]], header: list[str] | None = None) -> 
     return "\n".join(line.rstrip() for line in lines)
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people: "5.2 s", "3 min 20 s", "2 h 5 min", "3 d 4 h". Less than zero is shown as zero."""
+    if seconds < 59.95:  # what rounds to less than a minute
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
 def progress(items: Iterable[Item], description: str, total: int | None = None, unit: str = "img") -> Iterable[Item]:
     """Iterate with a bar that shows rate and time left on standard error; silent where that is no terminal."""
     hidden = None if is_main() else True  # None: where standard error is no terminal

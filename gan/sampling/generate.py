@@ -7,6 +7,7 @@ import torch
 from gan.data.images import Pixels, to_pixels
 from gan.errors import RequestError
 from gan.networks.generator import Generator
+from gan.networks.labels import one_hot
 from gan.ops.frozen import Frozen
 from gan.sampling.latents import draw
 
@@ -27,7 +28,7 @@ def class_weights(classes: Sequence[int] | None, G: Generator) -> torch.Tensor |
         raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
     if bad := [c for c in classes if not 0 <= c < number]:
         raise RequestError(f"--class must be from 0 to {number - 1}; got {bad[0]} instead")
-    return torch.nn.functional.one_hot(torch.tensor(classes), number).float()
+    return one_hot(classes, number)
 
 
 def map_seeds(

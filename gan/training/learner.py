@@ -16,6 +16,7 @@ from gan.errors import SalonError
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
+from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.training import ema, losses, microbatches
 from gan.training.microbatches import Microbatch
@@ -91,7 +92,7 @@ class Learner:
         """
         config = self.config
         real_img = to_float(pixels.to(self.device, non_blocking=True))
-        real_c = self._one_hot(classes)
+        real_c = one_hot(classes, config.network.num_classes, self.device)
         stats = self._generator_step()
         if config.pl_weight and self.iteration % config.pl_interval == 0:
             stats |= self._path_length_step()
@@ -211,7 +212,10 @@ class Learner:
         # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
         # layer's noise is cut down before the next is drawn. w_avg's mapping is less than 1e-4 of an image's work.
         count, rows = parts[0].total, torch.cat([share.positions for share in parts])
-        c = self._one_hot(self.labels[torch.randint(len(self.labels), [count])]) if self.labels is not None else None
+        c = None
+        if self.labels is not None:
+            drawn = self.labels[torch.randint(len(self.labels), [count])]
+            c = one_hot(drawn, self.config.network.num_classes, self.device)
         z = torch.randn([count, self.config.network.z_dim], device=self.device)
         if update_w_avg:
             with torch.no_grad():
@@ -246,11 +250,6 @@ class Learner:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.augment(img)
-
-    def _one_hot(self, classes: torch.Tensor) -> torch.Tensor | None:
-        number = self.config.network.num_classes
-        one_hot = torch.nn.functional.one_hot(classes, number) if number else None
-        return None if one_hot is None else one_hot.to(self.device, torch.get_default_dtype())
 
     def _descend(
         self,

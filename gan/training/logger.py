@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from gan.errors import RequestError
-from gan.runtime.console import say
+from gan.runtime.console import duration, say
 from gan.runtime.files import read_json
 from gan.training.run_dir import Run
 
@@ -52,8 +52,8 @@ class RunLog:
     def tick(self, row: dict[str, Any], seconds_left: float) -> None:
         """Print the status line, append to stats.jsonl, feed the boards."""
         say(
-            f"tick {row['tick']:<5d} kimg {row['kimg']:<8.1f} time {duration(row['seconds']):<8s} "
-            f"sec/kimg {row['sec_per_kimg']:<7.1f} memory {row['memory_gb']:.1f} GB  ETA {duration(seconds_left):<8s} "
+            f"tick {row['tick']:<5d} kimg {row['kimg']:<8.1f} time {duration(row['seconds']):<11s} "
+            f"sec/kimg {row['sec_per_kimg']:<7.1f} memory {row['memory_gb']:.1f} GB  ETA {duration(seconds_left):<11s} "
             f"loss G {row['loss/G']:.2f} D {row['loss/D']:.2f}"
             + (f"  augment p {row['augment/p']:.3f} r_t {row['augment/rt']:.2f}" if "augment/p" in row else "")
         )
@@ -137,12 +137,3 @@ def require_wandb() -> None:
     """Raise RequestError when W&B is not installed."""
     if not importlib.util.find_spec("wandb"):
         raise RequestError("--wandb needs the package wandb: pip install wandb")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in two units, such as "3h 07m"."""
-    seconds = max(0.0, seconds)  # the last batch may be more than was left
-    for size, unit, smaller, size_smaller in ((86400, "d", "h", 3600), (3600, "h", "m", 60), (60, "m", "s", 1)):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit} {int(seconds % size // size_smaller):02d}{smaller}"
-    return f"{seconds:.0f}s"

@@ -8,12 +8,13 @@ RUNS/NAME/config.json   the resolved config
           checkpoints/  for resuming
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from gan import snapshot
 from gan.config import TrainingConfig
@@ -37,11 +38,7 @@ class Run:
 
         Raises RequestError when another process trains in it or it holds a run of another config.
         """
-        with self._lock() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
+        with self._lock():
             for folder in (self.path, self.grids, self.snapshots, self.checkpoints):
                 remove_stale_partials(folder)
             if self.config_file.exists():
@@ -69,10 +66,6 @@ class Run:
         """The lines of stats.jsonl; a torn last line is left out."""
         return _read(self.stats)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a torn last line is left out."""
-        return _read(self.metrics)
-
     def rewind_stats(self, cur_nimg: int) -> None:
         """Drop the lines that were written after the checkpoint at `cur_nimg`; training writes them again."""
         for path in (self.stats, self.metrics):
@@ -96,11 +89,14 @@ class Run:
             for path in olds + snapshot.list_newest_first(self.snapshots)[keep:]:
                 path.unlink()
 
-    def _lock(self) -> IO[str]:
+    def _lock(self) -> AbstractContextManager[object]:
         try:
             for folder in (self.grids, self.snapshots, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            return open(self.path / ".lock", "w")
+            # A lock of the system's, which ends with the process, and no file that a killed one would leave behind.
+            return FileLock(self.path / ".lock", fallback_to_soft=False).acquire(blocking=False)
+        except Timeout as error:
+            raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
         except OSError as error:
             raise disk_error(error, self.path) from error
 

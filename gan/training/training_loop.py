@@ -256,7 +256,7 @@ class Sheet:
         """Write grids/reals.jpg once."""
         path = self.run.grids / "reals.jpg"
         if not path.exists():
-            pixels = np.stack([self.dataset.pixels(int(i)).transpose(1, 2, 0) for i in self.indices])  # CHW -> HWC
+            pixels = np.stack([self.dataset.image(int(i)) for i in self.indices])  # NHWC
             images.save(images.tile(pixels, self.COLUMNS), path)
 
     def samples(self) -> Path:

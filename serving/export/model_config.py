@@ -7,7 +7,6 @@ from typing import Any
 
 from serving.contract import LIMITS, MAX_BATCH, PARAMETER, About, Tensor, inputs, limits, model_name, outputs
 
-BACKENDS = ("python", "onnxruntime")
 FILE = "config.pbtxt"
 ENSEMBLES = {"generate_and_score": "discriminator", "generate_and_classify": "style_classifier"}  # -> second member
 _FREE = 256  # pixels of a free side in warm-up
@@ -17,7 +16,7 @@ _FREE = 256  # pixels of a free side in warm-up
 class Settings:
     """How all models of one export are served."""
 
-    backend: str = "python"  # one of BACKENDS
+    backend: str = "python"  # of Triton: python or onnxruntime
     max_batch: int = MAX_BATCH  # images
     instances: int = 1  # of each model, on each device
     tensorrt: bool = False  # let ONNX Runtime hand what it can to TensorRT

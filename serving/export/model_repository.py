@@ -5,13 +5,12 @@ deleted: servers keep answers by model and version. One counter serves all model
 same number.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
@@ -87,18 +86,13 @@ class ModelRepository:
                         (temporary / model_config.FILE).write_text(model.config, encoding="utf-8")
         return version
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[object]:
+        # One process at a time; the system gives the lock back when the process ends, however it ends.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDONLY)
+            return FileLock(self.path / ".lock", fallback_to_soft=False).acquire()
         except OSError as error:
             raise disk_error(error, self.path) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed, even by the process's death
-            yield
-        finally:
-            os.close(descriptor)
 
     def _counted(self) -> int:
         counter = self.path / COUNTER

@@ -1,25 +1,13 @@
-"""What keeps the gallery from being overrun or misused: a rate for each client, and a guard around every answer."""
+"""What keeps the gallery from being overrun: a rate for each client. And the names that it may have."""
 
-import ipaddress
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Iterable
-
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Callable, Iterable
 
 from gan.errors import RequestError
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 def parse_rate(text: str) -> tuple[int, float]:
@@ -65,43 +53,3 @@ class TooMany(RequestError):
             f"Too many pictures at once: {limit.count} requests in {limit.seconds:g} s are allowed. "
             f"Go on in {self.seconds} s."
         )
-
-
-class Guard:
-    """Around an app: refuse names that are not the gallery's, and say in every answer what a page of it may do.
-
-    A site whose name its owner points at this machine (DNS rebinding) could read answers as its own. Its requests carry
-    that name, whereas an address of digits cannot be pointed elsewhere.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
-        self.app, self.hosts = app, {"localhost", *(host.lower() for host in hosts)}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY)
-            await send(message)
-
-        host = Headers(scope=scope).get("host", "")
-        if self.knows(host):
-            await self.app(scope, receive, guarded)
-        else:
-            text = f"This gallery is not {host[:100]}. If it should be, start it with --allow-host and that name.\n"
-            await PlainTextResponse(text, 421)(scope, receive, guarded)
-
-    def knows(self, host: str) -> bool:
-        """Whether a Host header is of this gallery: a known name or an address, with or without a port."""
-        match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::\d+)?", host)
-        if not match:
-            return False
-        name = match[1] or match[2].lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self.hosts
-        return True

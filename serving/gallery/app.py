@@ -11,7 +11,6 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,27 @@ from starlette.routing import Route
 
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError, SalonError
+from gan.runtime import page, web
 from gan.runtime.console import say
 from gan.sampling import animation
 from gan.sampling.latents import MAX_SEED
 from serving.client.retry import Unavailable
 from serving.contract import PSI_RANGE
-from serving.gallery.access import Guard, RateLimit, TooMany
+from serving.gallery.access import RateLimit, TooMany
 from serving.gallery.backend import Backend, Client, Painted, Painter
 from serving.gallery.scenes import PARTS, Picture, image_format, scene
 
-FILES = {
-    "gallery.html": "text/html",
-    "gallery.css": "text/css",
-    "gallery.svg": "image/svg+xml",
-    "gallery.js": "text/javascript",
-    "gallery_controls.js": "text/javascript",
-}
+FILES = ("gallery.css", "gallery.svg", "gallery.js", "gallery_controls.js")
+POLICY = (
+    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+HEAD = """<link rel="icon" href="gallery.svg" type="image/svg+xml">
+<link rel="stylesheet" href="page.css">
+<link rel="stylesheet" href="gallery.css">
+<script src="page.js" defer></script>
+<script src="gallery_controls.js" defer></script>
+<script src="gallery.js" defer></script>"""
 WALL = 12  # pictures, where --max-images allows
 PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
 FPS = 12
@@ -64,15 +68,16 @@ class Gallery:
         self.max_images = max_images
         self.limit = RateLimit(*rate)
         routes = [
-            Route("/", _file("gallery.html")),
-            *(Route(f"/{name}", _file(name)) for name in FILES if name != "gallery.html"),
+            web.text_route("/", page.html("Salon", head=HEAD, body=page.read("serving.gallery", "gallery.html"))),
+            *(web.file_route(page.PACKAGE, name) for name in ("page.css", "page.js")),
+            *(web.file_route("serving.gallery", name) for name in FILES),
             Route("/about", self.about),
             Route("/scene", self.scene),
             Route("/image", self.image),
             Route("/journey", self.journey),
         ]
         errors: Any = {RequestError: _refused, TooMany: _too_many, Unavailable: _gone, SalonError: _failed}
-        guard = Middleware(Guard, hosts=hosts)
+        guard = Middleware(web.Guard, hosts=hosts, refuse=_unknown, headers={"Content-Security-Policy": POLICY})
         self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=errors, lifespan=self._life)
 
     def check(self) -> None:
@@ -169,15 +174,6 @@ class Gallery:
         self.studio.close()
 
 
-def _file(name: str) -> Callable[[Request], Response]:
-    body = files("serving.gallery").joinpath("static", name).read_bytes()
-
-    def answer(request: Request) -> Response:
-        return Response(body, media_type=FILES[name], headers={"Cache-Control": "no-cache"})
-
-    return answer
-
-
 def _shown(picture: Picture, painted: Painted, painter: Painter) -> dict[str, Any]:
     """What the page is told of a picture."""
     verdict: list[tuple[str, float]] | None = None
@@ -214,6 +210,11 @@ def _movie(frames: Sequence[Pixels], format: str) -> bytes:
         path = Path(folder) / f"journey.{format}"
         animation.save(frames, path, FPS)
         return path.read_bytes()
+
+
+def _unknown(host: str) -> Response:
+    text = f"This gallery is not {host[:100]}. If it should be, start it with --allow-host and that name.\n"
+    return PlainTextResponse(text, 421)
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -1,13 +1,9 @@
 """The command gallery. Heavy imports wait until it runs."""
 
-import contextlib
-import socket
-
 import click
 
 from gan.cli.command import Command
 from gan.cli.options import FiniteRange, WholeRange, json_option
-from gan.errors import RequestError
 from gan.runtime.console import result, say
 from serving.contract import DEFAULT_URL
 
@@ -71,18 +67,13 @@ def gallery(
     salon gallery --url grpc://127.0.0.1:8001
     salon gallery --host 0.0.0.0 --allow-host gallery.example --rate 30/min
     """
+    from gan.runtime import web
+    from serving.client.client import Client
     from serving.gallery.access import check_names, parse_rate
+    from serving.gallery.app import Gallery
 
     allowed = parse_rate(rate)
     check_names(names)
-    try:
-        import uvicorn
-
-        from serving.client.client import Client
-        from serving.gallery.app import Gallery
-    except ModuleNotFoundError as error:
-        raise RequestError(f"salon gallery needs {error.name}: pip install 'salon[gallery]'") from error
-
     shown = Gallery(
         lambda name: Client(url, model=name, timeout=timeout, retries=1),
         model=model,
@@ -90,32 +81,13 @@ def gallery(
         rate=allowed,
         hosts=(host, *names),
     )
-    listening = _listen(host, port)
+    listening = web.listen(host, port, "--host and --port must be an address of this machine and a free port")
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
     with listening:
         if host not in ("127.0.0.1", "::1", "localhost"):
             say(f"Warning: on {host} the gallery is open to everyone who can reach it, without a password")
-        config = uvicorn.Config(
-            shown.app,
-            log_level="warning",
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=3,
-        )
         shown.check()
         result(f"Gallery at {address}", {"url": url, "address": address}, as_json)
         say("Ctrl-C ends it.")
-        with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on after it has closed
-            uvicorn.Server(config).run([listening])
+        web.serve(shown.app, listening)
     say(f"{shown.studio.painted:,} pictures were painted")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, UnicodeError) as error:
-        raise RequestError(
-            f"--host and --port must be an address of this machine and a free port; {host}:{port} cannot be used: "
-            f"{getattr(error, 'strerror', None) or error}"
-        ) from error

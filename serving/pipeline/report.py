@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.report.html import duration, jpeg_uri, number, write_page
+from eval.report.html import jpeg_uri, number, write_page
 from gan.data import images, manifest, synthetic_scenes
 from gan.data.dataset import ImageDataset
+from gan.runtime.console import duration
 from gan.training.run_dir import Run
 from serving.pipeline.config import LoopFile
 from serving.pipeline.runner import Record
@@ -119,7 +120,7 @@ def _found(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], bas
 
 
 def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.Image:
-    pixels = np.stack([dataset.pixels(index).transpose(1, 2, 0) for index in indices])  # CHW -> HWC
+    pixels = np.stack([dataset.image(index) for index in indices])  # NHWC
     return Image.fromarray(images.tile(pixels, columns, gap=2))
 
 

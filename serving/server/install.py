@@ -4,17 +4,18 @@ The carried one (tritonserver 2.51, with the Python backend only) gets an enviro
 because it needs numpy below 2 and an interpreter of Python 3.11 or 3.12. It predates later security fixes.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
@@ -142,14 +143,12 @@ def _interpreter() -> tuple[str, str, str]:
     )
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[object]:
     # One process at a time; the system gives the lock back when the process ends, however it ends.
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("Waiting for another process that installs the Triton server")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False)
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        say("Waiting for another process that installs the Triton server")
+        return lock.acquire()

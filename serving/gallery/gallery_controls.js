@@ -1,6 +1,6 @@
 "use strict";
 
-// The controls of the gallery: what they show of the address, and how they change it. $, about, state and scene are those
+// The controls of the gallery: what they show of the address, and how they change it. about, state and scene are those
 // of gallery.js, which calls arrange() and listen() when it has them.
 
 const NEXT = { wall: "Another wall", picture: "Another picture", mix: "Another pair", journey: "Another journey" };

@@ -2,9 +2,8 @@
 
 // The address of the page holds all that it shows. Whatever a visitor does changes the address, and the page follows it:
 // it asks /scene for the pictures of that address, which are painted then, and hangs them up. What a visitor can do stands
-// in gallery_controls.js, which is loaded before.
+// in gallery_controls.js, and $ and element() in page.js, which are loaded before.
 
-const $ = (id) => document.getElementById(id);
 const VIEWS = ["wall", "picture", "mix", "journey"];
 let about = null; // what there is to choose from
 let state = {}; // what the address says
@@ -119,13 +118,6 @@ function note(snapshot) {
 }
 
 // Showing
-
-function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children); // text stays text, whatever a style is called
-  return made;
-}
 
 function judged(picture, most) {
   if (!picture.verdict) return "";

@@ -1,0 +1,17 @@
+"""What all interactive pages have in common: their frame, a stylesheet (page.css) and a script (page.js)."""
+
+from html import escape
+from importlib.resources import files
+from string import Template
+
+PACKAGE = "gan.runtime"  # which page.css and page.js are files of
+
+
+def read(package: str, name: str) -> str:
+    """The text of a package's file."""
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def html(title: str, *, head: str, body: str) -> str:
+    """A whole page as HTML. `title` is plain text; `head` and `body` are HTML."""
+    return Template(read(PACKAGE, "page.html")).substitute(title=escape(title, quote=False), head=head, body=body)
