@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from conftest import HANG
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -61,7 +63,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 60) -> None:
+    def until(self, condition: str, seconds: float = HANG) -> None:
         """Wait until an expression of the page's is true, but not for ever."""
         look = f"() => {{ if ({condition}) {{ clearInterval(timer); done(true) }} }}"
         late = f"setTimeout(() => {{ clearInterval(timer); done(false) }}, {seconds * 1000})"
@@ -80,6 +82,6 @@ class Browser:
         with contextlib.suppress(AssertionError, BrokenPipeError, OSError):
             self.session = None
             self.send("Browser.close")
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=HANG)
         self.writer.close()
         self.reader.close()

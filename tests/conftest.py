@@ -6,10 +6,13 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads only wait for each other on tiny tensors
 
@@ -25,11 +28,14 @@ from gan.data.images import encode
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
+
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
 TINY_TRAINING = (
     *("--preset", "tiny", "--device", "cpu", "--workers", "0", "--total-kimg", "0.032", "--kimg-per-tick", "0.016"),
     *("--set", "z_dim=8", "--set", "w_dim=8", "--set", "mapping_layers=2", "--set", "channel_base=128"),
     *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "1"),
+    *("--image-snapshot-minutes", "0", "--network-snapshot-minutes", "0"),  # nothing goes by the clock
 )
 
 
@@ -56,6 +62,29 @@ def run_salon(*arguments: object) -> Outcome:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit:
         main([str(argument) for argument in arguments])
     return Outcome(exit.value.code, out.getvalue(), err.getvalue())
+
+
+def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | None" = None) -> Any:
+    """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended."""
+    end = time.monotonic() + HANG
+    while True:
+        ended = process is not None and process.poll() is not None  # looked at first: it may end in between
+        if value := condition():
+            return value
+        assert not ended, f"it ended with code {process.returncode} before"
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    now: float = 0.0  # seconds
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
 
 
 def write_dataset(path: Path, sizes: list[tuple[int, int]], labels: list[int] | None = None, classes=None) -> Path:

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass, field
 
 import numpy as np
+from conftest import HANG
 
 from gan.errors import RequestError
 from serving.client.retry import Unavailable
@@ -47,7 +48,7 @@ class FakeTransport:
     def infer(self, model, arrays, wanted, timeout):
         self.asked.append((model, arrays, wanted))
         if self.delay:
-            self.delay.wait(30)
+            assert self.delay.wait(HANG)
         self._available()
         if model not in self.models:
             raise RequestError(f"no model {model}")

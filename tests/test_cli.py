@@ -55,10 +55,19 @@ def refused(outcome, *fragments):
 # Help
 
 
-def test_the_commands_are_those_of_the_issue():
-    expected = {"doctor", "synthetic", "prepare", "dataset info", "train", "generate images", "generate mix"}
-    expected |= {"generate interpolate", "generate timelapse"}
-    assert {f"salon {name}" for name in expected} <= set(COMMANDS)
+def test_no_command_is_lost_or_renamed():
+    single = "demo doctor export gallery import prepare run serve synthetic train"
+    groups = {
+        "curate": "check diff log materialize prune retrain review score",
+        "dataset": "info",
+        "eval": "compare reference run",
+        "generate": "images interpolate mix timelapse",
+        "query": "classify generate interpolate mix status",
+        "style": "check train",
+    }
+    expected = {f"salon {name}" for name in [*single.split(), *groups]} | {"salon"}
+    expected |= {f"salon {group} {name}" for group, names in groups.items() for name in names.split()}
+    assert set(COMMANDS) == expected
 
 
 @pytest.mark.parametrize("path", COMMANDS)

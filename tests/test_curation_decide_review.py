@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import run_salon, web_server, write_dataset
+from conftest import HANG, run_salon, web_server, write_dataset
 from test_curation_decide_verdicts import contents, prune, scored
 
 from curation.decide import review_page
@@ -145,7 +145,7 @@ def test_only_the_page_itself_may_overrule(tmp_path, pruned):
         good = json.dumps({"name": name(0), "verdict": "keep"})
 
         def ask(method="POST", path=url.path + "verdict", body=good, kind="application/json", **headers) -> int:
-            connection = http.client.HTTPConnection(url.netloc, timeout=10)
+            connection = http.client.HTTPConnection(url.netloc, timeout=HANG)
             connection.request(method, path, body, {"Content-Type": kind, **headers})
             answer = connection.getresponse()
             answer.read()
@@ -176,14 +176,14 @@ def test_ctrl_c_saves(tmp_path, pruned):
     with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         line = next(line for line in running.stderr if "Review at" in line)
         url = urlsplit(re.search(r"http\S+", line)[0])
-        connection = http.client.HTTPConnection(url.netloc, timeout=10)
+        connection = http.client.HTTPConnection(url.netloc, timeout=HANG)
         body = json.dumps({"name": name(0), "verdict": "keep"})
         connection.request("POST", url.path + "verdict", body, {"Content-Type": "application/json"})
         assert connection.getresponse().status == 200
         connection.close()
         running.send_signal(signal.SIGINT)
         try:
-            out, err = running.communicate(timeout=30)
+            out, err = running.communicate(timeout=HANG)
         finally:
             running.kill()  # else a review that does not stop would be waited for
     assert running.returncode == 0, err

@@ -14,7 +14,6 @@ from scipy.stats import rankdata
 
 from curation import columns as naming
 from curation.decide import materialize as materializing
-from curation.decide import prune as pruning
 from curation.decide import quotas
 from gan.data import manifest
 from gan.data.dataset import ImageDataset

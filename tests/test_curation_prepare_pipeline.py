@@ -6,14 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import HANG, until
 from PIL import Image
 from test_gan_data_decode import BAD, COLOURS, encoded, solid, textured
 
@@ -379,7 +378,7 @@ def test_workers_end_with_the_generator() -> None:
     results = surviving_map(eval, ["__import__('os').getpid()"] * 50, str, 2)
     workers = {next(results), next(results)}
     results.close()
-    wait_for(lambda: gone(workers))
+    until(lambda: gone(workers))
 
 
 def children_of(pid: int) -> set[int]:
@@ -396,14 +395,6 @@ def children_of(pid: int) -> set[int]:
         found |= new
         new = {child for child, parent in parents.items() if parent in found} - found
     return found - {pid}
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen within 30 s"
-        time.sleep(0.01)
-    return value
 
 
 def gone(pids: set[int]) -> bool:
@@ -427,28 +418,34 @@ def start(source: Path, out: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def large_images(folder: Path) -> Path:
+def large_images(folder: Path, copies: int = 0) -> Path:
+    """60 files of one large image, and so many links to one of them, which take as long to read."""
     content = encoded(textured((1500, 1000)), "PNG")
-    return fill(folder, {f"{number:03d}.png": content for number in range(60)})
+    fill(folder, {f"{number:03d}.png": content for number in range(60)})
+    for number in range(copies):
+        os.link(folder / "059.png", folder / f"copy-{number:04d}.png")
+    return folder
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_killed_run_leaves_nothing_half_done_and_the_next_one_finishes(tmp_path: Path, name: str) -> None:
-    source, out = large_images(tmp_path / "in"), tmp_path / "out/d.zip"
+    source, out = large_images(tmp_path / "in", copies=2000), tmp_path / "out/d.zip"  # far from done when it is killed
     with start(source, out) as process:
         rows_file = tmp_path / f"out/.d.zip.rows.{process.pid}.partial"
-        wait_for(lambda: rows_file.exists() and len(children_of(process.pid)) >= 3)
+        until(lambda: rows_file.exists() and len(children_of(process.pid)) >= 3, process)
         below = children_of(process.pid)
         process.send_signal(getattr(signal, name))
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=HANG)
     assert process.returncode == (-signal.SIGKILL if name == "SIGKILL" else 130), errors
-    wait_for(lambda: gone(below))
+    until(lambda: gone(below))
     assert not out.exists() and not out.with_suffix(".manifest").exists()
     if name == "SIGINT":
         assert hidden(tmp_path / "out") == []
         assert errors.decode().strip() == "Stopped. Nothing was left half-written."
         return
     assert hidden(tmp_path / "out") != []
+    for copy in source.glob("copy-*"):
+        copy.unlink()
     figures = collect(request(source, out, workers=2))
     assert figures["duplicates"] == 59
     assert sorted(path.name for path in out.parent.iterdir()) == ["d.manifest", "d.report.json", "d.zip"]
@@ -458,7 +455,7 @@ def test_worker_killed_from_outside_costs_no_image(tmp_path: Path) -> None:
     source, out = large_images(tmp_path / "in"), tmp_path / "out/d.zip"
     with start(source, out) as process:
         rows_file = tmp_path / f"out/.d.zip.rows.{process.pid}.partial"
-        wait_for(lambda: rows_file.exists() and len(children_of(process.pid)) >= 3)
+        until(lambda: rows_file.exists() and len(children_of(process.pid)) >= 3, process)
 
         def kill_a_worker() -> bool:
             servers = [p for p in children_of(process.pid) if children_of(p)]
@@ -468,8 +465,8 @@ def test_worker_killed_from_outside_costs_no_image(tmp_path: Path) -> None:
                 return True
             return False
 
-        wait_for(kill_a_worker)
-        _, errors = process.communicate(timeout=60)
+        until(kill_a_worker, process)
+        _, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors
     found = rows(out)
     assert len(found) == 60

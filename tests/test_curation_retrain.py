@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, run_salon, write_dataset
+from conftest import TINY_TRAINING, run_salon, until, write_dataset
 from numpy.testing import assert_allclose
 from PIL import Image
 from safetensors import safe_open
@@ -250,8 +249,7 @@ def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, 
     words = [sys.executable, "-m", "gan", *map(str, command)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            while not done.exists() and process.poll() is None:
-                time.sleep(0.002)
+            until(done.exists, process)
         finally:
             process.kill()
     assert process.returncode == -signal.SIGKILL
@@ -337,7 +335,7 @@ def test_the_split_gives_every_stratum_its_share():
     strata = ["a"] * 50 + ["b"] * 30 + [None] * 20
     held = sets.hold_out(np.arange(100), strata, 0.15, seed=3)
     counts = [sum(strata[i] == name for i in held) for name in ("a", "b", None)]
-    assert (len(held) == 15 and len(set(held)) == 15 and sorted(counts) == sorted([7, 5, 3])) or counts == [8, 4, 3]
+    assert len(held) == len(set(held)) == 15 and counts in ([8, 4, 3], [7, 5, 3])  # of 7.5, 4.5 and 3
     assert (held == sets.hold_out(np.arange(100), strata, 0.15, seed=3)).all()
     assert (held != sets.hold_out(np.arange(100), strata, 0.15, seed=4)).any()
     found = sets.split(np.arange(0, 100, 2), 100, held, repeats=2, seed=0)

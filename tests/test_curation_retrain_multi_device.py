@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import run_salon
+from conftest import run_salon, until
 from test_curation_retrain import HOW, ROOT, as_undisturbed, base_run, curation, dataset, finished  # noqa: F401
 
 from gan.runtime.files import read_json
@@ -33,9 +32,7 @@ def learning(out: Path, process: subprocess.Popen[str], count: int) -> dict[str,
         return Counter({str(file): file.read_text().count("\n") for file in out.glob("arms/*/stats.jsonl")})
 
     before = ticks()
-    while len(ticks() - before) < count:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    until(lambda: len(ticks() - before) >= count, process)
     found = {}
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         log = Path(f"/proc/{child}/fd/2").readlink()
@@ -90,10 +87,7 @@ def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F81
     trainers = learning(out, process, 2)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 60
-    while not all(ended(pid) for pid in trainers.values()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert all(ended(pid) for pid in trainers.values())
+    until(lambda: all(ended(pid) for pid in trainers.values()))
     for arm in trainers:
         assert checkpoint.load_newest(out / "arms" / arm / "checkpoints")
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import HANG
 
 from eval.data.image_sources import DatasetSource, FilesSource
 from eval.evaluate import REPORT, evaluate
@@ -128,4 +129,4 @@ def browse(profile: Path, page: Path) -> str:
     switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     switches += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}/profile"]
     words = [str(CHROMIUM), *switches, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=100).stdout
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANG).stdout

@@ -11,6 +11,7 @@ from torch.autograd import gradgradcheck
 from gan.augment import ada, diffaugment
 from gan.augment.ada import AdaController, Augmentation, LeakWarning
 from gan.config import make_config, parse_override
+from gan.data import images
 from gan.errors import RequestError
 from gan.training import checkpoint
 from gan.training.learner import Learner
@@ -119,12 +120,12 @@ def test_all_images_that_d_sees_are_augmented(kind, monkeypatch):
 
 
 def test_r1_differentiates_through_the_augmentation(monkeypatch):
-    subject = learner(augment="fixed", augment_p=0.5)
-    real_img = torch.rand(4, 3, 16, 16)
-    doubled = (real_img * 2).requires_grad_(True)
+    subject = learner(augment="fixed", augment_p=0.5, learning_rate=0)
+    pixels, classes = batch()
+    doubled = (images.to_float(pixels) * 2).requires_grad_(True)
     (gradient,) = torch.autograd.grad(subject.D(doubled, None).sum(), doubled)
     monkeypatch.setattr(subject.augment, "pipe", lambda img, p: img * 2)
-    penalty = subject._r1_step(real_img.clone(), None)["r1/penalty"]
+    penalty = subject.step(pixels, classes)["r1/penalty"]
     assert penalty.item() == pytest.approx(4 * gradient.square().sum([1, 2, 3]).mean().item(), rel=1e-5)
 
 

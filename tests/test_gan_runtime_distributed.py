@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_TRAINING, run_salon
+from conftest import HANG, TINY_TRAINING, run_salon
 
 from gan.config import TrainingConfig, make_config
 from gan.errors import RequestError
@@ -104,7 +103,7 @@ def one(tiny_dataset, tmp_path_factory) -> Run:
 
 def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_dataset, tmp_path, one):
     job = launched(tiny_dataset, tmp_path, *LINE_EACH_ITERATION, "--total-kimg", 20 * BATCH / 1000, "--batch-gpu", 4)
-    out, err = job.communicate(timeout=120)
+    out, err = job.communicate(timeout=HANG)
     assert job.returncode == 0, err
     assert json.loads(out)["finished"] and err.count("Run: ") == 1 and "in 2 processes" in err  # one line each
     run = only_run(tmp_path)
@@ -138,9 +137,8 @@ def test_a_killed_process_ends_the_job_and_a_restart_goes_on(launched, tiny_data
     seen = wait_for(job, "Resuming from")
     wait_for(job, "tick 7 ")
     os.kill(workers(job)[1], signal.SIGKILL)  # the restarts are used up
-    start = time.monotonic()
-    _, err = job.communicate(timeout=60)
-    assert job.returncode != 0 and time.monotonic() - start < 45
+    _, err = job.communicate(timeout=HANG)  # less than the processes wait for each other's gradients
+    assert job.returncode != 0
     assert "lost another one" in seen and "lost another one" in err and "fault of Salon" not in seen + err
     run = only_run(tmp_path)
     assert [row["nimg"] for row in run.read_stats()] == [BATCH * (n + 1) for n in range(len(run.read_stats()))]
@@ -152,7 +150,7 @@ def test_a_stop_asked_of_one_process_stops_all_with_a_checkpoint(launched, tiny_
     job = launched(tiny_dataset, tmp_path, *ENDLESS)
     wait_for(job, "tick 2 ")
     os.kill(workers(job)[1], signal.SIGTERM)
-    out, err = job.communicate(timeout=60)
+    out, err = job.communicate(timeout=HANG)
     assert job.returncode == 0, err
     summary = json.loads(out)
     assert not summary["finished"]

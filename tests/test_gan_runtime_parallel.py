@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import HANG
 
 from gan.runtime.parallel import ordered_map
 
@@ -13,7 +14,7 @@ def test_results_come_in_the_items_order_whatever_order_they_are_done_in():
 
     def work(item):
         if item == 0:
-            assert second_done.wait(30)  # item 0 ends after item 1
+            assert second_done.wait(HANG)  # item 0 ends after item 1
         if item == 1:
             second_done.set()
         return item * item

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_TRAINING, run_salon
+from conftest import HANG, TINY_TRAINING, run_salon
 
 from eval.data import embedding
 from gan.runtime.files import cache_folder
@@ -57,7 +57,7 @@ def launch(*request: object, caches: tuple[Path, Path] | None = None):
             )
         )
     try:
-        told = [node.communicate(timeout=300) for node in nodes]
+        told = [node.communicate(timeout=HANG) for node in nodes]
     finally:
         for node in nodes:
             if node.poll() is None:

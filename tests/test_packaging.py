@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import HANG
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("gan", "eval", "curation", "serving")
@@ -58,7 +59,7 @@ def installed(wheel, tmp_path_factory):
 
     def run(*command):
         words = [str(word) for word in command]
-        ended = subprocess.run(words, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
+        ended = subprocess.run(words, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=HANG)
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 

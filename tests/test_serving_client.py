@@ -9,6 +9,7 @@ from pathlib import Path
 import fake_transport
 import numpy as np
 import pytest
+from conftest import HANG
 from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
 
 from gan.errors import RequestError, SalonError
@@ -67,7 +68,7 @@ def test_answers_that_overtake_each_other_are_put_in_order():
 
     def late(model, arrays, wanted, timeout):
         if np.array_equal(arrays["z"][0], latents.draw([0], 8)[0]):
-            assert first.wait(30)  # until the second request has been answered
+            assert first.wait(HANG)  # until the second request has been answered
         answer = infer(model, arrays, wanted, timeout)
         first.set()
         return answer
@@ -194,9 +195,9 @@ def test_closing_ends_a_pause(monkeypatch):
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    assert waiting.wait(30)
+    assert waiting.wait(HANG)
     c.close()
-    thread.join(30)
+    thread.join(HANG)
     assert not thread.is_alive() and len(failed) == 1 and transport.closed and transport.away == 1
 
 

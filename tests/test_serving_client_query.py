@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon, until
 from test_cli import pixels
 
 from gan import snapshot
@@ -150,9 +150,8 @@ def test_nothing_is_lost_or_doubled_when_the_server_is_killed(way, model_reposit
 def test_an_interrupted_command_leaves_whole_files(server, tmp_path):
     command = [sys.executable, "-m", "gan", "query", "generate", "--seeds", "0-99999", "--out", str(tmp_path / "out")]
     running = subprocess.Popen([*command, "--url", server.grpc_url], stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    while not (tmp_path / "out" / "seed0009.png").exists():
-        assert running.poll() is None
+    until((tmp_path / "out" / "seed0009.png").exists, running)
     running.send_signal(signal.SIGINT)
-    assert "Stopped." in running.communicate(timeout=60)[1] and running.returncode == 130
+    assert "Stopped." in running.communicate(timeout=HANG)[1] and running.returncode == 130
     files = list((tmp_path / "out").iterdir())
     assert all(pixels(file).shape == (16, 16, 3) for file in files) and not list((tmp_path / "out").glob(".*"))

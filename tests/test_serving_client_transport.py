@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 import numpy as np
 import pytest
+from conftest import HANG
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as services
 
@@ -59,7 +60,7 @@ class Http(BaseHTTPRequestHandler):
             self.close_connection = True
         elif status == "silence":
             self.server.heard.set()
-            self.server.released.wait(30)
+            self.server.released.wait(HANG)
             self.close_connection = True
         else:
             self.send_response(status)
@@ -81,7 +82,7 @@ class Grpc(services.GRPCInferenceServiceServicer):
     def _check(self, context):
         if self.fault == ("silence", b""):
             self.heard.set()
-            self.released.wait(30)
+            self.released.wait(HANG)
         elif self.fault:
             context.abort(*self.fault)
 
@@ -268,10 +269,10 @@ def test_closing_ends_a_request_under_way(served):
     server.fault = ("silence", b"")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(transport.infer, "generator", {"z": Z}, ["image"], 600)
-        assert server.heard.wait(30)
+        assert server.heard.wait(HANG)
         transport.close()
         with pytest.raises(Unavailable):
-            waiting.result(30)
+            waiting.result(HANG)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

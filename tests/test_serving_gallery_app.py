@@ -16,7 +16,7 @@ import av
 import httpx
 import numpy as np
 import pytest
-from conftest import run_salon, web_server
+from conftest import HANG, run_salon, web_server
 from PIL import Image
 
 from gan.errors import RequestError, SalonError
@@ -509,7 +509,7 @@ def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path
             frames = client.get("/scene?view=journey&seed=5&to=6&count=5&psi=0.7").json()["pictures"]
             assert np.abs(pixels(client.get("/" + frames[0]["src"])) - expected).max() <= 1
             running.send_signal(signal.SIGINT)
-            out, err = running.communicate(timeout=30)
+            out, err = running.communicate(timeout=HANG)
         assert running.returncode == 0, err
         assert out == "" and f"{1 + 12 + 3 + 5} pictures were painted" in err
 

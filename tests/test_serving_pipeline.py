@@ -7,11 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon, until
 
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
@@ -170,15 +169,6 @@ def start(file):
     return subprocess.Popen(command, cwd=file.parent, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def wait_until(true, process):
-    for _ in range(3000):
-        if found := true():
-            return found
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.1)
-    raise AssertionError("it takes too long")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path, number):
     long = write(tmp_path, START + TRAIN.replace("0.032", "400"))
@@ -188,17 +178,17 @@ def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path, number):
         return [json.loads(line)["nimg"] for line in file.read_text().splitlines()] if file else []
 
     process = start(long)
-    wait_until(seen, process)
+    until(seen, process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate(timeout=HANG)
     assert process.returncode == 130 and "Traceback" not in said
     before = seen()
     assert list((tmp_path / "loop" / "runs").glob("*/checkpoints/*")), "training was stopped, not killed"
     assert not list((tmp_path / "loop" / "stages").glob("train-*"))
     process = start(long)
-    wait_until(lambda: len(seen()) > len(before), process)
+    until(lambda: len(seen()) > len(before), process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=100)
+    process.communicate(timeout=HANG)
     assert process.returncode == 130
     after = seen()
     assert after[: len(before)] == before and after == sorted(set(after)), "no tick was trained twice"

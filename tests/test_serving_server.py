@@ -11,9 +11,10 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon, until
 
 from gan.errors import RequestError, SalonError
 from serving.server import server as servers
@@ -68,14 +69,6 @@ def post(url: str, value: object) -> dict:
 def infer(server, model="times") -> list[float]:
     x = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.5, -2]}
     return post(f"{server.http_url}/v2/models/{model}/infer", {"inputs": [x]})["outputs"][0]["data"]
-
-
-def until(condition) -> None:
-    """Wait for what must come true; a minute is for ever."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.02)
 
 
 def stat(pid: int) -> list[str]:
@@ -143,14 +136,18 @@ def test_the_surroundings_of_the_command_do_not_matter(repository, installed_tri
 
 
 def test_requests_in_flight_are_finished(tmp_path, installed_triton):
-    begun = tmp_path / "begun"
-    slow = f"open({str(begun)!r}, 'w').close()\n        time.sleep(2)"
-    write_model(tmp_path, code=MODEL.replace("xs =", f"{slow}\n        xs ="))
-    with ThreadPoolExecutor() as pool, serve(tmp_path, server=installed_triton) as server:
+    begun, go_on, log = (tmp_path / name for name in ("begun", "go_on", "log"))
+    slow = [f"open({str(begun)!r}, 'w').close()", f"while not os.path.exists({str(go_on)!r}):", "    time.sleep(0.01)"]
+    write_model(tmp_path, code="import os\n" + MODEL.replace("xs =", "\n        ".join([*slow, "xs ="])))
+    with ThreadPoolExecutor() as pool, serve(tmp_path, server=installed_triton, log=log) as server:
         answer = pool.submit(infer, server)
         until(begun.exists)
-        server.stop()
+        stopped = pool.submit(server.stop)
+        until(lambda: "Signal (15) received" in log.read_text() or answer.done())
+        assert server.is_running() and not answer.done()
+        go_on.touch()
         assert answer.result() == [3, -4]
+        stopped.result()
 
 
 @pytest.fixture
@@ -167,7 +164,7 @@ def program(installed_triton, tmp_path_factory):
 
 def answers(url: str) -> bool:
     try:
-        with servers._OPENER.open(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=HANG) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -187,8 +184,8 @@ def test_nothing_outlives_the_command(repository, program, number, code):
         assert len(processes(pid)) == 2 and shared_memory(id)
         salon.send_signal(number)
         assert salon.wait() == code
+        assert number == signal.SIGKILL or not processes(pid)
     until(lambda: not processes(pid) and not shared_memory(id))
-    assert number == signal.SIGKILL or not processes(pid)
 
 
 def test_the_command_starts_a_server_that_died_again(repository, program):
@@ -207,10 +204,11 @@ def test_the_command_starts_a_server_that_died_again(repository, program):
 
 
 def test_the_command_gives_up_a_server_that_dies_at_once(repository, program):
-    words = [sys.executable, "-m", "gan", "serve", str(repository), "--tritonserver", str(program), "--json"]
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
+    words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
+    code = f"from gan.__main__ import main; from serving import serve_cli; serve_cli.STEADY = 1e9; main({words!r})"
     pipe = subprocess.PIPE
-    with subprocess.Popen([*words, *ports], stdout=pipe, stderr=pipe, text=True) as salon:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
         os.kill(json.loads(salon.stdout.readline())["pid"], signal.SIGKILL)
         _, said = salon.communicate()
     assert salon.returncode == 1 and "ended with code 137" in said and "Starting it again" not in said
@@ -252,10 +250,19 @@ def test_what_is_wrong_with_a_model_is_said(tmp_path, installed_triton, code, co
     assert "\n" not in str(error.value) and "good" not in str(error.value)
 
 
-def test_a_model_that_never_loads_is_given_up(tmp_path, installed_triton):
-    write_model(write_model(tmp_path, "good"), code="import time\ntime.sleep(60)\n" + MODEL)
+def test_a_model_that_never_loads_is_given_up(tmp_path, installed_triton, monkeypatch):
+    begun, log = tmp_path / "begun", tmp_path / "log"
+    for_ever = f"open({str(begun)!r}, 'w').close()\nimport time\nwhile True:\n    time.sleep(1)\n"
+    write_model(write_model(tmp_path, "good"), code=for_ever + MODEL)
+    seen = []
+
+    def clock():  # 5 seconds have gone once only that model is loading, and the server has been looked at since
+        seen.append(begun.exists() and "successfully loaded 'good'" in log.read_text())
+        return 5.0 if any(seen[:-1]) else 0.0
+
+    monkeypatch.setattr(servers, "time", SimpleNamespace(monotonic=clock, sleep=time.sleep))
     with pytest.raises(SalonError, match=r"not ready after 4 seconds; it is still loading times$"):
-        serve(tmp_path, server=installed_triton, timeout=4)
+        serve(tmp_path, server=installed_triton, timeout=4, log=log)
 
 
 def test_a_program_that_is_no_server_is_told_of(repository):

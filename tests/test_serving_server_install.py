@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from conftest import HANG
 
 from gan.errors import RequestError, SalonError
 from serving.server import install as triton
@@ -105,7 +106,7 @@ def test_one_process_installs_at_a_time(tmp_path, monkeypatch):
     thread.start()
     with triton._alone(tmp_path / "triton"):
         inside.set()
-        assert waits.wait(60) and thread.is_alive()
+        assert waits.wait(HANG) and thread.is_alive()
         order.append("first")
     thread.join()
     assert order == ["first", "second"] and said == ["Waiting for another process that installs the Triton server"]

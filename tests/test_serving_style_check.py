@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon
 
 from gan.errors import RequestError
 from serving.contract import About
@@ -178,7 +178,7 @@ def browse(profile: Path, page: Path) -> str:
     switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     switches += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}/profile"]
     words = [str(CHROMIUM), *switches, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=100).stdout
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANG).stdout
 
 
 def test_what_a_server_paints_is_checked(tiny_run, style_classifier, triton, tmp_path):

@@ -18,27 +18,36 @@ class BudgetedMetrics:
 
     `percent` is the share of all time since the hook was made; the first measurement, of `smallest` images, shows what
     one costs, and later ones wait for it. Fewer than `smallest` images are never used, nor more than `largest`.
+    `clock` tells the seconds.
     """
 
-    def __init__(self, metric: Metric, percent: float = 5, *, smallest: int = 1000, largest: int = 50_000) -> None:
+    def __init__(
+        self,
+        metric: Metric,
+        percent: float = 5,
+        *,
+        smallest: int = 1000,
+        largest: int = 50_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not 0 < percent < 100:
             raise RequestError(f"--metrics-budget must be between 0 and 100 percent; got {percent} instead")
         self.metric, self.share, self.smallest, self.largest = metric, percent / 100, smallest, largest
         self.costs: list[tuple[int, float]] = []  # images, seconds
-        self._start = time.monotonic()
+        self._clock, self._start = clock, clock()
 
     def on_tick(self, row: dict[str, Any]) -> None:
         """Nothing is measured between snapshots."""
 
     def on_snapshot(self, path: Path) -> dict[str, float]:
         """Measure, if the budget allows -> the metric's figures with images, seconds and share of time, or nothing."""
-        elapsed = time.monotonic() - self._start
+        elapsed = self._clock() - self._start
         count = self.images_within(elapsed)
         if not count:
             return {}
-        start = time.monotonic()
+        start = self._clock()
         figures = self.metric(path, count)
-        seconds = time.monotonic() - start
+        seconds = self._clock() - start
         self.costs.append((count, seconds))
         used = 100 * self.spent / (elapsed + seconds)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -62,15 +62,16 @@ class Hook(Protocol):
 class Schedule:
     """Due every so many ticks or minutes, whichever comes first; the first time after a minute at most."""
 
-    def __init__(self, ticks: int, minutes: float) -> None:
+    def __init__(self, ticks: int, minutes: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.ticks, self.seconds = ticks, minutes * 60
-        self._next = time.monotonic() + min(self.seconds, 60)
+        self._clock = clock  # tells the seconds
+        self._next = clock() + min(self.seconds, 60)
 
     def due(self, tick: int, ended: bool) -> bool:
         """`tick` has just `ended`, or is going on."""
-        by_time = bool(self.seconds) and time.monotonic() >= self._next
+        by_time = bool(self.seconds) and self._clock() >= self._next
         if by_time or (ended and bool(self.ticks) and tick % self.ticks == 0):
-            self._next = time.monotonic() + self.seconds
+            self._next = self._clock() + self.seconds
             return True
         return False
 
