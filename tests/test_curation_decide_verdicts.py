@@ -433,6 +433,7 @@ def test_training_takes_a_pruned_manifest(tmp_path, labelled):
 
 def test_the_command_line_names_the_methods_that_exist():
     from curation.decide import cli as verdict_cli
+    from curation.decide import prune as pruning
     from curation.score import cli as score_cli
     from curation.score import density
 
