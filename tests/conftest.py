@@ -204,6 +204,17 @@ def lite():
 
 
 @pytest.fixture
+def double(monkeypatch):
+    """Learners of float64: of two equal ones, no rounding turns an activation around its kink."""
+    import torch
+
+    monkeypatch.setattr("gan.training.learner.to_float", lambda pixels: pixels.double() / 127.5 - 1)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def small_shards(monkeypatch):
     """Shards of 4 images."""
     from eval.data import feature_cache

@@ -53,6 +53,13 @@ def test_controller_moves_towards_the_target_by_the_images_seen_and_only_after_a
     assert moves == pytest.approx([0.5, 0.52, 0.52, 0.5, 0.5, 0.5])
 
 
+def test_controller_keeps_no_graph_of_d():
+    controller = AdaController(p=0.5, target=0.6, interval=2, kimg=1)
+    controller.observe(torch.ones(4, 1, requires_grad=True))
+    controller.update(1)
+    assert not controller.state_dict()["signs"].requires_grad
+
+
 @pytest.mark.parametrize(("share", "start", "end"), [(1.0, 0.9, 1.0), (0.0, 0.1, 0.0)])
 def test_p_stays_within_0_and_1(share, start, end):
     controller = AdaController(p=start, target=0.6, interval=1, kimg=0.35)
@@ -92,9 +99,11 @@ def test_leaks_are_warned_of_once(monkeypatch):
     for p in [0.9] * 19 + [0.8] + [0.9] * 19:
         leaks.tick(p)
     assert said == []
-    for p in [0.81, 0.9, 0.1] + [0.9] * 50:
-        leaks.tick(p)
+    leaks.tick(0.81)  # the 20th in a row
     assert len(said) == 1 and "leak" in said[0]
+    for p in [0.9, 0.1] + [0.9] * 50:
+        leaks.tick(p)
+    assert len(said) == 1
 
 
 # In the learner
@@ -106,17 +115,24 @@ def test_with_none_nothing_happens_and_nothing_is_drawn():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_r_t_is_the_mean_sign_and_p_is_0_where_there_is_none():
+    logits = torch.tensor([[3.0], [-0.5], [0.25], [7.0]])
+    for kind, p in (("fixed", 0.25), ("ada", 0.25), ("diffaugment", 0.0)):
+        subject = Augmentation(config(augment=kind, augment_p=p))
+        assert subject.observe(logits)["augment/rt"] == 0.5 and subject.p == p
+    assert Augmentation(config()).p == 0
+
+
 @pytest.mark.parametrize("kind", ["ada", "fixed", "diffaugment"])
 def test_all_images_that_d_sees_are_augmented(kind, monkeypatch):
     subject = learner(augment=kind, augment_p=0.5 if kind != "diffaugment" else 0.0)
     seen = []
     subject.D.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    stamp = lambda img, p=None: img * 0 + 0.25  # noqa: E731
-    monkeypatch.setattr(subject.augment, "pipe", stamp)
-    monkeypatch.setattr(ada, "diff_augment", stamp)
+    monkeypatch.setattr(subject.augment, "pipe", lambda img, p: img * 0 + p)
+    monkeypatch.setattr(ada, "diff_augment", lambda img: img * 0 + 0.25)
     subject.step(*batch())
     assert len(seen) == 4  # G, D on generated, D on real, R1
-    assert all((img == 0.25).all() for img in seen)
+    assert all((img == (0.25 if kind == "diffaugment" else 0.5)).all() for img in seen)
 
 
 def test_r1_differentiates_through_the_augmentation(monkeypatch):
@@ -192,6 +208,7 @@ def test_diffaugment_cuts_out_a_square():
         hole = diffaugment.cut_out(torch.ones(500, 1, size, size))[:, 0] == 0
         assert hole.any(1).sum(1).max() == hole.any(2).sum(1).max() == size // 2
         assert torch.equal(hole, hole.any(1)[:, None, :] & hole.any(2)[:, :, None])
+        assert hole.any(1).sum(1).min() == hole.any(2).sum(1).min() == size // 2 - size // 4  # its centre is inside
         assert hole[:, size // 2, size // 2].double().mean().item() == pytest.approx(0.25, abs=0.07)
 
 

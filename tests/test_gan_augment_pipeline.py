@@ -131,9 +131,11 @@ def test_drawn_warps_have_the_papers_statistics():
     assert (torch.linalg.det(linear).log2() / 2).std().item() == pytest.approx(0.2, rel=0.03)
     long, short = torch.linalg.svdvals(linear).unbind(1)
     assert ((long / short).log2() / 2).square().mean().sqrt().item() == pytest.approx(0.2, rel=0.03)
-    direction = torch.linalg.svd(linear).U[:, :, 0]  # of the longer axis, in the result: uniform
-    assert (direction[:, 0] * direction[:, 1]).mean().abs() < 0.02
-    assert direction.square().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+    axes, _, source_axes = torch.linalg.svd(linear)
+    for direction in (axes[:, :, 0], source_axes[:, 0]):  # of the longer axis, in result and source: uniform
+        assert (direction[:, 0] * direction[:, 1]).mean().abs() < 0.02
+        assert direction.square().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+        assert direction.square().prod(1).mean().item() == pytest.approx(1 / 8, abs=0.005)  # not along x and y alone
     _, seldom = draw_warp(n, size, 0.3)
     turned = (seldom[:, 0, 1] != 0).double().mean().item()  # by either rotation
     assert turned == pytest.approx(0.3, abs=0.015)

@@ -157,6 +157,32 @@ def test_a_stop_asked_of_one_process_stops_all_with_a_checkpoint(launched, tiny_
     assert newest(only_run(tmp_path))["learner"]["cur_nimg"] == round(summary["kimg"] * 1000) > 0
 
 
+def test_ada_adapts_to_what_all_processes_see(tmp_path):
+    program = tmp_path / "adapt.py"
+    program.write_text(
+        """from pathlib import Path
+
+import torch
+
+from gan import distributed
+from gan.augment.ada import AdaController
+
+with distributed.joined(torch.device("cpu")):
+    controller = AdaController(p=0.5, target=0.6, interval=1, kimg=1)
+    logits = torch.ones(10, 1)
+    logits[: 5 * distributed.rank()] = -1  # r_t is 1 in one process and 0 in the other
+    controller.observe(logits)
+    controller.update(1)
+    Path(__file__).with_name(f"p{distributed.rank()}").write_text(str(controller.p))
+"""
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", program]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(launcher, env=environment, timeout=120, check=True)
+    assert [float((tmp_path / f"p{rank}").read_text()) for rank in range(2)] == pytest.approx([0.48] * 2)  # 20 images
+
+
 @pytest.mark.parametrize(("size", "largest"), [(1, None), (2, None), (4, 4), (2, 8), (1, 12)])
 def test_shares_cover_the_batch_and_keep_groups_together(monkeypatch, size, largest):
     features = torch.randn(32, 2, 4, 4)

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from gan.config import make_config
-from gan.data.images import to_float
 from gan.errors import RequestError
 from gan.training.learner import Learner, NonFiniteError
 from gan.training.microbatches import divide
@@ -100,15 +99,6 @@ def test_frozen_blocks_of_d_keep_still():
         learner(freeze_d=3)
 
 
-@pytest.fixture
-def double(monkeypatch):
-    """Learners of float64: of two equal ones, no rounding turns an activation around its kink."""
-    monkeypatch.setattr("gan.training.learner.to_float", lambda pixels: to_float(pixels).double())
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_accumulated_gradients_learn_the_same(double):
     options = {"batch_size": 16, "num_classes": 2, "labels": np.arange(10) % 2, "r1_interval": 8, "pl_batch_shrink": 1}
     whole = learner(**options)  # seeds the generator that both draw from
@@ -123,6 +113,29 @@ def test_accumulated_gradients_learn_the_same(double):
     torch.testing.assert_close(parts.G.mapping.w_avg, whole.G.mapping.w_avg)
     torch.testing.assert_close(parts.pl_mean, whole.pl_mean)
     parts.load_state_dict(whole.state_dict())  # a run may go on with another --batch-gpu
+
+
+def test_each_share_is_augmented_from_a_seed_of_its_own_and_processes_stay_in_step(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    drawn, states = set(), set()
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        subject = learner(batch_size=16, batch_gpu=4, augment="fixed", augment_p=0.5)
+        monkeypatch.setattr(subject, "augment", lambda img: drawn.add(torch.rand([]).item()) or img)
+        for share in subject.shares:
+            subject._augment(torch.zeros(4, 3, 16, 16), share)
+        states.add(torch.get_rng_state().numpy().tobytes())
+    assert len(drawn) == 4 and len(states) == 1
+
+
+def test_bf16_is_for_the_networks_that_learn():
+    subject = learner(precision="bf16")
+    dtypes = set()
+    for block in (subject.D.b16, subject.G.synthesis.b16):
+        block.register_forward_pre_hook(lambda _, arguments: dtypes.add(arguments[0].dtype))
+    subject.step(*batch())
+    assert dtypes == {torch.bfloat16}
+    assert subject.G_ema.synthesis.trunk_dtype is None  # it paints as its snapshots will
 
 
 @pytest.mark.parametrize("network", ["G", "D"])

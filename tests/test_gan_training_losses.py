@@ -46,6 +46,15 @@ def test_path_length_penalty_follows_the_mean():
     assert mean.item() == 1 and penalty.tolist() == [0, 4]
 
 
+def test_path_length_penalty_of_a_part_takes_the_mean_of_the_whole_and_no_gradient_through_it():
+    lengths, mean = torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor(4.0)
+    for batch_mean, expected in ((torch.tensor(6.0), 5), (None, 3)):
+        penalty, after = losses.path_length_penalty(lengths, mean, 0.5, batch_mean)
+        assert after.item() == expected and not after.requires_grad
+        (gradient,) = torch.autograd.grad(penalty.sum(), lengths)
+        assert gradient.tolist() == [2 * (1 - expected), 2 * (3 - expected)]
+
+
 def test_ema_half_life_is_half():
     old, new = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     old.weight.data.fill_(0)
@@ -53,6 +62,8 @@ def test_ema_half_life_is_half():
     for _ in range(10):
         ema.update(old, new, batch_size=100, half_life=1000)
     assert old.weight.item() == pytest.approx(0.5)
+    ema.update(old, new, batch_size=1, half_life=0.5)
+    assert old.weight.item() == pytest.approx(0.875)
     ema.update(old, new, batch_size=100, half_life=0)
     assert old.weight.item() == 1
 
