@@ -129,6 +129,49 @@ def test_a_legitimate_minority_keeps_its_floor(tmp_path):
     assert len(dropped(rows)) == 9  # the floors bind: fewer go than were asked for
 
 
+def test_what_is_dropped_by_name_or_flag_takes_from_its_stratum(tmp_path):
+    # Of 8 landscapes (0 to 7) 4 may go, of 4 portraits 2.
+    flags = [None] * 6 + ["text"] * 2 + [None] * 4
+    path = scored(tmp_path / "m", flags=flags)
+    (tmp_path / "drop.txt").write_text("p/9.png\n")
+    quota = ("--keep", 0.5, "--strata", "genre", "--floor", 0.5)
+    outcome, rows = prune(path, *quota, out="a")
+    assert dropped(rows) == [0, 1, 2, 3, 8, 9]
+    outcome, rows = prune(path, *quota, "--drop", tmp_path / "drop.txt", out="b")
+    assert dropped(rows) == [0, 1, 2, 3, 8, 9] and rows["p/9.png"]["reason"] == "listed"
+    outcome, rows = prune(path, *quota, "--drop-flag", "text", out="c")
+    assert dropped(rows) == [0, 1, 6, 7, 8, 9] and rows["p/6.png"]["reason"] == "flagged: text"
+    outcome, rows = prune(path, *quota, "--drop-flag", "text", "--drop", tmp_path / "drop.txt", out="d")
+    assert dropped(rows) == [0, 1, 6, 7, 8, 9]
+    assert [outcome.json["strata"]["landscape"][key] for key in ("flagged", "listed", "low rank")] == [2, 0, 2]
+    assert [outcome.json["strata"]["portrait"][key] for key in ("flagged", "listed", "low rank")] == [0, 1, 1]
+    (tmp_path / "many.txt").write_text("p/8.png\np/9.png\np/10.png\n")  # more than the floor: no landscape pays
+    outcome, rows = prune(path, *quota, "--drop", tmp_path / "many.txt", out="e")
+    assert dropped(rows) == [0, 1, 2, 8, 9, 10]
+
+
+def test_what_was_flagged_or_listed_before_it_left_counts_once(tmp_path):
+    flags, verdict = ["text"] * 3 + [None] * 9, ["drop"] + ["keep"] * 11
+    path = scored(tmp_path / "m", flags=flags, verdict=verdict)
+    (tmp_path / "drop.txt").write_text("p/0.png\np/1.png\n")
+    outcome, rows = prune(path, "--keep", 0.7, "--drop", tmp_path / "drop.txt", "--drop-flag", "text")
+    assert dropped(rows) == [0, 1, 2, 3]  # 3 of the 11 that are left, of which two are named
+    assert (outcome.json["listed"], outcome.json["flagged"], outcome.json["low rank"]) == (1, 1, 1)
+    assert rows["p/0.png"]["reason"] is None and rows["p/1.png"]["reason"] == "listed"
+
+
+def test_a_protected_or_a_persons_image_is_not_flagged(tmp_path):
+    path = scored(tmp_path / "m", flags=["text"] * 4 + [None] * 8, reviewer=["Ada"] + ["salon prepare"] * 11)
+    (tmp_path / "keep.txt").write_text("p/1.png\n")
+    _, rows = prune(path, "--keep", 1, "--drop-flag", "text", "--protect", tmp_path / "keep.txt")
+    assert dropped(rows) == [2, 3]
+
+
+def test_the_tail_is_of_the_images_that_are_kept():
+    rank, kept = np.array([0.5, 0.9, 0.91, 0.95, np.nan, 1.0]), np.array([1, 1, 1, 0, 1, 1], bool)
+    assert quotas.highest(rank, kept, 0.1).tolist() == [False, False, True, False, False, True]
+
+
 def test_a_cap_takes_the_lowest_of_a_stratum(tmp_path):
     outcome, rows = prune(scored(tmp_path / "m"), "--keep", 1, "--strata", "genre", "--cap", 3)
     assert dropped(rows) == [0, 1, 2, 3, 4, 8]

@@ -85,5 +85,42 @@ def test_a_neighbour_of_a_rare_class_counts_for_more(monkeypatch):
     assert mislabelled(draw(len(labels)), labels) == [0]
 
 
+@pytest.mark.parametrize(
+    ("near", "expected"),
+    [
+        ([1] * 8 + [2] * 2, True),  # 0.8 of the votes
+        ([1] * 8 + [0] + [2], True),  # one of its own
+        ([1] * 8 + [0] * 2, False),
+        ([1] * 7 + [2] * 3, False),
+    ],
+)
+def test_how_many_neighbours_have_to_agree(near, expected, monkeypatch):
+    labels = np.repeat([0, 1, 2], 40)
+    first = {0: 1, 1: 40, 2: 80}  # a place of each label, other than 0
+    neighbours = np.stack([np.full(10, first[label]) for label in labels])  # all others agree with theirs
+    neighbours[0] = [first[label] for label in near]
+    monkeypatch.setattr(check, "most_alike", lambda *_: neighbours)
+    assert mislabelled(draw(120), labels) == ([0] if expected else [])
+
+
+@pytest.mark.parametrize(("size", "found"), [(20, True), (19, False)])
+def test_a_class_of_twenty_is_large_enough(size, found, monkeypatch):
+    for sizes in ([size, 40], [40, size]):  # the image's own class, and that of its neighbours
+        labels = np.repeat([0, 1], sizes)
+        neighbours = np.stack([np.full(10, np.flatnonzero(labels == label)[0]) for label in labels])
+        neighbours[0] = len(labels) - 1
+        monkeypatch.setattr(check, "most_alike", lambda *_, neighbours=neighbours: neighbours)
+        assert mislabelled(draw(len(labels)), labels)[:1] == ([0] if found else [])
+
+
+def test_a_label_must_be_more_frequent_near_an_image_than_in_the_set(monkeypatch):
+    for common, found in ((66, True), (67, False)):  # all neighbours of a label that 2 of 3 images have are no news
+        labels = np.repeat([0, 1], [100 - common, common])
+        neighbours = np.stack([np.full(10, np.flatnonzero(labels == label)[0]) for label in labels])
+        neighbours[0] = 99
+        monkeypatch.setattr(check, "most_alike", lambda *_, neighbours=neighbours: neighbours)
+        assert mislabelled(draw(100), labels) == ([0] if found else [])
+
+
 def test_exact_copies_are_all_but_the_first():
     assert exact(["a", None, "b", "a", None, "b", "a"]) == [3, 5, 6]

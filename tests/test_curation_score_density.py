@@ -155,6 +155,73 @@ def test_an_unknown_stratum_is_judged_by_the_pooled_one_or_by_all():
     assert (unknown == np.maximum(*known)).all()
 
 
+def test_an_unknown_stratum_is_judged_by_the_pooled_one_where_there_is_one():
+    features, _ = planted(260, 0)
+    strata = np.repeat([4, 5, 6], [140, 60, 60])
+    state = density.fit(features, strata, seed=0, extractor="e")
+    assert set(state.strata) == {4, density.POOLED}
+    assert sorted(state.strata[density.POOLED].rows) == list(range(140, 260))
+    given = (np.full(5, number) for number in (77, 5, density.POOLED))
+    found = [density.score(state, features[:5], strata, fitted=False)["density"][0] for strata in given]
+    assert (found[0] == found[2]).all() and (found[1] == found[2]).all()
+    own = density.score(state, features[:5], np.full(5, 4), fitted=False)["density"][0]
+    assert (own != found[0]).all()
+
+
+@pytest.mark.parametrize(("sizes", "numbers"), [
+    ([100, 99, 1], [-1, 0]), ([99, 100], [-1]), ([100, 100], [0, 1]), ([99, 99, 2], [-1]), ([300, 99], [-1])
+])  # fmt: skip
+def test_a_hundred_images_are_a_stratum(sizes, numbers):
+    assert np.unique(density.pool_small(np.repeat(np.arange(len(sizes)), sizes))).tolist() == numbers
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    features, _ = planted(130, 0)
+    strata = np.arange(130) % 2
+    whole = scored(features, strata * 0)[1]
+    monkeypatch.setattr(density, "BLOCK", 7)
+    parts = scored(features, strata * 0)[1]
+    for method in BOTH:
+        for one, other in zip(whole[method], parts[method], strict=True):
+            assert other == pytest.approx(one, rel=1e-3, abs=1e-4)
+
+
+def test_a_model_is_the_gaussian_of_the_core_of_its_half():
+    features, _ = planted(90, 0)
+    stratum = scored(features)[0].strata[density.POOLED]
+    assert len(stratum.models) == 8
+    for model in stratum.models:
+        half = stratum.references[model.members]
+        assert len(half) == 45 and model.k == 4  # a tenth, rounded
+        distances = np.sort(np.linalg.norm(half[:, None].astype(float) - half[None], axis=2), axis=1)[:, 3]
+        core = half[np.argsort(distances)[:38]]  # those up to the 0.85 quantile: places 0 to 0.85 * 44
+        assert model.mean == pytest.approx(core.mean(axis=0), abs=1e-5)
+        assert model.whiten.shape == (40, 32)
+    for one, other in zip(stratum.models[::2], stratum.models[1::2], strict=True):
+        assert (one.members == ~other.members).all()
+    assert np.linalg.norm(stratum.references, axis=1) == pytest.approx(np.ones(90), rel=1e-5)
+
+
+def test_rows_that_are_no_reference_are_judged_by_all_models(monkeypatch):
+    monkeypatch.setattr(density, "MAX_REFERENCES", 50)
+    features, _ = planted(120, 0)
+    state, found = scored(features)
+    new = density.score(state, features, np.zeros(120, np.int64), fitted=False)
+    kept = np.isin(np.arange(120), state.strata[0].rows)
+    for method in BOTH:
+        assert found[method][0][~kept] == pytest.approx(new[method][0][~kept], rel=1e-4, abs=1e-5)
+        assert (np.abs(found[method][0][kept] - new[method][0][kept]) > 1e-6).mean() > 0.9
+
+
+def test_twenty_images_are_enough_and_equal_ones_are_no_error():
+    features = np.ones([20, 6], np.float32)
+    found = scored(features)[1]
+    for method in BOTH:
+        assert np.isfinite(found[method]).all() and np.ptp(found[method][0]) == 0
+    with pytest.raises(RequestError, match="got 19"):
+        density.fit(features[1:], np.zeros(19, np.int64), seed=0, extractor="e")
+
+
 def test_more_references_than_fit_are_sampled(monkeypatch):
     monkeypatch.setattr(density, "MAX_REFERENCES", 60)
     features, planted_here = planted()

@@ -157,6 +157,37 @@ def test_a_logit_is_averaged_over_companies(folder, judge):
     assert mean == pytest.approx(values.mean(0)) and error == pytest.approx(values.std(0, ddof=1) / 3**0.5)
 
 
+def test_each_image_has_the_logit_that_it_has_in_its_company(folder, judge, monkeypatch):
+    dataset, D = ImageDataset(folder / "set.zip"), snapshot.load(judge).D
+    monkeypatch.setattr(discriminator_scores, "BATCH", 5)  # rounded down to one group of 4
+    indices = np.array([20, 3, 11, 7, 2, 15, 9])
+    found = discriminator_scores.logits(D, dataset, indices, CPU, seed=5, groupings=2)
+    for grouping in range(2):
+        order = np.random.default_rng([5, grouping]).permutation(7)
+        for places, fresh in ((order[:4], 4), (np.append(order[4:], order[0]), 3)):  # the last is filled up
+            pixels = np.stack([dataset.pixels(int(indices[place])) for place in places])
+            with torch.no_grad():
+                expected = D(torch.from_numpy(pixels / np.float32(127.5) - 1), None)[:, 0]
+            assert found[grouping, places[:fresh]] == pytest.approx(expected[:fresh].numpy(), abs=1e-5)
+    monkeypatch.setattr(discriminator_scores, "BATCH", 3)  # never less than a group
+    assert (discriminator_scores.logits(D, dataset, indices, CPU, seed=5, groupings=2) == found).all()
+
+
+def test_d_low_is_over_snapshots_and_companies(folder, judge):
+    dataset, indices = ImageDataset(folder / "set.zip"), np.arange(9)
+    first, second = snapshot.load(judge), snapshot.load(judge)
+    second.D.b4.out.weight.mul_(2)
+    logits = [
+        discriminator_scores.logits(source.D, dataset, indices, CPU, seed=seed, groupings=4)
+        for source, seed in ((first, 3), (second, 1003))
+    ]
+    values = np.concatenate(logits)
+    mean, error = discriminator_scores.d_low([first, second], dataset, indices, CPU, seed=3)
+    assert mean == pytest.approx(values.mean(axis=0)) and error == pytest.approx(values.std(axis=0, ddof=1) / 8**0.5)
+    alone, unknown = discriminator_scores.mean_and_error(values[:1])
+    assert (alone == values[0]).all() and np.isnan(unknown).all() and unknown.shape == (9,)
+
+
 def test_d_low(folder, judge):
     curate("score", folder / "set.zip", "--out", folder / "low", "--method", "d-low", "--run", judge)
     found = rows(folder / "low")

@@ -118,6 +118,53 @@ def test_size_and_aspect_are_the_originals():
     assert found == [["small"], ["aspect"], []]
 
 
+USUAL = {"padding": 0.0, "frame": 1.0, "chroma": 40.0, "text": 0.0, "spread": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("measures", "size", "expected"),
+    [
+        ({"padding": 0.02}, (200, 200), []),
+        ({"padding": 0.021}, (200, 200), ["padding"]),
+        ({"frame": 5.0}, (200, 200), []),
+        ({"frame": 5.1}, (200, 200), ["frame"]),
+        ({"chroma": 12.0}, (200, 200), ["greyscale"]),
+        ({"chroma": 12.1}, (200, 200), []),
+        ({"text": 0.4}, (200, 200), []),
+        ({"text": 0.41}, (200, 200), ["text"]),
+        ({"spread": 16.0}, (200, 200), []),
+        ({"spread": 15.9}, (200, 200), ["uniform"]),  # far from the others, which vary little
+        ({}, (64, 100), []),
+        ({}, (63, 100), ["small"]),
+        ({}, (100, 63), ["small"]),
+        ({}, (200, 100), []),
+        ({}, (201, 100), ["aspect"]),
+        ({}, (100, 201), ["aspect"]),
+        ({}, (0, 30), []),  # unknown
+        ({}, (30, 0), []),
+        ({"padding": 0.1, "text": 0.9}, (30, 70), ["padding", "text", "small", "aspect"]),
+    ],
+)
+def test_flags_of_made_up_measures(measures, size, expected):
+    others = [image_checks.Measures(**USUAL | {"spread": 50.0 + n / 10}) for n in range(-4, 5)]
+    width, height = (np.array([side] + [200] * 9) for side in size)
+    found = image_checks.flags([image_checks.Measures(**USUAL | measures), *others], width, height, 64)
+    assert found == [expected] + [[]] * 9
+
+
+def test_what_hardly_varies_is_uniform_in_any_set():
+    for spread, uniform in ((1.9, True), (2.0, False)):
+        measures = [image_checks.Measures(**USUAL | {"spread": spread})] * 4
+        found = image_checks.flags(measures, np.full(4, 200), np.full(4, 200), 64)
+        assert found == [["uniform"] if uniform else []] * 4
+
+
+def test_robust_z_is_of_the_median_and_the_median_deviation():
+    found = image_checks.robust_z(np.array([1.0, 2.0, 3.0, 7.0, 50.0]))  # deviations 2, 1, 0, 4, 47
+    assert found == pytest.approx(np.array([-2, -1, 0, 4, 47]) / (1.4826 * 2))
+    assert len(image_checks.robust_z(np.empty(0))) == 0
+
+
 def test_robust_z_is_the_normal_z_of_most():
     values = np.random.default_rng(0).normal(5, 2, 20_001)
     values[:100] = 1e6

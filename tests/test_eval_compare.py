@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import TINY_TRAINING, run_salon
 
-from eval.compare import compare, difference, in_order, read_entry
+from eval.compare import Entry, compare, difference, in_order, read_entry
 from eval.evaluate import RESULTS
 from eval.evaluator import Evaluator
 from eval.metric_registry import Result
@@ -90,6 +90,64 @@ def test_a_difference_of_corrected_values_is_corrected():
     assert difference(*corrected, paired=True).value == pytest.approx(expected)
 
 
+def entry(name: str, kimg: float | None, z_bank: str | None = "bank", **samples: np.ndarray) -> Entry:
+    """An evaluation whose metrics are means of samples."""
+    results = {id: result_of(values, id) for id, values in samples.items()}
+    label = f"{kimg:g} kimg" if kimg else name
+    return Entry(name=name, label=label, kimg=kimg, z_bank=z_bank, images=100, results=results, pictures=None)
+
+
+def test_differences_are_from_the_best_and_more_is_worse():
+    rng = np.random.default_rng(2)
+    low, high = rng.normal(1, 0.3, size=100), rng.normal(2, 0.3, size=100)
+    entries = [entry("a", 5, kd=high, recall=high), entry("b", 6, kd=low, recall=low)]
+    figures = compare(entries)
+    assert figures["best_by_metric"] == {"kd": 1, "recall": 0}
+    assert (figures["decided_by"], figures["best"], figures["warnings"]) == ("KD", 1, [])
+    expected = difference(result_of(high), result_of(low), paired=True)
+    for id, worse in (("kd", 0), ("recall", 1)):
+        rows = figures["differences"][id]
+        assert rows[worse]["value"] == pytest.approx(high.mean() - low.mean()) and rows[worse]["paired"]
+        assert (rows[worse]["se"], rows[worse]["low"]) == pytest.approx((expected.se, expected.low))
+        assert rows[1 - worse]["value"] == rows[1 - worse]["se"] == 0
+        assert [row["best"] for row in rows] == [place != worse for place in range(2)]
+    told = [(e["label"], e["kimg"], e["images"]) for e in figures["entries"]]
+    assert told == [("5 kimg", 5, 100), ("6 kimg", 6, 100)]
+    assert figures["entries"][0]["results"]["kd"] == entries[0].results["kd"].to_dict()
+
+
+def test_the_first_metric_of_those_that_all_have_decides():
+    x, y = np.arange(100.0), np.arange(100.0)[::-1] + 1
+    a, b = entry("a", 1, kd=x, fd=y, fd_corrected=y, is_=x), entry("b", 2, kd=y, fd=x, is_=y, fid=x)
+    figures = compare([a, b])
+    assert set(figures["best_by_metric"]) == {"kd", "fd", "is_"}  # what only some have is left out
+    assert (figures["decided_by"], figures["best"]) == ("KD", 0)
+    figures = compare([entry("a", 1, recall=x, ppl=y), entry("b", 2, recall=y, ppl=x)])
+    assert (figures["decided_by"], figures["best"]) == ("Recall", 1)  # the first, where none of the known is there
+    same = compare([entry("a", 1, kd=x), entry("b", 2, kd=x)])
+    assert same["best"] == 0 and [row["best"] for row in same["differences"]["kd"]] == [True, False]
+
+
+def test_only_images_of_one_known_bank_are_paired():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(2, 100))
+    for banks, paired in ((("p", "p"), True), (("p", "q"), False), ((None, None), False), (("p", None), False)):
+        a, b = (entry(name, 1, bank, kd=v) for name, bank, v in zip("ab", banks, (x, y), strict=True))
+        figures = compare([a, b])
+        rows = figures["differences"]["kd"]
+        assert [row["paired"] for row in rows if not row["best"]] == [paired]
+        assert len(figures["warnings"]) == (not paired)
+        assert [e["label"] for e in figures["entries"]] == ["1 kimg, a", "1 kimg, b"]  # of one label, told apart
+    a, b = entry("a", 1, kd=x), entry("b", 1, kd=y)
+    for left, right in ((a, b), (b, a)):  # a result without replicates is paired with nothing
+        bare = replace(left, results={"kd": replace(left.results["kd"], replicates=None)})
+        rows = compare([bare, right])["differences"]["kd"]
+        assert not any(row["paired"] for row in rows if not row["best"])
+        row = next(row for row in rows if not row["best"])
+        assert row["se"] == pytest.approx(np.hypot(*(e.results["kd"].estimate.se for e in (left, right))))
+        assert row["n"] == 100 and row["high"] == pytest.approx(row["value"] + 1.959964 * row["se"], rel=1e-6)
+
+
 def test_evaluations_of_the_same_latents_are_paired_and_others_are_not(judged):
     full, half, others = (read_entry(judged / name) for name in ("full", "half", "others"))
     figures = compare([full, half])
@@ -129,6 +187,9 @@ def test_what_cannot_be_compared_is_refused(judged, tmp_path):
     figures = json.loads((judged / "full" / RESULTS).read_text())
     figures["results"][0]["identity"]["reference"] = "another"
     (tmp_path / "other.json").write_text(json.dumps(figures))
+    other = result_of(np.arange(10.0))
+    with pytest.raises(RequestError, match="must not be compared: n is"):
+        difference(other, replace(other, identity=replace(KEY, n=7)), paired=True)
     with pytest.raises(RequestError, match="must not be compared: reference is"):
         compare([full, read_entry(tmp_path / "other.json")])
     for text in ("{}", "[]", '{"format": "salon-comparison-1"}'):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from eval.metrics import feature_stats
 from eval.metrics.feature_stats import Features, Moments, as_features
 from gan.errors import RequestError
 
@@ -11,6 +12,21 @@ def close(a: Moments, b: Moments):
     assert a.count == b.count
     np.testing.assert_allclose(a.mean, b.mean, rtol=1e-12)
     np.testing.assert_allclose(a.cov, b.cov, rtol=1e-9, atol=1e-10 * np.abs(b.cov).max())
+
+
+def test_rows_are_read_in_blocks(monkeypatch):
+    monkeypatch.setattr(feature_stats, "BLOCK", 8)
+    whole = np.random.default_rng(1).normal(size=(50, 3))
+    features = Features(np.split(whole, [11, 30]))
+    indices = np.random.default_rng(2).permutation(50)[:37]
+    for moments, rows in ((features.moments(), whole), (features.moments(indices), whole[indices])):
+        assert moments.count == len(rows)
+        np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(moments.cov, np.cov(rows, rowvar=False), rtol=1e-9)
+        assert moments.trace == pytest.approx(np.var(rows, axis=0, ddof=1).sum(), rel=1e-12)
+    np.testing.assert_allclose(features.mean(), whole.mean(axis=0), rtol=1e-12)
+    assert Features([np.zeros((0, 3))]).mean().tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(features.subset(indices).rows(0, 37), whole[indices])
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
@@ -43,8 +59,12 @@ def test_moments_survive_a_file(tmp_path):
     assert again.count == 11
     with pytest.raises(RequestError, match="must hold count, mean and scatter"):
         Moments.from_arrays({"count": np.array(3)})
-    with pytest.raises(RequestError, match=r"scatter \[d, d\]"):
-        Moments.from_arrays({"count": np.array(3), "mean": np.zeros(3), "scatter": np.zeros((3, 2))})
+    for count, mean, scatter in ((3, (3,), (3, 2)), (3, (3, 1), (3, 3)), (-1, (3,), (3, 3))):
+        with pytest.raises(RequestError, match=r"scatter \[d, d\]"):
+            Moments.from_arrays({"count": np.array(count), "mean": np.zeros(mean), "scatter": np.zeros(scatter)})
+    empty = Moments.from_arrays({"count": np.array(0), "mean": np.zeros(3), "scatter": np.zeros((3, 3))})
+    empty.merge(moments)
+    close(empty, moments)
 
 
 def test_moments_refuse_what_they_cannot_count():
@@ -55,6 +75,16 @@ def test_moments_refuse_what_they_cannot_count():
         moments.add(np.array([[0, np.nan, 0]]))
     with pytest.raises(ValueError, match="at least 2 samples; got 0"):
         _ = moments.cov
+    moments.add(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="at least 2 samples; got 1"):
+        _ = moments.cov
+    moments.add(np.zeros((0, 3)))
+    moments.add(np.zeros((1, 3)))
+    assert moments.cov.tolist() == [[0.5] * 3] * 3 and moments.trace == 1.5
+    with pytest.raises(ValueError, match=r"must be \[N, 3\]; got \[3\]"):
+        moments.add(np.zeros(3))
+    with pytest.raises(ValueError, match="must be finite; got 2 values"):
+        moments.add(np.array([[0, np.inf, -np.inf]]))
     with pytest.raises(ValueError, match="dimension 3; got 4"):
         moments.merge(Moments(4))
     with pytest.raises(ValueError, match="dim must be positive"):

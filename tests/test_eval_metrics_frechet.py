@@ -86,6 +86,44 @@ def test_what_is_left_out_is_left_out(n, d, monkeypatch):
         assert expanded.corrected == pytest.approx(jackknife.corrected, abs=0.7 * jackknife.se)
 
 
+@pytest.mark.parametrize("exact_rank", [256, 0])
+def test_groups_are_read_in_blocks(exact_rank, monkeypatch):
+    rng = np.random.default_rng(10)
+    features, reference = rng.normal(size=(210, 6)) + 0.3, Features([rng.normal(size=(400, 6))]).moments()
+    monkeypatch.setattr(frechet, "EXACT_RANK", exact_rank)
+    whole = frechet_jackknife(features, reference, blocks=8)
+    monkeypatch.setattr(frechet, "BLOCK", 7)  # of 26 or 27 in a group
+    np.testing.assert_allclose(frechet_jackknife(features, reference, blocks=8).left_out, whole.left_out, rtol=1e-9)
+
+
+def test_the_expansion_is_of_second_order(monkeypatch):
+    rng, n, d = np.random.default_rng(3), 900, 30
+    features = rng.normal(size=(n, d)) * np.linspace(0.3, 2, d) + 0.1
+    reference = Features([rng.normal(size=(400, d))]).moments()
+    exact = frechet_jackknife(features, reference).left_out
+    monkeypatch.setattr(frechet, "EXACT_RANK", 0)
+    missed = frechet_jackknife(features, reference).left_out - exact
+    assert 0 < missed.std() < 0.004 * exact.std()  # what is left is of third order
+    monkeypatch.setattr(frechet, "CALIBRATED_ON", 20)  # on average nothing is missed then
+    assert abs(frechet_jackknife(features, reference).left_out.mean() - exact.mean()) < 1e-9
+
+
+@pytest.mark.parametrize(("n", "d", "form"), [
+    (39, 40, "gram"), (40, 40, "exact"), (520, 256, "exact"), (513, 257, "exact"), (514, 257, "expanded")
+])  # fmt: skip
+def test_each_size_has_its_form(n, d, form, monkeypatch):
+    class Chosen(Exception):
+        pass
+
+    def chosen(*_):
+        raise Chosen
+
+    monkeypatch.setattr(frechet, f"_roots_{'of_gram' if form == 'gram' else form}", chosen)
+    reference = moments(np.zeros(d), np.eye(d))
+    with pytest.raises(Chosen):
+        frechet_jackknife(np.ones((n, d)), reference, factor=np.eye(d), blocks=2)
+
+
 def test_intervals_cover_and_the_correction_corrects(monkeypatch):
     rng, d, n, scale = np.random.default_rng(4), 12, 150, np.linspace(0.5, 1.5, 12)
     reference = moments(np.zeros(d), np.eye(d))
@@ -112,6 +150,19 @@ def test_the_line_over_one_over_n_leads_to_the_truth_too():
     for name in ("fd_infinity", "bias_corrected"):
         assert estimates[name].value == pytest.approx(d * 0.09, abs=4 * estimates[name].se)
     assert estimates["fd_infinity"].value < estimates["raw"].value
+    order = np.random.default_rng(1).permutation(3000)
+    thirds, halves = order.reshape(3, 1000), order.reshape(2, 1500)
+    y = [
+        np.mean([frechet_distance(Features([features[part]]).moments(), reference) for part in parts])
+        for parts in ([order], halves, thirds)
+    ]
+    assert fd_infinity(features, reference) == pytest.approx(4 / 3 * y[0] + 1 / 3 * y[1] - 2 / 3 * y[2])  # at x = 0
+    limit, corrected = estimates["fd_infinity"], estimates["bias_corrected"]
+    assert (limit.se, limit.n) == (corrected.se, 3000)
+    assert limit.high - limit.value == pytest.approx(corrected.high - corrected.value)  # with as many degrees
+    few = frechet_estimate(features, reference, infinity=True, blocks=5)["fd_infinity"]
+    assert (few.high - few.value) / few.se == pytest.approx(2.776445, abs=1e-5)
+    assert set(frechet_estimate(features, reference)) == {"raw", "bias_corrected"}
 
 
 def test_the_noise_floor_is_what_equal_sets_measure():
@@ -122,8 +173,35 @@ def test_the_noise_floor_is_what_equal_sets_measure():
         expected = (d + d * (d + 1) / 4) * (1 / n + 1 / 2000)
         assert floor.value == pytest.approx(expected, rel=0.3)
         assert floor.n == n and floor.low <= floor.value <= floor.high
-    with pytest.raises(ValueError, match="at least 4"):
-        noise_floor(real[:3], 2)
+    for images, n, splits in ((3, 2, 4), (4, 1, 4), (4, 2, 1)):
+        with pytest.raises(ValueError, match="at least 4"):
+            noise_floor(real[:images], n, splits=splits)
+    assert noise_floor(real[:4], 2, splits=2).n == 2
+
+
+@pytest.mark.parametrize(("n", "size", "rest"), [(20, 20, 41), (30, 30, 31), (500, 30, 31)])
+def test_the_noise_floor_carries_halves_over_to_the_whole(n, size, rest):
+    real = np.random.default_rng(11).normal(size=(61, 3)) ** 2
+    rng, distances = np.random.default_rng(0), []
+    for _ in range(3):
+        order = rng.permutation(61)
+        some, others = real[order[:size]], real[order[size:]]
+        s1, s2 = np.cov(some, rowvar=False), np.cov(others, rowvar=False)
+        root = scipy.linalg.sqrtm(s1 @ s2).real
+        distances.append(np.sum((some.mean(0) - others.mean(0)) ** 2) + np.trace(s1 + s2 - 2 * root))
+    scale = (1 / n + 1 / 61) / (1 / size + 1 / rest)
+    floor = noise_floor(real, n, splits=3)
+    assert floor.value == pytest.approx(np.mean(distances) * scale, rel=1e-9)
+    assert floor.se == pytest.approx(np.std(distances, ddof=1) / 3**0.5 * scale, rel=1e-9)
+    assert floor.high == pytest.approx(floor.value + 4.302653 * floor.se, rel=1e-6)  # Student's, of 2 degrees
+    assert floor.low == pytest.approx(max(floor.value - 4.302653 * floor.se, 0), abs=1e-6)
+    assert f"3 splits of {size} and {rest}" in floor.method
+
+
+def test_a_noise_floor_is_not_below_zero():
+    real = np.random.default_rng(12).normal(size=(12, 2))
+    floor = noise_floor(real, 6, splits=2)
+    assert floor.low == 0 < floor.value < floor.high
 
 
 def test_two_snapshots_from_the_same_z_are_told_apart_sooner():
@@ -152,6 +230,9 @@ def test_sets_that_do_not_fit_are_refused():
         frechet_distance(moments(np.zeros(3), np.eye(3)), moments(np.zeros(4), np.eye(4)))
     with pytest.raises(ValueError, match="at least 3 for a jackknife"):
         frechet_estimate(np.zeros((2, 3)), moments(np.zeros(3), np.eye(3)))
+    assert frechet_estimate(np.eye(3), moments(np.zeros(3), np.eye(3)))["raw"].n == 3
+    with pytest.raises(ValueError, match="at least 3 for a jackknife"):
+        frechet_estimate(np.eye(3), moments(np.zeros(3), np.eye(3)), blocks=2)  # of which one leaves a single sample
 
 
 def test_torch_fidelity_agrees_and_is_off_where_sets_are_small():

@@ -31,6 +31,35 @@ def test_few_images_are_no_nan(n):
         assert estimate.value > 1.1
     with pytest.raises(ValueError, match="must be at least 1; got 0 and 10"):
         inception_score(np.zeros((0, 5)))
+    with pytest.raises(ValueError, match="must be at least 1; got 3 and 0"):
+        inception_score(np.zeros((3, 5)), 0)
+    assert inception_score(np.zeros((3, 5)), 1).value == pytest.approx(1)
+
+
+def test_it_and_its_standard_error_are_those_of_the_probabilities():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(60, 4)) * 2 + np.arange(4)
+    order = np.random.default_rng(5).permutation(60)
+    scores, variances = [], []
+    for part in np.split(order, 3):
+        p = np.exp(logits[part]) / np.exp(logits[part]).sum(axis=1, keepdims=True)
+        divergences = np.sum(p * np.log(p / p.mean(axis=0)), axis=1)
+        scores.append(np.exp(divergences.mean()))
+        variances.append(scores[-1] ** 2 * divergences.var(ddof=1) / 20)
+    found = inception_score(logits, 3, shuffle_seed=5)
+    assert found.value == pytest.approx(np.mean(scores), rel=1e-12)
+    assert found.se == pytest.approx(np.sqrt(np.sum(variances)) / 3, rel=1e-12)
+    assert found.high == pytest.approx(found.value + 1.959964 * found.se, rel=1e-6)
+
+
+def test_images_are_shuffled_and_shared_out():
+    logits = np.eye(4)[np.repeat(np.arange(4), 25)] * 1e3  # sorted by class: a part in order would see one
+    assert inception_score(logits, 4, shuffle_seed=None).value == pytest.approx(1)
+    assert inception_score(logits, 4).value > 3.5
+    assert inception_score(logits, 4) == inception_score(logits, 4, shuffle_seed=0)
+    assert "10 splits" in inception_score(logits).method
+    for n, parts in ((1, 1), (3, 1), (4, 2), (5, 2), (19, 9), (20, 10), (100, 10)):
+        assert f"{parts} splits" in inception_score(np.zeros((n, 2))).method
 
 
 def test_its_standard_error_is_its_spread():

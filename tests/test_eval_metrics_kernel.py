@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import eval.metrics.kernel as kernels
-from eval.metrics.confidence_intervals import paired_difference
+from eval.metrics.confidence_intervals import linear_jackknife, paired_difference
 from eval.metrics.kernel import Kernel, kernel_distance, kid, within
 
 
@@ -27,6 +27,7 @@ def test_blocks_give_what_all_pairs_give(kernel, monkeypatch):
     known = kernel_distance(a, b, kernel=kernel, within_a=within(a, kernel), within_b=within(b, kernel))
     assert known.estimate == found.estimate
     assert kid(a, b, degree=kernel.degree, gamma=kernel.gamma, coef0=kernel.coef0) == found.estimate
+    assert within(a).squares == within(a, Kernel()).squares and (within(a).sums == within(a, Kernel()).sums).all()
     values = kernel(a, a)
     assert within(a, kernel).squares == pytest.approx(np.sum(values**2) - np.sum(np.diag(values) ** 2), rel=1e-12)
 
@@ -47,6 +48,49 @@ def test_shifted_normals_have_the_expectation_and_the_spread_that_is_said(shift)
     assert np.mean([e.low <= truth <= e.high for e in estimates]) >= 0.90
 
 
+def deviation(values, ddof):
+    return np.sum((values - values.mean()) ** 2) / (len(values) - ddof)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_the_variance_is_hoeffdings_written_out(shift, monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCK", 16)
+    rng, kernel = np.random.default_rng(4), Kernel()
+    a, b = rng.normal(size=(30, 3)), rng.normal(size=(41, 3)) + shift
+    m, n = len(a), len(b)
+    aa, bb, ab = kernel(a, a), kernel(b, b), kernel(a, b)
+    pairs_a, pairs_b = aa[~np.eye(m, dtype=bool)].reshape(m, -1), bb[~np.eye(n, dtype=bool)].reshape(n, -1)
+    # Projections of the kernel of the U-statistic on one sample of either set.
+    first_a = 2 * (pairs_a.mean(axis=1) - ab.mean(axis=1))
+    first_b = 2 * (pairs_b.mean(axis=1) - ab.mean(axis=0))
+
+    def left(pairs, rows, columns):
+        # What of the variance of kernel values neither sample of a pair explains.
+        return pairs.var() - deviation(rows, 0) - deviation(columns, 0)
+
+    second = (
+        2 / (m * (m - 1)) * left(pairs_a, pairs_a.mean(axis=1), pairs_a.mean(axis=1))
+        + 2 / (n * (n - 1)) * left(pairs_b, pairs_b.mean(axis=1), pairs_b.mean(axis=1))
+        + 4 / (m * n) * left(ab, ab.mean(axis=1), ab.mean(axis=0))
+    )
+    variance = deviation(first_a, 1) / m + deviation(first_b, 1) / n - second
+    assert (variance > second) == (shift > 0)  # where both are alike, the second order is all there is
+    found = kernel_distance(a, b)
+    assert found.estimate.se == pytest.approx(max(variance, second) ** 0.5, rel=1e-9)
+    assert found.estimate.n == m
+    assert found.estimate.high == pytest.approx(found.estimate.value + 1.959964 * found.estimate.se, rel=1e-6)
+    np.testing.assert_allclose(found.influence_a, first_a - first_a.mean(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.influence_b, first_b - first_b.mean(), rtol=1e-9, atol=1e-12)
+    assert found.jackknife(10).to_dict() == linear_jackknife(found.estimate.value, found.influence_a, 10).to_dict()
+    assert len(found.jackknife().sizes) == 20
+
+
+def test_the_kernel_is_kids():
+    x, y = np.array([[1.0, 2.0, 0.5]]), np.array([[0.5, -1.0, 4.0], [3.0, 0.0, 1.0]])
+    assert Kernel()(x, y).tolist() == [pytest.approx([(0.5 / 3 + 1) ** 3, (3.5 / 3 + 1) ** 3])]
+    assert Kernel(degree=2, gamma=0.5, coef0=2.0)(x, y).tolist() == [pytest.approx([2.25**2, 3.75**2])]
+
+
 def test_influences_are_what_leaving_samples_out_does():
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(300, 4)) * 1.2, rng.normal(size=(200, 4))
@@ -54,6 +98,9 @@ def test_influences_are_what_leaving_samples_out_does():
     left_out = np.array([kid(np.delete(a, i, axis=0), b).value for i in range(20)])
     np.testing.assert_allclose(left_out, found.estimate.value - found.influence_a[:20] / 299, rtol=0, atol=1e-3 * 0.1)
     assert np.corrcoef(left_out, found.influence_a[:20])[0, 1] < -0.999
+    left_out = np.array([kid(a, np.delete(b, i, axis=0)).value for i in range(20)])
+    np.testing.assert_allclose(left_out, found.estimate.value - found.influence_b[:20] / 199, rtol=0, atol=1e-3 * 0.3)
+    assert np.corrcoef(left_out, found.influence_b[:20])[0, 1] < -0.999
     z = rng.normal(size=(300, 4))
     first, second = (kernel_distance(z * scale + 0.5, b).jackknife() for scale in (1.1, 1.0))
     assert paired_difference(first, second).se < 0.7 * np.hypot(first.se, second.se)
@@ -62,6 +109,7 @@ def test_influences_are_what_leaving_samples_out_does():
 def test_sets_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="at least 2 samples; got 1"):
         kid(np.zeros((1, 3)), np.zeros((4, 3)))
+    assert np.isfinite(kid(np.eye(2), np.eye(2) + 1).value)
     with pytest.raises(ValueError, match="same dimension; got 3 and 4"):
         kid(np.zeros((5, 3)), np.zeros((4, 4)))
 

@@ -57,6 +57,44 @@ def test_a_linear_generator_has_the_closed_form():
     np.testing.assert_allclose(full, distances, rtol=0.02)  # a straight path is as long anywhere
 
 
+def test_paths_go_on_from_their_seeds_whatever_the_batches():
+    G = Known()
+    whole = path_distances(G, lpips=squared, num_samples=7, batch_size=7)
+    for batch_size in (1, 3, 100):
+        assert path_distances(G, lpips=squared, num_samples=7, batch_size=batch_size) == pytest.approx(whole, rel=0.02)
+    later = path_distances(G, lpips=squared, num_samples=4, seed=6)  # seeds 6 and 7 are those of path 3
+    assert later == pytest.approx(whole[3:], rel=0.02)
+    large = path_distances(G, lpips=squared, num_samples=7, epsilon=0.1)
+    assert large == pytest.approx(whole, rel=0.02)  # in units of epsilon squared
+    full = [path_distances(Known(2), lpips=squared, sampling="full", num_samples=5, batch_size=n) for n in (2, 5)]
+    assert full[0] == pytest.approx(full[1], rel=0.02)
+
+
+class Classes(Known):
+    """An image of its class, twice as bright a class; keeps the classes that it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(z_dim=6, num_classes=3)
+        self.given = []
+
+    def mapping(self, z, c=None):
+        self.given.append(c.argmax(1).tolist())
+        return z[:, None] * 2 ** c.argmax(1)[:, None, None]
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_each_path_stays_in_its_class(space):
+    G = Classes()
+    known = path_distances(Known(), lpips=squared, space=space, num_samples=5, batch_size=2)
+    given = path_distances(G, lpips=squared, space=space, num_samples=5, batch_size=2, classes=[2, 0, 1, 1, 0])
+    assert given == pytest.approx(known * 4.0 ** np.array([2, 0, 1, 1, 0]), rel=0.02)
+    assert G.given == [[2, 0], [2, 0], [1, 1], [1, 1], [0], [0]]  # for both of the mappings
+    drawn = Classes()
+    path_distances(drawn, lpips=squared, space=space, num_samples=300, batch_size=300)
+    assert drawn.given[0] == drawn.given[1] and np.bincount(drawn.given[0]).min() > 70
+
+
 def test_pixels_would_measure_rounding():
     def rounded(a, b):
         return squared(to_float(torch.from_numpy(to_pixels(a))), to_float(torch.from_numpy(to_pixels(b))))
@@ -107,6 +145,19 @@ def test_the_crop_is_that_of_faces_and_large_images_are_averaged():
     assert face[0, 1, 0, [0, -1]].tolist() == [256.5, 766.5]  # columns 2/8 to 6/8
 
 
+@pytest.mark.parametrize(("size", "seen"), [(64, 64), (256, 256), (288, 256)])
+def test_images_are_never_enlarged(size, seen):
+    class Plain(Known):
+        def synthesis(self, ws, noise_mode):
+            return torch.zeros(len(ws), 3, size, size)
+
+    def look(a, b):
+        assert a.shape == b.shape == (1, 3, seen, seen)
+        return torch.zeros(len(a))
+
+    path_distances(Plain(), lpips=look, num_samples=1)
+
+
 def test_outliers_are_left_out_of_the_mean():
     distances = np.random.default_rng(0).normal(10, 1, size=1000)
     distances[:5] = 1e6
@@ -114,13 +165,20 @@ def test_outliers_are_left_out_of_the_mean():
     assert estimate.value == pytest.approx(10, abs=0.2) and estimate.n == 1000
     assert estimate.low < estimate.value < estimate.high < 11
     assert path_length(np.arange(101.0)).value == 50  # all but 0 and 100
+    skewed = np.arange(101.0) ** 2
+    assert path_length(skewed).value == skewed[1:100].mean()
+    assert path_length(np.array([1.0, 2.0, 4.0])).value == pytest.approx(7 / 3)  # of few nothing is left out
 
 
 def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="space must be z or w, and sampling end or full; got 's' and 'end'"):
         path_distances(Known(), lpips=squared, space="s")
+    with pytest.raises(ValueError, match="got 'w' and 'begin'"):
+        path_distances(Known(), lpips=squared, sampling="begin")
     with pytest.raises(ValueError, match="must be positive; got 0 and"):
         path_distances(Known(), lpips=squared, num_samples=0)
+    with pytest.raises(ValueError, match="must be positive; got 50000 and 0"):
+        path_distances(Known(), lpips=squared, epsilon=0)
 
 
 def random_lpips() -> Lpips:
@@ -150,13 +208,44 @@ def test_a_real_generator_has_one_path_length_in_any_batches(tiny_network, space
     assert estimate != path_length(path_distances(G, lpips=lpips, space=space, num_samples=10, epsilon=1e-2, seed=99))
 
 
+def test_lpips_is_its_formula_on_the_layers_of_vgg16():
+    generator = torch.Generator().manual_seed(1)
+    widths = {0: (3, 4), 2: (4, 4), 5: (4, 5), 7: (5, 5), 10: (5, 6), 12: (6, 6), 14: (6, 6), 17: (6, 7), 19: (7, 7)}
+    widths |= {21: (7, 7), 24: (7, 8), 26: (8, 8), 28: (8, 8)}
+    pools, taps = (4, 9, 16, 23), (3, 8, 15, 22, 29)  # places in torchvision's list of layers: each stage's last ReLU
+    vgg, layers = {}, []
+    for place in range(30):
+        if place in widths:
+            convolution = torch.nn.Conv2d(*widths[place], 3, padding=1).requires_grad_(False)
+            convolution.weight.copy_(torch.randn(convolution.weight.shape, generator=generator))
+            convolution.bias.copy_(torch.randn(convolution.bias.shape, generator=generator))
+            vgg |= {f"features.{place}.weight": convolution.weight, f"features.{place}.bias": convolution.bias}
+            layers.append(convolution)
+        else:
+            layers.append(torch.nn.MaxPool2d(2) if place in pools else torch.nn.ReLU())
+    heads = [torch.rand([c], generator=generator) for c in (4, 5, 6, 7, 8)]
+    linear = {f"lin{i}.model.1.weight": head[None, :, None, None] for i, head in enumerate(heads)}
+    a, b = torch.rand([2, 3, 3, 32, 48], generator=generator) * 2 - 1
+    mean, deviation = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    expected = torch.zeros(3, dtype=torch.float64)
+    x, y = (((img.permute(0, 2, 3, 1) - mean) / deviation).permute(0, 3, 1, 2) for img in (a, b))
+    for place, layer in enumerate(layers):
+        x, y = layer(x), layer(y)
+        if place in taps:
+            unit_x, unit_y = (v.double() / v.double().norm(dim=1, keepdim=True).clamp(min=1e-10) for v in (x, y))
+            per_pixel = torch.einsum("nchw,c->nhw", (unit_x - unit_y) ** 2, heads[taps.index(place)].double())
+            expected += per_pixel.mean(dim=(1, 2))
+    torch.testing.assert_close(Lpips(vgg, linear)(a, b).double(), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_lpips_is_a_distance_and_refuses_other_input(tmp_path):
     lpips, img = random_lpips(), torch.rand([2, 3, 16, 16]) * 2 - 1
     assert lpips(img, img).tolist() == [0, 0]
     torch.testing.assert_close(lpips(img, img.flip(0)), lpips(img.flip(0), img))
     assert lpips(img, img.flip(0)).shape == (2,) and (lpips(img, img.flip(0)) > 0).all()
-    with pytest.raises(ValueError, match=f"of {SMALLEST} or more pixels"):
-        lpips(img[:, :, :8], img[:, :, :8])
+    for a, b in ((img[:, :, :15], img[:, :, :15]), (img, img[:1]), (img[:, :2], img[:, :2]), (img[0], img[0])):
+        with pytest.raises(ValueError, match=f"of {SMALLEST} or more pixels"):
+            lpips(a, b)
     with pytest.raises(RequestError, match=r"must hold features\.0\.weight"):
         Lpips({}, {})
     with pytest.raises(RequestError, match=r"features.0.weight must have the shape \[None, None, 3, 3\]; got \[2, 3\]"):

@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 import eval.metrics.precision_recall as module
+from eval.metrics.confidence_intervals import wilson
 from eval.metrics.precision_recall import compare, density_coverage, nearest, neighbours, precision_recall, realism
 
 
@@ -89,6 +90,89 @@ def test_copies_are_all_there_at_their_neighbours_rim():
     assert (found.nearest_distance == 0).all() and np.isinf(found.realism).any()
     twice = np.concatenate([real, real])  # every radius is 0 up to k = 1
     assert np.isfinite(neighbours(twice, 1).distances).all() and not neighbours(twice, 1).distances.any()
+
+
+def jackknife_variance(values):
+    values = np.asarray(values)
+    return (len(values) - 1) * np.mean((values - values.mean()) ** 2)
+
+
+@pytest.mark.parametrize("narrow", [1.0, 0.3])
+def test_standard_errors_are_a_binomials_and_a_jackknifes_over_the_balls(small_blocks, narrow):
+    rng = np.random.default_rng(10)
+    real, gen = rng.normal(size=(41, 4)), rng.normal(size=(37, 4)) * narrow + 0.2
+    found = compare(real, gen)
+    across, rr, gg = cdist(real, gen), np.sort(cdist(real, real)), np.sort(cdist(gen, gen))
+    for name, inside in (  # [samples, balls]
+        ("precision", (across <= rr[:, 3, None]).T),
+        ("recall", across <= gg[:, 3]),
+        ("coverage", across < rr[:, 5, None]),
+    ):
+        estimate = (found.precision_recall() | found.density_coverage())[name]
+        samples, balls = inside.shape
+        covered = inside.any(axis=1).sum()
+        without = [np.delete(inside, ball, axis=1).any(axis=1).mean() for ball in range(balls)]
+        p = (covered + 1) / (samples + 2)
+        spread = 1 + jackknife_variance(without) / (p * (1 - p) / samples)
+        peer = wilson(int(covered), samples, spread)
+        assert (spread > 1 or narrow < 1) and (estimate.value, estimate.n) == (peer.value, samples)
+        assert (estimate.se, estimate.low, estimate.high) == pytest.approx((peer.se, peer.low, peer.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("narrow", [1.0, 0.3])
+def test_the_error_of_density_is_that_of_leaving_samples_of_either_set_out(small_blocks, narrow):
+    rng = np.random.default_rng(11)
+    real, gen = rng.normal(size=(41, 4)), rng.normal(size=(37, 4)) * narrow + 0.2
+
+    def density(some):
+        return (cdist(some, gen) < np.sort(cdist(some, some))[:, 5, None]).sum() / 37 / 5
+
+    counts = (cdist(real, gen) < np.sort(cdist(real, real))[:, 5, None]).sum(axis=0) / 5
+    without = [density(np.delete(real, index, axis=0)) for index in range(41)]  # the balls of others grow
+    estimate = compare(real, gen).density_coverage()["density"]
+    assert estimate.value == pytest.approx(density(real)) and estimate.n == 37
+    assert estimate.se**2 == pytest.approx(counts.var() / 37 + jackknife_variance(without), rel=1e-9)
+    assert estimate.high == pytest.approx(estimate.value + 1.959964 * estimate.se, rel=1e-6)
+
+
+def test_density_is_not_below_zero():
+    rng = np.random.default_rng(12)
+    estimate = density_coverage(rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) + 2)["density"]
+    assert estimate.low == 0 < estimate.high
+
+
+def test_of_an_odd_number_the_middle_ball_is_trusted(small_blocks):
+    rng = np.random.default_rng(13)
+    real, gen = rng.normal(size=(41, 3)) * np.linspace(0.2, 3, 41)[:, None], rng.normal(size=(50, 3))
+    reach, across = np.sort(cdist(real, real))[:, 3], cdist(real, gen)
+    kept = np.argsort(reach)[:21]
+    np.testing.assert_allclose(realism(real, gen), (reach[kept, None] / across[kept]).max(axis=0))
+
+
+def test_what_lies_on_a_rim_is_precise_and_not_dense():
+    # Each real sample's first neighbour is at 1, its second at 2 or more; each generated one lies at 1 of both sides.
+    real, gen = np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([[2.0], [12.0], [-1.0]])
+    found = compare(real, gen, k=1, k_density=1)
+    assert values(found.precision_recall())["precision"] == 1
+    assert set(values(found.density_coverage()).values()) == {0}
+    inside = compare(real, gen - 1e-6, k=1, k_density=1)
+    assert values(inside.density_coverage()) == {"density": pytest.approx(2 / 3), "coverage": 0.5}
+
+
+def test_settings_and_neighbours_reach_the_formulas():
+    rng = np.random.default_rng(14)
+    real, gen = rng.normal(size=(30, 3)), rng.normal(size=(25, 3)) * 0.7
+    for k, k_density in ((1, 4), (6, 2)):
+        found = compare(real, gen, k=k, k_density=k_density)
+        assert values(found.precision_recall() | found.density_coverage()) == pytest.approx(
+            brute(real, gen, k, k_density)
+        )
+    for few in (7, 6):  # the largest k, that density needs one more than
+        assert len(compare(real[:7], gen, k=min(few - 1, 6), k_density=5).realism) == 25
+    with pytest.raises(ValueError, match="got 6 of 6"):
+        compare(real[:6], gen, k=3, k_density=5)
+    with pytest.raises(ValueError, match="got 0 of 30"):
+        neighbours(real, 0)
 
 
 def test_intervals_cover_what_is_measured_on_average():

@@ -23,6 +23,57 @@ def test_a_planted_attribute_is_near_one_and_noise_is_at_its_bound():
     assert rare.value == pytest.approx(math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p)), rel=0.05)
 
 
+def conditional_entropy(said, true):
+    """H(Y|X) in nats, and the standard error of its estimate by the delta method."""
+    surprise = np.empty(len(true))
+    for x in (False, True):
+        for y in (False, True):
+            cell = (said == x) & (true == y)
+            if cell.any():
+                surprise[cell] = -math.log(cell.sum() / (said == x).sum())
+    return surprise.mean(), np.sqrt(np.mean((surprise - surprise.mean()) ** 2) / len(true)), surprise
+
+
+def test_the_score_is_the_formula_on_predictions_of_scikit_learn():
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(5)
+    latents = rng.normal(size=(200, 3)) * [1, 10, 0.1] + 5
+    scaled = (latents - 5) / [1, 10, 0.1]
+    labels = np.stack([scaled[:, 0] + rng.normal(size=200) > 0.5, scaled[:, 2] + 2 * rng.normal(size=200) > 0], axis=1)
+    expected, surprises = [], 0
+    for column in labels.T:
+        said = np.empty(200, bool)
+        for train, test in StratifiedKFold(4, shuffle=True, random_state=3).split(latents, column):
+            scaler = StandardScaler().fit(latents[train])
+            svm = LinearSVC(dual=False, random_state=3).fit(scaler.transform(latents[train]), column[train])
+            said[test] = svm.predict(scaler.transform(latents[test]))
+        entropy, se, surprise = conditional_entropy(said, column)
+        expected.append((entropy, se))
+        surprises = surprises + surprise
+    score, entropies = linear_separability(latents, labels, ["one", "other"], folds=4, seed=3)
+    for (entropy, se), found in zip(expected, entropies.values(), strict=True):
+        assert (found.value, found.se, found.n) == pytest.approx((entropy, se, 200), rel=1e-9)
+        assert found.low == pytest.approx(entropy - 1.959964 * se, rel=1e-6)
+        assert found.high == pytest.approx(min(entropy + 1.959964 * se, math.log(2)), rel=1e-6)
+    total = sum(entropy for entropy, _ in expected)
+    se = surprises.std() / 200**0.5
+    assert list(entropies) == ["one", "other"] and score.n == 200
+    assert (score.value, score.se) == pytest.approx((math.exp(total), math.exp(total) * se), rel=1e-9)
+    assert score.low == pytest.approx(math.exp(max(total - 1.959964 * se, 0)), rel=1e-6)
+    assert score.high == pytest.approx(math.exp(total + 1.959964 * se), rel=1e-6)
+
+
+def test_an_interval_ends_at_what_is_possible():
+    latents = np.random.default_rng(6).normal(size=(40, 2))
+    _, entropies = linear_separability(latents, (np.random.default_rng(7).random(40) < 0.5)[:, None])
+    assert entropies["0"].high == math.log(2)
+    score, entropies = linear_separability(latents, (latents[:, 0] > 0)[:, None])
+    assert entropies["0"].low == 0 and score.low == 1
+
+
 def test_few_samples_do_not_look_separable():
     rng = np.random.default_rng(1)
     latents, noise = rng.normal(size=(60, 100)), rng.random(60) < 0.5
@@ -38,12 +89,30 @@ def test_of_probabilities_the_surest_half_is_kept():
     sure, entropies = linear_separability(latents, probabilities[:, None])
     everyone, _ = linear_separability(latents, (probabilities > 0.5)[:, None])
     assert entropies["0"].n == 1000 and sure.value < everyone.value - 0.1
+    kept = np.sort(np.argsort(np.abs(probabilities - 0.5))[1000:])
+    alone, of_kept = linear_separability(latents[kept], (probabilities[kept] > 0.5)[:, None])
+    assert of_kept["0"] == entropies["0"] and sure.value == pytest.approx(alone.value)
+    assert (sure.se, sure.low) == pytest.approx((alone.se, alone.low)) and sure.n == 2000
+    certain = np.array([[0.0], [1.0], [0.5], [0.5], [0.2]])
+    assert linear_separability(np.zeros((5, 2)), certain)[1]["0"].n == 2  # a half of 5, rounded
+    assert linear_separability(np.zeros((1, 2)), np.array([[0.7]]))[1]["0"].n == 1
 
 
 def test_an_attribute_of_all_adds_nothing():
     latents = np.random.default_rng(3).normal(size=(50, 3))
     score, entropies = linear_separability(latents, np.ones((50, 1), bool))
     assert score.value == score.low == score.high == 1 and entropies["0"].value == 0
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_from_as_many_as_folds_on_it_is_learned(has):
+    latents = np.concatenate([np.random.default_rng(8).normal(size=(40, 2)), np.full((5, 2), 50.0)])
+    rare = np.arange(45) >= 40
+    known, _ = linear_separability(latents, (rare == has)[:, None])
+    assert known.value == pytest.approx(1)
+    few, _ = linear_separability(latents[:-1], (rare == has)[:-1, None])  # 4 of 44 are too few for 5 folds
+    p = 4 / 44
+    assert few.value == pytest.approx(math.exp(-p * math.log(p) - (1 - p) * math.log(1 - p)))
 
 
 def test_the_interval_covers():
@@ -60,7 +129,15 @@ def test_the_interval_covers():
 def test_input_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"must be \[N, d\] and \[N, A\]; got \[5, 2\] and \[4, 1\]"):
         linear_separability(np.zeros((5, 2)), np.zeros((4, 1), bool))
+    for latents, attributes in ((np.zeros(5), np.zeros((5, 1), bool)), (np.zeros((5, 2)), np.zeros(5, bool))):
+        with pytest.raises(ValueError, match=r"must be \[N, d\] and \[N, A\]"):
+            linear_separability(latents, attributes)
+    with pytest.raises(ValueError, match=r"got \[5, 2\] and \[5, 0\]"):
+        linear_separability(np.zeros((5, 2)), np.zeros((5, 0), bool))
+    with pytest.raises(ValueError, match="names must be 2 different"):
+        linear_separability(np.zeros((5, 2)), np.zeros((5, 2), bool), ["a", "a"])
     with pytest.raises(ValueError, match="names must be 1 different"):
         linear_separability(np.zeros((5, 2)), np.zeros((5, 1), bool), ["a", "b"])
-    with pytest.raises(ValueError, match="booleans or probabilities"):
-        linear_separability(np.zeros((5, 2)), np.full((5, 1), 1.5))
+    for value in (1.5, -0.5, 1, np.nan):
+        with pytest.raises(ValueError, match="booleans or probabilities"):
+            linear_separability(np.zeros((5, 2)), np.full((5, 1), value))

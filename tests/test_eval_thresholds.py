@@ -33,11 +33,21 @@ def result(metric: str, value: float) -> Result:
         ("fid>20", 20.0, False),
         ("fid>=20", 20.0, True),
         ("fid>-1e3", 0.0, True),
+        ("fid<=20", 20.1, False),
+        ("fid>=20", 19.9, False),
+        ("fid>20", 20.1, True),
     ],
 )
 def test_bounds(text, value, met):
     rows = parse(text, ["fid"]).check([result("fid", value), result("kid", 1.0)])
     assert [(row["met"], row["value"], row["key"]) for row in rows] == [(met, value, "fid@x/y/fp32/n=9")]
+
+
+def test_each_result_of_the_metric_has_a_row():
+    results = [result("kd_2", 1.5), result("fid", 0.0), result("kd_2", 2.0)]
+    rows = parse(" kd_2 <= 1.50 ", ["fid", "kd_2"]).check(results)
+    assert [(row["requirement"], row["met"]) for row in rows] == [("kd_2<=1.5", True), ("kd_2<=1.5", False)]
+    assert parse("fid<20", ["fid"]).check([]) == []
 
 
 @pytest.mark.parametrize("text", ["fid", "fid=20", "fid<", "fid<many", "fid<nan", "fid<inf", "<20", "fid<2<3"])
@@ -47,5 +57,7 @@ def test_what_is_no_bound_is_refused(text):
 
 
 def test_a_metric_that_is_not_measured_is_refused():
-    with pytest.raises(RequestError, match="--require must name one of fd, kd; got fid"):
+    with pytest.raises(RequestError, match="must name one of fd, kd; got fid instead: that needs Inception"):
         parse("fid<20", ["fd", "kd"])
+    with pytest.raises(RequestError, match=r"got ppl instead$"):
+        parse("ppl<20", ["fd", "kd"])

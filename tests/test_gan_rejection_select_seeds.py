@@ -14,8 +14,11 @@ from gan.data.dataset import ImageDataset
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
-from gan.rejection import keep_training
+from gan.rejection import algorithms, calibration, keep_training, select_seeds
+from gan.rejection.discriminator_logits import DiscriminatorLogits
 from gan.rejection.keep_training import KeptTraining, Settings
+from gan.rejection.select_seeds import choose
+from gan.sampling.latents import MAX_SEED
 from gan.training import losses
 
 
@@ -80,6 +83,85 @@ def test_the_discriminators_choice_is_what_is_painted(select, tiny_run, tmp_path
     assert not kept[0] & kept[1]  # the best and the worst of 48
 
 
+def pixels_of(seeds, classes):
+    return [np.random.default_rng(seed).integers(0, 256, [16, 16, 3], np.uint8) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def steep(tiny_config, real):
+    """A snapshot whose discriminator tells images well apart."""
+    torch.manual_seed(7)
+    network = tiny_config.network
+    D = Discriminator(network).eval().requires_grad_(False)
+    D.b4.out.weight.mul_(30), D.b4.out.bias.fill_(0.3)
+    return snapshot.Snapshot(path=real, G_ema=Generator(network), D=D, config=tiny_config, cur_nimg=0, classes=None)
+
+
+@pytest.mark.parametrize("method", ["drs", "mh", "obrs"])
+def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, real, monkeypatch):
+    monkeypatch.setattr(select_seeds, "_CHUNK", 4)
+    candidates = list(range(1000, 1040))
+    options = {"reject": method, "count": 5, "budget": 3, "data": real, "burn_in": 20}
+    seeds, figures = choose(steep, pixels_of, lambda seeds: None, candidates, options)
+    own = range(MAX_SEED, 0, -1)  # seeds of what is no candidate: references, then the burn-in
+    critic = DiscriminatorLogits(steep.D, pixels_of(own[:12], None))
+    dataset = ImageDataset(real)
+    order = np.random.default_rng(0).permutation(60)[:20]
+    real_logits = critic([dataset.pixels(int(i)).transpose(1, 2, 0) for i in order])
+    gen_logits = critic(pixels_of(own[12:32], None))
+    fitted = calibration.fit_and_test("platt", real_logits, gen_logits)
+    assert figures["calibration"] == {"method": "platt", **fitted.figures()}
+    logits = fitted.calibrate(critic(pixels_of(candidates, None)))
+    uniform = algorithms.uniforms(candidates)
+    if method == "drs":
+        drs = algorithms.DiscriminatorRejection(fitted.calibrate(gen_logits), budget=3)
+        taken = np.flatnonzero(uniform < drs.probabilities(logits))[:5]
+        examined = taken[-1] + 1
+        assert 4 < examined < 36  # it took more than one chunk, and not all
+        drs = algorithms.DiscriminatorRejection(fitted.calibrate(gen_logits), budget=3)
+        drs.probabilities(logits[: -(-examined // 4) * 4])  # no chunk after the last one
+        assert (figures["gamma"], figures["maximum"]) == pytest.approx((drs.gamma, drs.maximum))
+    elif method == "mh":
+        start = np.random.default_rng(0).choice(fitted.calibrate(real_logits), 5)
+        column, restarted = algorithms.metropolis_hastings(logits[:15].reshape(5, 3), start, uniform[:15].reshape(5, 3))
+        taken, examined = [3 * chain + place for chain, place in enumerate(column)], 15
+        assert figures["restarted"] == restarted.sum()
+    else:
+        taken, examined = algorithms.draw(algorithms.budgeted_probabilities(logits[:15], 3), uniform[0]), 15
+    assert seeds == [candidates[place] for place in taken]
+    assert figures["candidates"] == examined and figures["acceptance"] == 5 / examined
+
+
+def test_drs_gives_up_after_a_thousand_candidates_an_image(steep, monkeypatch):
+    monkeypatch.setattr(select_seeds, "_MOST", 40)
+    options = {"reject": "drs", "count": 2, "gamma": 60.0, "burn_in": 16, "calibration": "none"}
+    with pytest.raises(RequestError, match=r"accepted 0 of 80 candidates, and --count asks for 2"):
+        choose(steep, pixels_of, lambda seeds: None, None, options)
+
+
+def test_what_decides_gamma():
+    def given(**options):
+        return select_seeds.Request(reject="drs", count=7, calibration="none", **options)
+
+    assert given().gamma_choice() == {"budget": 4} and given(budget=9).gamma_choice() == {"budget": 9}
+    assert given(gamma=0.0).gamma_choice() == {"gamma": 0.0}
+    assert given(gamma_percentile=80.0).gamma_choice() == {"percentile": 80.0}
+    assert given().needed == 28 and given(budget=9).needed == 63
+
+
+def test_real_images_are_those_of_the_class(steep, real):
+    dataset = ImageDataset(real)
+    for wanted in (0, 1):
+        found = select_seeds._shuffled(dataset, wanted, 2)
+        assert len(found) == 30 and {dataset.label(int(i)) for i in found} == {wanted}
+        assert found.tolist() != sorted(found)
+    assert sorted(select_seeds._shuffled(dataset, None, 0)) == list(range(60))
+    with pytest.raises(RequestError, match="must hold images of the class 5; it has none"):
+        select_seeds._shuffled(dataset, 5, 6)
+    with pytest.raises(RequestError, match=r"must hold images of 1 classes; .* has 2"):
+        select_seeds._shuffled(dataset, None, 1)
+
+
 def test_drs_takes_gamma_and_percentiles(select, tmp_path):
     fixed = select("drs", tmp_path / "a", "--gamma", "0.5").json["rejection"]
     assert fixed["gamma"] == 0.5
@@ -125,6 +207,7 @@ def test_keep_training_writes_a_new_snapshot_with_a_better_discriminator(select,
     found = outcome.json["rejection"]["keep_training"]
     assert 0 < found["best_step"] <= found["steps"] <= 50
     assert found["loss_after"] < found["loss_before"]
+    assert outcome.json["rejection"]["calibration"]["images"] == 12  # the fifth of 60 that D has not met
     old, new = snapshot.find(tiny_run), snapshot.load(better)
     assert new.config == old.config and new.cur_nimg == old.cur_nimg
     same = {name: torch.equal(value, new.G_ema.state_dict()[name]) for name, value in old.G_ema.state_dict().items()}
@@ -159,6 +242,66 @@ def test_keep_training_finds_the_ratio_of_densities():
     assert D(x).detach() == pytest.approx(x - 0.5, abs=0.25)  # log N(1, 1) / N(0, 1)
     assert kept.losses[kept.best_step // 50] == min(kept.losses)
     assert not any(p.requires_grad for p in D.parameters())
+
+
+class Conditional(torch.nn.Module):
+    """Logits of images [N, 1, 2, 2] and classes [N, 2], bent enough that every gradient counts."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.image, self.label = torch.nn.Linear(4, 6), torch.nn.Linear(2, 6)
+
+    def forward(self, img, c):
+        return (torch.tanh(self.image(img.flatten(1))) * self.label(c)).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("r1_gamma", [0.0, 3.0])
+def test_a_step_of_keep_training_is_that_of_the_papers(r1_gamma):
+    generator = torch.Generator().manual_seed(6)
+    images = (
+        torch.randn([2, 6, 5, 1, 2, 2], generator=generator) + torch.tensor([1.0, 0.0])[:, None, None, None, None, None]
+    )
+    classes = torch.eye(2)[torch.arange(5) % 2]
+    held_out = [(torch.randn([n, 1, 2, 2], generator=generator), torch.eye(2)[[0] * n]) for n in (3, 1, 3, 1)]
+    settings = Settings(
+        learning_rate=0.1, beta1=0.3, beta2=0.9, r1_gamma=r1_gamma, r1_interval=2, check_interval=2, max_steps=5
+    )
+    real, gen = (iter([(batch, classes) for batch in part]) for part in images)
+    D = Conditional()
+    kept = keep_training.keep_training(D, real, gen, held_out[:2], held_out[2:], settings)
+
+    def held_out_loss(model):
+        with torch.no_grad():
+            pairs = ((held_out[:2], -1), (held_out[2:], 1))  # a mean over images, of batches of 3 and 1
+            return sum(
+                sum(torch.log1p(torch.exp(sign * model(*batch))).sum() for batch in part) / 4 for part, sign in pairs
+            ).item()
+
+    other, expected = Conditional(), []
+    lazy = 2 / 3 if r1_gamma else 1  # Karras et al. 2020, appendix B
+    optimizer = torch.optim.Adam(other.parameters(), lr=0.1 * lazy, betas=(0.3**lazy, 0.9**lazy), eps=1e-8)
+    expected.append(held_out_loss(other))
+    for step in range(5):
+        loss = -torch.log(torch.sigmoid(other(images[0, step], classes))).mean()
+        loss = loss - torch.log(1 - torch.sigmoid(other(images[1, step], classes))).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if r1_gamma and step in (0, 2, 4):
+            x = images[0, step].clone().requires_grad_()
+            (slope,) = torch.autograd.grad(other(x, classes).sum(), x, create_graph=True)
+            optimizer.zero_grad()
+            (2 * r1_gamma / 2 * (slope**2).sum() / 5).backward()
+            optimizer.step()
+        if step in (1, 3):
+            expected.append(held_out_loss(other))
+    assert kept.losses == pytest.approx(expected, rel=1e-5) and kept.steps == 5
+    assert kept.best_step == 2 * int(np.argmin(expected))
+    assert kept.figures() == {
+        "steps": 5, "best_step": kept.best_step, "loss_before": kept.losses[0], "loss_after": min(kept.losses)
+    }  # fmt: skip
+    assert held_out_loss(D) == pytest.approx(min(expected), rel=1e-5)
 
 
 def test_keep_training_stops_when_images_are_learned_by_heart_and_goes_back_to_the_best():
@@ -211,6 +354,57 @@ def test_r1_holds_the_discriminator_flat(tiny_config, real):
         return kept.losses[-1]
 
     assert slope(0.0) < 0.7 * slope(300.0)
+
+
+def test_what_d_learns_from_and_what_is_held_out(tiny_config, real, monkeypatch):
+    network = dataclasses.replace(tiny_config.network, num_classes=2)
+    config = dataclasses.replace(
+        tiny_config, network=network, batch_size=8, r1_gamma=2.0, r1_interval=4, mirror=True, learning_rate=0.003
+    )
+    source = snapshot.Snapshot(
+        path=real, G_ema=Generator(network), D=Discriminator(network), config=config, cur_nimg=0, classes=None
+    )
+    dataset, painted, given = ImageDataset(real), [], []
+
+    def paint(seeds, classes):
+        painted.append((list(seeds), classes))
+        return pixels_of(seeds, classes)
+
+    monkeypatch.setattr(keep_training, "keep_training", lambda *arguments: given.extend(arguments))
+    learn, stop = np.arange(0, 41), np.arange(41, 60)  # of 19, 16 make whole groups of 4
+    keep_training.keep_training_on_images(source, dataset, learn, stop, paint, max_kimg=0.2)
+    D, real_batches, gen_batches, held_out_real, held_out_gen, settings = given
+    assert D is source.D and settings == Settings(
+        learning_rate=0.003, beta1=config.beta1, beta2=config.beta2, r1_gamma=2.0, r1_interval=4, check_interval=5,
+        max_steps=25,
+    )  # fmt: skip
+    labels = [dataset.label(i) for i in range(60)]
+
+    def img(pixels):
+        return torch.from_numpy(np.stack(pixels)) / 127.5 - 1
+
+    for batch, first in zip(held_out_real, (41, 49), strict=True):
+        torch.testing.assert_close(batch[0], img([dataset.pixels(i) for i in range(first, first + 8)]))
+        assert batch[1].argmax(1).tolist() == labels[first : first + 8]
+    below = list(range(2**31 - 16, 2**31))
+    assert painted == [(below[:8], labels[41:49]), (below[8:], labels[49:57])]
+    for batch, (seeds, classes) in zip(held_out_gen, painted, strict=True):
+        torch.testing.assert_close(batch[0], img([p.transpose(2, 0, 1) for p in pixels_of(seeds, None)]))
+        assert batch[1].argmax(1).tolist() == classes
+    drawn = [next(gen_batches) for _ in range(20)]
+    assert [seed for seeds, _ in painted[2:] for seed in seeds] == list(range(2**31, 2**31 + 160))
+    classes = [label for _, classes in painted[2:] for label in classes]
+    assert torch.cat([c for _, c in drawn]).argmax(1).tolist() == classes and 50 < sum(classes) < 110
+    known = {img([dataset.pixels(i)]).numpy().tobytes(): i for i in learn}
+    mirrored = {img([dataset.pixels(i)[:, :, ::-1].copy()]).numpy().tobytes(): i for i in learn}
+    seen = []
+    for _ in range(10):
+        batch, one_hot = next(real_batches)
+        for image, c in zip(batch, one_hot, strict=True):
+            key = image[None].numpy().tobytes()
+            seen.append(((known | mirrored)[key], key in known))
+            assert int(c.argmax()) == labels[seen[-1][0]]
+    assert len({place for place, _ in seen}) == 41 and 0.25 < np.mean([plain for _, plain in seen]) < 0.75
 
 
 def test_too_few_images_are_refused(tiny_config, real):

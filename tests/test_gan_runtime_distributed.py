@@ -164,7 +164,7 @@ def test_ada_adapts_to_what_all_processes_see(tmp_path):
 
 import torch
 
-from gan import distributed
+from gan.runtime import distributed
 from gan.augment.ada import AdaController
 
 with distributed.joined(torch.device("cpu")):

@@ -1,5 +1,6 @@
 """The client: the same pictures in the same order whatever happens on the way, and clear words when it cannot be."""
 
+import random
 import subprocess
 import sys
 import threading
@@ -13,9 +14,11 @@ from conftest import HANG
 from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
 
 from gan.errors import RequestError, SalonError
+from gan.rejection import algorithms
 from gan.sampling import latents
 from serving.client import retry
 from serving.client.client import Client
+from serving.client.rejection import choose
 from serving.client.retry import Patience, Unavailable
 from serving.contract import MAX_BATCH, model_name
 
@@ -129,6 +132,21 @@ def test_pictures_come_with_their_styles_and_logits():
         assert transport.asked[-1][2] == ["image", "logit"]  # all, which an ensemble needs
 
 
+def test_rejection_judges_as_it_will_paint():
+    given = range(50, 80)
+    with client() as c:
+        for psi in (0.5, -1.0):
+            logits = latents.draw(given[:24], 8)[:, 0].astype(np.float64) * psi
+            taken = algorithms.draw(algorithms.budgeted_probabilities(logits, 4), algorithms.uniforms([50])[0])
+            seeds, figures = choose(c, given, 6, 4, psi)
+            assert seeds == [given[place] for place in taken]
+            assert figures["acceptance"] == 0.25 and figures["candidates"] == 24
+            assert figures["logit_mean_accepted"] == pytest.approx(logits[taken].mean(), rel=1e-5)
+        assert len(choose(c, given, 30, 1)[0]) == 30
+        with pytest.raises(RequestError, match="at least 31 candidates for --count 31 and --budget 1; got 30"):
+            choose(c, given, 31, 1)
+
+
 # A server that is not always there
 
 
@@ -163,6 +181,77 @@ def test_no_attempt_begins_beyond_the_deadline():
     with pytest.raises(Unavailable):
         Patience(timeout=0.02, retries=1000).ask(away, threading.Event())
     assert 1 <= len(calls) < 30 and all(0 < left <= 0.02 for left in calls)
+
+
+class Stopped(threading.Event):
+    """Keeps what it was waited for, and waits for nothing; set from the `after`-th pause on."""
+
+    def __init__(self, after=10**9):
+        super().__init__()
+        self.waits, self.after = [], after
+
+    def wait(self, timeout=None):
+        self.waits.append(timeout)
+        return len(self.waits) >= self.after
+
+
+def answer_after(failures, calls):
+    def call(left):
+        calls.append(left)
+        if len(calls) <= failures:
+            raise Unavailable(f"away {len(calls)}")
+        return "answer"
+
+    return call
+
+
+def test_pauses_double_up_to_the_longest_with_jitter(monkeypatch):
+    monkeypatch.setattr(retry, "_FIRST", 0.25)
+    random.seed(0)
+    stopped, calls, lines = Stopped(), [], []
+    found = Patience(timeout=1e6, retries=400).ask(answer_after(400, calls), stopped, lines.append)
+    assert found == "answer" and len(calls) == 401 and len(stopped.waits) == 400
+    pauses = [0.25, 0.5, 1, 2, 4, *[5] * 395]
+    shares = np.array(stopped.waits) / pauses
+    assert 0.75 <= shares.min() < 0.77 and 1.23 < shares.max() <= 1.25 and abs(shares.mean() - 1) < 0.03
+    assert len(lines) == 1 and lines[0].startswith("away 1. Trying again, 400 times within ")
+    assert 0 < min(calls) <= max(calls) <= 1e6
+
+
+@pytest.mark.parametrize("retries", [0, 1, 4])
+def test_the_last_attempt_has_its_say(retries):
+    calls, stopped = [], Stopped()
+    with pytest.raises(Unavailable, match=f"away {retries + 1}"):
+        Patience(timeout=1e6, retries=retries).ask(answer_after(99, calls), stopped)
+    assert len(calls) == retries + 1 and len(stopped.waits) == retries  # after the last there is no pause
+
+
+def test_who_is_stopped_tries_no_further():
+    for stopped, attempts in ((Stopped(after=3), 3), (Stopped(), 1)):
+        if attempts == 1:
+            stopped.set()
+        calls = []
+        with pytest.raises(Unavailable):
+            Patience(timeout=1e6, retries=50).ask(answer_after(99, calls), stopped)
+        assert len(calls) == attempts
+
+
+def test_a_pause_that_would_end_beyond_the_deadline_is_not_made(monkeypatch):
+    monkeypatch.setattr(retry, "_FIRST", 1e6)
+    calls, lines, stopped = [], [], Stopped()
+    with pytest.raises(Unavailable):
+        Patience(timeout=5e5, retries=3).ask(answer_after(99, calls), stopped, lines.append)
+    assert len(calls) == 1 and stopped.waits == lines == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [({"timeout": t}, "--timeout must be above 0 seconds") for t in (0, -1, float("inf"), float("nan"))]
+    + [({"retries": -1}, "--retries must be at least 0; got -1")],
+)
+def test_limits_that_make_no_sense_are_refused(limits, message):
+    with pytest.raises(RequestError, match=message):
+        Patience(**limits)
 
 
 @pytest.mark.parametrize("error", [RequestError("at fault"), SalonError("failed")])

@@ -8,6 +8,7 @@ from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
 from PIL import Image
 from test_cli import pixels, refused
 
+from gan.rejection import algorithms
 from gan.sampling import image_grid, latents
 from serving.client import retry
 from serving.contract import model_name
@@ -84,6 +85,8 @@ def test_rejection_keeps_what_the_discriminator_prefers(served, tmp_path):
     assert len(seeds) == 5 == figures["images"] and seeds == sorted(set(seeds)) and max(seeds) < 40
     assert (found["method"], found["candidates"], found["accepted"], found["acceptance"]) == ("obrs", 40, 5, 0.125)
     logits = latents.draw(range(40), 8)[:, 0]
+    probability = algorithms.budgeted_probabilities(logits.astype(np.float64), 8)
+    assert seeds == algorithms.draw(probability, algorithms.uniforms([0])[0]).tolist()
     assert found["logit_mean"] == pytest.approx(logits.mean())
     assert found["logit_mean"] < found["logit_mean_accepted"]
     assert found["logit_mean_accepted"] == pytest.approx(logits[seeds].mean())

@@ -251,6 +251,58 @@ def test_images_must_agree_in_nearly_all_pixels():
         reference.compare(lambda feed: {"image": image}, about, ("z",), ("image",), bounds)
 
 
+def test_graphs_are_compared_in_batches_of_one_three_and_all():
+    seen = []
+    tensors = {"z": np.arange(10, dtype="f4")[:, None], "img": np.arange(10, dtype="f4")[:, None] * 2}
+    reference, about = parity.Reference(tensors), About(kind="generator")
+
+    def run(feed):
+        assert set(feed) == {"z"}
+        seen.append(feed["z"][:, 0].tolist())
+        return {"img": feed["z"] * 2 + 0.0001 * len(feed["z"])}
+
+    bounds = parity.Bounds(img=0.01, levels=1, equal=0.9)
+    largest = reference.compare(run, about, ("z",), ("img",), bounds)
+    assert largest == pytest.approx(0.001, rel=0.01)  # of the batch of 10
+    assert seen == [[9], [7, 8, 9], list(range(10))] and len(reference) == 10
+    two = parity.Reference({name: array[:2] for name, array in tensors.items()})
+    two.compare(run, about, ("z",), ("img",), bounds)
+    assert [len(batch) for batch in seen[3:]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("img", "message"),
+    [
+        (np.full([2, 3], 0.02, "f4"), r"within 0.01 of PyTorch's; it is 0.02 away"),
+        (np.full([2, 3], np.nan, "f4"), "it is nan away"),
+        (np.full([2, 3], -0.02, "f4"), "it is 0.02 away"),
+        (np.zeros([2, 3]), "must be float32"),
+        (np.zeros([2, 4], "f4"), r"got float32 \(1, 4\) instead"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused(img, message):
+    reference = parity.Reference({"z": np.zeros([2, 1], "f4"), "img": np.zeros([2, 3], "f4")})
+    bounds = parity.Bounds(img=0.01, levels=1, equal=0.9)
+    with pytest.raises(SalonError, match=message):
+        reference.compare(
+            lambda feed: {"img": img[-len(feed["z"]) :]}, About(kind="generator"), ("z",), ("img",), bounds
+        )
+
+
+def test_levels_of_pixels_have_a_bound_of_their_own():
+    grey = np.full([1, 4, 4, 3], 100, np.uint8)
+    reference, about = parity.Reference({"z": np.zeros([1, 1], "f4"), "image": grey}), About(kind="generator")
+    for level, bound, passes in ((102, 2, True), (103, 2, False), (98, 2, True), (97, 2, False)):
+        image = grey.copy()
+        image[0, 0, 0, 0] = level
+        bounds = parity.Bounds(img=0.0, levels=bound, equal=0.9)
+        if passes:
+            assert reference.compare(lambda feed, image=image: {"image": image}, about, ("z",), ("image",), bounds) == 0
+        else:
+            with pytest.raises(SalonError, match=r"within 2 levels of PyTorch's and 90\.0% equal; it is 3 away"):
+                reference.compare(lambda feed, image=image: {"image": image}, about, ("z",), ("image",), bounds)
+
+
 def test_half_precision_and_the_other_backend(tmp_path, tiny_run):
     out = tmp_path / "models"
     options = (

@@ -191,7 +191,7 @@ def test_nothing_outlives_the_command(repository, program, number, code):
 def test_the_command_starts_a_server_that_died_again(repository, program):
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    code = f"from gan.__main__ import main; from serving import serve_cli; serve_cli.STEADY = 0; main({words!r})"
+    code = f"from gan.__main__ import main; from serving.server import cli; cli.STEADY = 0; main({words!r})"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
         figures = json.loads(salon.stdout.readline())
@@ -206,7 +206,7 @@ def test_the_command_starts_a_server_that_died_again(repository, program):
 def test_the_command_gives_up_a_server_that_dies_at_once(repository, program):
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    code = f"from gan.__main__ import main; from serving import serve_cli; serve_cli.STEADY = 1e9; main({words!r})"
+    code = f"from gan.__main__ import main; from serving.server import cli; cli.STEADY = 1e9; main({words!r})"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
         os.kill(json.loads(salon.stdout.readline())["pid"], signal.SIGKILL)

@@ -5,11 +5,15 @@ import onnx
 import pytest
 import torch
 from conftest import run_salon, stripes_or_blots
+from scipy.special import log_softmax, softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from eval.features.preprocess import clip, imagenet
 from gan.errors import RequestError, SalonError
 from serving.contract import PARAMETER, About
-from serving.style import head, onnx_classifier
+from serving.style import head as style_head
+from serving.style import onnx_classifier
 from serving.style.check import card_errors
 from serving.style.dataset import artist_of, open_paintings
 from serving.style.onnx_classifier import Classifier
@@ -27,7 +31,7 @@ def test_folds_never_split_a_painter():
     rng = np.random.default_rng(0)
     groups = rng.integers(0, 40, 400)
     labels = groups % 4
-    folds = head.split(labels, groups, 0)
+    folds = style_head.split(labels, groups, 0)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(400))
     for train, test in folds:
         assert not set(groups[train]) & set(groups[test]) and len(train) + len(test) == 400
@@ -40,24 +44,82 @@ def test_held_out_images_are_judged_by_others_painters():
     labels = groups % 2
     marks = np.random.default_rng(0).standard_normal([24, 64]).astype(np.float32) * 3
     features = marks[groups] + np.random.default_rng(1).standard_normal([240, 64]).astype(np.float32)
-    apart = head.held_out(features, labels, groups, seed=0).argmax(1)
-    mixed = head.held_out(features, labels, np.arange(240), seed=0).argmax(1)
+    apart = style_head.held_out(features, labels, groups, seed=0).argmax(1)
+    mixed = style_head.held_out(features, labels, np.arange(240), seed=0).argmax(1)
     assert (mixed == labels).mean() > 0.95 and (apart == labels).mean() < 0.75
+
+
+@pytest.mark.parametrize("styles", [2, 3])
+def test_a_head_is_the_regression_that_folds_chose_with_its_temperature(styles):
+    rng = np.random.default_rng(2)
+    labels, groups = np.arange(120) % styles, np.arange(120) // styles
+    features = rng.normal(size=[120, 8]).astype(np.float32) * [1, 9, 0.1, 1, 1, 1, 1, 1] + 4
+    features = (features + np.eye(8)[labels]).astype(np.float32)
+    steps = []
+    head = style_head.fit(features, labels, groups, seed=1, step=lambda: steps.append(1))
+    assert len(steps) == style_head.fits(1) == 21 and style_head.fits(3) == 63
+
+    def regression(strength):
+        return LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+
+    def scores(strength, train, test):
+        scaler = StandardScaler().fit(features[train])
+        fitted = regression(strength).fit(scaler.transform(features[train]), labels[train])
+        return fitted.predict_log_proba(scaler.transform(features[test]))  # logits, but for a constant a row
+
+    losses = {}
+    temperatures = np.geomspace(0.1, 10, 2001)
+    for strength in style_head.STRENGTHS:
+        held_out = np.zeros([120, styles])
+        for train, test in style_head.split(labels, groups, 1):
+            held_out[test] = scores(strength, train, test)
+        by_temperature = [-log_softmax(held_out / t, axis=1)[np.arange(120), labels].mean() for t in temperatures]
+        losses[strength] = min(by_temperature), temperatures[np.argmin(by_temperature)]
+    best = min(losses, key=lambda strength: losses[strength][0])
+    assert head.strength == best and head.temperature == pytest.approx(losses[best][1], rel=0.01)
+    every = np.arange(120)
+    expected = softmax(scores(best, every, every) / head.temperature, axis=1)
+    np.testing.assert_allclose(head.probabilities(features), expected, atol=1e-5)
+    assert head.weight.dtype == head.bias.dtype == np.float32 and head.weight.shape == (styles, 8)
+
+
+def test_a_rare_style_weighs_as_much_as_a_frequent_one():
+    rng = np.random.default_rng(3)
+    labels = (np.arange(400) % 10 == 0).astype(np.int64)
+    features = (rng.normal(size=[400, 2]) + labels[:, None]).astype(np.float32)
+    found = style_head.fit(features, labels, np.arange(400), seed=0).probabilities(features).argmax(1)
+    assert (found[labels == 1] == 1).mean() > 0.6 and (found[labels == 0] == 0).mean() > 0.6
+
+
+def test_a_temperature_is_looked_for_in_its_range():
+    sure = np.array([[9.0, 0.0], [0.0, 9.0]])
+    loss, temperature = style_head.calibrate(sure / 1e3, np.array([0, 1]))
+    assert temperature == pytest.approx(0.1, rel=0.01) and loss == pytest.approx(np.log1p(np.exp(-0.09)), rel=0.01)
+    assert style_head.calibrate(sure, np.array([1, 0]))[1] == pytest.approx(10, rel=0.01)
+
+
+def test_five_painters_of_every_style_are_enough():
+    labels = np.repeat([0, 1], 25)
+    assert len(style_head.split(labels, np.arange(50) // 5, 0)) == 5
+    with pytest.raises(RequestError, match="more painters"):
+        style_head.split(labels, np.arange(50) // 15, 0)
+    with pytest.raises(RequestError, match="more painters"):
+        style_head.split(np.r_[labels, [2] * 4], np.arange(54), 0)  # four images of a style, in five folds
 
 
 def test_too_few_painters_are_refused():
     labels = np.repeat([0, 1], 20)
     with pytest.raises(RequestError, match="more painters of every style, or choose --group-by image"):
-        head.split(labels, labels, 0)
+        style_head.split(labels, labels, 0)
 
 
 def test_a_temperature_makes_probabilities_true():
     rng = np.random.default_rng(0)
     logits = rng.standard_normal([20_000, 3])
     labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
-    loss, temperature = head.calibrate(logits * 4, labels)
+    loss, temperature = style_head.calibrate(logits * 4, labels)
     assert temperature == pytest.approx(4, rel=0.1)
-    assert loss < head.calibrate(logits[::-1], labels)[0]
+    assert loss < style_head.calibrate(logits[::-1], labels)[0]
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (331, 500), (640, 200), (225, 1), (1, 1)])

@@ -117,7 +117,8 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
         for label in near:
             votes[int(label)] += 1 / counts[label]
         best = max(votes, key=lambda label: votes[label])
-        agreed = best != own and votes[best] / sum(votes.values()) >= MIN_AGREEMENT and (near == own).sum() <= 1
+        share = votes[best] / sum(votes.values()) + 1e-9  # 8 of 10 are 0.8, in whichever order they are added up
+        agreed = best != own and share >= MIN_AGREEMENT and (near == own).sum() <= 1
         telling = (near == best).mean() >= MIN_LIFT * counts[best] / len(labels)
         if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS:
             found.append(place)

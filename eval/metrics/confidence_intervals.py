@@ -185,10 +185,11 @@ def shrink(estimates: Sequence[Estimate]) -> list[Estimate]:
 
     Random effects: value_i ~ N(theta_i, se_i^2), theta_i ~ N(mean, tau^2), tau^2 by moments (DerSimonian & Laird 1986).
     """
-    if len(estimates) < 3:  # too few to know how much they differ
+    variance = np.array([e.se**2 for e in estimates])
+    if len(estimates) < 3 or not variance.any():  # too few to know how much they differ, or nothing to draw
         return list(estimates)
     x = np.array([e.value for e in estimates])
-    variance = np.maximum([e.se**2 for e in estimates], np.finfo(float).tiny)
+    variance = np.maximum(variance, 1e-8 * variance.max())  # weights stay finite where one has no error at all
     weight = 1 / variance
     spread = float(np.sum(weight * (x - np.average(x, weights=weight)) ** 2))
     scale = float(weight.sum() - np.sum(weight**2) / weight.sum())
