@@ -23,7 +23,7 @@ from gan.networks.discriminator import Discriminator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.sampling import generate, latents
 from gan.sampling.latents import MAX_SEED
-from serving.contract import IMAGE_FORMATS, KINDS, About
+from serving.contract import IMAGE_FORMATS, KINDS, ModelMetadata
 from serving.export import export, onnx_file, parity
 
 SEEDS = [0, 7, 2**32 - 1]
@@ -243,7 +243,7 @@ def test_images_must_agree_in_nearly_all_pixels():
     tensors = {"z": np.zeros([1, 8], "f4"), "image": np.zeros([1, 32, 32, 3], np.uint8)}
     reference = parity.Reference(tensors)
     image = tensors["image"].copy()
-    about = About(kind="generator")
+    about = ModelMetadata(kind="generator")
     image.flat[:3] = 1
     assert reference.compare(lambda feed: {"image": image}, about, ("z",), ("image",), bounds) == 0
     image.flat[:4] = 1

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from eval.metrics.confidence_intervals import wilson
-from serving.style.metrics import calibration_error, clustered, judge
-from serving.style.prevalence import Errors, Share, corrected
+from serving.style.metrics import calibration_error, classification_metrics, clustered
+from serving.style.prevalence import Errors, Proportion, corrected
 
 
 def errors(sensitivity: float, specificity: float, n1: int = 240, n0: int = 1000, spread: float = 1.0) -> Errors:
     return Errors(
-        sensitivity=Share(hits=round(sensitivity * n1), n=n1, spread=spread),
-        specificity=Share(hits=round(specificity * n0), n=n0, spread=spread),
+        sensitivity=Proportion(hits=round(sensitivity * n1), n=n1, spread=spread),
+        specificity=Proportion(hits=round(specificity * n0), n=n0, spread=spread),
     )
 
 
@@ -49,8 +49,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(rate, sensitivity, sp
     rng, tries, covered = np.random.default_rng(0), 2000, 0
     for _ in range(tries):
         known = Errors(
-            sensitivity=Share(hits=int(rng.binomial(n1, sensitivity)), n=n1),
-            specificity=Share(hits=int(rng.binomial(n0, specificity)), n=n0),
+            sensitivity=Proportion(hits=int(rng.binomial(n1, sensitivity)), n=n1),
+            specificity=Proportion(hits=int(rng.binomial(n0, specificity)), n=n0),
         )
         found = corrected(int(rng.binomial(n, rate * sensitivity + (1 - rate) * (1 - specificity))), n, known)
         covered += found is not None and found.low <= rate <= found.high
@@ -79,7 +79,7 @@ def test_a_classifier_near_to_guessing_cannot_tell(sensitivity, specificity, n):
 def test_shares_are_checked_and_round_trip():
     for hits, n, spread in ((-1, 5, 1.0), (6, 5, 1.0), (0, 0, 1.0), (1, 5, 0.5)):
         with pytest.raises(ValueError, match="hits must be from 0 to n"):
-            Share(hits=hits, n=n, spread=spread)
+            Proportion(hits=hits, n=n, spread=spread)
     own = errors(0.76, 0.92, spread=2.5)
     assert Errors.from_dict(own.to_dict()) == own
 
@@ -104,7 +104,7 @@ def test_held_out_figures_of_a_known_case():
     found[:10] = 1  # a quarter of the first style is taken for the second
     probabilities = np.full([120, 3], 0.1)
     probabilities[np.arange(120), found] = 0.8
-    figures = judge(probabilities, labels, np.arange(120), ["a", "b", "c"])
+    figures = classification_metrics(probabilities, labels, np.arange(120), ["a", "b", "c"])
     assert figures["confusion"] == [[30, 10, 0], [0, 40, 0], [0, 0, 40]]
     assert figures["accuracy"]["value"] == pytest.approx(110 / 120)
     assert figures["macro_f1"]["value"] == pytest.approx((60 / 70 + 80 / 90 + 1) / 3)

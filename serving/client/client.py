@@ -34,7 +34,7 @@ from serving.contract import (
     MAX_BATCH,
     PARAMETER,
     PSI_RANGE,
-    About,
+    ModelMetadata,
     model_name,
     outputs,
 )
@@ -65,14 +65,14 @@ class Client:
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         if concurrency < 1:
-            raise RequestError(f"--concurrency must be at least 1; got {concurrency} instead")
+            raise RequestError(f"`concurrency` must be at least 1; got {concurrency} instead")
         self.model = model
         self._patience = Patience(timeout=timeout, retries=retries)
         self._transport = transport or connect(url)
         self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
         self._announce, self._announced = announce, False
         self._stopped = threading.Event()
-        self._known: dict[str, About] = {}
+        self._known: dict[str, ModelMetadata] = {}
 
     @property
     def url(self) -> str:
@@ -142,7 +142,7 @@ class Client:
 
     # Looking around
 
-    def about(self, kind: str) -> About:
+    def about(self, kind: str) -> ModelMetadata:
         """What the model of a kind, for this generator, says of itself; asked for once.
 
         Raises RequestError, with what there is, when it is not served.
@@ -154,11 +154,11 @@ class Client:
             except RequestError as error:
                 raise self._absent(kind) from error
             if found is None or found.kind != kind:
-                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another --model")
+                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another `model`")
             self._known[kind] = found
         return self._known[kind]
 
-    def models(self) -> list[About]:
+    def models(self) -> list[ModelMetadata]:
         """What each model that is ready says of itself; those that are not of Salon's making are left out."""
         ready = {entry["name"] for entry in self._ask(self._transport.index) if entry.get("state") == "READY"}
         return [about for name in sorted(ready) if (about := self._read_about(name))]
@@ -187,7 +187,7 @@ class Client:
         size = MAX_BATCH if kind == "mapping" else _PAINTED
         return self._run(about, (request(some) for some in _split(seeds, size)))
 
-    def _run(self, about: About, requests: Iterable[Arrays]) -> Iterator[Arrays]:
+    def _run(self, about: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
         # The answers in the order of the requests; at most so many are under way or wait for those before them.
         waiting: deque[Future[Arrays]] = deque()
         try:
@@ -201,7 +201,7 @@ class Client:
             for future in waiting:
                 future.cancel()
 
-    def _infer(self, about: About, request: Arrays) -> Arrays:
+    def _infer(self, about: ModelMetadata, request: Arrays) -> Arrays:
         name, count = model_name(about.kind, self.model), len(next(iter(request.values())))
         # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
         wanted = [tensor.name for tensor in outputs(about)]
@@ -221,12 +221,12 @@ class Client:
             self._announced = True
             self._announce(line)
 
-    def _read_about(self, name: str) -> About | None:
+    def _read_about(self, name: str) -> ModelMetadata | None:
         parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
         if PARAMETER not in parameters:
             return None
         try:
-            return About.from_json(parameters[PARAMETER]["string_value"])
+            return ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
         except ValueError as error:
             raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
 
@@ -235,33 +235,33 @@ class Client:
         generators = sorted(about.generator or DEFAULT_NAME for about in models if about.kind == "generator")
         if kind != CLASSIFIER and self.model not in generators:
             known = ", ".join(generators) or "(none is served)"
-            return RequestError(f"--model must be one of {known}; got {self.model} instead")
-        remedy = " with --classifier FILE" if kind in (CLASSIFIER, "generate_and_classify") else ""
+            return RequestError(f"`model` must be one of {known}; got {self.model} instead")
+        remedy = " with a classifier" if kind in (CLASSIFIER, "generate_and_classify") else ""
         return RequestError(f"{self.url} serves no {model_name(kind, self.model)}; `salon export`{remedy} adds it")
 
 
 def _check(seeds: Sequence[int], psi: float) -> None:
     if bad := [seed for seed in seeds if not 0 <= seed <= latents.MAX_SEED]:
-        raise RequestError(f"--seeds must be from 0 to {latents.MAX_SEED}; got {bad[0]} instead")
+        raise RequestError(f"`seeds` must be from 0 to {latents.MAX_SEED}; got {bad[0]} instead")
     low, high = PSI_RANGE
     if not low <= psi <= high:
-        raise RequestError(f"--truncation-psi must be from {low:g} to {high:g}; got {psi} instead")
+        raise RequestError(f"`truncation_psi` must be from {low:g} to {high:g}; got {psi} instead")
 
 
-def _class_index(about: About, label: int | str | None) -> int | None:
+def _class_index(about: ModelMetadata, label: int | str | None) -> int | None:
     number = about.num_classes
     if not number:
         if label is not None:
-            raise RequestError("--class must be left out: this generator was trained without classes")
+            raise RequestError("`label` must be left out: this generator was trained without classes")
         return None
     if label is None:
-        raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
+        raise RequestError(f"`label` must be given: this generator paints {number} classes, 0 to {number - 1}")
     if isinstance(label, str) and label not in about.classes and not label.isdecimal():
         known = ", ".join(about.classes) or "(no names)"
-        raise RequestError(f"--class must be an index or one of {known}; got {label} instead")
+        raise RequestError(f"`label` must be an index or one of {known}; got {label} instead")
     index = about.classes.index(label) if label in about.classes else int(label)
     if not 0 <= index < number:
-        raise RequestError(f"--class must be from 0 to {number - 1}; got {index} instead")
+        raise RequestError(f"`label` must be from 0 to {number - 1}; got {index} instead")
     return index
 
 

@@ -40,7 +40,7 @@ FILES = {
     "gallery.js": "text/javascript",
     "gallery_controls.js": "text/javascript",
 }
-WALL = 12  # pictures, where --max-images allows
+WALL = 12  # pictures, where `max_images` allows
 PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
 FPS = 12
 RETRY = "3"  # seconds, while the server fails
@@ -79,7 +79,7 @@ class Gallery:
         """Ask the server once. Raises SalonError when it does not answer, RequestError when it lacks `model`."""
         painters = self.studio.look()
         if self.model and self.model not in painters:
-            raise RequestError(f"--model must be one of {', '.join(painters)}; got {self.model} instead")
+            raise RequestError(f"`model` must be one of {', '.join(painters)}; got {self.model} instead")
 
     async def about(self, request: Request) -> Response:
         """What there is to choose from."""

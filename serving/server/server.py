@@ -202,9 +202,9 @@ def check_host(host: str, server: Triton) -> None:
     """Raises RequestError when `host` is no IPv4 address, or reaches beyond this machine with the bundled server."""
     if not is_loopback(host) and server.bundled:
         raise RequestError(
-            f"--host must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
+            f"`host` must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
             f"{install.BUNDLED_VERSION} lacks later security fixes: for other machines, name a current server with "
-            "--tritonserver, or see --print-command"
+            "`tritonserver`, or see `print_command`"
         )
 
 
@@ -213,7 +213,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
-        raise RequestError(f"--host must be an IPv4 address, such as {LOOPBACK}; got {host} instead") from error
+        raise RequestError(f"`host` must be an IPv4 address, such as {LOOPBACK}; got {host} instead") from error
 
 
 def command(repository: Path, server: Triton, id: str, host: str, ports: list[int], reload: Reload | None) -> list[str]:

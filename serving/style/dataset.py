@@ -68,12 +68,12 @@ def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
     if not (Path(data) / "manifest.json").is_file():
         return Path(data), manifest
     if manifest is not None:
-        raise RequestError(f"--data must be the dataset where --manifest is given; {data} is a manifest too")
+        raise RequestError(f"`data` must be the dataset where `manifest` is given; {data} is a manifest too")
     for dataset in (Path(data).with_suffix(".zip"), Path(data).with_suffix("")):
         if dataset.exists() and dataset != Path(data):
             return dataset, Path(data)
     raise RequestError(
-        f"--data {data} is a manifest without its dataset beside it; give --data DATASET --manifest {data}"
+        f"`data` {data} is a manifest without its dataset beside it; give `data` DATASET `manifest` {data}"
     )
 
 
@@ -112,7 +112,7 @@ def _assemble(
     if len(names) < 2:
         found = ", ".join(f"{style} {count}" for style, count in counts.most_common(5)) or "none"
         raise RequestError(
-            f"--data must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
+            f"`data` must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
             f"manifest's column style; {source.name} holds {found}"
         )
     indices = np.array([index for index, style in enumerate(styles) if style in names], np.int64)
