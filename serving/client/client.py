@@ -1,9 +1,9 @@
-"""A painter that is served, as a Python class: seeds in, pictures out, with numpy and tritonclient alone.
+"""A served generator, as a Python class: seeds in, images out, with numpy and tritonclient alone.
 
     with Client("grpc://127.0.0.1:8001") as client:
-        for picture in client.generate(range(16), truncation_psi=0.7):
+        for image in client.generate(range(16), truncation_psi=0.7):
             ...  # uint8 [H, W, 3]
-        probabilities = client.classify([picture])  # float32 [1, K], of client.about("style_classifier").styles
+        probabilities = client.classify([image])  # float32 [1, K], of client.about("style_classifier").styles
 
 Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
 `concurrency`, and a request that met a restart of the server is sent again as it was: nothing is lost or doubled.
@@ -39,8 +39,8 @@ from serving.contract import (
     outputs,
 )
 
-_PAINTED = 4  # images a request: few, because the server merges requests and can share them out to several instances
-_MOST_BYTES = 32 * 2**20  # of pictures in one request, well below what Triton takes over HTTP
+_GENERATED = 4  # images a request: few, because the server merges requests and can share them out to several instances
+_MOST_BYTES = 32 * 2**20  # of images in one request, well below what Triton takes over HTTP
 
 Answer = TypeVar("Answer")
 
@@ -91,14 +91,14 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    # Painting
+    # Generating
 
     def generate(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[Pixels]:
-        """One picture a seed, in order, uint8 [H, W, 3]; the same that `salon generate` paints.
+        """One image a seed, in order, uint8 [H, W, 3]; the same that `salon generate` gives.
 
-        `label` is a class, by its index or name. Raises RequestError for what the generator cannot paint.
+        `label` is a class, by its index or name. Raises RequestError for what the generator cannot generate.
         """
         answers = self._from_seeds("generator", seeds, truncation_psi, label)
         return (image for answer in answers for image in answer["image"])
@@ -106,14 +106,14 @@ class Client:
     def generate_and_classify(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[tuple[Pixels, Floats]]:
-        """One picture a seed, with the probabilities of its styles, float32 [K]."""
+        """One image a seed, with the probabilities of its styles, float32 [K]."""
         answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label)
         return (pair for answer in answers for pair in zip(answer["image"], answer["probabilities"], strict=True))
 
     def score(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[float]:
-        """One logit a seed: what the discriminator says of its picture."""
+        """One logit a seed: what the discriminator says of its image."""
         answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
         return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
 
@@ -124,17 +124,17 @@ class Client:
         return np.concatenate([np.empty([0, about.num_ws or 0, about.w_dim or 0], np.float32), *found])
 
     def synthesize(self, ws: Floats) -> Iterator[Pixels]:
-        """Paint ws [N, num_ws, w_dim] -> one picture each, uint8 [H, W, 3]."""
+        """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, 3]."""
         about = self.about("synthesis")
         if ws.ndim != 3 or ws.shape[1:] != (about.num_ws, about.w_dim) or not np.isfinite(ws).all():
             raise RequestError(f"ws must be finite, [N, {about.num_ws}, {about.w_dim}]; got {list(ws.shape)} instead")
-        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _PAINTED))
+        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _GENERATED))
         return (image for answer in self._run(about, requests) for image in answer["image"])
 
-    # Judging
+    # Classifying
 
     def classify(self, images: Iterable[Pixels]) -> Floats:
-        """Probabilities of styles [N, K], float32, of pictures of any size, uint8 [H, W, 3] each."""
+        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
         about = self.about(CLASSIFIER)
         requests = ({"image": batch} for batch in _batches(images))
         found = [answer["probabilities"] for answer in self._run(about, requests)]
@@ -184,7 +184,7 @@ class Client:
             arrays: Arrays = {"z": latents.draw(some, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
-        size = MAX_BATCH if kind == "mapping" else _PAINTED
+        size = MAX_BATCH if kind == "mapping" else _GENERATED
         return self._run(about, (request(some) for some in _split(seeds, size)))
 
     def _run(self, about: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
@@ -255,7 +255,7 @@ def _class_index(about: ModelMetadata, label: int | str | None) -> int | None:
             raise RequestError("`label` must be left out: this generator was trained without classes")
         return None
     if label is None:
-        raise RequestError(f"`label` must be given: this generator paints {number} classes, 0 to {number - 1}")
+        raise RequestError(f"`label` must be given: this generator has {number} classes, 0 to {number - 1}")
     if isinstance(label, str) and label not in about.classes and not label.isdecimal():
         known = ", ".join(about.classes) or "(no names)"
         raise RequestError(f"`label` must be an index or one of {known}; got {label} instead")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gan import __version__, snapshot
-from gan.data.images import Pixels, refuse_pictures
+from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
@@ -29,6 +29,7 @@ from serving.export.generator_graph import MappingGraph, PaintWs, PaintZ, Synthe
 from serving.export.model_config import ENSEMBLES, Settings
 from serving.export.model_repository import Model, ModelRepository
 from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
+from serving.export.request import ExportRequest
 
 GRAPH = "model.onnx"
 BACKENDS = Path(__file__).parent / "backends"
@@ -37,59 +38,45 @@ NEEDS = {"seed_to_png": ("generator",), **{kind: ("generator", second) for kind,
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def export(
-    snapshot_path: Path,
-    out: Path,
-    *,
-    name: str = DEFAULT_NAME,
-    backend: str = "python",
-    classifier: Path | None = None,
-    precision: str = "fp32",
-    max_batch: int = Settings.max_batch,
-    instances: int = 1,
-    tensorrt: bool = False,
-    response_cache: bool = False,
-    kinds: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Add a version of the models of `kinds` (None: all that can be had) to the repository `out` -> figures.
+def export(request: ExportRequest) -> dict[str, Any]:
+    """Add a version of the requested models to the repository `request.out` -> figures.
 
     Raises RequestError when the request does not fit the snapshot or the repository, SalonError when a graph does not
     compute what PyTorch does; nothing is published then.
     """
     settings = Settings(
-        backend=backend,
-        max_batch=max_batch,
-        instances=instances,
-        tensorrt=tensorrt,
-        precision=precision,
-        response_cache=response_cache,
+        backend=request.backend,
+        max_batch=request.max_batch,
+        instances=request.instances,
+        tensorrt=request.tensorrt,
+        precision=request.precision,
+        response_cache=request.response_cache,
     )
-    if tensorrt and backend != "onnxruntime":
-        raise RequestError(f"`tensorrt` needs `backend` onnxruntime; got `backend` {backend} instead")
+    name, classifier = request.name, request.classifier
     _check_name(name)
-    repository = ModelRepository(out)
+    repository = ModelRepository(request.out)
     served = repository.models()
     if not served:
-        refuse_pictures(out)
-    source = snapshot.find(snapshot_path)
+        refuse_images(request.out)
+    source = snapshot.find(request.snapshot)
     known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
     styles = known.styles if known else []
-    chosen = _choose(kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
-    _check_family(name, chosen, served)
-    _check_styles(name, chosen, served, styles)
-    repository.refuse_others([model_name(kind, name) for kind in chosen])
+    kinds = _choose(request.kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
+    _check_family(name, kinds, served)
+    _check_styles(name, kinds, served, styles)
+    repository.refuse_others([model_name(kind, name) for kind in kinds])
     with tempfile.TemporaryDirectory(prefix="salon-export-") as folder:
         job = _Export(source, name, settings, styles, classifier, Path(folder))
-        models = [job.make(kind) for kind in progress(chosen, "Exporting", len(chosen), unit="model")]
+        models = [job.make(kind) for kind in progress(kinds, "Exporting", len(kinds), unit="model")]
         version = repository.publish(models)
     return {
         "snapshot": str(source.path),
         "sha256": job.about("generator").snapshot,
-        "out": str(out),
+        "out": str(request.out),
         "version": version,
-        "backend": backend,
-        "precision": precision,
-        "models": [model_name(kind, name) for kind in chosen],
+        "backend": request.backend,
+        "precision": request.precision,
+        "models": [model_name(kind, name) for kind in kinds],
         "difference": job.differences,
     }
 

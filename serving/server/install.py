@@ -92,7 +92,7 @@ def _install(folder: Path) -> None:
     # The environment is renamed when it is complete. Its scripts, which name their interpreter, do not survive that;
     # its interpreter and packages do, and nothing else of it is used.
     if sys.platform != "linux":
-        raise SalonError("Triton runs on Linux only: see salon serve `print_command` docker")
+        raise SalonError("Triton runs on Linux only: salon serve prints a command for Docker")
     python, version, libdir = _interpreter()
     say(f"Installing the Triton server of nvidia-pytriton into {folder}: some minutes and 350 MB, once")
     remove_stale_partials(folder.parent)

@@ -1,6 +1,6 @@
-"""Paintings with their styles and painters: what a style classifier learns from.
+"""Paintings with their styles and artists: what a style classifier learns from.
 
-Folders by style, a ZIP of such, a prepared dataset, or its manifest; painters come from the manifest or from names as
+Folders by style, a ZIP of such, a prepared dataset, or its manifest; artists come from the manifest or from names as
 WikiArt forms them, "claude-monet_the-sea.jpg".
 """
 
@@ -24,7 +24,7 @@ MIN_PAINTINGS = 10  # of a style, for 5 folds with two each
 
 @dataclass(frozen=True, kw_only=True)
 class Paintings:
-    """N images by index, their styles and their groups: images of one group share their painter."""
+    """N images by index, their styles and their groups: images of one group share their artist."""
 
     source: DatasetSource | FilesSource
     indices: NDArray[np.int64] = field(repr=False)  # [N], of the source
@@ -58,7 +58,7 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
 
 
 def artist_of(name: str) -> str | None:
-    """The painter in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
+    """The artist in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
     artist, found, _ = Path(name).name.partition("_")
     return artist if found and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
 
