@@ -40,7 +40,7 @@ class Inputs:
 
     @property
     def styled(self) -> str:
-        """Images with styles: the dataset, at the generator's size, where its classes are the folders; else the images."""
+        """Images with styles: the dataset, at the generator's size, where its classes are folders; else the images."""
         labels = self.figures.get("prepare", {}).get("parameters", {}).get("labels")
         return self.paths["prepare"] if labels == "folders" else self.images[0]
 
