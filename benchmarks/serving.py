@@ -28,6 +28,7 @@ from gan.sampling.latents import draw
 from serving.client.client import Client
 from serving.export import onnx_file
 from serving.export.export import export
+from serving.export.request import ExportRequest
 from serving.server.install import find
 from serving.server.server import Server, serve
 
@@ -110,7 +111,7 @@ def soak(server: Server, seconds: float, clients: int) -> None:
 def main(preset: str, resolution: int, rounds: int, seconds: float, soak_seconds: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        export(untrained(folder, preset, resolution), folder / "models", kinds=["generator"])
+        export(ExportRequest(snapshot=untrained(folder, preset, resolution), out=folder / "models", models="generator"))
         with serve(folder / "models", server=find()) as server:
             if soak_seconds:
                 soak(server, soak_seconds, 16)

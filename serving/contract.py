@@ -14,7 +14,7 @@ MAX_BATCH = 16  # images a request
 DEFAULT_NAME = "generator"
 DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
-PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's About lies
+PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's ModelMetadata lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 
@@ -34,7 +34,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class ModelMetadata:
     """What a model says of itself, in config.pbtxt's parameters as JSON. What a model has none of is None or empty."""
 
     kind: str  # one of KINDS
@@ -57,7 +57,7 @@ class About:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "About":
+    def from_json(cls, text: str) -> "ModelMetadata":
         """The inverse of to_json. Raises ValueError for anything else."""
         values = json.loads(text)
         found = values.get("format") if isinstance(values, dict) else None
@@ -94,7 +94,7 @@ def model_name(kind: str, generator: str = DEFAULT_NAME) -> str:
     return generator if kind == "generator" else f"{generator}_{kind}"
 
 
-def inputs(about: About) -> list[Tensor]:
+def inputs(about: ModelMetadata) -> list[Tensor]:
     """What a model takes."""
     psi = Tensor("truncation_psi", "FP32", (1,))
     label = [Tensor("label", "INT64", (1,))] if about.num_classes else []  # index of the class
@@ -111,7 +111,7 @@ def inputs(about: About) -> list[Tensor]:
     return [Tensor("image", "UINT8", (-1, -1, 3))]  # style_classifier
 
 
-def outputs(about: About) -> list[Tensor]:
+def outputs(about: ModelMetadata) -> list[Tensor]:
     """What a model gives."""
     if about.kind == "mapping":
         return [Tensor("ws", "FP32", (_known(about.num_ws), _known(about.w_dim)))]
@@ -128,7 +128,7 @@ def outputs(about: About) -> list[Tensor]:
     return found
 
 
-def limits(about: About) -> dict[str, tuple[float, float]]:
+def limits(about: ModelMetadata) -> dict[str, tuple[float, float]]:
     """The smallest and largest number that each input may hold; those of bytes are left out."""
     from gan.sampling.latents import MAX_SEED
 

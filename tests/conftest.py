@@ -169,7 +169,7 @@ def classifier_file(tmp_path_factory) -> Path:
     """A style classifier as ONNX that goes by the mean colours: styles "red", "green" and "blue"."""
     import torch
 
-    from serving.contract import About
+    from serving.contract import ModelMetadata
     from serving.export import onnx_file
 
     class ByColour(torch.nn.Module):
@@ -177,7 +177,7 @@ def classifier_file(tmp_path_factory) -> Path:
             return (image.float().mean(dim=[1, 2]) / 8).softmax(dim=1)
 
     path = tmp_path_factory.mktemp("classifier") / "style.onnx"
-    about = About(kind="style_classifier", styles=["red", "green", "blue"], card={"accuracy": 0.9})
+    about = ModelMetadata(kind="style_classifier", styles=["red", "green", "blue"], card={"accuracy": 0.9})
     onnx_file.write(ByColour(), [torch.zeros([2, 24, 24, 3], dtype=torch.uint8)], about, path, [])
     return path
 

@@ -8,7 +8,7 @@ from conftest import HANG
 
 from gan.errors import RequestError
 from serving.client.retry import Unavailable
-from serving.contract import CLASSIFIER, DEFAULT_NAME, MAX_BATCH, PARAMETER, About, inputs, model_name, outputs
+from serving.contract import CLASSIFIER, DEFAULT_NAME, MAX_BATCH, PARAMETER, ModelMetadata, inputs, model_name, outputs
 
 STYLES = ["Cubism", "Impressionism", "Rococo"]
 KINDS = ("generator", "mapping", "synthesis", CLASSIFIER, "generate_and_score", "generate_and_classify")
@@ -19,7 +19,9 @@ def about(kind, generator=DEFAULT_NAME, classes=()):
     styles = STYLES if kind in (CLASSIFIER, "generate_and_classify") else []
     sizes = {"z_dim": 8, "w_dim": 8, "num_ws": 6, "resolution": 16}
     named = {"num_classes": len(classes), "classes": list(classes)}
-    return About(kind=kind, generator=generator, snapshot="5a1017", cur_nimg=32, styles=styles, **sizes, **named)
+    return ModelMetadata(
+        kind=kind, generator=generator, snapshot="5a1017", cur_nimg=32, styles=styles, **sizes, **named
+    )
 
 
 def picture(w):

@@ -306,24 +306,24 @@ def test_classes_are_named_by_index_or_name(painter):
         by_name, by_index = list(c.generate(range(3), 1.0, "night")), list(c.generate(range(3), 1.0, 1))
         assert same(by_name, by_index) and not same(by_name, c.generate(range(3), 1.0, "0"))
         for label, words in (
-            (None, "--class must be given: this generator paints 2 classes, 0 to 1"),
-            ("dusk", "--class must be an index or one of day, night; got dusk"),
-            (2, "--class must be from 0 to 1; got 2"),
-            (-1, "--class must be from 0 to 1; got -1"),
+            (None, "`label` must be given: this generator has 2 classes, 0 to 1"),
+            ("dusk", "`label` must be an index or one of day, night; got dusk"),
+            (2, "`label` must be from 0 to 1; got 2"),
+            (-1, "`label` must be from 0 to 1; got -1"),
         ):
             with pytest.raises(RequestError, match=words):
                 c.generate([0], 1.0, label)
-    with client(painter) as c, pytest.raises(RequestError, match="--class must be left out"):
+    with client(painter) as c, pytest.raises(RequestError, match="`label` must be left out"):
         c.generate([0], 1.0, 0)
 
 
 @pytest.mark.parametrize(
     "seeds, psi, words",
     [
-        ([0, 2**32], 1, "--seeds must be from 0 to 4294967295; got 4294967296"),
-        ([-1], 1, "--seeds must be from 0 to 4294967295; got -1"),
-        ([0], 2.5, "--truncation-psi must be from -2 to 2; got 2.5"),
-        ([0], float("nan"), "--truncation-psi must be from -2 to 2; got nan"),
+        ([0, 2**32], 1, "`seeds` must be from 0 to 4294967295; got 4294967296"),
+        ([-1], 1, "`seeds` must be from 0 to 4294967295; got -1"),
+        ([0], 2.5, "`truncation_psi` must be from -2 to 2; got 2.5"),
+        ([0], float("nan"), "`truncation_psi` must be from -2 to 2; got nan"),
     ],
 )
 def test_what_no_generator_paints_is_refused_before_it_is_sent(seeds, psi, words):
@@ -335,10 +335,10 @@ def test_what_no_generator_paints_is_refused_before_it_is_sent(seeds, psi, words
 
 def test_options_out_of_range():
     for options, words in (
-        ({"timeout": 0}, "--timeout must be above 0 seconds; got 0"),
-        ({"timeout": float("inf")}, "--timeout must be above 0"),
-        ({"retries": -1}, "--retries must be at least 0; got -1"),
-        ({"concurrency": 0}, "--concurrency must be at least 1; got 0"),
+        ({"timeout": 0}, "`timeout` must be above 0 seconds; got 0"),
+        ({"timeout": float("inf")}, "`timeout` must be above 0"),
+        ({"retries": -1}, "`retries` must be at least 0; got -1"),
+        ({"concurrency": 0}, "`concurrency` must be at least 1; got 0"),
     ):
         with pytest.raises(RequestError, match=words):
             client(**options)
@@ -350,7 +350,7 @@ def test_what_is_not_served_is_said_with_what_is(painter):
     with client(painter) as c:
         with pytest.raises(RequestError, match="serves no synthesis; `salon export` adds it"):
             c.about("synthesis")
-        with pytest.raises(RequestError, match="serves no style_classifier; `salon export` with --classifier FILE"):
+        with pytest.raises(RequestError, match="serves no style_classifier; `salon export` with a classifier"):
             c.classify([])
     with client(painter, model="resnet") as c, pytest.raises(RequestError, match="resnet, which is no generator"):
         c.about("generator")

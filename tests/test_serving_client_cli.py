@@ -141,9 +141,9 @@ def test_classify(served, tmp_path):
 def test_classify_refuses_what_is_no_picture(served, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     Image.new("RGB", (8, 8)).save(tmp_path / "good.png")
-    refused(query("classify", tmp_path / "absent.png"), "FILE must be a picture", "absent.png does not exist")
-    refused(query("classify", tmp_path), "FILE must be a picture", f"{tmp_path} is a folder")
-    refused(query("classify", tmp_path / "good.png", tmp_path / "text.png"), "text.png must be a picture; not an image")
+    refused(query("classify", tmp_path / "absent.png"), "FILE must be an image", "absent.png does not exist")
+    refused(query("classify", tmp_path), "FILE must be an image", f"{tmp_path} is a folder")
+    refused(query("classify", tmp_path / "good.png", tmp_path / "text.png"), "text.png must be an image; not an image")
 
 
 def test_status(served):

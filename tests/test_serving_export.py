@@ -23,7 +23,7 @@ from gan.networks.discriminator import Discriminator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.sampling import generate, latents
 from gan.sampling.latents import MAX_SEED
-from serving.contract import IMAGE_FORMATS, KINDS, About
+from serving.contract import IMAGE_FORMATS, KINDS, ModelMetadata
 from serving.export import export, onnx_file, parity
 
 SEEDS = [0, 7, 2**32 - 1]
@@ -243,7 +243,7 @@ def test_images_must_agree_in_nearly_all_pixels():
     tensors = {"z": np.zeros([1, 8], "f4"), "image": np.zeros([1, 32, 32, 3], np.uint8)}
     reference = parity.Reference(tensors)
     image = tensors["image"].copy()
-    about = About(kind="generator")
+    about = ModelMetadata(kind="generator")
     image.flat[:3] = 1
     assert reference.compare(lambda feed: {"image": image}, about, ("z",), ("image",), bounds) == 0
     image.flat[:4] = 1
@@ -254,7 +254,7 @@ def test_images_must_agree_in_nearly_all_pixels():
 def test_graphs_are_compared_in_batches_of_one_three_and_all():
     seen = []
     tensors = {"z": np.arange(10, dtype="f4")[:, None], "img": np.arange(10, dtype="f4")[:, None] * 2}
-    reference, about = parity.Reference(tensors), About(kind="generator")
+    reference, about = parity.Reference(tensors), ModelMetadata(kind="generator")
 
     def run(feed):
         assert set(feed) == {"z"}
@@ -285,13 +285,13 @@ def test_what_is_out_of_bounds_is_refused(img, message):
     bounds = parity.Bounds(img=0.01, levels=1, equal=0.9)
     with pytest.raises(SalonError, match=message):
         reference.compare(
-            lambda feed: {"img": img[-len(feed["z"]) :]}, About(kind="generator"), ("z",), ("img",), bounds
+            lambda feed: {"img": img[-len(feed["z"]) :]}, ModelMetadata(kind="generator"), ("z",), ("img",), bounds
         )
 
 
 def test_levels_of_pixels_have_a_bound_of_their_own():
     grey = np.full([1, 4, 4, 3], 100, np.uint8)
-    reference, about = parity.Reference({"z": np.zeros([1, 1], "f4"), "image": grey}), About(kind="generator")
+    reference, about = parity.Reference({"z": np.zeros([1, 1], "f4"), "image": grey}), ModelMetadata(kind="generator")
     for level, bound, passes in ((102, 2, True), (103, 2, False), (98, 2, True), (97, 2, False)):
         image = grey.copy()
         image[0, 0, 0, 0] = level

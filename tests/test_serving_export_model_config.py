@@ -5,16 +5,16 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from serving import contract
-from serving.contract import KINDS, About
+from serving.contract import KINDS, ModelMetadata
 from serving.export import model_config
 from serving.export.model_config import Settings
 
 
-def about(kind: str, **values) -> About:
+def about(kind: str, **values) -> ModelMetadata:
     shape = {"z_dim": 8, "w_dim": 8, "num_ws": 6, "resolution": 16, "num_classes": 2}
     known = {"generator": "people", **shape} if kind != "style_classifier" else {}
     styles = ["Cubism", 'Étude "en plein air"'] if kind in ("style_classifier", "generate_and_classify") else []
-    return About(kind=kind, **{**known, "styles": styles, **values})
+    return ModelMetadata(kind=kind, **{**known, "styles": styles, **values})
 
 
 def parse(text: str) -> model_config_pb2.ModelConfig:

@@ -9,7 +9,7 @@ from conftest import full_disk
 from filelock import FileLock, Timeout
 
 from gan.errors import RequestError, SalonError
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.export import model_config
 from serving.export.model_config import Settings
 from serving.export.model_repository import COUNTER, Model, ModelRepository
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 def make_model(folder: Path, text: str = "graph", name: str = "generator", kind: str = "mapping") -> Model:
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_text(text)
-    about = About(kind=kind, generator=name, z_dim=8, w_dim=8, num_ws=6, resolution=16)
+    about = ModelMetadata(kind=kind, generator=name, z_dim=8, w_dim=8, num_ws=6, resolution=16)
     return Model(about, model_config.describe(about, Settings()), folder)
 
 

@@ -22,20 +22,20 @@ from PIL import Image
 from gan.errors import RequestError, SalonError
 from gan.sampling import latents
 from serving.client.retry import Unavailable
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.gallery import backend
 from serving.gallery.app import Gallery
 from serving.gallery.backend import group
 
 STYLES = ["Cubism", "Impressionism", "<b>Rococo</b>"]
-ABOUT = About(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=6, snapshot="ab" * 32)
+ABOUT = ModelMetadata(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=6, snapshot="ab" * 32)
 KINDS = ("generator", "mapping", "synthesis", "generate_and_classify")
 
 
 class Stand:
     """In place of a client: pictures that follow from latents as a painter's do. It counts what it is asked."""
 
-    def __init__(self, models: list[About]) -> None:
+    def __init__(self, models: list[ModelMetadata]) -> None:
         self.served = models
         self.calls: list[tuple] = []
         self.broken: SalonError | None = None
@@ -44,7 +44,7 @@ class Stand:
     def close(self) -> None:
         self.closed += 1
 
-    def models(self) -> list[About]:
+    def models(self) -> list[ModelMetadata]:
         if self.broken:
             raise self.broken
         return self.served
@@ -93,7 +93,7 @@ def stand() -> Stand:
     """Two painters, "generator" and "people" in two classes, and a classifier."""
     people = replace(ABOUT, generator="people", num_classes=2, classes=["day", "night"], snapshot="cd" * 32)
     both = [replace(about, kind=kind) for about in (replace(ABOUT, generator="generator"), people) for kind in KINDS]
-    return Stand([*both, About(kind="style_classifier", styles=STYLES)])
+    return Stand([*both, ModelMetadata(kind="style_classifier", styles=STYLES)])
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def test_the_page_and_what_it_may_do(client):
 def test_another_name_is_refused(client, stand):
     for path in ("/", "/about", "/image?seed=1"):
         answer = client.get(path, headers={"Host": "evil.example:8080"})
-        assert answer.status_code == 421 and "--allow-host" in answer.text
+        assert answer.status_code == 421 and "allow this host name" in answer.text
     assert stand.calls == []
     with visit(stand, hosts=["gallery.example"]) as other:
         assert other.get("/about", headers={"Host": "gallery.example"}).status_code == 200
@@ -345,7 +345,7 @@ def test_what_is_kept_has_a_limit(stand, monkeypatch):
 
 def test_a_repository_needs_a_generator():
     with pytest.raises(SalonError, match="no generator is served"):
-        group([About(kind="style_classifier", styles=STYLES)])
+        group([ModelMetadata(kind="style_classifier", styles=STYLES)])
 
 
 def test_the_model_to_show_first_must_be_there(stand):

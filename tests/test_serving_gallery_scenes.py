@@ -8,14 +8,14 @@ from starlette.datastructures import QueryParams
 
 from gan.errors import RequestError
 from gan.sampling import latents
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.gallery.scenes import PARTS, Picture, combine, layers, scene
 
-PLAIN = About(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=6, snapshot="a" * 64)
+PLAIN = ModelMetadata(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=6, snapshot="a" * 64)
 CLASSES = replace(PLAIN, num_classes=2, classes=["day", "night"])
 
 
-def read(text: str, about: About = PLAIN, most: int = 16) -> Picture:
+def read(text: str, about: ModelMetadata = PLAIN, most: int = 16) -> Picture:
     return Picture.from_query(dict(QueryParams(text)), about, most)
 
 

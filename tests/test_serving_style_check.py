@@ -13,21 +13,22 @@ import pytest
 from conftest import HANG, run_salon
 
 from gan.errors import RequestError
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.style.check import Seen, card_errors, check
-from serving.style.prevalence import Errors, Share
+from serving.style.prevalence import Errors, Proportion
 from serving.style.report import PAGE, RESULTS, write_check
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def about(sensitivity: float, specificity: float, side: int = 64) -> About:
+def about(sensitivity: float, specificity: float, side: int = 64) -> ModelMetadata:
     """A classifier of two styles that errs so often on 200 images of each."""
     errors = Errors(
-        sensitivity=Share(hits=round(200 * sensitivity), n=200), specificity=Share(hits=round(200 * specificity), n=200)
+        sensitivity=Proportion(hits=round(200 * sensitivity), n=200),
+        specificity=Proportion(hits=round(200 * specificity), n=200),
     )
     card = {"target": "Sea", "errors": {"Sea": errors.to_dict()}, "data": {"side": side}}
-    return About(kind="style_classifier", styles=["Sea", "Sky"], card=card)
+    return ModelMetadata(kind="style_classifier", styles=["Sea", "Sky"], card=card)
 
 
 def seen(hits: int, n: int, side: int = 64) -> Seen:
@@ -35,7 +36,7 @@ def seen(hits: int, n: int, side: int = 64) -> Seen:
     first = np.where(np.arange(n) < hits, 0.95, 0.45) - np.arange(n) * 1e-4
     probabilities = np.stack([first, 1 - first], 1).astype(np.float32)
     return Seen(
-        probabilities=probabilities, names=[f"seed {i}" for i in range(n)], small=[b"jpeg"] * n, sides=[side] * n
+        probabilities=probabilities, names=[f"seed {i}" for i in range(n)], thumbnails=[b"jpeg"] * n, sides=[side] * n
     )
 
 
@@ -80,7 +81,7 @@ def test_what_makes_its_errors_others_is_warned_of():
 def test_a_classifier_without_a_card_is_refused():
     with pytest.raises(RequestError, match="must say how often it errs"):
         card_errors(dataclasses.replace(about(0.7, 0.9), card={}), "Sea")
-    with pytest.raises(RequestError, match="--target must be one of Sea, Sky; got Land"):
+    with pytest.raises(RequestError, match="`target` must be one of Sea, Sky; got Land"):
         card_errors(about(0.7, 0.9), "Land")
 
 

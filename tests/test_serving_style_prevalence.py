@@ -9,14 +9,14 @@ from sklearn.metrics import f1_score
 
 from eval.metrics.confidence_intervals import bootstrap, wilson
 from serving.style import metrics
-from serving.style.metrics import calibration_error, clustered, errors_about, judge, reliability
-from serving.style.prevalence import Errors, Share, corrected
+from serving.style.metrics import calibration_error, classification_metrics, clustered, errors_about, reliability
+from serving.style.prevalence import Errors, Proportion, corrected
 
 
 def errors(sensitivity: float, specificity: float, n1: int = 240, n0: int = 1000, spread: float = 1.0) -> Errors:
     return Errors(
-        sensitivity=Share(hits=round(sensitivity * n1), n=n1, spread=spread),
-        specificity=Share(hits=round(specificity * n0), n=n0, spread=spread),
+        sensitivity=Proportion(hits=round(sensitivity * n1), n=n1, spread=spread),
+        specificity=Proportion(hits=round(specificity * n0), n=n0, spread=spread),
     )
 
 
@@ -55,8 +55,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(rate, sensitivity, sp
     rng, tries, covered = np.random.default_rng(0), 2000, 0
     for _ in range(tries):
         known = Errors(
-            sensitivity=Share(hits=int(rng.binomial(n1, sensitivity)), n=n1),
-            specificity=Share(hits=int(rng.binomial(n0, specificity)), n=n0),
+            sensitivity=Proportion(hits=int(rng.binomial(n1, sensitivity)), n=n1),
+            specificity=Proportion(hits=int(rng.binomial(n0, specificity)), n=n0),
         )
         found = corrected(int(rng.binomial(n, rate * sensitivity + (1 - rate) * (1 - specificity))), n, known)
         covered += found is not None and found.low <= rate <= found.high
@@ -75,7 +75,7 @@ def test_the_interval_is_that_of_lang_and_reiczigel(hits, n, se, n1, sp, n0, lev
     by_se, by_sp = prevalence * se_ * (1 - se_) / n1_, (1 - prevalence) * sp_ * (1 - sp_) / n0_
     shift = 2 * z * z * (by_se - by_sp)
     error = (p_ * (1 - p_) / n_ + prevalence * by_se + (1 - prevalence) * by_sp) ** 0.5 / (se_ + sp_ - 1)
-    known = Errors(sensitivity=Share(hits=se, n=n1), specificity=Share(hits=sp, n=n0))
+    known = Errors(sensitivity=Proportion(hits=se, n=n1), specificity=Proportion(hits=sp, n=n0))
     found = corrected(hits, n, known, level)
     assert found.value == pytest.approx((hits / n + sp / n0 - 1) / (se / n1 + sp / n0 - 1), rel=1e-12)
     assert (found.se, found.n) == (pytest.approx(error, rel=1e-12), n)
@@ -85,11 +85,11 @@ def test_the_interval_is_that_of_lang_and_reiczigel(hits, n, se, n1, sp, n0, lev
 
 def test_dependent_images_count_as_fewer():
     # 240 images of which 60 count, and 60 images that do not depend on each other, are worth the same.
-    many = Errors(sensitivity=Share(hits=180, n=240, spread=4), specificity=Share(hits=360, n=400, spread=2))
-    few = Errors(sensitivity=Share(hits=45, n=60), specificity=Share(hits=180, n=200))
+    many = Errors(sensitivity=Proportion(hits=180, n=240, spread=4), specificity=Proportion(hits=360, n=400, spread=2))
+    few = Errors(sensitivity=Proportion(hits=45, n=60), specificity=Proportion(hits=180, n=200))
     assert corrected(50, 100, many) == corrected(50, 100, few)
-    assert Share(hits=180, n=240, spread=4).smoothed() == (46 / 62, 62)
-    assert many.youden == pytest.approx(0.75 + 0.9 - 1) and Share(hits=1, n=4).value == 0.25
+    assert Proportion(hits=180, n=240, spread=4).smoothed() == (46 / 62, 62)
+    assert many.youden == pytest.approx(0.75 + 0.9 - 1) and Proportion(hits=1, n=4).value == 0.25
 
 
 def test_the_value_lies_in_its_interval():
@@ -126,8 +126,8 @@ def test_an_index_that_may_be_zero_is_no_ground(n1, n0, told):
 def test_shares_are_checked_and_round_trip():
     for hits, n, spread in ((-1, 5, 1.0), (6, 5, 1.0), (0, 0, 1.0), (1, 5, 0.5)):
         with pytest.raises(ValueError, match="hits must be from 0 to n"):
-            Share(hits=hits, n=n, spread=spread)
-    assert (Share(hits=0, n=1).value, Share(hits=1, n=1).value) == (0, 1)
+            Proportion(hits=hits, n=n, spread=spread)
+    assert (Proportion(hits=0, n=1).value, Proportion(hits=1, n=1).value) == (0, 1)
     own = errors(0.76, 0.92, spread=2.5)
     assert Errors.from_dict(own.to_dict()) == own
 
@@ -197,7 +197,7 @@ def test_held_out_figures_of_a_known_case():
     found[:10] = 1  # a quarter of the first style is taken for the second
     probabilities = np.full([120, 3], 0.1)
     probabilities[np.arange(120), found] = 0.8
-    figures = judge(probabilities, labels, np.arange(120), ["a", "b", "c"])
+    figures = classification_metrics(probabilities, labels, np.arange(120), ["a", "b", "c"])
     assert figures["confusion"] == [[30, 10, 0], [0, 40, 0], [0, 0, 40]]
     assert figures["accuracy"]["value"] == pytest.approx(110 / 120)
     assert figures["macro_f1"]["value"] == pytest.approx((60 / 70 + 80 / 90 + 1) / 3)
@@ -224,7 +224,7 @@ def test_intervals_are_of_painters_and_not_of_their_images(few_resamples):
     found = np.where(groups % 10 == 0, labels, 1 - labels)  # some painters are known, others mistaken
     probabilities = np.where(np.arange(2) == found[:, None], 0.9, 0.1)
     order = rng.permutation(200)  # images of a painter lie anywhere
-    figures = judge(probabilities[order], labels[order], groups[order], ["a", "b"])
+    figures = classification_metrics(probabilities[order], labels[order], groups[order], ["a", "b"])
     present = np.unique(groups)
     draws, drawn_by = np.random.default_rng(0), []
     for _ in range(40):
@@ -243,6 +243,6 @@ def test_intervals_are_of_painters_and_not_of_their_images(few_resamples):
 
 def test_a_style_that_is_never_found_has_no_precision(few_resamples):
     labels = np.array([0, 0, 1, 1, 2])
-    figures = judge(np.eye(3)[[0, 0, 0, 0, 0]], labels, np.arange(5), ["a", "b", "c"])
+    figures = classification_metrics(np.eye(3)[[0, 0, 0, 0, 0]], labels, np.arange(5), ["a", "b", "c"])
     assert [row["precision"] for row in figures["per_class"]] == [0.4, 0, 0]
     assert figures["macro_f1"]["value"] == pytest.approx(4 / 7 / 3)

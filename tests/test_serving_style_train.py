@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from eval.features.preprocess import clip, imagenet
 from gan.errors import RequestError, SalonError
-from serving.contract import PARAMETER, About
+from serving.contract import PARAMETER, ModelMetadata
 from serving.style import head as style_head
 from serving.style import onnx_classifier
 from serving.style.check import card_errors
@@ -169,7 +169,7 @@ def test_batches_and_runtimes_agree(style_classifier):
 def test_the_card_says_what_it_was_made_of(style_classifier, lite):
     figures, out = style_classifier
     about = Classifier(out / "style.onnx").about
-    assert About.from_json(about.to_json()) == about and about.styles == ["Blots", "Stripes"]
+    assert ModelMetadata.from_json(about.to_json()) == about and about.styles == ["Blots", "Stripes"]
     card = about.card
     assert card["data"]["by_style"] == {"Blots": 18, "Stripes": 18} and card["data"]["artists"] == 12
     assert card["extractor"]["weights"] == lite.identity["weights"]

@@ -80,8 +80,8 @@ def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
         temporary.write_bytes(encode(Image.fromarray(pixels), format, quality))
 
 
-def refuse_pictures(out: Path) -> None:
-    """Raise RequestError when --out, which Salon made nothing in yet, holds pictures or folders of pictures."""
+def refuse_images(out: Path) -> None:
+    """Raise RequestError when `out`, which Salon made nothing in yet, holds images or folders of images."""
     for file in (file for pattern in ("*", "*/*") for file in out.glob(pattern)):
         if file.suffix.lower() in SUFFIXES:
-            raise RequestError(f"--out must be a folder of its own; {out} holds pictures, as {file}: choose another")
+            raise RequestError(f"`out` must be a folder of its own; {out} holds images, as {file}: choose another")

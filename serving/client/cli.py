@@ -1,17 +1,17 @@
 """The command query. Heavy imports wait until a command runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.cli.command import Group
+from gan.cli.command import Group, takes
 from gan.cli.options import (
     PATH,
     FiniteRange,
     WholeRange,
-    class_option,
     format_option,
     grid_option,
     overwrite_option,
@@ -21,7 +21,8 @@ from gan.cli.options import (
 from gan.errors import BoundError, RequestError
 from gan.runtime.console import progress, result, say, table
 from gan.runtime.files import refuse_existing
-from serving.client.options import concurrency_option, model_option, server_options
+from serving.client.options import concurrency_option, label_option, model_option, server_options
+from serving.client.request import Connection, GenerateQuery, InterpolateQuery, MixQuery
 
 if TYPE_CHECKING:
     from serving.client.client import Client
@@ -32,7 +33,7 @@ _BUDGET = 4
 
 @click.group(cls=Group)
 def query() -> None:
-    """Paint with a generator that `salon serve` or another Triton server holds, and ask what it thinks of pictures.
+    """Generate images with a generator that `salon serve` or another Triton server holds, and classify images.
 
     Nothing but numpy, Pillow and tritonclient is loaded. SALON_URL names the server once for all commands.
 
@@ -46,11 +47,11 @@ def query() -> None:
     """
 
 
-# Which generator, and how it paints.
-painting_options = together(
+# Which generator, and how it generates.
+generator_options = together(
     model_option,
     psi_option,
-    class_option,
+    label_option,
     concurrency_option,
     overwrite_option,
     server_options,
@@ -58,181 +59,175 @@ painting_options = together(
 
 
 @query.command()
+@takes(Connection, "connection")
+@takes(GenerateQuery)
 @click.option(
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
 )
-@click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the sheet's file.")
+@click.option("--out", type=PATH, help="Folder for one file a seed; with --grid, the grid's file.")
 @grid_option
 @format_option
 @click.option(
     "--reject",
     type=click.Choice(["obrs"]),
-    help="Paint only candidates that the served discriminator accepts, with an exact budget (Verine et al. 2024).",
+    help="Rejection sampling by the served discriminator, with an exact budget (Verine et al. 2024).",
 )
 @click.option("--count", metavar="NIMG", type=WholeRange(1), help="Images to accept. Required by --reject.")
 @click.option(
-    "--budget",
-    metavar="K",
-    type=WholeRange(1),
-    help=f"Candidates for each accepted image. Default: {_BUDGET}.",
+    "--budget", metavar="K", type=WholeRange(1), help=f"Candidates for each accepted image. Default: {_BUDGET}."
 )
-@painting_options
-def generate(
-    seeds: str | None,
-    out: Path,
-    grid: str | None,
-    format: str,
-    reject: str | None,
-    count: int | None,
-    budget: int | None,
-    truncation_psi: float,
-    class_name: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **connection: Any,
-) -> None:
-    """Paint seeds: one image a seed, the same that `salon generate` paints."""
+@generator_options
+def generate(request: GenerateQuery, connection: Connection, as_json: bool) -> None:
+    """Generate images of seeds: one image a seed, the same that `salon generate` gives."""
     import time
 
     from gan.data import images
-    from gan.sampling import image_grid, latents
+    from gan.sampling import image_grid
 
-    _check_rejection(reject, count, budget, seeds)
-    numbers = None if seeds is None else latents.parse_numbers(seeds)
-    columns, rows = image_grid.parse_grid(grid, count or len(numbers or [])) if grid else (0, 0)
-    suffix = images.FORMATS[format]
-    if grid:
-        _check_picture(out, "with --grid")
-        refuse_existing([out], overwrite)
-    elif reject:
-        refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
-    else:
-        refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in numbers or []], overwrite)
+    if request.reject is None and request.seeds is None:
+        raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
+    out, seeds = request.out, _seeds(request)
+    columns, rows = image_grid.parse_grid(request.grid, request.count or len(seeds or [])) if request.grid else (0, 0)
     start = time.perf_counter()
-    with _client(**connection) as client:
+    with _client(connection) as client:
         figures = _source(client)
-        if reject:
-            from serving.client.rejection import choose
-
-            assert count is not None
-            numbers, figures["rejection"] = choose(
-                client, numbers, count, budget or _BUDGET, truncation_psi, class_name
-            )
-        assert numbers is not None
-        files = [out] if grid else [out / f"seed{seed:04d}{suffix}" for seed in numbers]
-        painted = progress(client.generate(numbers, truncation_psi, class_name), "Painting", len(numbers))
-        if grid:
-            images.save(image_grid.grid_sheet(list(painted), columns, rows), out)
+        if request.reject:
+            seeds, figures["rejection"] = _accepted(client, request, seeds)
+        assert seeds is not None
+        files = [out] if request.grid else _files(request, seeds)
+        generated = progress(client.generate(seeds, request.truncation_psi, request.label), "Generating", len(seeds))
+        if request.grid:
+            images.save(image_grid.grid_sheet(list(generated), columns, rows), out)
         else:
-            for file, pixels in zip(files, painted, strict=True):
+            for file, pixels in zip(files, generated, strict=True):
                 images.save(pixels, file)
     seconds = time.perf_counter() - start
-    figures |= {"files": [str(f) for f in files], "images": len(numbers), "seeds": numbers, "seconds": seconds}
-    of = f" of {figures['rejection']['candidates']} candidates" if reject else ""
-    result(f"{len(numbers)} images{of} in {seconds:.1f} s from {client.url}: {out}", figures, as_json)
+    figures |= {"files": [str(f) for f in files], "images": len(seeds), "seeds": seeds, "seconds": seconds}
+    of = f" of {figures['rejection']['candidates']} candidates" if request.reject else ""
+    result(f"{len(seeds)} images{of} in {seconds:.1f} s from {client.url}: {out}", figures, as_json)
+
+
+def _seeds(request: GenerateQuery) -> list[int] | None:
+    # The seeds, after a look at what would be replaced; None: rejection sampling chooses them.
+    from gan.data import images
+    from gan.sampling import latents
+
+    seeds = None if request.seeds is None else latents.parse_numbers(request.seeds)
+    if request.grid:
+        _check_suffix(request.out, "with --grid")
+        existing = [request.out]
+    elif request.reject:
+        existing = sorted(request.out.glob(f"seed*{images.FORMATS[request.format]}"))
+    else:
+        existing = _files(request, seeds or [])
+    refuse_existing(existing, request.overwrite)
+    return seeds
+
+
+def _files(request: GenerateQuery, seeds: Sequence[int]) -> list[Path]:
+    from gan.data import images
+
+    return [request.out / f"seed{seed:04d}{images.FORMATS[request.format]}" for seed in seeds]
+
+
+def _accepted(
+    client: "Client", request: GenerateQuery, candidates: list[int] | None
+) -> tuple[list[int], dict[str, Any]]:
+    from serving.client.rejection import choose
+
+    assert request.count is not None
+    budget = request.budget or _BUDGET
+    return choose(client, candidates, request.count, budget, request.truncation_psi, request.label)
 
 
 @query.command()
-@click.option("--rows", required=True, metavar="SEEDS", help="Seeds whose images the rows start from.")
-@click.option("--columns", required=True, metavar="SEEDS", help="Seeds that lend the rows their chosen layers.")
-@click.option("--layers", default="0-3", metavar="LAYERS", show_default=True, help="Low: composition. High: colour.")
-@click.option("--out", required=True, metavar="FILE", type=PATH, help="The table: .png, .jpg or .webp.")
-@painting_options
-def mix(
-    rows: str,
-    columns: str,
-    layers: str,
-    out: Path,
-    truncation_psi: float,
-    class_name: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **connection: Any,
-) -> None:
-    """Paint a table of style mixing: each cell is its row's image with some layers of its column's."""
+@takes(Connection, "connection")
+@takes(MixQuery)
+@click.option("--rows", metavar="SEEDS", help="Seeds whose images the rows start from.")
+@click.option("--columns", metavar="SEEDS", help="Seeds that give the rows their chosen layers.")
+@click.option("--layers", metavar="LAYERS", help="Layers to take from the columns. Low: composition. High: colour.")
+@click.option("--out", metavar="FILE", type=PATH, help="File of the grid: .png, .jpg or .webp.")
+@generator_options
+def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
+    """Generate a grid of style mixing: each cell is its row's image with some layers of its column's."""
     import numpy as np
 
     from gan.data import images
     from gan.sampling import image_grid, latents
 
-    row_seeds, column_seeds = latents.parse_numbers(rows, "--rows"), latents.parse_numbers(columns, "--columns")
-    chosen = latents.parse_numbers(layers, "--layers")
-    _check_picture(out)
-    refuse_existing([out], overwrite)
-    with _client(**connection) as client:
+    rows, columns, layers = (
+        latents.parse_numbers(getattr(request, name), f"--{name}") for name in ("rows", "columns", "layers")
+    )
+    _check_suffix(request.out)
+    refuse_existing([request.out], request.overwrite)
+    with _client(connection) as client:
         figures = _source(client)
-        ws = client.map_seeds(row_seeds + column_seeds, truncation_psi, class_name)
-        row_ws, column_ws = np.split(ws, [len(row_seeds)])
-        ws = np.concatenate([ws, latents.mix(row_ws, column_ws, chosen)])
-        painted = list(progress(client.synthesize(ws), "Painting", len(ws)))
-    heads = len(row_seeds), len(row_seeds) + len(column_seeds)
-    sheet = image_grid.mixing_sheet(painted[: heads[0]], painted[heads[0] : heads[1]], painted[heads[1] :])
-    images.save(sheet, out)
-    figures |= {"file": str(out), "rows": row_seeds, "columns": column_seeds, "layers": chosen}
-    text = f"A table of {len(row_seeds)} rows and {len(column_seeds)} columns from {client.url}: {out}"
+        ws = client.map_seeds(rows + columns, request.truncation_psi, request.label)
+        row_ws, column_ws = np.split(ws, [len(rows)])
+        ws = np.concatenate([ws, latents.mix(row_ws, column_ws, layers)])
+        generated = list(progress(client.synthesize(ws), "Generating", len(ws)))
+    ends = len(rows), len(rows) + len(columns)
+    grid = image_grid.mixing_sheet(generated[: ends[0]], generated[ends[0] : ends[1]], generated[ends[1] :])
+    images.save(grid, request.out)
+    figures |= {"file": str(request.out), "rows": rows, "columns": columns, "layers": layers}
+    text = f"A grid of {len(rows)} rows and {len(columns)} columns from {client.url}: {request.out}"
     result(text, figures, as_json)
 
 
 @query.command()
-@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
-@click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="From seed to seed.")
-@click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
-@click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
-@painting_options
-def interpolate(
-    seeds: str,
-    frames: int,
-    fps: float,
-    out: Path,
-    truncation_psi: float,
-    class_name: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **connection: Any,
-) -> None:
-    """Paint a closed loop through seeds, as an animation."""
+@takes(Connection, "connection")
+@takes(InterpolateQuery)
+@click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@click.option("--frames", metavar="N", type=WholeRange(1), help="Frames from one seed to the next.")
+@click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), help="Frames a second.")
+@click.option("--out", metavar="FILE", type=PATH, help="File of the animation: .mp4, .webp or .gif.")
+@generator_options
+def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool) -> None:
+    """Generate a closed path through seeds, as an animation."""
     from gan.sampling import animation, latents
 
-    numbers = latents.parse_numbers(seeds)
+    seeds, out, fps = latents.parse_numbers(request.seeds), request.out, request.fps
     animation.check_suffix(out)
-    refuse_existing([out], overwrite)
-    with _client(**connection) as client:
+    refuse_existing([out], request.overwrite)
+    with _client(connection) as client:
         figures = _source(client)
-        ws = latents.loop(client.map_seeds(numbers, truncation_psi, class_name), frames)
-        animation.save(progress(client.synthesize(ws), "Painting", len(ws), unit="frame"), out, fps)
+        ws = latents.loop(client.map_seeds(seeds, request.truncation_psi, request.label), request.frames)
+        animation.save(progress(client.synthesize(ws), "Generating", len(ws), unit="frame"), out, fps)
     figures |= {"file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {client.url}: {out}", figures, as_json)
 
 
 @query.command()
+@takes(Connection, "connection")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
 @click.option("--top", metavar="K", type=WholeRange(1), default=3, show_default=True, help="Styles to print.")
 @server_options
-def classify(files: tuple[Path, ...], top: int, as_json: bool, **connection: Any) -> None:
-    """Say which styles the served classifier sees in pictures, with their probabilities."""
+def classify(files: tuple[Path, ...], top: int, connection: Connection, as_json: bool) -> None:
+    """Classify images by style with the served classifier, with probabilities."""
     from serving.contract import CLASSIFIER
 
     for file in files:  # all of them, before the first is sent
         if not file.is_file():
-            found = "is a folder" if file.is_dir() else "does not exist"
-            raise RequestError(f"FILE must be a picture; {file} {found}")
-    with _client(**connection) as client:
+            fault = "is a folder" if file.is_dir() else "does not exist"
+            raise RequestError(f"FILE must be an image; {file} {fault}")
+    with _client(connection) as client:
         about = client.about(CLASSIFIER)
         opened = (_open(file) for file in progress(files, "Classifying"))
         probabilities = client.classify(opened)
-    judged, lines = [], []
+    classified, lines = [], []
     for file, row in zip(files, probabilities, strict=True):
         ranked = sorted(zip(about.styles, row.tolist(), strict=True), key=lambda pair: -pair[1])
-        judged.append({"file": str(file), "style": ranked[0][0], "probabilities": dict(ranked)})
+        classified.append({"file": str(file), "style": ranked[0][0], "probabilities": dict(ranked)})
         lines.append([str(file), *(f"{style} {probability:.1%}" for style, probability in ranked[:top])])
-    result(table(lines), {"url": client.url, "classifier": dataclasses.asdict(about), "images": judged}, as_json)
+    result(table(lines), {"url": client.url, "classifier": dataclasses.asdict(about), "images": classified}, as_json)
 
 
 @query.command()
+@takes(Connection, "connection")
 @server_options
-def status(as_json: bool, **connection: Any) -> None:
+def status(connection: Connection, as_json: bool) -> None:
     """Tell what the server holds and how it fares: models, versions, counts, mean times. Exit code 3: not ready."""
-    with _client(**connection) as client:
+    with _client(connection) as client:
         figures = client.status()
     header = ["model", "version", "state", "kind", "pixels", "requests", "failed", "images", "queue ms"]
     header += ["compute ms", "total ms"]
@@ -251,10 +246,10 @@ def status(as_json: bool, **connection: Any) -> None:
         raise BoundError(f"{figures['url']} is not ready")
 
 
-def _client(**connection: Any) -> "Client":
+def _client(connection: Connection) -> "Client":
     from serving.client.client import Client
 
-    return Client(**connection, announce=say)
+    return Client(**dataclasses.asdict(connection), announce=say)
 
 
 def _source(client: "Client") -> dict[str, Any]:
@@ -262,21 +257,11 @@ def _source(client: "Client") -> dict[str, Any]:
     return {"url": client.url, "model": client.model, "snapshot": about.snapshot, "cur_nimg": about.cur_nimg}
 
 
-def _check_picture(out: Path, where: str = "") -> None:
+def _check_suffix(out: Path, where: str = "") -> None:
     from gan.data.images import SUFFIXES
 
     if out.suffix.lower() not in SUFFIXES:
         raise RequestError(f"--out must end in one of {', '.join(SUFFIXES)} {where}".rstrip() + f"; got {out} instead")
-
-
-def _check_rejection(reject: str | None, count: int | None, budget: int | None, seeds: str | None) -> None:
-    if not reject:
-        if count or budget:
-            raise RequestError(f"--{'count' if count else 'budget'} needs --reject obrs")
-        if seeds is None:
-            raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
-    elif count is None:
-        raise RequestError("--reject needs --count, the number of images to accept")
 
 
 def _open(file: Path) -> Any:
@@ -288,4 +273,4 @@ def _open(file: Path) -> Any:
     try:
         return np.asarray(decode.decode(file).image)
     except ImageError as error:
-        raise RequestError(f"{file} must be a picture; {error}") from error
+        raise RequestError(f"{file} must be an image; {error}") from error

@@ -1,9 +1,9 @@
-"""A painter that is served, as a Python class: seeds in, pictures out, with numpy and tritonclient alone.
+"""A served generator, as a Python class: seeds in, images out, with numpy and tritonclient alone.
 
     with Client("grpc://127.0.0.1:8001") as client:
-        for picture in client.generate(range(16), truncation_psi=0.7):
+        for image in client.generate(range(16), truncation_psi=0.7):
             ...  # uint8 [H, W, 3]
-        probabilities = client.classify([picture])  # float32 [1, K], of client.about("style_classifier").styles
+        probabilities = client.classify([image])  # float32 [1, K], of client.about("style_classifier").styles
 
 Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
 `concurrency`, and a request that met a restart of the server is sent again as it was: nothing is lost or doubled.
@@ -34,13 +34,13 @@ from serving.contract import (
     MAX_BATCH,
     PARAMETER,
     PSI_RANGE,
-    About,
+    ModelMetadata,
     model_name,
     outputs,
 )
 
-_PAINTED = 4  # images a request: few, because the server merges requests and can share them out to several instances
-_MOST_BYTES = 32 * 2**20  # of pictures in one request, well below what Triton takes over HTTP
+_GENERATED = 4  # images a request: few, because the server merges requests and can share them out to several instances
+_MOST_BYTES = 32 * 2**20  # of images in one request, well below what Triton takes over HTTP
 
 Answer = TypeVar("Answer")
 
@@ -65,14 +65,14 @@ class Client:
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         if concurrency < 1:
-            raise RequestError(f"--concurrency must be at least 1; got {concurrency} instead")
+            raise RequestError(f"`concurrency` must be at least 1; got {concurrency} instead")
         self.model = model
         self._patience = Patience(timeout=timeout, retries=retries)
         self._transport = transport or connect(url)
         self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
         self._announce, self._announced = announce, False
         self._stopped = threading.Event()
-        self._known: dict[str, About] = {}
+        self._known: dict[str, ModelMetadata] = {}
 
     @property
     def url(self) -> str:
@@ -91,14 +91,14 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    # Painting
+    # Generating
 
     def generate(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[Pixels]:
-        """One picture a seed, in order, uint8 [H, W, 3]; the same that `salon generate` paints.
+        """One image a seed, in order, uint8 [H, W, 3]; the same that `salon generate` gives.
 
-        `label` is a class, by its index or name. Raises RequestError for what the generator cannot paint.
+        `label` is a class, by its index or name. Raises RequestError for what the generator cannot generate.
         """
         answers = self._from_seeds("generator", seeds, truncation_psi, label)
         return (image for answer in answers for image in answer["image"])
@@ -106,14 +106,14 @@ class Client:
     def generate_and_classify(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[tuple[Pixels, Floats]]:
-        """One picture a seed, with the probabilities of its styles, float32 [K]."""
+        """One image a seed, with the probabilities of its styles, float32 [K]."""
         answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label)
         return (pair for answer in answers for pair in zip(answer["image"], answer["probabilities"], strict=True))
 
     def score(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[float]:
-        """One logit a seed: what the discriminator says of its picture."""
+        """One logit a seed: what the discriminator says of its image."""
         answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
         return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
 
@@ -124,17 +124,17 @@ class Client:
         return np.concatenate([np.empty([0, about.num_ws or 0, about.w_dim or 0], np.float32), *found])
 
     def synthesize(self, ws: Floats) -> Iterator[Pixels]:
-        """Paint ws [N, num_ws, w_dim] -> one picture each, uint8 [H, W, 3]."""
+        """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, 3]."""
         about = self.about("synthesis")
         if ws.ndim != 3 or ws.shape[1:] != (about.num_ws, about.w_dim) or not np.isfinite(ws).all():
             raise RequestError(f"ws must be finite, [N, {about.num_ws}, {about.w_dim}]; got {list(ws.shape)} instead")
-        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _PAINTED))
+        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _GENERATED))
         return (image for answer in self._run(about, requests) for image in answer["image"])
 
-    # Judging
+    # Classifying
 
     def classify(self, images: Iterable[Pixels]) -> Floats:
-        """Probabilities of styles [N, K], float32, of pictures of any size, uint8 [H, W, 3] each."""
+        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
         about = self.about(CLASSIFIER)
         requests = ({"image": batch} for batch in _batches(images))
         found = [answer["probabilities"] for answer in self._run(about, requests)]
@@ -142,7 +142,7 @@ class Client:
 
     # Looking around
 
-    def about(self, kind: str) -> About:
+    def about(self, kind: str) -> ModelMetadata:
         """What the model of a kind, for this generator, says of itself; asked for once.
 
         Raises RequestError, with what there is, when it is not served.
@@ -154,11 +154,11 @@ class Client:
             except RequestError as error:
                 raise self._absent(kind) from error
             if found is None or found.kind != kind:
-                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another --model")
+                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another `model`")
             self._known[kind] = found
         return self._known[kind]
 
-    def models(self) -> list[About]:
+    def models(self) -> list[ModelMetadata]:
         """What each model that is ready says of itself; those that are not of Salon's making are left out."""
         ready = {entry["name"] for entry in self._ask(self._transport.index) if entry.get("state") == "READY"}
         return [about for name in sorted(ready) if (about := self._read_about(name))]
@@ -184,10 +184,10 @@ class Client:
             arrays: Arrays = {"z": latents.draw(some, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
-        size = MAX_BATCH if kind == "mapping" else _PAINTED
+        size = MAX_BATCH if kind == "mapping" else _GENERATED
         return self._run(about, (request(some) for some in _split(seeds, size)))
 
-    def _run(self, about: About, requests: Iterable[Arrays]) -> Iterator[Arrays]:
+    def _run(self, about: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
         # The answers in the order of the requests; at most so many are under way or wait for those before them.
         waiting: deque[Future[Arrays]] = deque()
         try:
@@ -201,7 +201,7 @@ class Client:
             for future in waiting:
                 future.cancel()
 
-    def _infer(self, about: About, request: Arrays) -> Arrays:
+    def _infer(self, about: ModelMetadata, request: Arrays) -> Arrays:
         name, count = model_name(about.kind, self.model), len(next(iter(request.values())))
         # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
         wanted = [tensor.name for tensor in outputs(about)]
@@ -221,12 +221,12 @@ class Client:
             self._announced = True
             self._announce(line)
 
-    def _read_about(self, name: str) -> About | None:
+    def _read_about(self, name: str) -> ModelMetadata | None:
         parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
         if PARAMETER not in parameters:
             return None
         try:
-            return About.from_json(parameters[PARAMETER]["string_value"])
+            return ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
         except ValueError as error:
             raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
 
@@ -235,33 +235,33 @@ class Client:
         generators = sorted(about.generator or DEFAULT_NAME for about in models if about.kind == "generator")
         if kind != CLASSIFIER and self.model not in generators:
             known = ", ".join(generators) or "(none is served)"
-            return RequestError(f"--model must be one of {known}; got {self.model} instead")
-        remedy = " with --classifier FILE" if kind in (CLASSIFIER, "generate_and_classify") else ""
+            return RequestError(f"`model` must be one of {known}; got {self.model} instead")
+        remedy = " with a classifier" if kind in (CLASSIFIER, "generate_and_classify") else ""
         return RequestError(f"{self.url} serves no {model_name(kind, self.model)}; `salon export`{remedy} adds it")
 
 
 def _check(seeds: Sequence[int], psi: float) -> None:
     if bad := [seed for seed in seeds if not 0 <= seed <= latents.MAX_SEED]:
-        raise RequestError(f"--seeds must be from 0 to {latents.MAX_SEED}; got {bad[0]} instead")
+        raise RequestError(f"`seeds` must be from 0 to {latents.MAX_SEED}; got {bad[0]} instead")
     low, high = PSI_RANGE
     if not low <= psi <= high:
-        raise RequestError(f"--truncation-psi must be from {low:g} to {high:g}; got {psi} instead")
+        raise RequestError(f"`truncation_psi` must be from {low:g} to {high:g}; got {psi} instead")
 
 
-def _class_index(about: About, label: int | str | None) -> int | None:
+def _class_index(about: ModelMetadata, label: int | str | None) -> int | None:
     number = about.num_classes
     if not number:
         if label is not None:
-            raise RequestError("--class must be left out: this generator was trained without classes")
+            raise RequestError("`label` must be left out: this generator was trained without classes")
         return None
     if label is None:
-        raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
+        raise RequestError(f"`label` must be given: this generator has {number} classes, 0 to {number - 1}")
     if isinstance(label, str) and label not in about.classes and not label.isdecimal():
         known = ", ".join(about.classes) or "(no names)"
-        raise RequestError(f"--class must be an index or one of {known}; got {label} instead")
+        raise RequestError(f"`label` must be an index or one of {known}; got {label} instead")
     index = about.classes.index(label) if label in about.classes else int(label)
     if not 0 <= index < number:
-        raise RequestError(f"--class must be from 0 to {number - 1}; got {index} instead")
+        raise RequestError(f"`label` must be from 0 to {number - 1}; got {index} instead")
     return index
 
 

@@ -1,4 +1,4 @@
-"""Which seeds `salon query generate --reject` paints: a served discriminator judges candidates, some are accepted."""
+"""Rejection sampling with a served discriminator: which candidates' seeds are accepted."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def choose(
     seeds: Sequence[int] = range(MAX_SEED) if candidates is None else candidates
     if len(seeds) < needed:
         raise RequestError(
-            f"--seeds must name at least {needed} candidates for --count {count} and --budget {budget}; "
+            f"`seeds` must name at least {needed} candidates for `count` {count} and `budget` {budget}; "
             f"got {len(seeds)} instead"
         )
     seeds = seeds[:needed]

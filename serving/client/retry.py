@@ -31,9 +31,9 @@ class Patience:
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
-            raise RequestError(f"--timeout must be above 0 seconds; got {self.timeout} instead")
+            raise RequestError(f"`timeout` must be above 0 seconds; got {self.timeout} instead")
         if self.retries < 0:
-            raise RequestError(f"--retries must be at least 0; got {self.retries} instead")
+            raise RequestError(f"`retries` must be at least 0; got {self.retries} instead")
 
     def ask(
         self,

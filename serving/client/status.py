@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from serving.contract import About
+from serving.contract import ModelMetadata
 
 
 def summarize(
@@ -12,7 +12,7 @@ def summarize(
     ready: bool,
     index: Sequence[Mapping[str, Any]],
     statistics: Sequence[Mapping[str, Any]],
-    abouts: Mapping[str, About | None],
+    abouts: Mapping[str, ModelMetadata | None],
 ) -> dict[str, Any]:
     """The answers of serving.client.transport.Transport -> server, version, ready, and one entry a version of a model.
 

@@ -55,7 +55,7 @@ def connect(url: str) -> Transport:
     """The transport for a URL; nothing is sent yet. Raises RequestError when it is not of the right form."""
     match = _URL.fullmatch(url)
     if not match or not 0 < (port := int(match[3] or _PORTS[match[1]])) < 65536:
-        raise RequestError(f"--url must be grpc://HOST:PORT or http://HOST:PORT, or grpcs or https; got {url} instead")
+        raise RequestError(f"`url` must be grpc://HOST:PORT or http://HOST:PORT, or grpcs or https; got {url} instead")
     secure = match[1].endswith("s")
     try:
         if match[1].startswith("grpc"):

@@ -17,7 +17,7 @@ Arrays = dict[str, NDArray[Any]]
 def unreachable(url: str, detail: str) -> Unavailable:
     """The error for a server that cannot be reached, or not now."""
     return Unavailable(
-        f"{url} is not available: {_one_line(detail)}; start a server with `salon serve`, or name another with --url"
+        f"{url} is not available: {_one_line(detail)}; start a server with `salon serve`, or name another with `url`"
     )
 
 
@@ -36,7 +36,7 @@ def failed(url: str, detail: str) -> SalonError:
 def too_slow(url: str, timeout: float) -> SalonError:
     """The error for a request that took longer than it may."""
     return SalonError(
-        f"{url} did not answer within {timeout:.3g} s; raise --timeout, or lower --concurrency if it has too much to do"
+        f"{url} did not answer within {timeout:.3g} s; raise `timeout`, or lower `concurrency` if it has too much to do"
     )
 
 

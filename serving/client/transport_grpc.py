@@ -15,7 +15,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log goes to standa
 
 _CHANNEL = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),  # a batch of large pictures is above the usual 4 MB
+    ("grpc.max_receive_message_length", -1),  # a batch of large images is above the usual 4 MB
     ("grpc.enable_http_proxy", 0),  # as over HTTP: a server is asked at its own address
     ("grpc.initial_reconnect_backoff_ms", 100),  # a server that is back is found soon, not after up to two minutes
     ("grpc.min_reconnect_backoff_ms", 100),

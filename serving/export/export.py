@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gan import __version__, snapshot
-from gan.data.images import Pixels, refuse_pictures
+from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
@@ -22,13 +22,14 @@ from gan.runtime.files import sha256
 from gan.sampling import generate
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
-from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, About, inputs, model_name
+from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, ModelMetadata, inputs, model_name
 from serving.export import model_config, onnx_file
 from serving.export.discriminator_graph import JudgeImage
 from serving.export.generator_graph import MappingGraph, PaintWs, PaintZ, SynthesisGraph
 from serving.export.model_config import ENSEMBLES, Settings
 from serving.export.model_repository import Model, ModelRepository
 from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
+from serving.export.request import ExportRequest
 
 GRAPH = "model.onnx"
 BACKENDS = Path(__file__).parent / "backends"
@@ -37,59 +38,45 @@ NEEDS = {"seed_to_png": ("generator",), **{kind: ("generator", second) for kind,
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def export(
-    snapshot_path: Path,
-    out: Path,
-    *,
-    name: str = DEFAULT_NAME,
-    backend: str = "python",
-    classifier: Path | None = None,
-    precision: str = "fp32",
-    max_batch: int = Settings.max_batch,
-    instances: int = 1,
-    tensorrt: bool = False,
-    response_cache: bool = False,
-    kinds: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Add a version of the models of `kinds` (None: all that can be had) to the repository `out` -> figures.
+def export(request: ExportRequest) -> dict[str, Any]:
+    """Add a version of the requested models to the repository `request.out` -> figures.
 
     Raises RequestError when the request does not fit the snapshot or the repository, SalonError when a graph does not
     compute what PyTorch does; nothing is published then.
     """
     settings = Settings(
-        backend=backend,
-        max_batch=max_batch,
-        instances=instances,
-        tensorrt=tensorrt,
-        precision=precision,
-        response_cache=response_cache,
+        backend=request.backend,
+        max_batch=request.max_batch,
+        instances=request.instances,
+        tensorrt=request.tensorrt,
+        precision=request.precision,
+        response_cache=request.response_cache,
     )
-    if tensorrt and backend != "onnxruntime":
-        raise RequestError(f"--tensorrt needs --backend onnxruntime; got --backend {backend} instead")
+    name, classifier = request.name, request.classifier
     _check_name(name)
-    repository = ModelRepository(out)
+    repository = ModelRepository(request.out)
     served = repository.models()
     if not served:
-        refuse_pictures(out)
-    source = snapshot.find(snapshot_path)
+        refuse_images(request.out)
+    source = snapshot.find(request.snapshot)
     known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
     styles = known.styles if known else []
-    chosen = _choose(kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
-    _check_family(name, chosen, served)
-    _check_styles(name, chosen, served, styles)
-    repository.refuse_others([model_name(kind, name) for kind in chosen])
+    kinds = _choose(request.kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
+    _check_family(name, kinds, served)
+    _check_styles(name, kinds, served, styles)
+    repository.refuse_others([model_name(kind, name) for kind in kinds])
     with tempfile.TemporaryDirectory(prefix="salon-export-") as folder:
         job = _Export(source, name, settings, styles, classifier, Path(folder))
-        models = [job.make(kind) for kind in progress(chosen, "Exporting", len(chosen), unit="model")]
+        models = [job.make(kind) for kind in progress(kinds, "Exporting", len(kinds), unit="model")]
         version = repository.publish(models)
     return {
         "snapshot": str(source.path),
         "sha256": job.about("generator").snapshot,
-        "out": str(out),
+        "out": str(request.out),
         "version": version,
-        "backend": backend,
-        "precision": precision,
-        "models": [model_name(kind, name) for kind in chosen],
+        "backend": request.backend,
+        "precision": request.precision,
+        "models": [model_name(kind, name) for kind in kinds],
         "difference": job.differences,
     }
 
@@ -122,12 +109,12 @@ class _Export:
             ],
         )
 
-    def about(self, kind: str) -> About:
+    def about(self, kind: str) -> ModelMetadata:
         if kind == CLASSIFIER:
             assert self.classifier is not None
             return _classifier_about(self.classifier)
         network = self.source.config.network
-        return About(
+        return ModelMetadata(
             kind=kind,
             generator=self.name,
             z_dim=network.z_dim,
@@ -162,7 +149,7 @@ class _Export:
             shutil.copyfile(BACKENDS / "onnx_model.py", files / "model.py")
         return Model(about, config, files)
 
-    def _write_network(self, about: About, path: Path) -> None:
+    def _write_network(self, about: ModelMetadata, path: Path) -> None:
         module, given = self._module(about.kind)
         beside = ("img",) if "img" in given else ()
         tensors = self._reference.tensors
@@ -203,14 +190,14 @@ def _reference_images(G: Generator, D: Discriminator) -> list[list[Pixels]]:
     return [list(generate.generate(G, seeds, None if number is None else [number] * needed)) for number in classes]
 
 
-def _classifier_about(path: Path) -> About:
+def _classifier_about(path: Path) -> ModelMetadata:
     about = onnx_file.read_about(path)
     if about.kind != CLASSIFIER or len(about.styles) < 2:
-        raise RequestError(f"--classifier must be a style classifier that salon style train wrote; {path} is none")
+        raise RequestError(f"`classifier` must be a style classifier that salon style train wrote; {path} is none")
     return about
 
 
-def _check_classifier(path: Path, about: About, max_batch: int) -> None:
+def _check_classifier(path: Path, about: ModelMetadata, max_batch: int) -> None:
     # Nothing here can say what it should compute; but for any square and batch it must give probabilities.
     try:
         onnx_file.check(path, about)
@@ -222,14 +209,14 @@ def _check_classifier(path: Path, about: About, max_batch: int) -> None:
             if found.shape != (batch, len(about.styles)) or not np.allclose(found.sum(axis=1), 1, atol=1e-3):
                 raise SalonError(f"it gives no probabilities for {batch} images of {side}x{side}")
     except Exception as error:  # of whatever class a runtime raises
-        raise RequestError(f"--classifier must be a working ONNX graph: {error}") from error
+        raise RequestError(f"`classifier` must be a working ONNX graph: {error}") from error
 
 
 def _check_name(name: str) -> None:
     taken = any(name == kind or name.endswith(f"_{kind}") for kind in KINDS)
     if not _NAME.fullmatch(name) or (taken and name != DEFAULT_NAME):
         raise RequestError(
-            f"--name must be letters, digits, - and _, and not end as names of other models do; got {name!r} instead"
+            f"`name` must be letters, digits, - and _, and not end as names of other models do; got {name!r} instead"
         )
 
 
@@ -237,40 +224,40 @@ def _choose(kinds: Sequence[str] | None, source: Snapshot, *, has_classifier: bo
     """The kinds to export, in an order in which each finds what it needs."""
     lacking = {} if source.D else {"discriminator": f"a discriminator, and {source.path} has none"}
     if not has_classifier:
-        lacking[CLASSIFIER] = "--classifier FILE"
+        lacking[CLASSIFIER] = "`classifier`"
     if not has_styles:
-        lacking["generate_and_classify"] = "--classifier FILE"
+        lacking["generate_and_classify"] = "`classifier`"
     if not source.D:
         lacking["generate_and_score"] = lacking["discriminator"]
     if kinds is None:
         return [kind for kind in KINDS if kind not in lacking]
     for kind in kinds:
         if kind not in KINDS:
-            raise RequestError(f"--models must be some of {', '.join(KINDS)}; got {kind!r} instead")
+            raise RequestError(f"`models` must be some of {', '.join(KINDS)}; got {kind!r} instead")
         if kind in lacking:
-            raise RequestError(f"--models {kind} needs {lacking[kind]}")
+            raise RequestError(f"`models` {kind} needs {lacking[kind]}")
         ours = [other for other in NEEDS.get(kind, ()) if other != CLASSIFIER or has_classifier]
         if missing := [other for other in ours if other not in kinds]:
-            raise RequestError(f"--models {kind} needs {missing[0]} among them")
+            raise RequestError(f"`models` {kind} needs {missing[0]} among them")
     return [kind for kind in KINDS if kind in kinds]
 
 
-def _check_family(name: str, chosen: list[str], served: dict[str, About]) -> None:
+def _check_family(name: str, chosen: list[str], served: dict[str, ModelMetadata]) -> None:
     # Seeds, ws and images pass from one model of a generator to the other: all are of one export.
     for other, about in served.items():
         if about.generator == name and about.kind not in chosen:
             raise RequestError(
-                f"--models must also have {about.kind}, which the repository serves as {other} and which belongs to "
+                f"`models` must also have {about.kind}, which the repository serves as {other} and which belongs to "
                 f"the {name} that it would no longer fit; or remove that folder first"
             )
 
 
-def _check_styles(name: str, chosen: list[str], served: dict[str, About], styles: list[str]) -> None:
+def _check_styles(name: str, chosen: list[str], served: dict[str, ModelMetadata], styles: list[str]) -> None:
     if CLASSIFIER not in chosen:
         return
     for other, about in served.items():
         if about.kind == "generate_and_classify" and about.generator != name and about.styles != styles:
             raise RequestError(
-                f"--classifier must know the styles {', '.join(about.styles)}, which {other} gives; it knows "
-                f"{', '.join(styles)}. Choose another --out, or remove that folder first"
+                f"`classifier` must know the styles {', '.join(about.styles)}, which {other} gives; it knows "
+                f"{', '.join(styles)}. Choose another `out`, or remove that folder first"
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.contract import LIMITS, MAX_BATCH, PARAMETER, About, Tensor, inputs, limits, model_name, outputs
+from serving.contract import LIMITS, MAX_BATCH, PARAMETER, ModelMetadata, Tensor, inputs, limits, model_name, outputs
 
 FILE = "config.pbtxt"
 ENSEMBLES = {"generate_and_score": "discriminator", "generate_and_classify": "style_classifier"}  # -> second member
@@ -24,7 +24,7 @@ class Settings:
     response_cache: bool = False  # let a server that was started with a cache keep answers
 
 
-def describe(about: About, settings: Settings) -> str:
+def describe(about: ModelMetadata, settings: Settings) -> str:
     """The text of a model's config.pbtxt."""
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
@@ -33,7 +33,7 @@ def describe(about: About, settings: Settings) -> str:
     return str(text_format.MessageToString(message, as_utf8=True))
 
 
-def read_about(path: Path) -> About:
+def read_about(path: Path) -> ModelMetadata:
     """What the model of a config.pbtxt says of itself. Raises ValueError where it is none of Salon's."""
     from google.protobuf import text_format
     from tritonclient.grpc import model_config_pb2
@@ -42,7 +42,7 @@ def read_about(path: Path) -> About:
         message = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         raise ValueError(f"not a description of a model: {error}") from error
-    return About.from_json(message.parameters[PARAMETER].string_value)
+    return ModelMetadata.from_json(message.parameters[PARAMETER].string_value)
 
 
 def preferred_batches(max_batch: int) -> list[int]:
@@ -50,7 +50,7 @@ def preferred_batches(max_batch: int) -> list[int]:
     return sorted({*(2**k for k in range(2, 16) if 2**k < max_batch), max_batch})
 
 
-def _fields(about: About, settings: Settings) -> dict[str, Any]:
+def _fields(about: ModelMetadata, settings: Settings) -> dict[str, Any]:
     fields = {
         "name": served_name(about),
         "max_batch_size": settings.max_batch,
@@ -81,7 +81,7 @@ def _fields(about: About, settings: Settings) -> dict[str, Any]:
     return fields
 
 
-def served_name(about: About) -> str:
+def served_name(about: ModelMetadata) -> str:
     """The name under which the model that says this of itself is served."""
     return model_name(about.kind, about.generator) if about.generator else about.kind
 
@@ -95,7 +95,7 @@ def _type(tensor: Tensor) -> str:
     return "TYPE_STRING" if tensor.dtype == "BYTES" else f"TYPE_{tensor.dtype}"
 
 
-def _warmup(about: About, size: int) -> dict[str, Any]:
+def _warmup(about: ModelMetadata, size: int) -> dict[str, Any]:
     # With zeros: Triton's random bytes need not be numbers.
     tensors = {
         tensor.name: {
@@ -108,7 +108,7 @@ def _warmup(about: About, size: int) -> dict[str, Any]:
     return {"name": f"batch_{size}", "batch_size": size, "inputs": tensors}
 
 
-def _steps(about: About) -> list[dict[str, Any]]:
+def _steps(about: ModelMetadata) -> list[dict[str, Any]]:
     # The generator paints; what it painted goes out, and to the second model.
     assert about.generator is not None
     second = ENSEMBLES[about.kind]

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.export import model_config
 from serving.export.model_config import served_name
 
@@ -25,7 +25,7 @@ COUNTER = "versions.json"  # {"last": the last number that was given}
 class Model:
     """A model that is ready to be published."""
 
-    about: About
+    about: ModelMetadata
     config: str  # text of config.pbtxt
     files: Path | None  # folder that becomes the version; None: an empty one, as ensembles have
 
@@ -43,9 +43,9 @@ class ModelRepository:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
-            raise RequestError(f"--out must be a folder; {path} is a file")
+            raise RequestError(f"`out` must be a folder; {path} is a file")
 
-    def models(self) -> dict[str, About]:
+    def models(self) -> dict[str, ModelMetadata]:
         """Name -> what the model says of itself, of all models of Salon's."""
         found = {}
         for config in sorted(self.path.glob(f"*/{model_config.FILE}")):
@@ -62,7 +62,7 @@ class ModelRepository:
             folder = self.path / name
             if folder.is_dir() and name not in ours and any(folder.iterdir()):
                 raise RequestError(
-                    f"{folder} is there and is no model of Salon's; choose another --out, or another --name"
+                    f"{folder} is there and is no model of Salon's; choose another `out`, or another `name`"
                 )
 
     def publish(self, models: list[Model]) -> int:

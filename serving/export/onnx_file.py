@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gan.errors import RequestError, SalonError
-from serving.contract import PARAMETER, About, inputs, outputs
+from serving.contract import PARAMETER, ModelMetadata, inputs, outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +21,9 @@ BATCH = "batch"  # name of the symbolic first dimension
 LARGEST = 2_000_000_000  # bytes of weights that fit into one file; protobuf ends at 2 GiB
 
 
-def write(module: nn.Module, examples: Sequence[torch.Tensor], about: About, path: Path, beside: Sequence[str]) -> None:
+def write(
+    module: nn.Module, examples: Sequence[torch.Tensor], about: ModelMetadata, path: Path, beside: Sequence[str]
+) -> None:
     """Write a module that takes and gives the contract's tensors, and after them those named `beside`.
 
     The batch is free in all of them, and what the contract leaves free.
@@ -59,7 +61,7 @@ def drop_outputs(path: Path, names: Sequence[str]) -> None:
     _save(model, path)
 
 
-def check(path: Path, about: About) -> None:
+def check(path: Path, about: ModelMetadata) -> None:
     """Raise SalonError unless the file is valid, in the opset, and has the contract's tensors for any batch."""
     import onnx
 
@@ -86,14 +88,14 @@ def check(path: Path, about: About) -> None:
                 )
 
 
-def read_about(path: Path) -> About:
+def read_about(path: Path) -> ModelMetadata:
     """What an ONNX file of Salon says of itself. Raises RequestError for any other file."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path, load_external_data=False)
-        return About.from_json({entry.key: entry.value for entry in model.metadata_props}[PARAMETER])
+        return ModelMetadata.from_json({entry.key: entry.value for entry in model.metadata_props}[PARAMETER])
     except (OSError, DecodeError, KeyError, ValueError) as error:
         reason = getattr(error, "strerror", None) or ("none of its metadata" if isinstance(error, KeyError) else error)
         raise RequestError(f"{path} must be an ONNX file that Salon wrote; got {reason} instead") from error

@@ -17,7 +17,7 @@ from gan.networks.generator import Generator
 from gan.rejection.discriminator_logits import DiscriminatorLogits
 from gan.runtime.console import progress
 from gan.sampling import generate
-from serving.contract import About
+from serving.contract import ModelMetadata
 
 Array = NDArray[Any]
 Run = Callable[[dict[str, Array]], dict[str, Array]]  # a graph, from inputs to outputs by name
@@ -46,7 +46,9 @@ class Reference:
     def __len__(self) -> int:
         return len(self.tensors["z"])
 
-    def compare(self, run: Run, about: About, names: tuple[str, ...], given: tuple[str, ...], bounds: Bounds) -> float:
+    def compare(
+        self, run: Run, about: ModelMetadata, names: tuple[str, ...], given: tuple[str, ...], bounds: Bounds
+    ) -> float:
         """The largest difference of the outputs `given` for batches of 1, 3 and all -> that of the floats.
 
         Raises SalonError when it is out of bounds.
@@ -85,7 +87,7 @@ def make_reference(G: Generator, count: int, critics: list[DiscriminatorLogits] 
     return Reference(tensors)
 
 
-def _difference(found: Array, expected: Array, name: str, about: About, bounds: Bounds) -> float:
+def _difference(found: Array, expected: Array, name: str, about: ModelMetadata, bounds: Bounds) -> float:
     batch = f"{name} of the exported {about.kind} in a batch of {len(expected)}"
     if found.shape != expected.shape or found.dtype != expected.dtype:
         raise SalonError(f"{batch} must be {expected.dtype} {expected.shape}; got {found.dtype} {found.shape} instead")

@@ -14,7 +14,7 @@ def parse_rate(text: str) -> tuple[int, float]:
     """ "60/min" -> (60, 60.0): requests, and the seconds in which they may be made. Raises RequestError otherwise."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(s|min|h)\s*", text)
     if not match or not int(match[1]):
-        raise RequestError(f"--rate must be requests a time, such as 60/min, 2/s or 1000/h; got {text!r} instead")
+        raise RequestError(f"`rate` must be requests a time, such as 60/min, 2/s or 1000/h; got {text!r} instead")
     return int(match[1]), UNITS[match[2]]
 
 
@@ -22,7 +22,7 @@ def check_names(names: Iterable[str]) -> None:
     """Raises RequestError for what is no name of a host, and so could never be in a request."""
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name):
-            raise RequestError(f"--allow-host must be a name alone, such as gallery.example; got {name} instead")
+            raise RequestError(f"`allow_host` must be a name alone, such as gallery.example; got {name} instead")
 
 
 class RateLimit:

@@ -44,7 +44,7 @@ HEAD = """<link rel="icon" href="gallery.svg" type="image/svg+xml">
 <script src="page.js" defer></script>
 <script src="gallery_controls.js" defer></script>
 <script src="gallery.js" defer></script>"""
-WALL = 12  # pictures, where --max-images allows
+WALL = 12  # pictures, where `max_images` allows
 PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
 FPS = 12
 RETRY = "3"  # seconds, while the server fails
@@ -84,7 +84,7 @@ class Gallery:
         """Ask the server once. Raises SalonError when it does not answer, RequestError when it lacks `model`."""
         painters = self.studio.look()
         if self.model and self.model not in painters:
-            raise RequestError(f"--model must be one of {', '.join(painters)}; got {self.model} instead")
+            raise RequestError(f"`model` must be one of {', '.join(painters)}; got {self.model} instead")
 
     async def about(self, request: Request) -> Response:
         """What there is to choose from."""
@@ -213,7 +213,7 @@ def _movie(frames: Sequence[Pixels], format: str) -> bytes:
 
 
 def _unknown(host: str) -> Response:
-    text = f"This gallery is not {host[:100]}. If it should be, start it with --allow-host and that name.\n"
+    text = f"This gallery is not {host[:100]}. If it should be, allow this host name when you start it.\n"
     return PlainTextResponse(text, 421)
 
 

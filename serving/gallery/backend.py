@@ -16,7 +16,7 @@ from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.sampling.latents import Floats
 from serving.client.retry import Unavailable
-from serving.contract import DEFAULT_NAME, About
+from serving.contract import DEFAULT_NAME, ModelMetadata
 from serving.gallery.scenes import Picture, combine
 
 CACHE_BYTES = 128 << 20  # of pixels
@@ -29,7 +29,7 @@ class Client(Protocol):
     """What the gallery needs of serving.client.client.Client."""
 
     def close(self) -> None: ...
-    def models(self) -> list[About]: ...
+    def models(self) -> list[ModelMetadata]: ...
     def generate(
         self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None
     ) -> Iterable[Pixels]: ...
@@ -54,7 +54,7 @@ class Painter:
     """A generator that is served, and what else is served for it."""
 
     name: str
-    about: About
+    about: ModelMetadata
     kinds: frozenset[str]
     styles: tuple[str, ...]
 
@@ -180,7 +180,7 @@ class Backend:
             self.bytes -= self.kept.popitem(last=False)[1].pixels.nbytes
 
 
-def group(models: Sequence[About]) -> dict[str, Painter]:
+def group(models: Sequence[ModelMetadata]) -> dict[str, Painter]:
     """The generators among the models of a server, each with what belongs to it. Raises SalonError for none."""
     kinds: dict[str, set[str]] = {}
     for about in models:

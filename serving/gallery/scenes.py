@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from gan.errors import RequestError
 from gan.sampling.latents import MAX_SEED, Floats, loop, mix
-from serving.contract import IMAGE_FORMATS, PSI_RANGE, About
+from serving.contract import IMAGE_FORMATS, PSI_RANGE, ModelMetadata
 
 # The layers of a synthesis network from coarse to fine, in thirds, by what they decide (Karras et al. 2019, 3.1).
 PARTS = ("composition", "shapes", "colour")
@@ -29,7 +29,7 @@ class Picture:
     steps: int = 0  # 0: no journey
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str], about: About, most: int) -> "Picture":
+    def from_query(cls, query: Mapping[str, str], about: ModelMetadata, most: int) -> "Picture":
         """Read an address; `about` is the generator's, `most` the limit of pictures a request.
 
         Raises RequestError, naming the parameter, for what the generator cannot paint.
@@ -65,7 +65,7 @@ class Picture:
             fields |= {"step": self.step, "steps": self.steps}
         return urlencode(fields, safe=",")
 
-    def tag(self, about: About) -> str:
+    def tag(self, about: ModelMetadata) -> str:
         """What changes exactly when the pixels may: a digest of the snapshot and of all that decides the picture."""
         return hashlib.sha256(f"{about.snapshot} {self.query()}".encode()).hexdigest()[:32]
 
@@ -152,7 +152,7 @@ def _psi(text: str) -> float:
     return round(psi, 4) + 0.0  # so that its address says all of it; -0.0 is 0
 
 
-def _label(query: Mapping[str, str], about: About) -> int | None:
+def _label(query: Mapping[str, str], about: ModelMetadata) -> int | None:
     if not about.num_classes:
         if query.get("class"):
             raise RequestError("class must be left out: this generator was trained without classes")

@@ -11,7 +11,7 @@ from gan.errors import BoundError, RequestError
 from gan.runtime.console import result, say, table
 
 if TYPE_CHECKING:
-    from serving.pipeline.config import LoopFile
+    from serving.pipeline.config import PipelineFile
 
 PAGE = "index.html"
 
@@ -42,7 +42,7 @@ def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as
     The others are [check], [score], [prune] and [retrain] (salon curate ...), [style] (salon style train), [export],
     and [query] and [style-check], for which a server of what was exported runs meanwhile. A stage is skipped when
     nothing that it depends on has changed; after Ctrl-C the same command goes on. FOLDER/index.html shows it all.
-    With out = "models" in [export], several files put their painters into one model repository; see examples/.
+    With out = "models" in [export], several files put their generators into one model repository; see examples/.
 
     \b
     salon run monet.toml --dry-run
@@ -62,9 +62,9 @@ def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as
 def demo(context: click.Context, out: Path, data: Path | None, as_json: bool) -> None:
     """Show the whole loop on made-up paintings, or on your own: minutes, on two cores, without a GPU.
 
-    Writes demo.toml, a file for salon run, and runs it: paints pictures with a few that do not belong, trains on them,
-    judges the painter, finds the outliers, trains on with and without them, and serves and checks the result. Numbers
-    of so short a training mean little; the way to them is the same for a long one.
+    Writes demo.toml, a file for salon run, and runs it: makes images with a few that do not belong, trains on them,
+    evaluates the generator, finds the outliers, trains on with and without them, and serves and checks the result. The
+    figures of so short a training mean little; a long one goes the same way.
 
     \b
     salon demo
@@ -88,21 +88,21 @@ def _run(file: Any, context: click.Context, until: str | None, dry_run: bool, as
         result(f"{file.path} is sound: {', '.join(file.tables)}", {"stages": list(file.tables)}, as_json)
         return
     from serving.pipeline import report
-    from serving.pipeline.runner import UNCHANGED, UNMET, Loop
+    from serving.pipeline.runner import UNCHANGED, UNMET, Pipeline
 
-    loop = Loop(file)
+    pipeline = Pipeline(file)
     page = file.folder / PAGE
-    for record in loop.run(until=until):
+    for record in pipeline.run(until=until):
         say(f"      {'unchanged: ' if record.outcome == UNCHANGED else ''}{report.headline(record)}")
-        report.write(file, loop.records, page)
-    rows = report.summary(loop.records)
-    figures = {"page": str(page), "stages": {r.stage: vars(r) for r in loop.records.values()}}
+        report.write(file, pipeline.records, page)
+    rows = report.summary(pipeline.records)
+    figures = {"page": str(page), "stages": {r.stage: vars(r) for r in pipeline.records.values()}}
     result(f"{table(rows, ['stage', 'outcome', 'time', 'result'])}\n\n{page} shows it all.", figures, as_json)
-    if unmet := [r for r in loop.records.values() if r.outcome == UNMET]:
+    if unmet := [r for r in pipeline.records.values() if r.outcome == UNMET]:
         raise BoundError(f"[{unmet[0].stage}] did not meet a bound that {file.path} requires")
 
 
-def check(file: "LoopFile", root: click.Group, context: click.Context) -> None:
+def check(file: "PipelineFile", root: click.Group, context: click.Context) -> None:
     """Let every stage's command read its options before any of them runs. Raises RequestError naming the table."""
     from serving.pipeline.config import words
     from serving.pipeline.stages import STAGES, Inputs

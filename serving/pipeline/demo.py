@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from gan.data.images import refuse_pictures
+from gan.data.images import refuse_images
 from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import atomic
@@ -24,9 +24,9 @@ def write(folder: Path, images: Path | None) -> Path:
     styles: list[str] = []
     if images is not None:
         if not images.is_dir():
-            raise RequestError(f"--data must be a folder of images; got {images} instead")
+            raise RequestError(f"`data` must be a folder of images; got {images} instead")
         if not any(inside.is_file() for inside in images.rglob("*")):
-            raise RequestError(f"--data must be a folder of images; {images} is empty")
+            raise RequestError(f"`data` must be a folder of images; {images} is empty")
         styles = sorted(inside.name for inside in images.iterdir() if inside.is_dir())
     several = images is None or len(styles) > 1
     target = next((style for style in styles if TARGET in style.lower()), styles[0] if several and styles else TARGET)
@@ -40,10 +40,10 @@ def write(folder: Path, images: Path | None) -> Path:
     )
     file = folder / NAME
     if not file.exists():
-        refuse_pictures(folder)
+        refuse_images(folder)
     before = config.load(file).get("images") if file.exists() else None
     if before != source and any((folder / "stages").glob("*.json")):
-        raise RequestError(f"--out {folder} holds a demo of {before or 'made-up paintings'}; choose another --out")
+        raise RequestError(f"`out` {folder} holds a demo of {before or 'made-up paintings'}; choose another `out`")
     if before != source or not file.exists():
         with atomic(file) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")

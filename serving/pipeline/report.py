@@ -1,4 +1,4 @@
-"""One page of a whole loop: every stage with its pictures, its numbers, and the command that did it."""
+"""One page of a pipeline: every stage with its images, its numbers, and the command that did it."""
 
 import csv
 import io
@@ -15,17 +15,17 @@ from gan.data import images, manifest, synthetic_scenes
 from gan.data.dataset import ImageDataset
 from gan.runtime.console import duration
 from gan.training.run_dir import Run
-from serving.pipeline.config import LoopFile
+from serving.pipeline.config import PipelineFile
 from serving.pipeline.runner import Record
 from serving.pipeline.stages import STAGES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _REPORTS = {"evaluate": "report.html", "retrain": "report.html", "style-check": "report.html"}
-_WIDE = 900  # pixels of a picture on the page
+_WIDE = 900  # pixels of an image on the page
 
 
-def write(file: LoopFile, records: Mapping[str, Record], path: Path) -> None:
-    """Write the page of the stages that ran. Pictures come from what the stages wrote."""
+def write(file: PipelineFile, records: Mapping[str, Record], path: Path) -> None:
+    """Write the page of the stages that ran. Images come from what the stages wrote."""
     base = file.path.parent
     stages = []
     for name, record in records.items():
@@ -36,7 +36,7 @@ def write(file: LoopFile, records: Mapping[str, Record], path: Path) -> None:
                 "title": STAGES[name].title,
                 "record": record,
                 "headline": headline(record),
-                "pictures": [(_uri(picture), caption) for picture, caption in _pictures(record, records, base)],
+                "pictures": [(_uri(image), caption) for image, caption in _images(record, records, base)],
                 "served": STAGES[name].served,
                 "report": os.path.relpath(report, path.parent) if name in _REPORTS and report.exists() else None,
             }
@@ -49,7 +49,7 @@ def headline(record: Record) -> str:
     """What a stage found, in a few words."""
     figures = record.figures
     if record.stage == "synthetic":
-        return f"{figures['count']:,} pictures, {figures['outliers']} of them no paintings"
+        return f"{figures['count']:,} images, {figures['outliers']} of them no paintings"
     if record.stage == "prepare":
         return f"{figures['images']:,} of {figures['found']:,} images, {figures['bytes_out'] / 1e6:.1f} MB"
     if record.stage == "train":
@@ -81,15 +81,15 @@ def summary(records: Mapping[str, Record]) -> list[list[str]]:
     return [[name, r.outcome, duration(r.seconds), headline(r)] for name, r in records.items()]
 
 
-def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list[tuple[Image.Image, str]]:
+def _images(record: Record, records: Mapping[str, Record], base: Path) -> list[tuple[Image.Image, str]]:
     output = base / record.output
     if record.stage == "prepare":
         dataset = ImageDataset(output)
         step = max(len(dataset) // 24, 1)
         return [(_tile(dataset, range(0, len(dataset), step)[:24], 12), "Some of them")]
     if record.stage == "train":
-        sheets = Run(base / record.figures["run"]).list_grids()
-        return [(Image.open(sheets[0]), "At the start"), (Image.open(sheets[-1]), "At the end")] if sheets else []
+        grids = Run(base / record.figures["run"]).list_grids()
+        return [(Image.open(grids[0]), "At the start"), (Image.open(grids[-1]), "At the end")] if grids else []
     if record.stage == "prune":
         dataset = ImageDataset(base / records["prepare"].output)
         rows = manifest.read(output).rows.select(["name", "source", "verdict"]).to_pylist()
@@ -103,9 +103,9 @@ def _pictures(record: Record, records: Mapping[str, Record], base: Path) -> list
             ),
             (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
         )
-        return [(_tile(dataset, some, 12), caption) for some, caption in shown if some]
+        return [(_tile(dataset, indices, 12), caption) for indices, caption in shown if indices]
     if record.stage == "query" and output.is_file():
-        return [(Image.open(output), "As the server paints them")]
+        return [(Image.open(output), "As the server generates them")]
     return []
 
 
@@ -124,10 +124,10 @@ def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.
     return Image.fromarray(images.tile(pixels, columns, gap=2))
 
 
-def _uri(picture: Image.Image) -> str:
-    picture = picture.convert("RGB")
-    if picture.width > _WIDE:
-        picture = picture.resize((_WIDE, round(picture.height * _WIDE / picture.width)), Image.Resampling.LANCZOS)
+def _uri(image: Image.Image) -> str:
+    image = image.convert("RGB")
+    if image.width > _WIDE:
+        image = image.resize((_WIDE, round(image.height * _WIDE / image.width)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
+    image.save(buffer, "JPEG", quality=88)
     return jpeg_uri(buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Run the stages of a loop's file, each only when what it depends on has changed.
+"""Run the stages of a pipeline's file, each only when what it depends on has changed.
 
 Every result is named after a key of all that it depends on, so nothing is ever written over, an interrupted stage goes
 on where it was, and going back to an earlier setting finds its results again. Where the file names `out` itself, only
@@ -24,7 +24,7 @@ from gan.errors import BoundError, RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import read_json, write_json
 from serving.contract import DEFAULT_URL
-from serving.pipeline.config import LoopFile, words
+from serving.pipeline.config import PipelineFile, words
 from serving.pipeline.stages import STAGES, Inputs, Stage
 from serving.server import install, server
 
@@ -49,10 +49,10 @@ class Record:
         return shlex.join(["salon", *line])
 
 
-class Loop:
+class Pipeline:
     """Runs a file's stages one after the other, in the folder of the file."""
 
-    def __init__(self, file: LoopFile) -> None:
+    def __init__(self, file: PipelineFile) -> None:
         self.file, self.records = file, dict[str, Record]()
         self._keys: dict[str, str] = {}
         self._base = file.path.parent
@@ -60,7 +60,7 @@ class Loop:
         self._url: str | None = None
 
     def run(self, *, until: str | None = None) -> Iterator[Record]:
-        """Run the stages -> a record of each, as it ends. The loop ends with the first whose bound is not met.
+        """Run the stages -> a record of each, as it ends. It ends with the first whose bound is not met.
 
         Raises SalonError when a stage fails, RequestError when a request of it is at fault.
         """
@@ -108,7 +108,7 @@ class Loop:
 
     def _output(self, stage: Stage, key: str) -> Path:
         output, number = self.file.folder / stage.output.replace("*", key), 1
-        while stage.anew and output.exists():
+        while stage.fresh_output and output.exists():
             number += 1
             output = self.file.folder / stage.output.replace("*", f"{key}-{number}")
         return output
@@ -121,7 +121,7 @@ class Loop:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
     def _serve(self) -> str:
-        """Address of a server of what was exported, started at the first call and stopped when the loop ends."""
+        """Address of a server of what was exported, started at the first call and stopped when the pipeline ends."""
         if self._url is None:
             say("      salon serve " + self.records["export"].output)
             started = self._stack.enter_context(

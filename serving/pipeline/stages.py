@@ -1,4 +1,4 @@
-"""The stages of the whole loop: each is a Salon command, and what it takes from the stages before."""
+"""The stages of the pipeline: each is a Salon command, and what it takes from the stages before."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ Options = dict[str, Any]  # of a command, named as there without the dashes
 
 @dataclass(frozen=True, kw_only=True)
 class Wiring:
-    """What a command gets from the loop: arguments in order, and options that the file may override."""
+    """What a command gets from the pipeline: arguments in order, and options that the file may override."""
 
     arguments: list[str] = field(default_factory=list)
     options: Options = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Inputs:
 
     @property
     def snapshot(self) -> str:
-        """What to deploy: the curated arm's painter where curation helped, else the arm's that learned from all."""
+        """What to deploy: the curated arm's generator where curation helped, else that of the arm with all images."""
         retraining = self.figures.get("retrain")
         if retraining is None:
             return self.run
@@ -40,7 +40,7 @@ class Inputs:
 
     @property
     def styled(self) -> str:
-        """What shows styles: the dataset, at the painter's size, where its classes are the folders; else the images."""
+        """Images with styles: the dataset, at the generator's size, where its classes are folders; else the images."""
         labels = self.figures.get("prepare", {}).get("parameters", {}).get("labels")
         return self.paths["prepare"] if labels == "folders" else self.images[0]
 
@@ -56,7 +56,7 @@ class Stage:
     after: tuple[str, ...] = ()  # stages whose results it reads, where the file has them
     needs: tuple[str, ...] = ()  # those of them that it cannot do without
     served: bool = False  # it asks a server; "{url}" stands for its address
-    anew: bool = False  # it takes a new name when a call that was killed left its output without figures
+    fresh_output: bool = False  # it cannot resume a partial output: after a kill it restarts under a new name
 
 
 def _take(**options: str) -> Options:
@@ -67,7 +67,7 @@ _OVERWRITE: Options = {"overwrite": True}  # what a call that was killed left
 
 STAGES: dict[str, Stage] = {
     "synthetic": Stage(
-        title="Paint pictures to learn from",
+        title="Make images to learn from",
         command="synthetic",
         output="paintings-*",
         wiring=lambda inputs, out: Wiring(arguments=[out]),
@@ -80,7 +80,7 @@ STAGES: dict[str, Stage] = {
         after=("synthetic",),
     ),
     "train": Stage(
-        title="Train a painter",
+        title="Train a generator",
         command="train",
         output="runs",
         wiring=lambda inputs, out: Wiring(options=_take(data=inputs.paths["prepare"], out=out)),
@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
         needs=("prepare",),
     ),
     "evaluate": Stage(
-        title="Judge what it paints",
+        title="Evaluate the generator",
         command="eval run",
         output="evaluation-*",
         wiring=lambda inputs, out: Wiring(
@@ -104,7 +104,7 @@ STAGES: dict[str, Stage] = {
         wiring=lambda inputs, out: Wiring(arguments=[inputs.paths["prepare"]], options=_take(out=out)),
         after=("prepare",),
         needs=("prepare",),
-        anew=True,
+        fresh_output=True,
     ),
     "score": Stage(
         title="Score how typical each image is",
@@ -115,7 +115,7 @@ STAGES: dict[str, Stage] = {
         ),
         after=("prepare", "check"),
         needs=("prepare", "check"),
-        anew=True,
+        fresh_output=True,
     ),
     "prune": Stage(
         title="Drop what does not belong",
@@ -124,7 +124,7 @@ STAGES: dict[str, Stage] = {
         wiring=lambda inputs, out: Wiring(arguments=[inputs.paths["score"]], options=_take(out=out)),
         after=("score",),
         needs=("score",),
-        anew=True,
+        fresh_output=True,
     ),
     "retrain": Stage(
         title="Train on, with and without curation",
@@ -137,14 +137,14 @@ STAGES: dict[str, Stage] = {
         needs=("prepare", "train", "prune"),
     ),
     "style": Stage(
-        title="Teach a classifier the styles",
+        title="Train a style classifier",
         command="style train",
         output="style-*.onnx",
         wiring=lambda inputs, out: Wiring(options=_take(data=inputs.styled, out=out) | _OVERWRITE),
         after=("synthetic", "prepare"),
     ),
     "export": Stage(
-        title="Export the painter",
+        title="Export the generator",
         command="export",
         output="models-*",
         wiring=lambda inputs, out: Wiring(
@@ -155,7 +155,7 @@ STAGES: dict[str, Stage] = {
         needs=("train",),
     ),
     "query": Stage(
-        title="Ask the server for pictures",
+        title="Generate images on the server",
         command="query generate",
         output="wall-*.png",
         wiring=lambda inputs, out: Wiring(options=_take(url="{url}", out=out) | _OVERWRITE),

@@ -3,16 +3,18 @@
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gan.cli.command import Command
+from gan.cli.command import Command, takes
 from gan.cli.options import PATH, WholeRange, json_option
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import result, say, table
+from serving.server.request import ServeRequest
 
 if TYPE_CHECKING:
+    from serving.server.install import Triton
     from serving.server.server import Server
 
 PORT = WholeRange(0, 65535)
@@ -20,32 +22,26 @@ STEADY = 10.0  # seconds after which a server that dies is started again; one th
 
 
 @click.command(cls=Command)
+@takes(ServeRequest)
 @click.argument("repository", metavar="MODEL_REPOSITORY", type=PATH)
-@click.option("--http-port", metavar="PORT", type=PORT, default=8000, show_default=True, help="0: any that is free.")
-@click.option("--grpc-port", metavar="PORT", type=PORT, default=8001, show_default=True, help="0: any that is free.")
-@click.option("--metrics-port", metavar="PORT", type=PORT, default=8002, show_default=True, help="For Prometheus.")
-@click.option(
-    "--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on; others reach it."
-)
+@click.option("--http-port", metavar="PORT", type=PORT, help="Port for HTTP. 0: any that is free.")
+@click.option("--grpc-port", metavar="PORT", type=PORT, help="Port for gRPC. 0: any that is free.")
+@click.option("--metrics-port", metavar="PORT", type=PORT, help="Port for Prometheus. 0: any that is free.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is reached from this machine alone.")
 @click.option(
     "--tritonserver",
     metavar="PROGRAM",
     type=PATH,
-    help="The server to run. Default: tritonserver on PATH, or else one that Salon installs once, for CPUs.",
+    help="Server program. Default: tritonserver on PATH, or else one that Salon installs once, for CPUs.",
 )
 @click.option(
     "--reload",
     type=click.Choice(["explicit", "poll"]),
-    help="Load models while it runs: by request, or when a new version appears. Default: never.",
+    help="Loading of models while the server runs: by request, or when a new version appears. Default: never.",
 )
-@click.option("--log", metavar="FILE", type=PATH, help="Append the server's log to this file.")
+@click.option("--log", metavar="FILE", type=PATH, help="File that the server's log is appended to.")
 @click.option(
-    "--timeout",
-    metavar="SECONDS",
-    type=WholeRange(1),
-    default=600,
-    show_default=True,
-    help="Give up when the models are not ready by then.",
+    "--timeout", metavar="SECONDS", type=WholeRange(1), help="Time for the models to become ready, then it is given up."
 )
 @click.option(
     "--print-command",
@@ -53,19 +49,7 @@ STEADY = 10.0  # seconds after which a server that dies is started again; one th
     help="Print what serves the repository in production, and start nothing.",
 )
 @json_option
-def serve(
-    repository: Path,
-    http_port: int,
-    grpc_port: int,
-    metrics_port: int,
-    host: str,
-    tritonserver: Path | None,
-    reload: str | None,
-    log: Path | None,
-    timeout: int,
-    print_command: str | None,
-    as_json: bool,
-) -> None:
+def serve(request: ServeRequest, print_command: str | None, as_json: bool) -> None:
     """Serve a model repository with NVIDIA Triton, until Ctrl-C.
 
     MODEL_REPOSITORY is what salon export writes. Once all its models are ready, their versions and the addresses for
@@ -80,55 +64,59 @@ def serve(
     from serving.server import deployment, install
     from serving.server import server as servers
 
-    ports = [http_port, grpc_port, metrics_port]
-    named = dict(zip(servers.SERVICES, ports, strict=True))
-    if same := [f"--{service}-port" for service, port in named.items() if port and ports.count(port) > 1]:
-        raise RequestError(f"{' and '.join(same)} must differ; got {ports} instead")
-    local = servers.is_loopback(host)
+    local = servers.is_loopback(request.host)
     if print_command is not None:
-        text = deployment.render(print_command, repository, host, ports)  # type: ignore[arg-type]  # click's choices
+        ports = list(request.ports.values())
+        text = deployment.render(print_command, request.repository, request.host, ports)  # type: ignore[arg-type]
         result(text.rstrip(), {"kind": print_command, "text": text, "run_here": False}, as_json)
         return
-    if not local and reload == "explicit":
-        raise RequestError(f"--reload explicit lets clients load models: it needs --host 127.0.0.1, not {host}")
-    servers.model_names(repository)  # before a server is installed for it
-    found = install.find(tritonserver)
+    if not local and request.reload == "explicit":
+        raise RequestError(f"--reload explicit lets clients load models: it needs --host 127.0.0.1, not {request.host}")
+    servers.model_names(request.repository)  # before a server is installed for it
+    program = install.find(request.tritonserver)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as service managers stop what they run
     if not local:
-        say(f"Whoever reaches {host} may use this server, without a password: keep it behind a gateway.")
-    figures = None
+        say(f"Whoever reaches {request.host} may use this server, without a password: keep it behind a gateway.")
     try:
-        while True:
-            http_port, grpc_port, metrics_port = ports
-            with servers.serve(
-                repository,
-                server=found,
-                host=host,
-                http_port=http_port,
-                grpc_port=grpc_port,
-                metrics_port=metrics_port,
-                reload=reload,  # type: ignore[arg-type]
-                log=log,
-                timeout=timeout,
-            ) as server:
-                if figures is None:
-                    figures = _announce(server, found.program, as_json)
-                began, ports = time.monotonic(), server.ports
-                try:
-                    server.wait()
-                except SalonError as error:
-                    if time.monotonic() - began < STEADY:
-                        raise
-                    say(f"{error}\nStarting it again at the same addresses.")
+        _keep_serving(request, program, as_json)
     except KeyboardInterrupt:
         say("Stopping: requests in flight are finished first.")
 
 
-def _announce(server: "Server", program: Path, as_json: bool) -> dict[str, Any]:
+def _keep_serving(request: ServeRequest, program: "Triton", as_json: bool) -> None:
+    # Until Ctrl-C: a server that dies is started again at the same addresses.
+    from serving.server import server as servers
+
+    ports, announced = list(request.ports.values()), False
+    while True:
+        http_port, grpc_port, metrics_port = ports
+        with servers.serve(
+            request.repository,
+            server=program,
+            host=request.host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            reload=request.reload,  # type: ignore[arg-type]
+            log=request.log,
+            timeout=request.timeout,
+        ) as server:
+            if not announced:
+                _announce(server, program.program, as_json)
+                announced = True
+            began, ports = time.monotonic(), server.ports
+            try:
+                server.wait()
+            except SalonError as error:
+                if time.monotonic() - began < STEADY:
+                    raise
+                say(f"{error}\nStarting it again at the same addresses.")
+
+
+def _announce(server: "Server", program: Path, as_json: bool) -> None:
     models = server.models()
     urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
     text = "\n".join([table([list(row.values()) for row in models], list(models[0])), "", table(urls.items())])
     figures = {**urls, "pid": server.pid, "tritonserver": str(program), "models": models}
     result(text, figures, as_json)
     say("Ctrl-C stops it.")
-    return figures

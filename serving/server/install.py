@@ -24,7 +24,7 @@ from gan.runtime.files import atomic, cache_folder, remove_stale_partials
 BUNDLED_VERSION = "2.51"
 REQUIREMENTS = Path(__file__).with_name("triton_requirements.txt")
 PYTHONS = ("3.12", "3.11")  # for which all the requirements have wheels
-REMEDY = "name a server with --tritonserver PROGRAM"
+REMEDY = "name a server with `tritonserver` PROGRAM"
 _INTERPRETER = "import sys, sysconfig; print('%d.%d' % sys.version_info[:2], sysconfig.get_config_var('LIBDIR'))"
 _DESCRIPTION = "salon.json"  # in the environment
 
@@ -52,7 +52,7 @@ def find(program: Path | None = None) -> Triton:
     if program is not None:
         named = shutil.which(program)
         if named is None:
-            raise RequestError(f"--tritonserver must be an executable program; got {program} instead")
+            raise RequestError(f"`tritonserver` must be an executable program; got {program} instead")
         return Triton(program=Path(named).absolute(), variables={}, bundled=False)
     if on_path := shutil.which("tritonserver"):
         return Triton(program=Path(on_path).absolute(), variables={}, bundled=False)
@@ -93,7 +93,7 @@ def _install(folder: Path) -> None:
     # The environment is renamed when it is complete. Its scripts, which name their interpreter, do not survive that;
     # its interpreter and packages do, and nothing else of it is used.
     if sys.platform != "linux":
-        raise SalonError("Triton runs on Linux only: see salon serve --print-command docker")
+        raise SalonError("Triton runs on Linux only: salon serve prints a command for Docker")
     python, version, libdir = _interpreter()
     say(f"Installing the Triton server of nvidia-pytriton into {folder}: some minutes and 350 MB, once")
     remove_stale_partials(folder.parent)

@@ -24,12 +24,12 @@ from gan.errors import RequestError, SalonError
 from gan.runtime.console import progress, say
 from serving.server import install, supervisor
 from serving.server.install import Triton
+from serving.server.request import SERVICES
 from serving.server.server_log import PortTaken, ServerLog
 
 Reload = Literal["explicit", "poll"]  # models are loaded and unloaded by request, or when their files change
 
 LOOPBACK = "127.0.0.1"
-SERVICES = ("http", "grpc", "metrics")
 ANSWER = 5.0  # seconds that it has to answer about itself
 INTERVAL = 0.05  # seconds between two looks while it starts
 STARTS = 3  # on free ports, which another process may take first
@@ -202,9 +202,9 @@ def check_host(host: str, server: Triton) -> None:
     """Raises RequestError when `host` is no IPv4 address, or reaches beyond this machine with the bundled server."""
     if not is_loopback(host) and server.bundled:
         raise RequestError(
-            f"--host must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
+            f"`host` must be {LOOPBACK} with the server that Salon installs; got {host} instead. Its version "
             f"{install.BUNDLED_VERSION} lacks later security fixes: for other machines, name a current server with "
-            "--tritonserver, or see --print-command"
+            "`tritonserver`, or see the deployment that salon serve prints"
         )
 
 
@@ -213,7 +213,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.IPv4Address(host).is_loopback
     except ValueError as error:
-        raise RequestError(f"--host must be an IPv4 address, such as {LOOPBACK}; got {host} instead") from error
+        raise RequestError(f"`host` must be an IPv4 address, such as {LOOPBACK}; got {host} instead") from error
 
 
 def command(repository: Path, server: Triton, id: str, host: str, ports: list[int], reload: Reload | None) -> list[str]:
@@ -246,7 +246,7 @@ def _ports(host: str, asked: list[int]) -> list[int]:
                 probe.bind((host, port))
             except OSError as error:
                 raise PortTaken(
-                    f"--{service}-port {port} on {host} cannot be listened on ({os.strerror(error.errno or 0)}): "
+                    f"`{service}_port` {port} on {host} cannot be listened on ({os.strerror(error.errno or 0)}): "
                     "choose another, or 0 for any that is free"
                 ) from error
             ports.append(probe.getsockname()[1])

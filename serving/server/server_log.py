@@ -34,7 +34,7 @@ class ServerLog:
         try:
             self.file: IO[bytes] = tempfile.TemporaryFile() if path is None else open(path, "a+b")  # noqa: SIM115
         except OSError as error:
-            raise RequestError(f"--log must be a file that can be written; got {path}: {error.strerror}") from error
+            raise RequestError(f"`log` must be a file that can be written; got {path}: {error.strerror}") from error
         self._start = os.fstat(self.file.fileno()).st_size  # what other servers wrote before
 
     def text(self) -> str:
@@ -68,7 +68,7 @@ class ServerLog:
         named = "; ".join(f"{model}: {reason}" for model, reason in sorted(reasons.items()))
         remedy = "export again, or take it out of the repository"
         if "unable to find backend library for backend" in text:
-            remedy = "this server has not that backend: salon export --backend python is for it"
+            remedy = "this server lacks that backend: export with the backend python"
         elif parsing:
             named += f" ({parsing[1]})"
         return RequestError(f"Models could not be loaded. {named}. Remedy: {remedy}")

@@ -1,4 +1,4 @@
-"""The style check: which share of pictures is of the target style, by a classifier whose own errors are counted in."""
+"""The style check: which share of images is of the target style, by a classifier whose own errors are counted in."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -13,44 +13,44 @@ from eval.metrics.confidence_intervals import wilson
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError
 from gan.sampling.latents import Floats
-from serving.contract import About
+from serving.contract import ModelMetadata
 from serving.style.prevalence import Errors, corrected
 
-SHEET = 24  # pictures at each end
-SIDE_SHARE = 0.75  # of the side that the classifier learned from; smaller pictures look blurred to it
+SHOWN = 24  # images at each end
+SIDE_SHARE = 0.75  # of the side that the classifier learned from; smaller images look blurred to it
 
 
 @dataclass(kw_only=True)
 class Seen:
-    """N pictures that were classified: probabilities [N, K], a small JPEG of each, names such as "seed 7", sides."""
+    """N images that were classified: probabilities [N, K], a JPEG thumbnail of each, names such as "seed 7", sides."""
 
     probabilities: Floats
     names: list[str]
-    small: list[bytes] = field(repr=False)
+    thumbnails: list[bytes] = field(repr=False)
     sides: list[int]  # the shorter one, in pixels
 
 
 def look(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> Seen:
-    """Go once through pictures [H, W, 3] with their probabilities [K]; only small copies stay in memory."""
-    rows, small, sides = [], [], []
+    """Go once through images [H, W, 3] with their probabilities [K]; only thumbnails stay in memory."""
+    rows, thumbnails, sides = [], [], []
     for pixels, probabilities in pairs:
-        picture = Image.fromarray(pixels)
-        sides.append(min(picture.size))
-        picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-        small.append(encode(picture, "jpeg", QUALITY))
+        image = Image.fromarray(pixels)
+        sides.append(min(image.size))
+        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        thumbnails.append(encode(image, "jpeg", QUALITY))
         rows.append(probabilities)
-    return Seen(probabilities=np.stack(rows), names=list(names), small=small, sides=sides)
+    return Seen(probabilities=np.stack(rows), names=list(names), thumbnails=thumbnails, sides=sides)
 
 
-def card_errors(about: About, target: str | None) -> tuple[str, Errors]:
+def card_errors(about: ModelMetadata, target: str | None) -> tuple[str, Errors]:
     """The style to check for, by default the one that the classifier was trained for, and how it errs about it.
 
     Raises RequestError for a style that it does not know, and for a classifier without a card.
     """
+    target = target or str(about.card.get("target"))
+    if about.card and target not in about.styles:
+        raise RequestError(f"`target` must be one of {', '.join(about.styles)}; got {target} instead")
     try:
-        target = target or str(about.card["target"])
-        if target not in about.styles:
-            raise RequestError(f"--target must be one of {', '.join(about.styles)}; got {target} instead")
         return target, Errors.from_dict(about.card["errors"][target])
     except (KeyError, TypeError, ValueError) as error:
         raise RequestError(
@@ -59,16 +59,21 @@ def card_errors(about: About, target: str | None) -> tuple[str, Errors]:
 
 
 def check(
-    seen: Seen, about: About, target: str | None = None, *, require: float | None = None, confidence: float = 0.95
+    seen: Seen,
+    about: ModelMetadata,
+    target: str | None = None,
+    *,
+    require: float | None = None,
+    confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Figures of a check, as in results.json. A picture counts as of the style that is the most probable one.
+    """Figures of a check, as in results.json. An image counts as of its most probable style.
 
     `require` is met when the lower end of the corrected rate's interval reaches it; `confidence` is that of intervals.
     """
     target, errors = card_errors(about, target)
     column = about.styles.index(target)
-    n, found = len(seen.names), seen.probabilities.argmax(1)
-    hits = int((found == column).sum())
+    n = len(seen.names)
+    hits = int((seen.probabilities.argmax(1) == column).sum())
     rate = corrected(hits, n, errors, confidence)
     order = np.argsort(-seen.probabilities[:, column], kind="stable")
     own = errors.sensitivity
@@ -82,15 +87,15 @@ def check(
         "specificity": errors.specificity.value,
         "youden": errors.youden,
         "styles": _styles(seen, about, column, confidence),
-        "most": _listed(seen, order[:SHEET], column),
-        "least": _listed(seen, order[::-1][: min(SHEET, n - min(SHEET, n))], column),
+        "most": _listed(seen, order[:SHOWN], column),
+        "least": _listed(seen, order[::-1][: min(SHOWN, n - min(SHOWN, n))], column),
         "requirement": None if require is None else _requirement(require, None if rate is None else rate.low),
         "warnings": list(_warnings(seen, about, target, errors, rate is None)),
         "side": int(statistics.median(seen.sides)),
     }
 
 
-def _styles(seen: Seen, about: About, column: int, confidence: float) -> list[dict[str, Any]]:
+def _styles(seen: Seen, about: ModelMetadata, column: int, confidence: float) -> list[dict[str, Any]]:
     # The commonest first; "taken" is the share of real images of a style that are taken for the target.
     confusion = about.card.get("held_out", {}).get("confusion")  # [true, found]
     counts = np.bincount(seen.probabilities.argmax(1), minlength=len(about.styles))
@@ -118,7 +123,7 @@ def _requirement(require: float, low: float | None) -> dict[str, Any]:
     return {"minimum": require, "rate": "corrected", "bound": low, "met": low is not None and low >= require}
 
 
-def _warnings(seen: Seen, about: About, target: str, errors: Errors, untold: bool) -> Iterator[str]:
+def _warnings(seen: Seen, about: ModelMetadata, target: str, errors: Errors, untold: bool) -> Iterator[str]:
     if untold:
         yield (
             f"The check cannot tell: the classifier finds {errors.sensitivity.value:.0%} of real {target} and takes "

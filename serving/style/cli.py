@@ -6,27 +6,28 @@ from typing import Any
 
 import click
 
-from gan.cli.command import Group
+from gan.cli.command import Group, takes
 from gan.cli.options import (
     PATH,
     FiniteRange,
     WholeRange,
-    class_option,
     device_option,
     json_option,
     overwrite_option,
     psi_option,
     seed_option,
 )
-from gan.errors import BoundError, RequestError
+from gan.errors import BoundError
 from gan.runtime.console import result, table
 from gan.runtime.files import refuse_existing
-from serving.client.options import concurrency_option, model_option, server_options
+from serving.client.options import concurrency_option, label_option, model_option, server_options
+from serving.client.request import Connection
+from serving.style.request import StyleCheckRequest, StyleTrainingRequest
 
 
 @click.group(cls=Group)
 def style() -> None:
-    """Learn to tell styles of painting, and check whether what a painter paints is of one.
+    """Train a classifier of painting styles, and check whether generated images are of one.
 
     \b
     salon style train --data wikiart --target Impressionism --out style.onnx
@@ -36,9 +37,9 @@ def style() -> None:
 
 
 @style.command()
+@takes(StyleTrainingRequest)
 @click.option(
     "--data",
-    required=True,
     metavar="FOLDER|ZIP|MANIFEST",
     type=PATH,
     help="Folders named by style, a dataset of salon prepare, or its manifest.",
@@ -46,31 +47,27 @@ def style() -> None:
 @click.option(
     "--manifest", metavar="DIR", type=PATH, help="Only images that this manifest keeps, by its styles and artists."
 )
-@click.option("--target", required=True, metavar="STYLE", help="Style that checks will ask for.")
-@click.option("--out", required=True, metavar="FILE.onnx", type=PATH, help="File for the classifier.")
-@click.option("--report", metavar="DIR", type=PATH, help="For results.json and report.html.")
-@click.option(
-    "--extractor", metavar="NAME", default="efficientnet-lite0", show_default=True, help="Network that sees the images."
-)
+@click.option("--target", metavar="STYLE", help="Style that checks will ask for.")
+@click.option("--out", metavar="FILE.onnx", type=PATH, help="File for the classifier.")
+@click.option("--report", metavar="DIR", type=PATH, help="Folder for results.json and report.html.")
+@click.option("--extractor", metavar="NAME", help="Network whose features the classifier learns from.")
 @click.option("--weights", metavar="PATH", type=PATH, help="File of the extractor's weights.")
 @click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractor.")
 @click.option(
     "--group-by",
     type=click.Choice(["artist", "image"]),
-    default="artist",
-    show_default=True,
-    help="What is kept apart when images are held out. artist: all works of a painter, by the manifest or by names "
-    "such as claude-monet_the-sea.jpg.",
+    help="Group that is held out as a whole. artist: all works of an artist, by the manifest or by names such as "
+    "claude-monet_the-sea.jpg.",
 )
-@seed_option("Of the folds.")
+@seed_option("Seed of the folds.")
 @device_option
 @overwrite_option
 @json_option
-def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **options: Any) -> None:
+def train(request: StyleTrainingRequest, report: Path | None, overwrite: bool, as_json: bool) -> None:
     """Train a style classifier: a frozen network's features and a regression, in one ONNX file.
 
-    Its error rates, on images held out with all works of their painters, are printed and stay in the file: `salon style
-    check` corrects its rates by them. Prepare the images at the size at which the painter paints.
+    Its error rates, on images held out with all works of their artists, are printed and stay in the file: `salon style
+    check` corrects its rates by them. Prepare the images at the resolution of the generator.
 
     \b
     salon style train --data styles256.zip --target Impressionism --out style.onnx --report style-report
@@ -79,12 +76,10 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
     from serving.style import train as training
     from serving.style.report import PAGE, RESULTS, write_training
 
-    if out.suffix != ".onnx":
-        raise RequestError(f"--out must end in .onnx; got {out} instead")
     pages = [report / RESULTS, report / PAGE] if report else []
-    refuse_existing([out, *pages], overwrite)
-    trained = training.train(out=out, **options)
-    lines = [_training(trained.figures), f"Classifier: {out}"]
+    refuse_existing([request.out, *pages], overwrite)
+    trained = training.train(request)
+    lines = [_training(trained.figures), f"Classifier: {request.out}"]
     if report:
         write_json(report / RESULTS, trained.figures)
         write_training(trained, report / PAGE)
@@ -93,46 +88,46 @@ def train(out: Path, report: Path | None, overwrite: bool, as_json: bool, **opti
 
 
 @style.command()
-@click.option("--images", metavar="FOLDER|ZIP", type=PATH, help="Check these images; nothing is painted.")
+@takes(Connection, "connection")
+@takes(StyleCheckRequest)
+@click.option("--images", metavar="FOLDER|ZIP", type=PATH, help="Images to check, in place of generated ones.")
 @click.option(
-    "--classifier", metavar="FILE.onnx", type=PATH, help="Of salon style train. Default: the one that is served."
+    "--classifier",
+    metavar="FILE.onnx",
+    type=PATH,
+    help="Style classifier that salon style train wrote. Default: the one that is served.",
 )
-@click.option("--num-images", metavar="NIMG", type=WholeRange(1), help="Default: 256 to paint, all of --images.")
-@seed_option("Of the first image.")
+@click.option(
+    "--num-images",
+    metavar="NIMG",
+    type=WholeRange(1),
+    help="Number of images to check. Default: 256 generated ones, all of --images.",
+)
+@seed_option("Seed of the first image.")
 @click.option("--target", metavar="STYLE", help="Style to ask for. Default: the one the classifier was trained for.")
 @click.option(
     "--require",
     metavar="SHARE",
     type=FiniteRange(0, 1),
-    help="End with exit code 3 unless the corrected rate is surely as large: the lower end of its interval counts.",
+    help="Least corrected rate: exit code 3 unless the lower end of its interval reaches it.",
 )
 @click.option(
     "--confidence",
     metavar="SHARE",
     type=FiniteRange(0.5, 1, min_open=True, max_open=True),
-    default=0.95,
-    show_default=True,
-    help="Of the intervals.",
+    help="Confidence of the intervals.",
 )
-@click.option("--out", metavar="DIR", type=PATH, help="For results.json and report.html.")
+@click.option("--out", metavar="DIR", type=PATH, help="Folder for results.json and report.html.")
 @model_option
 @psi_option
-@class_option
+@label_option
 @concurrency_option
 @overwrite_option
 @server_options
-def check(
-    out: Path | None,
-    require: float | None,
-    confidence: float,
-    target: str | None,
-    overwrite: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Which share of a painter's pictures is of a style? With --require, a bound that must be met.
+def check(request: StyleCheckRequest, connection: Connection, out: Path | None, overwrite: bool, as_json: bool) -> None:
+    """Estimate which share of a generator's images is of a style. With --require, a bound that must be met.
 
-    The raw rate is the share of pictures whose most probable style is the target. It is wrong where the classifier is:
+    The raw rate is the share of images whose most probable style is the target. It is wrong where the classifier is:
     the corrected rate counts in how often it missed the target, and took other styles for it, on real images that it
     had not seen (Rogan and Gladen 1978), and its interval how sure that is. --require is for the lower end of the
     corrected rate's interval. A classifier that is near to guessing cannot tell, and meets no requirement.
@@ -147,8 +142,11 @@ def check(
     from serving.style.report import PAGE, RESULTS, write_check
 
     refuse_existing([out / RESULTS, out / PAGE] if out else [], overwrite)
-    seen, about, origin = look(target=target, **options)
-    figures = {**style_check.check(seen, about, target, require=require, confidence=confidence), **origin}
+    seen, about, origin = look(request, connection)
+    figures = {
+        **style_check.check(seen, about, request.target, require=request.require, confidence=request.confidence),
+        **origin,
+    }
     lines = [*figures["warnings"], _check(figures)]
     if out:
         write_json(out / RESULTS, figures)
@@ -158,8 +156,8 @@ def check(
     if (required := figures["requirement"]) and not required["met"]:
         low = "cannot be told" if required["bound"] is None else f"is {required['bound']:.1%}"
         raise BoundError(
-            f"a corrected rate of {require:.1%} {figures['target']} is required; "
-            f"the lower end of its {confidence:.0%} interval {low}"
+            f"a corrected rate of {required['minimum']:.1%} {figures['target']} is required; "
+            f"the lower end of its {request.confidence:.0%} interval {low}"
         )
 
 

@@ -1,6 +1,6 @@
-"""Paintings with their styles and painters: what a style classifier learns from.
+"""Paintings with their styles and artists: what a style classifier learns from.
 
-Folders by style, a ZIP of such, a prepared dataset, or its manifest; painters come from the manifest or from names as
+Folders by style, a ZIP of such, a prepared dataset, or its manifest; artists come from the manifest or from names as
 WikiArt forms them, "claude-monet_the-sea.jpg".
 """
 
@@ -24,7 +24,7 @@ MIN_PAINTINGS = 10  # of a style, for 5 folds with two each
 
 @dataclass(frozen=True, kw_only=True)
 class Paintings:
-    """N images by index, their styles and their groups: images of one group share their painter."""
+    """N images by index, their styles and their groups: images of one group share their artist."""
 
     source: DatasetSource | FilesSource
     indices: NDArray[np.int64] = field(repr=False)  # [N], of the source
@@ -58,7 +58,7 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
 
 
 def artist_of(name: str) -> str | None:
-    """The painter in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
+    """The artist in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
     artist, found, _ = Path(name).name.partition("_")
     return artist if found and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
 
@@ -68,12 +68,12 @@ def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
     if not (Path(data) / "manifest.json").is_file():
         return Path(data), manifest
     if manifest is not None:
-        raise RequestError(f"--data must be the dataset where --manifest is given; {data} is a manifest too")
+        raise RequestError(f"`data` must be the dataset where `manifest` is given; {data} is a manifest too")
     for dataset in (Path(data).with_suffix(".zip"), Path(data).with_suffix("")):
         if dataset.exists() and dataset != Path(data):
             return dataset, Path(data)
     raise RequestError(
-        f"--data {data} is a manifest without its dataset beside it; give --data DATASET --manifest {data}"
+        f"`data` {data} is a manifest without its dataset beside it; give `data` DATASET `manifest` {data}"
     )
 
 
@@ -112,7 +112,7 @@ def _assemble(
     if len(names) < 2:
         found = ", ".join(f"{style} {count}" for style, count in counts.most_common(5)) or "none"
         raise RequestError(
-            f"--data must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
+            f"`data` must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
             f"manifest's column style; {source.name} holds {found}"
         )
     indices = np.array([index for index, style in enumerate(styles) if style in names], np.int64)

@@ -1,7 +1,7 @@
 """The head of a style classifier: multinomial logistic regression on frozen features, with calibrated probabilities.
 
-Every choice is made by folds that keep a painter's works together: a network knows a painter by what it has seen of
-him, and a classifier that was tested on painters it had seen would promise too much. Axis legend: N images, D features,
+Every choice is made by folds that keep an artist's works together: features identify an artist, so a classifier that
+is tested on artists it has seen looks better than it is. Axis legend: N images, D features,
 K styles.
 """
 
@@ -40,8 +40,8 @@ class Head:
 
     def probabilities(self, features: Floats) -> Doubles:
         """float32 [N, D] -> [N, K], each row's sum is 1."""
-        found: Doubles = softmax(features.astype(np.float64) @ self.weight.T + self.bias, axis=1)
-        return found
+        probabilities: Doubles = softmax(features.astype(np.float64) @ self.weight.T + self.bias, axis=1)
+        return probabilities
 
 
 def fit(features: Floats, labels: Integers, groups: Integers, *, seed: int, step: Step = lambda: None) -> Head:
@@ -101,7 +101,7 @@ def split(labels: Integers, groups: Integers, seed: int) -> list[tuple[Integers,
         folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups))
         if all(np.bincount(labels[train], minlength=len(counts)).all() and len(test) for train, test in folds):
             return folds
-    raise RequestError("--data must hold more painters of every style, or choose --group-by image")
+    raise RequestError("`data` must hold more artists of every style, or choose `group_by` image")
 
 
 def calibrate(logits: Doubles, labels: Integers) -> tuple[float, float]:
@@ -111,8 +111,8 @@ def calibrate(logits: Doubles, labels: Integers) -> tuple[float, float]:
         scores = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -float(scores[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return float(found.fun), float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return float(minimum.fun), float(np.exp(minimum.x))
 
 
 def _regression(strength: float) -> Pipeline:
@@ -120,8 +120,8 @@ def _regression(strength: float) -> Pipeline:
 
 
 def _logits(regression: Pipeline, features: Floats) -> Doubles:
-    found: Doubles = regression.decision_function(features)
-    return found if found.ndim == 2 else np.stack([np.zeros_like(found), found], 1)
+    logits: Doubles = regression.decision_function(features)
+    return logits if logits.ndim == 2 else np.stack([np.zeros_like(logits), logits], 1)
 
 
 def _each(parameters: Doubles) -> Doubles:

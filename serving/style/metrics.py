@@ -1,6 +1,6 @@
 """What is known of a style classifier from images that it had not seen: rates with intervals, confusion, calibration.
 
-Images of one painter depend on each other, so intervals count painters, not images, wherever there are few of them.
+Images of one artist depend on each other, so intervals count artists, not images, wherever there are few of them.
 Axis legend: N images, K styles.
 """
 
@@ -14,23 +14,25 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from eval.metrics.confidence_intervals import Estimate, bootstrap, wilson
 from serving.style.head import Doubles, Integers
-from serving.style.prevalence import Errors, Share
+from serving.style.prevalence import Errors, Proportion
 
 BINS = 10  # of the reliability curve
 
 Flags = NDArray[np.bool_]
 
 
-def judge(probabilities: Doubles, labels: Integers, groups: Integers, styles: Sequence[str]) -> dict[str, Any]:
-    """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new painters."""
-    found = probabilities.argmax(1)
-    right = found == labels
+def classification_metrics(
+    probabilities: Doubles, labels: Integers, groups: Integers, styles: Sequence[str]
+) -> dict[str, Any]:
+    """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new artists."""
+    predicted = probabilities.argmax(1)
+    right = predicted == labels
     names = np.arange(len(styles))
-    matrix = confusion_matrix(labels, found, labels=names)  # [true, found]
+    matrix = confusion_matrix(labels, predicted, labels=names)  # [true, predicted]
 
     def macro_f1(chosen: Integers) -> float:
         present = np.unique(labels[chosen])
-        return float(f1_score(labels[chosen], found[chosen], labels=present, average="macro", zero_division=0.0))
+        return float(f1_score(labels[chosen], predicted[chosen], labels=present, average="macro", zero_division=0.0))
 
     return {
         "images": len(labels),
@@ -53,12 +55,14 @@ def judge(probabilities: Doubles, labels: Integers, groups: Integers, styles: Se
 
 def errors_about(probabilities: Doubles, labels: Integers, groups: Integers, target: int) -> Errors:
     """How often the most probable style is the target, on images of it and on images of the other styles."""
-    found = probabilities.argmax(1) == target
+    positive = probabilities.argmax(1) == target
     own = labels == target
-    return Errors(sensitivity=clustered(found[own], groups[own]), specificity=clustered(~found[~own], groups[~own]))
+    return Errors(
+        sensitivity=clustered(positive[own], groups[own]), specificity=clustered(~positive[~own], groups[~own])
+    )
 
 
-def clustered(hits: Flags, groups: Integers) -> Share:
+def clustered(hits: Flags, groups: Integers) -> Proportion:
     """The share of hits, with the design effect of groups: its variance over what independent images would have.
 
     The variance is that of a ratio estimated from clusters (Cochran 1977, section 11.8).
@@ -69,7 +73,7 @@ def clustered(hits: Flags, groups: Integers) -> Share:
     count = len(residuals)
     simple = p * (1 - p) / n
     spread = float((residuals**2).sum() / n**2 * count / (count - 1)) / simple if simple and count > 1 else 1.0
-    return Share(hits=int(hits.sum()), n=n, spread=max(spread, 1.0))
+    return Proportion(hits=int(hits.sum()), n=n, spread=max(spread, 1.0))
 
 
 def calibration_error(probabilities: Doubles, right: Flags) -> float:
@@ -102,5 +106,5 @@ def _by_group(statistic: Callable[[Integers], float], groups: Integers) -> Estim
     _, place = np.unique(groups, return_inverse=True)
     members = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
     every = np.arange(len(members), dtype=np.float64)
-    found = bootstrap(every, lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn])))
-    return replace(found, n=len(groups), method=f"{found.method} of {len(members)} groups")
+    estimate = bootstrap(every, lambda drawn: statistic(np.concatenate([members[int(group)] for group in drawn])))
+    return replace(estimate, n=len(groups), method=f"{estimate.method} of {len(members)} groups")

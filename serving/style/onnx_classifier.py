@@ -15,7 +15,7 @@ from eval.features.registry import Network
 from gan.data.images import Pixels
 from gan.errors import RequestError, SalonError
 from gan.runtime.files import atomic, sha256
-from serving.contract import CLASSIFIER, About
+from serving.contract import CLASSIFIER, ModelMetadata
 from serving.export import onnx_file
 from serving.style.head import Head
 from serving.style.pillow_resize import Resize
@@ -63,10 +63,10 @@ class Classifier:
             self._session = onnx_file.open_session(path)
         except Exception as error:  # of whatever class the runtime raises
             raise RequestError(
-                f"--classifier must be an ONNX file of salon style train; {path} is none: {error}"
+                f"`classifier` must be an ONNX file of salon style train; {path} is none: {error}"
             ) from error
         if self.about.kind != CLASSIFIER or not self.about.styles:
-            raise RequestError(f"--classifier must be a style classifier; {path} is a {self.about.kind}")
+            raise RequestError(f"`classifier` must be a style classifier; {path} is a {self.about.kind}")
         self.sha256 = sha256(path)
 
     def __call__(self, pixels: Sequence[Pixels]) -> Probabilities:
@@ -80,7 +80,7 @@ class Classifier:
         return found
 
 
-def export(head: Head, network: Network, weights: Path, about: About, out: Path) -> None:
+def export(head: Head, network: Network, weights: Path, about: ModelMetadata, out: Path) -> None:
     """Write the graph of a head behind a network, atomically. `about` joins the file's metadata."""
     trunk = fold_batch_norm(network.load(weights, sha256(weights)).trunk)
     example = torch.zeros([2, 48, 64, 3], dtype=torch.uint8)

@@ -13,7 +13,7 @@ MIN_YOUDEN = 0.1  # below, a classifier hardly knows the style from others: no c
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Proportion:
     """`hits` of `n` images that were held out. Those of one artist depend on each other: n / `spread` of them count."""
 
     hits: int
@@ -39,8 +39,8 @@ class Share:
 class Errors:
     """How a classifier errs about one style: `sensitivity` on images of it, `specificity` on images of others."""
 
-    sensitivity: Share
-    specificity: Share
+    sensitivity: Proportion
+    specificity: Proportion
 
     @property
     def youden(self) -> float:
@@ -54,7 +54,7 @@ class Errors:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Errors":
         """The inverse of to_dict. Raises KeyError, TypeError or ValueError for anything else."""
-        return cls(sensitivity=Share(**fields["sensitivity"]), specificity=Share(**fields["specificity"]))
+        return cls(sensitivity=Proportion(**fields["sensitivity"]), specificity=Proportion(**fields["specificity"]))
 
 
 def corrected(hits: int, n: int, errors: Errors, level: float = 0.95) -> Estimate | None:

@@ -25,28 +25,30 @@ def write_training(trained: Trained, path: Path) -> None:
         templates=[_TEMPLATES],
         figures=figures,
         reliability=charts.reliability(figures["held_out"]["reliability"]),
-        mistakes=[(picture_uri(trained.pictures, item["index"]), item) for item in _mistakes(trained)],
+        mistakes=[(picture_uri(trained.thumbnails, item["index"]), item) for item in _mistakes(trained)],
     )
 
 
 def write_check(figures: Mapping[str, Any], seen: Seen, path: Path) -> None:
     """The report of a check: `figures` as in results.json."""
-    ends = {end: [(jpeg_uri(seen.small[item["index"]]), item) for item in figures[end]] for end in ("most", "least")}
+    ends = {
+        end: [(jpeg_uri(seen.thumbnails[item["index"]]), item) for item in figures[end]] for end in ("most", "least")
+    }
     write_page("style_check.html.j2", path, templates=[_TEMPLATES], figures=figures, **ends)
 
 
 def _mistakes(trained: Trained) -> list[dict[str, Any]]:
     # Held-out paintings that were taken for another style, the surest first.
     labels, probabilities = trained.paintings.labels, trained.probabilities
-    found, styles = probabilities.argmax(1), trained.paintings.styles
-    wrong = np.flatnonzero(found != labels)
+    predicted, styles = probabilities.argmax(1), trained.paintings.styles
+    wrong = np.flatnonzero(predicted != labels)
     wrong = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:MISTAKES]
     return [
         {
             "index": int(trained.paintings.indices[i]),
             "style": styles[labels[i]],
-            "found": styles[found[i]],
-            "probability": float(probabilities[i, found[i]]),
+            "found": styles[predicted[i]],
+            "probability": float(probabilities[i, predicted[i]]),
         }
         for i in wrong
     ]

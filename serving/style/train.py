@@ -19,13 +19,14 @@ from gan.data.images import Pixels
 from gan.errors import RequestError
 from gan.runtime.console import progress, say
 from gan.runtime.files import cache_folder
-from serving.contract import CLASSIFIER, About
+from serving.contract import CLASSIFIER, ModelMetadata
 from serving.export import onnx_file
-from serving.style import head as style_head
+from serving.style import head as classifier_head
 from serving.style import onnx_classifier
 from serving.style.dataset import Paintings, open_paintings
 from serving.style.head import Doubles, Floats
-from serving.style.metrics import errors_about, judge
+from serving.style.metrics import classification_metrics, errors_about
+from serving.style.request import StyleTrainingRequest
 
 PRESETS = ("imagenet", "clip")  # of eval.features.preprocess
 VIEWS = "imagenet, imagenet mirrored, clip"  # of each image; its features are their mean
@@ -34,87 +35,94 @@ CHECKED = 48  # images that the exported graph is compared on
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A classifier that was trained: figures as in its report, and small pictures of what it learned from."""
+    """A classifier that was trained: figures as in its report, and thumbnails of what it learned from."""
 
     figures: dict[str, Any]
     paintings: Paintings
-    pictures: Thumbnails
-    probabilities: Doubles  # [N, K], held out by painter
+    thumbnails: Thumbnails
+    probabilities: Doubles  # [N, K], held out by artist
 
 
-def train(
-    data: Path,
-    target: str,
-    out: Path,
-    *,
-    manifest: Path | None = None,
-    extractor: str = "efficientnet-lite0",
-    weights: Path | None = None,
-    fetch: bool = False,
-    group_by: str = "artist",
-    seed: int = 0,
-    device: str = "auto",
-) -> Trained:
-    """Train a classifier of the styles in `data` and write it to `out`. `target` is the style that checks ask for.
+def train(request: StyleTrainingRequest) -> Trained:
+    """Train a classifier of the styles in `request.data` and write it to `request.out`.
 
     Raises RequestError for data or names that do not fit, SalonError when the exported graph computes something else.
     """
-    if extractor not in NETWORKS:
-        raise RequestError(f"--extractor must be one of {', '.join(NETWORKS)}; got {extractor} instead")
+    if request.extractor not in NETWORKS:
+        raise RequestError(f"`extractor` must be one of {', '.join(NETWORKS)}; got {request.extractor} instead")
     clock = _Clock()
-    paintings = open_paintings(data, manifest)
-    if target not in paintings.styles:
-        raise RequestError(f"--target must be one of {', '.join(paintings.styles)}; got {target} instead")
-    if group_by == "artist" and paintings.nameless:
-        group_by = "artist" if paintings.artists else "image"
-        say(
-            f"{paintings.nameless} of {len(paintings.labels)} images name no artist, so pictures of one painter may be "
-            f"on both sides when they are held out by {group_by}, and the held-out rates too good: name the files "
-            "ARTIST_TITLE.jpg, or give a --manifest with artists"
-        )
-    network = NETWORKS[extractor]
-    file = find_weights(network, weights, fetch=fetch)
-    middle, whole = (load_extractor(extractor, weights=file, preprocess=name, device=device) for name in PRESETS)
-    features, pictures = _see(paintings, middle, whole)
+    paintings = open_paintings(request.data, request.manifest)
+    if request.target not in paintings.styles:
+        raise RequestError(f"`target` must be one of {', '.join(paintings.styles)}; got {request.target} instead")
+    group_by = _group_by(request, paintings)
+    network = NETWORKS[request.extractor]
+    weights = find_weights(network, request.weights, fetch=request.fetch)
+    middle, square = (
+        load_extractor(request.extractor, weights=weights, preprocess=name, device=request.device) for name in PRESETS
+    )
+    features, thumbnails = _features(paintings, middle, square)
     clock.lap("features")
     labels = paintings.labels
-    apart = np.arange(len(labels))  # every image a group of its own
-    groups = paintings.groups if group_by == "artist" else apart
-    steps = iter(progress(range(style_head.fits(2 * style_head.FOLDS + 1)), "Fitting", unit="fit"))
-    held_out = style_head.held_out(features, labels, groups, seed=seed, step=lambda: next(steps))
-    plain = style_head.held_out(features, labels, apart, seed=seed, step=lambda: next(steps))
-    head = style_head.fit(features, labels, groups, seed=seed, step=lambda: next(steps))
+    single = np.arange(len(labels))  # every image a group of its own
+    groups = paintings.groups if group_by == "artist" else single
+    steps = iter(progress(range(classifier_head.fits(2 * classifier_head.FOLDS + 1)), "Fitting", unit="fit"))
+
+    def step() -> object:
+        return next(steps)
+
+    held_out = classifier_head.held_out(features, labels, groups, seed=request.seed, step=step)
+    plain = classifier_head.held_out(features, labels, single, seed=request.seed, step=step)
+    head = classifier_head.fit(features, labels, groups, seed=request.seed, step=step)
     next(steps, None)  # closes the bar
     clock.lap("fitting")
     card = {
-        "target": target,
+        "target": request.target,
         "errors": {
             style: errors_about(held_out, labels, groups, k).to_dict() for k, style in enumerate(paintings.styles)
         },
         "group_by": group_by,
-        "seed": seed,
-        "data": _described(paintings, pictures),
+        "seed": request.seed,
+        "data": _described(paintings, thumbnails),
         "extractor": middle.identity | {"preprocess": VIEWS},
-        "head": {"C": head.strength, "temperature": head.temperature, "folds": style_head.FOLDS},
-        "held_out": judge(held_out, labels, groups, paintings.styles),
-        "plain": judge(plain, labels, apart, paintings.styles),
+        "head": {"C": head.strength, "temperature": head.temperature, "folds": classifier_head.FOLDS},
+        "held_out": classification_metrics(held_out, labels, groups, paintings.styles),
+        "plain": classification_metrics(plain, labels, single, paintings.styles),
         "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy", "onnx")},
     }
-    about = About(kind=CLASSIFIER, styles=paintings.styles, card=card, salon=__version__)
-    onnx_classifier.export(head, network, file, about, out)
-    chosen = np.random.default_rng(seed).permutation(len(labels))[:CHECKED]
-    images = [next(paintings.source.pixels(i, i + 1)) for i in paintings.indices[chosen].tolist()]
-    difference = onnx_classifier.check(out, images, head.probabilities(features[chosen]))
+    about = ModelMetadata(kind=CLASSIFIER, styles=paintings.styles, card=card, salon=__version__)
+    onnx_classifier.export(head, network, weights, about, request.out)
+    parity = _parity(request, paintings, head.probabilities(features))
     clock.lap("export")
     figures = {
-        "out": str(out),
+        "out": str(request.out),
         "salon": __version__,
         "styles": paintings.styles,
         **card,
-        "onnx": {"opset": onnx_file.OPSET, "difference": difference, "images": len(images)},
+        "onnx": parity,
         "seconds": clock.laps,
     }
-    return Trained(figures=figures, paintings=paintings, pictures=pictures, probabilities=held_out)
+    return Trained(figures=figures, paintings=paintings, thumbnails=thumbnails, probabilities=held_out)
+
+
+def _group_by(request: StyleTrainingRequest, paintings: Paintings) -> str:
+    # What is held out together: by artist only where some artist is known.
+    if request.group_by != "artist" or not paintings.nameless:
+        return request.group_by
+    group_by = "artist" if paintings.artists else "image"
+    say(
+        f"{paintings.nameless} of {len(paintings.labels)} images name no artist, so images of one artist may be on "
+        f"both sides when they are held out by {group_by}, and the held-out rates too good: name the files "
+        "ARTIST_TITLE.jpg, or give a `manifest` with artists"
+    )
+    return group_by
+
+
+def _parity(request: StyleTrainingRequest, paintings: Paintings, expected: Doubles) -> dict[str, Any]:
+    # The exported graph against scikit-learn's probabilities [N, K], on some images.
+    chosen = np.random.default_rng(request.seed).permutation(len(paintings.labels))[:CHECKED]
+    images = [next(paintings.source.pixels(i, i + 1)) for i in paintings.indices[chosen].tolist()]
+    difference = onnx_classifier.check(request.out, images, expected[chosen])
+    return {"opset": onnx_file.OPSET, "difference": difference, "images": len(images)}
 
 
 class _Mirrored(FeatureShards):
@@ -124,8 +132,8 @@ class _Mirrored(FeatureShards):
         super().take([image[:, ::-1] for image in pixels])
 
 
-def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Floats, Thumbnails]:
-    # Features [N, D] of the paintings, and small pictures of the whole source; both are kept, shard by shard.
+def _features(paintings: Paintings, middle: Extractor, square: Extractor) -> tuple[Floats, Thumbnails]:
+    # Features [N, D] of the paintings, and thumbnails of the source; both are kept, shard by shard.
     source = paintings.source
 
     def folder(name: str, extractor: Extractor) -> Path:
@@ -134,17 +142,17 @@ def _see(paintings: Paintings, middle: Extractor, whole: Extractor) -> tuple[Flo
     views = [
         FeatureShards(folder("as it is", middle), middle),
         _Mirrored(folder("mirrored", middle), middle),
-        FeatureShards(folder("as it is", whole), whole),
+        FeatureShards(folder("as it is", square), square),
     ]
-    pictures = Thumbnails(views[0].folder)
-    one_pass(source, [*views, pictures], batch_size=middle.batch_size, what="Looking at paintings")
+    thumbnails = Thumbnails(views[0].folder)
+    one_pass(source, [*views, thumbnails], batch_size=middle.batch_size, what="Extracting features")
     shards = range(shard_count(len(source)))
     features = np.mean([view.read(shards).take(paintings.indices) for view in views], axis=0)
-    return features.astype(np.float32), pictures
+    return features.astype(np.float32), thumbnails
 
 
-def _described(paintings: Paintings, pictures: Thumbnails) -> dict[str, Any]:
-    sizes = pictures.traits(len(paintings.source)).sizes
+def _described(paintings: Paintings, thumbnails: Thumbnails) -> dict[str, Any]:
+    sizes = thumbnails.traits(len(paintings.source)).sizes
     sides = np.repeat([min(size) for size in sizes], list(sizes.values()))
     return {
         "name": Path(paintings.source.name).name,

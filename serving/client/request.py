@@ -1,0 +1,69 @@
+"""What the commands of `salon query` take, and which server they ask. `--help` loads it: nothing heavy here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan.errors import RequestError
+from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT
+from serving.contract import DEFAULT_NAME, DEFAULT_URL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """A server, a generator on it, and how requests are sent: the parameters of serving.client.client.Client."""
+
+    url: str = DEFAULT_URL  # grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted
+    model: str = DEFAULT_NAME  # name of the generator
+    timeout: float = TIMEOUT  # seconds, for each request with all of its attempts
+    retries: int = RETRIES  # attempts after the first one, while the server is not available
+    concurrency: int = CONCURRENCY  # requests at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateQuery:
+    """Images of seeds from a served generator."""
+
+    out: Path  # a folder for one file a seed; with `grid`, the grid's file
+    seeds: str | None = None  # such as "0-15,42"; None: with `reject`, candidates from 0 on
+    grid: str | None = None  # columns x rows such as "4x4"; None: one file a seed
+    format: str = "png"  # of one file a seed: png, jpeg or webp
+    reject: str | None = None  # obrs: only candidates that the discriminator accepts; None: every seed
+    count: int | None = None  # images to accept, with `reject`
+    budget: int | None = None  # candidates for each accepted image; None: 4
+    truncation_psi: float = 1.0
+    label: str | None = None  # class, by index or name; None: for a generator without classes
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reject is None:
+            for name in ("count", "budget"):
+                if getattr(self, name):
+                    raise RequestError(f"`{name}` needs `reject` obrs")
+        elif self.count is None:
+            raise RequestError("`reject` needs `count`, the number of images to accept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixQuery:
+    """A grid of style mixing from a served generator: each row's image with some layers of each column's."""
+
+    rows: str  # seeds
+    columns: str  # seeds
+    out: Path
+    layers: str = "0-3"  # that the columns give
+    truncation_psi: float = 1.0
+    label: str | None = None  # class, by index or name
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateQuery:
+    """A closed path through seeds from a served generator, as an animation."""
+
+    seeds: str
+    out: Path
+    frames: int = 60  # from one seed to the next
+    fps: float = 30  # frames a second
+    truncation_psi: float = 1.0
+    label: str | None = None  # class, by index or name
+    overwrite: bool = False
