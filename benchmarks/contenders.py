@@ -44,9 +44,9 @@ class Salon:
         from gan.config import make_config
         from gan.networks import precision
         from gan.ops.bias_act import bias_act
-        from gan.ops.frozen import Frozen
-        from gan.ops.modulated_conv2d import modulated_conv2d
+        from gan.ops.modulated_conv2d import demodulation, modulated_conv2d
         from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
+        from gan.ops.weight_cache import WeightCache
         from gan.training.learner import Learner
 
         target = device.select(work.device)
@@ -56,7 +56,7 @@ class Salon:
         )
         self.learner = Learner(config, target)
         precision.apply(self.learner.G_ema, work.precision)
-        self.frozen = Frozen()
+        self.weight_cache = WeightCache()
         self.pixels = torch.randint(0, 256, [work.batch, 3, work.resolution, work.resolution], dtype=torch.uint8)
         self.classes = torch.zeros(work.batch, dtype=torch.long)
         f = setup_filter().to(target)
@@ -65,8 +65,10 @@ class Salon:
             "upfirdn2d down 2": lambda x: downsample2d(x, f),
             "upfirdn2d blur": lambda x: upfirdn2d(x, f, padding=(2, 1)),
             "bias + leaky ReLU": lambda x, b: bias_act(x, b, "lrelu"),
-            "modulated conv": lambda x, w, s: modulated_conv2d(x, w, s),
-            "modulated conv up 2": lambda x, w, s: modulated_conv2d(x, w, s, f, up=True),
+            "modulated conv": lambda x, w, s: bias_act(modulated_conv2d(x, w, s), scale=demodulation(w, s)),
+            "modulated conv up 2": lambda x, w, s: bias_act(
+                modulated_conv2d(x, w, s, f, up=True), scale=demodulation(w, s)
+            ),
         }
 
     def iteration(self, i: int) -> None:
@@ -74,7 +76,7 @@ class Salon:
         self.learner.step(self.pixels, self.classes)
 
     def generate(self, z: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad(), self.frozen:  # as fast as inference mode, in which convolutions are not counted
+        with torch.no_grad(), self.weight_cache:  # as fast as inference mode, in which convolutions are not counted
             return self.learner.G_ema(z, noise_mode="const")
 
 

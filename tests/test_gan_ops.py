@@ -9,7 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from gan.networks.layers import Conv2d, FullyConnected
 from gan.ops.bias_act import bias_act
 from gan.ops.conv2d_resample import conv2d_resample
-from gan.ops.modulated_conv2d import modulated_conv2d, modulated_conv2d_reference
+from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, modulated_conv2d_reference
 from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upfirdn2d_reference, upsample2d
 
 TAPS = {"1331": (1, 3, 3, 1), "asymmetric": (1.0, 2.0, 5.0), "one": (1.0,)}
@@ -80,6 +80,8 @@ def test_bias_act_names_what_is_wrong():
         bias_act(torch.zeros(1, 2), None, "tanh")
     with pytest.raises(ValueError, match="b must be a vector"):
         bias_act(torch.zeros(1, 2), torch.zeros(3))
+    with pytest.raises(ValueError, match="gain must be above zero; got -1"):
+        bias_act(torch.zeros(1, 2), torch.zeros(2), gain=-1)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -107,18 +109,21 @@ def test_conv2d_resample_gradients(options):
 def test_modulated_conv2d_is_one_kernel_an_image(up, demodulate):
     f = setup_filter().double()
     x, w, s = double(3, 4, 5, 5), double(6, 4, 3, 3), double(3, 4)
-    options = {"up": up, "demodulate": demodulate}
-    torch.testing.assert_close(
-        modulated_conv2d(x, w, s, f, **options), modulated_conv2d_reference(x, w, s, f, **options)
-    )
-    small = double(2, 2, 3, 3), double(2, 2, 3, 3), double(2, 2)
-    check_gradients(lambda x, w, s: modulated_conv2d(x, w, s, f, **options), *small)
+
+    def modulated(x, w, s):
+        y = modulated_conv2d(x, w, s, f, up=up)
+        return bias_act(y, scale=demodulation(w, s)) if demodulate else y
+
+    expected = modulated_conv2d_reference(x, w, s, f, up=up, demodulate=demodulate)
+    torch.testing.assert_close(modulated(x, w, s), expected)
+    check_gradients(modulated, double(2, 2, 3, 3), double(2, 2, 3, 3), double(2, 2))
 
 
 def test_demodulation_gives_unit_variance():
     torch.manual_seed(0)
     x, w, s = torch.randn(4, 64, 32, 32), torch.randn(32, 64, 3, 3) * 5, torch.rand(4, 64) * 3
-    deviation = modulated_conv2d(x, w, s)[:, :, 1:-1, 1:-1].std(dim=[2, 3])
+    y = bias_act(modulated_conv2d(x, w, s), scale=demodulation(w, s))
+    deviation = y[:, :, 1:-1, 1:-1].std(dim=[2, 3])
     assert deviation.mean().item() == pytest.approx(1, abs=0.02)
 
 

@@ -62,7 +62,7 @@ def test_half_precision_is_near_and_has_float32_images(tiny_network):
     assert 0 < (img - exact).abs().max() < 0.01 * exact.abs().max()
 
 
-def test_half_precision_stays_finite_in_a_wide_network():
+def test_half_precision_stays_finite_in_a_wide_network(monkeypatch):
     G = lively(NetworkConfig(resolution=8, channel_max=512, channel_base=4096, mapping_layers=2))
     for block in G.synthesis.blocks:
         for layer in block.layers:
@@ -73,8 +73,7 @@ def test_half_precision_stays_finite_in_a_wide_network():
     img, exact = synthesis(ws), SynthesisGraph(G.synthesis)(ws)
     assert torch.isfinite(img).all()
     assert (img - exact).abs().max() < 0.02 * exact.abs().max()
-    for layer in synthesis.modules():
-        if hasattr(layer, "scaled"):
-            layer.scaled = False
-            layer.weight.mul_(layer.scale)
+    monkeypatch.setattr(
+        "gan.networks.generator.within_float16", lambda weight, styles: (weight, styles, torch.ones([2, 1]))
+    )
     assert not torch.isfinite(synthesis(ws)).all()  # which shows that the test is hard enough

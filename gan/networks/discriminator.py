@@ -45,8 +45,9 @@ class DiscriminatorEpilogue(nn.Module):
         self.fc = FullyConnected(channels * 16, channels, act="lrelu")
         self.out = FullyConnected(channels, outputs)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.conv(minibatch_stddev(x, self.group_size))
+    def forward(self, x: torch.Tensor, count: int | None = None) -> torch.Tensor:
+        """`count`: only the outputs of so many images, the first of the batch."""
+        x = self.conv(minibatch_stddev(x, self.group_size)[:count])
         logits: torch.Tensor = self.out(self.fc(x.flatten(1)))
         return logits
 
@@ -83,9 +84,12 @@ class Discriminator(nn.Module):
             x = block(x)
         return x.to(img.dtype)
 
-    def judge(self, features: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits [N, 1] of features; the images of a group bear on each other's."""
-        logits: torch.Tensor = self.b4(features)
+    def judge(self, features: torch.Tensor, c: torch.Tensor | None = None, count: int | None = None) -> torch.Tensor:
+        """Logits [N, 1] of features; the images of a group bear on each other's.
+
+        `count`: only the logits of so many images, the first of the batch, whose classes c are.
+        """
+        logits: torch.Tensor = self.b4(features, count)
         if self.cmap_dim:
             # Projection: how well the image's features agree with those of the class.
             logits = (logits * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)

@@ -11,7 +11,7 @@ from torch import nn
 from gan.config import NetworkConfig
 from gan.networks.layers import FullyConnected, normalize_second_moment
 from gan.ops.bias_act import bias_act
-from gan.ops.modulated_conv2d import demodulation, modulated_conv2d
+from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, within_float16
 from gan.ops.upfirdn2d import setup_filter, upsample2d
 
 NOISE_MODES = ("const", "random", "none")
@@ -87,10 +87,14 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """`noise` is broadcast against [N, 1, resolution, resolution]."""
-        styles = self.affine(w)
-        x = modulated_conv2d(x, self.weight, styles, self.resample_filter, demodulate=False, up=self.up)
-        # The second half of the modulation joins what follows: one pass over the features instead of four.
-        scale = demodulation(self.weight, styles)
+        styles: torch.Tensor = self.affine(w)
+        weight: torch.Tensor = self.weight
+        # The second half of the modulation is fused into bias_act: one pass over the features instead of four.
+        scale = demodulation(weight, styles)
+        if x.dtype == torch.float16:
+            weight, styles, factor = within_float16(weight, styles)
+            scale = scale * factor
+        x = modulated_conv2d(x, weight, styles, self.resample_filter, up=self.up)
         if noise is not None:
             noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)
         return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise)
@@ -107,9 +111,14 @@ class ToRGB(nn.Module):
         self.weight_gain = 1 / inputs**0.5
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        styles = self.affine(w) * self.weight_gain
-        y = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(y.to(self.bias.dtype), self.bias)
+        styles: torch.Tensor = self.affine(w) * self.weight_gain
+        weight: torch.Tensor = self.weight
+        scale = None
+        if x.dtype == torch.float16:
+            weight, styles, factor = within_float16(weight, styles)
+            scale = factor.expand(-1, len(weight))
+        y = modulated_conv2d(x, weight, styles)
+        return bias_act(y.to(self.bias.dtype), self.bias, scale=scale)
 
 
 class SynthesisBlock(nn.Module):
@@ -138,7 +147,8 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (of `dtype`) and image of the block below (None in the first), a w for each layer and for ToRGB."""
         if x is None:
-            x = self.const.to(dtype).expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1)
+            x = x.contiguous(memory_format=torch.channels_last)
         for layer, w, noise in zip(self.layers, ws, noises, strict=False):
             x = layer(x, w, noise)
         assert x is not None
@@ -160,7 +170,8 @@ class Synthesis(nn.Module):
             self.blocks.append(block)
             below = channels
         self.num_ws = config.num_ws
-        self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
+        # Of features and convolutions; None: that of the weights. float16 is for inference.
+        self.trunk_dtype: torch.dtype | None = None
 
     def noise_shapes(self) -> list[int]:
         """Side of the square noise input of each layer, in order."""

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "numbers.h"
+#include "bfloat16.h"
 
 namespace {
 

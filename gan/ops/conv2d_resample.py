@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from gan.ops import conv3x3_stride2
 from gan.ops.conv3x3 import conv3x3
-from gan.ops.frozen import derived
 from gan.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
+from gan.ops.weight_cache import cached
 
 
 def conv2d_resample(
@@ -30,7 +30,7 @@ def conv2d_resample(
         if size == 1:
             return upsample2d(F.conv2d(x, weight), f)
         # Zero insertion and convolution at once; then the filter, which also trims to the doubled size.
-        y = conv3x3_stride2.up(x, derived(weight, "transposed", lambda: weight.transpose(0, 1).contiguous()))
+        y = conv3x3_stride2.up(x, cached(weight, "transposed", lambda: weight.transpose(0, 1).contiguous()))
         before, after = (taps + 1) // 2 + size // 2 - (size - 1), (taps - 2) // 2 + size // 2 - (size - 2)
         return upfirdn2d(y, f, padding=(before, after), gain=4)
     if size == 1:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from gan.ops import native
-from gan.ops.frozen import derived
+from gan.ops.custom_op import CustomOp
+from gan.ops.weight_cache import cached
 
 MIN_CHANNELS, MIN_TILES = 64, 32  # below, transforming costs more than it saves
 _CHUNK = 6_000_000  # floats in the transformed domain at a time, in training
@@ -23,9 +24,7 @@ def conv3x3(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Correlate x with 3x3 kernels, padding by one: [N, in, H, W] -> [N, out, H, W]. Differentiable to any order."""
     if torch.is_autocast_enabled(x.device.type):
         return F.conv2d(x, weight, padding=1)
-    if torch.is_inference_mode_enabled():
-        return _convolve(x, weight)
-    y: torch.Tensor = _Conv3x3.apply(x, weight)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _conv3x3(x, weight)
     return y
 
 
@@ -63,48 +62,26 @@ def correlate(x: torch.Tensor, u: torch.Tensor, chunk: int = INFERENCE_CHUNK) ->
     return y
 
 
-class _Conv3x3(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        return _convolve(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        (gradient,) = gradients
-        x, weight = ctx.saved_tensors
-        # Both are again convolutions, so derivatives of any order are built from these two functions.
-        grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
-        grad_weight = _WeightGradient.apply(x, gradient) if ctx.needs_input_grad[1] else None  # type: ignore[no-untyped-call]
-        return grad_x, grad_weight
-
-
-class _WeightGradient(torch.autograd.Function):
-    """x [N, in, H, W], gradient of the output [N, out, H, W] -> gradient of the weight [out, in, 3, 3]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(x, gradient)
-        return _weight_gradient(x, gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        (weight,) = gradients  # of the shape of a weight
-        x, gradient = ctx.saved_tensors
-        grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
-        grad_gradient = conv3x3(x, weight) if ctx.needs_input_grad[1] else None
-        return grad_x, grad_gradient
-
-
 def _convolve(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if not applies(x, len(weight)):
-        return F.conv2d(x, weight, padding=1)
-    return correlate(x, derived(weight, "transformed", lambda: transformed(weight)), _CHUNK)
+        return _plain(x, weight).contiguous(memory_format=torch.channels_last)
+    return correlate(x, cached(weight, "transformed", lambda: transformed(weight)), _CHUNK)
+
+
+def _plain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x, weight, padding=1)
+
+
+def _convolve_fake(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    n, _, h, w = x.shape
+    shape = [n, weight.shape[0], h, w]
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    # x [N, in, H, W], gradient of the output [N, out, H, W] -> gradient of the weight [out, in, 3, 3]
     if not applies(x, gradient.shape[1]):
-        return weight_gradient(x, gradient, stride=1, padding=1)
+        return _plain_weight_gradient(x, gradient)
     x, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (x, gradient))
     inputs, outputs = x.shape[1], gradient.shape[1]
     total = torch.zeros([36, outputs, inputs])
@@ -118,13 +95,54 @@ def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     return weight
 
 
+def _plain_weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    return weight_gradient(x, gradient, stride=1, padding=1)
+
+
+def weight_gradient_fake(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """An empty tensor like the gradient of a weight, from the input and the gradient of the output."""
+    return x.new_empty([gradient.shape[1], x.shape[1], 3, 3])
+
+
+def setup(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
+    """Keep both inputs for the derivatives of something that is linear in each."""
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    x, weight = ctx.saved_tensors
+    # Both are again convolutions, so derivatives of any order are built from these two operators.
+    grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
+    return grad_x, _conv3x3_weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None
+
+
+def _weight_gradient_backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    x, gradient = ctx.saved_tensors  # and `weight`, which has the shape of one
+    grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
+    return grad_x, conv3x3(x, weight) if ctx.needs_input_grad[1] else None
+
+
+_conv3x3 = CustomOp(
+    "conv3x3", "(Tensor x, Tensor weight) -> Tensor", _convolve, _convolve_fake, _plain, setup, _backward
+)
+_conv3x3_weight_gradient = CustomOp(
+    "conv3x3_weight_gradient",
+    "(Tensor x, Tensor gradient) -> Tensor",
+    _weight_gradient,
+    weight_gradient_fake,
+    _plain_weight_gradient,
+    setup,
+    _weight_gradient_backward,
+)
+
+
 def weight_gradient(x: torch.Tensor, gradient: torch.Tensor, *, stride: int, padding: int) -> torch.Tensor:
     """torch's gradient of the weight [out, in, 3, 3] of a convolution, from its input and its output's gradient."""
     weight = x.new_empty(1).expand(gradient.shape[1], x.shape[1], 3, 3)  # only its shape matters
     found: torch.Tensor = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [False, True, False]
     )[1]
-    return found
+    return found.contiguous()
 
 
 def _transform(what: str, source: torch.Tensor, target: torch.Tensor, first: int) -> None:

@@ -1,7 +1,7 @@
 // bias_act.cpp and upfirdn2d.cpp for CUDA: the same functions, which take a stream in place of a number of threads and
 // return CUDA's error code. NHWC images; channels are innermost, so that neighbouring threads read neighbouring memory.
 
-#include "numbers.h"
+#include "bfloat16.h"
 
 #ifndef SALON_LAUNCH
 #define SALON_LAUNCH(KERNEL, BLOCKS, THREADS, STREAM, ...)                                      \

@@ -3,11 +3,13 @@
 Axis legend: weights [out, in, kh, kw]; styles [N, in].
 """
 
+import math
+
 import torch
 
 from gan.ops.bias_act import bias_act
 from gan.ops.conv2d_resample import conv2d_resample
-from gan.ops.frozen import cast, derived
+from gan.ops.weight_cache import cached, cast
 
 EPSILON = 1e-8
 
@@ -18,23 +20,32 @@ def modulated_conv2d(
     styles: torch.Tensor,
     f: torch.Tensor | None = None,
     *,
-    demodulate: bool = True,
     up: bool = False,
 ) -> torch.Tensor:
-    """Convolve each image x[n] with weight * styles[n], scaled to unit norm per output channel when demodulating.
+    """Convolve each image x[n] with weight * styles[n]; not demodulated.
 
-    Convolution is linear: scaling its input channels and then its output channels is the same as building one kernel
-    an image, and lets one ordinary convolution, in x's dtype, serve the whole batch.
+    Convolution is linear: scaling its input channels and then its output channels, by demodulation(), is the same as
+    building one kernel an image, and lets one ordinary convolution, in x's dtype, serve the whole batch.
     """
-    y = conv2d_resample(bias_act(x, scale=styles), cast(weight, x.dtype), f, up=up)
-    return bias_act(y, scale=demodulation(weight, styles)) if demodulate else y
+    return conv2d_resample(bias_act(x, scale=styles), cast(weight, x.dtype), f, up=up)
 
 
 def demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
-    """What scales the output channels to unit norm (equation 3); [N, out] in the dtype of `weight`."""
-    squares = derived(weight, "squares", lambda: weight.square().sum([2, 3]))  # [out, in]
+    """The scale of the output channels for kernels of unit norm (equation 3); [N, out] in the dtype of `weight`."""
+    squares = cached(weight, "squares", lambda: weight.square().sum([2, 3]))  # [out, in]
     energy = styles.square() @ squares.t()  # the sum over in, kh, kw of (styles * weight)^2
     return (energy + EPSILON).rsqrt()
+
+
+def within_float16(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weight and styles scaled down for features in float16, and the factor [N, 1] that makes the result good.
+
+    Both become at most one in such a way that no sum of products overflows (Karras et al. 2020, ADA, appendix:
+    "mixed-precision training"). For inference: it waits for the weight's largest value.
+    """
+    scale = float(weight.abs().max()) * math.sqrt(weight[0].numel())
+    largest = styles.abs().amax(dim=1, keepdim=True) + EPSILON
+    return weight / scale, styles / largest, largest * scale
 
 
 def modulated_conv2d_reference(
@@ -46,7 +57,7 @@ def modulated_conv2d_reference(
     demodulate: bool = True,
     up: bool = False,
 ) -> torch.Tensor:
-    """The same with one kernel an image, literally as equations 1-3 say; slow."""
+    """The convolution, then demodulated, with one kernel an image, literally as equations 1-3 say; slow."""
     images = []
     for image, style in zip(x, styles, strict=True):
         kernel = weight * style[None, :, None, None]

@@ -20,7 +20,7 @@ from gan.errors import SalonError
 from gan.runtime.files import atomic, cache_folder
 
 HERE = Path(__file__).parent
-HEADER = HERE / "numbers.h"
+HEADER = HERE / "bfloat16.h"
 CPU_SOURCES = [HERE / name for name in ("winograd.cpp", "bias_act.cpp", "upfirdn2d.cpp")]
 CUDA_SOURCES = [HERE / "cuda.cu"]
 # Not -ffast-math: linking with it would change how the whole process rounds tiny numbers.

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from gan.ops.custom_op import CustomOp
+
 _BILINEAR, _ZEROS, _ALIGN_CORNERS = 0, 0, True  # as aten numbers them
 
 
@@ -18,7 +20,7 @@ def sample2d(img: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """The image [N, C, H, W] at locations [N, h, w, 2] -> [N, C, h, w]; zero beyond the outermost pixels."""
     size = torch.tensor([img.shape[3], img.shape[2]], dtype=at.dtype, device=at.device)
     grid = (at * (2 / (size - 1)) - 1).to(img.dtype)  # corners' centres become -1 and 1
-    sampled: torch.Tensor = _Sample.apply(img, grid)  # type: ignore[no-untyped-call]
+    sampled: torch.Tensor = _sample(img, grid)
     return sampled
 
 
@@ -37,30 +39,57 @@ def sample2d_reference(img: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     return total
 
 
-class _Sample(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, img: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(grid)
-        ctx.shape = img.shape
-        return F.grid_sample(img, grid, mode="bilinear", padding_mode="zeros", align_corners=_ALIGN_CORNERS)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        return _Adjoint.apply(gradient, grid, ctx.shape), None  # type: ignore[no-untyped-call]
+def _forward(img: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    sampled = F.grid_sample(img, grid, mode="bilinear", padding_mode="zeros", align_corners=_ALIGN_CORNERS)
+    return sampled.contiguous()
 
 
-class _Adjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: torch.Tensor, grid: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        ctx.save_for_backward(grid)
-        img = gradient.new_zeros(1).expand(shape)  # only its shape matters when the grid gets no gradient
-        adjoint: torch.Tensor = torch.ops.aten.grid_sampler_2d_backward(
-            gradient, img, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS, [True, False]
-        )[0]
-        return adjoint
+def _forward_fake(img: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    return img.new_empty([*img.shape[:2], *grid.shape[1:3]])
 
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (grid,) = ctx.saved_tensors
-        return _Sample.apply(gradient, grid), None, None  # type: ignore[no-untyped-call]
+
+def _setup(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Tensor) -> None:
+    img, grid = inputs
+    ctx.save_for_backward(grid)
+    ctx.sides = img.shape[2:]
+
+
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    (grid,) = ctx.saved_tensors
+    return _adjoint(gradient, grid, *ctx.sides), None
+
+
+def _adjoint_forward(gradient: torch.Tensor, grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    # only its shape matters when the grid gets no gradient
+    img = gradient.new_zeros(1).expand(*gradient.shape[:2], height, width)
+    adjoint: torch.Tensor = torch.ops.aten.grid_sampler_2d_backward(
+        gradient, img, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS, [True, False]
+    )[0]
+    return adjoint.contiguous()
+
+
+def _adjoint_fake(gradient: torch.Tensor, grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return gradient.new_empty([*gradient.shape[:2], height, width])
+
+
+def _adjoint_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+
+
+def _adjoint_backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    (grid,) = ctx.saved_tensors
+    return _sample(gradient, grid), None, None, None
+
+
+_sample = CustomOp(
+    "sample2d", "(Tensor img, Tensor grid) -> Tensor", _forward, _forward_fake, _forward, _setup, _backward
+)
+_adjoint = CustomOp(
+    "sample2d_adjoint",
+    "(Tensor gradient, Tensor grid, int height, int width) -> Tensor",
+    _adjoint_forward,
+    _adjoint_fake,
+    _adjoint_forward,
+    _adjoint_setup,
+    _adjoint_backward,
+)

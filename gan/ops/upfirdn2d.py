@@ -3,6 +3,7 @@
 Axis legend: images [N, C, H, W]; a filter is its 1-D factor [taps], applied along both axes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 from gan.ops import native
 from gan.ops.bias_act import NAMES
+from gan.ops.custom_op import CustomOp
 
 Padding = tuple[int, int]  # before and after, on both axes
 
@@ -27,14 +29,19 @@ def upfirdn2d(
 
     Negative padding crops. Output size along an axis: (size*up + padding[0] + padding[1] - taps) // down + 1.
     """
-    if _applies(x):
-        y: torch.Tensor = _Upfirdn2d.apply(x, f, up, down, padding, gain)  # type: ignore[no-untyped-call]
-        return y
-    taps, channels = f.shape[0], x.shape[1]
+    y: torch.Tensor = _upfirdn2d(x, f, up, down, list(padding), gain)
+    return y
+
+
+def upfirdn2d_convolution(
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int], gain: float
+) -> torch.Tensor:
+    """The same as one convolution of torch's."""
+    taps, channels = int(f.shape[0]), int(x.shape[1])  # constants of a traced graph
     before, after = padding
+    f = f.flip(0) if up == 1 else f  # conv2d correlates
     kernel = (torch.outer(f, f) * gain).to(x.dtype).expand(channels, 1, taps, taps)
     if up == 1:
-        kernel = kernel.flip([2, 3])  # conv2d correlates
         if before == after >= 0:
             return F.conv2d(x, kernel, stride=down, padding=before, groups=channels)
         return F.conv2d(F.pad(x, (before, after) * 2), kernel, stride=down, groups=channels)
@@ -63,37 +70,53 @@ def upfirdn2d_reference(
     return total[:, :, ::down, ::down]
 
 
-def _applies(x: torch.Tensor) -> bool:
+def _forward(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float) -> torch.Tensor:
     kind = x.device.type
-    return kind in ("cpu", "cuda") and x.dtype in NAMES and x.numel() > 0 and native.library(kind) is not None
+    if kind not in ("cpu", "cuda") or x.dtype not in NAMES or x.numel() == 0 or native.library(kind) is None:
+        y = upfirdn2d_convolution(x, f, up, down, padding, gain)
+        return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = _fake(x, f, up, down, padding, gain)
+    n, c, *sizes = x.shape
+    taps = f.flip(0).float() * gain**0.5  # the native code correlates, once along each axis
+    steps = up, down, padding[0]
+    native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), *steps, n, *sizes, c, *y.shape[2:])
+    return y
 
 
-class _Upfirdn2d(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Padding, gain: float
-    ) -> torch.Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        n, c, *sizes = x.shape
-        out = [(size * up + sum(padding) - len(f)) // down + 1 for size in sizes]
-        y = torch.empty([n, c, *out], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        taps = f.flip(0).float() * gain**0.5  # the native code correlates, once along each axis
-        native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), up, down, padding[0], n, *sizes, c, *out)
-        ctx.save_for_backward(f)
-        ctx.rest = up, down, padding, gain, sizes, out
-        return y
+def _fake(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float) -> torch.Tensor:
+    n, c, *sizes = x.shape
+    out = [(size * up + sum(padding) - len(f)) // down + 1 for size in sizes]
+    return torch.empty([n, c, *out], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        (f,) = ctx.saved_tensors
-        up, down, (before, _), gain, sizes, out = ctx.rest
-        # The transpose: insertion and decimation change places, the filter is turned round.
-        first = len(f) - 1 - before
-        last = max((size - 1) * up + len(f) - length * down - first for size, length in zip(sizes, out, strict=True))
-        grad = upfirdn2d(gradients[0], f.flip(0), up=down, down=up, padding=(first, last), gain=gain)
-        # With sides of different parity `last` is one too many for one of them.
-        grad = grad if list(grad.shape[2:]) == sizes else grad[:, :, : sizes[0], : sizes[1]]
-        return grad, None, None, None, None, None
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, f, *ctx.rest = inputs
+    ctx.save_for_backward(f)
+    ctx.sizes, ctx.out = x.shape[2:], output.shape[2:]
+
+
+def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (f,) = ctx.saved_tensors
+    up, down, (before, _), gain = ctx.rest
+    # The transpose: insertion and decimation change places, the filter is turned round.
+    first = len(f) - 1 - before
+    last = max((size - 1) * up + len(f) - out * down - first for size, out in zip(ctx.sizes, ctx.out, strict=True))
+    grad = upfirdn2d(g, f.flip(0), up=down, down=up, padding=(first, last), gain=gain)
+    # With sides of different parity `last` is one too many for one of them.
+    grad = grad if grad.shape[2:] == ctx.sizes else grad[:, :, : ctx.sizes[0], : ctx.sizes[1]]
+    return grad, None, None, None, None, None
+
+
+_upfirdn2d = CustomOp(
+    "upfirdn2d",
+    "(Tensor x, Tensor f, int up, int down, int[] padding, float gain) -> Tensor",
+    _forward,
+    _fake,
+    upfirdn2d_convolution,
+    _setup,
+    _backward,
+)
 
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:

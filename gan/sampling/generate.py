@@ -8,7 +8,7 @@ from gan.data.images import Pixels, to_pixels
 from gan.errors import RequestError
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
-from gan.ops.frozen import Frozen
+from gan.ops.weight_cache import WeightCache
 from gan.sampling.latents import draw
 
 
@@ -58,13 +58,13 @@ def synthesize(
     noise_mode: str = "const",
     seeds: Sequence[int] | None = None,
     batch_size: int = 8,
-    frozen: Frozen | None = None,
+    cache: WeightCache | None = None,
 ) -> Iterator[Pixels]:
     """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed.
 
-    G must not change before the last one. `frozen` carries what follows from its weights from call to call.
+    G must not change before the last one. `cache` keeps what is derived from its weights from call to call.
     """
-    frozen = frozen or Frozen()
+    cache = cache or WeightCache()
     if not ws.is_cuda:
         batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
     for start in range(0, len(ws), batch_size):
@@ -73,7 +73,7 @@ def synthesize(
         if noise_mode == "random":
             assert seeds is not None
             noises = _noises(G, seeds[start : start + batch_size], batch.device)
-        with torch.inference_mode(), frozen:  # not around a yield: both would leak to whoever iterates
+        with torch.inference_mode(), cache:  # not around a yield: both would leak to whoever iterates
             pixels = to_pixels(G.synthesis(batch, noise_mode, noises))
         yield from pixels
 
@@ -89,12 +89,12 @@ def generate(
     batch_size: int = 8,
 ) -> Iterator[Pixels]:
     """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
-    frozen = Frozen()
+    cache = WeightCache()
     for start in range(0, len(seeds), batch_size):
         some = seeds[start : start + batch_size]
         some_classes = None if classes is None else classes[start : start + batch_size]
         ws = map_seeds(G, some, some_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, frozen=frozen)
+        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, cache=cache)
 
 
 def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gan.errors import RequestError, SalonError
+from gan.ops.weight_cache import WeightCache
 from serving.contract import PARAMETER, ModelMetadata, inputs, outputs
 
 if TYPE_CHECKING:
@@ -33,11 +34,17 @@ def write(
     ours = [*inputs(about), *outputs(about)]
     free = {tensor.name: [axis for axis, side in enumerate(tensor.dims, 1) if side < 0] for tensor in ours}
     axes = {name: {0: BATCH, **{axis: f"{name}_{axis}" for axis in free.get(name, [])}} for name in [*free, *beside]}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings(), torch.inference_mode():
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+        warnings.catch_warnings(),
+        torch.inference_mode(),
+        WeightCache(),
+    ):
         traced = Path(folder) / path.name  # beside which torch lays the weights of a large one, each in a file
         warnings.simplefilter("ignore")  # of the tracing exporter's own future, and of shapes that do not change
+        module.eval()(*examples)  # fills the cache: tensors derived from the weights become constants of the graph
         torch.onnx.export(
-            module.eval(),
+            module,
             tuple(examples),
             str(traced),
             dynamo=False,  # the other one needs onnxscript
@@ -46,9 +53,21 @@ def write(
             output_names=[*(tensor.name for tensor in outputs(about)), *beside],
             dynamic_axes=axes,
         )
+        onnx.shape_inference.infer_shapes_path(traced)  # torch loses sides of the outputs where the batch is free
         model = onnx.load(traced)
+    del model.graph.value_info[:]
+    _lift_constants(model.graph)
     model.metadata_props.add(key=PARAMETER, value=about.to_json())
     _save(model, path)
+
+
+def _lift_constants(graph: "onnx.GraphProto") -> None:
+    # To where all weights are, and _save counts them.
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        graph.node.remove(node)
 
 
 def drop_outputs(path: Path, names: Sequence[str]) -> None:

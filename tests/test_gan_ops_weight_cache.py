@@ -1,33 +1,33 @@
-"""What is kept of frozen weights changes nothing, and is never kept for weights that may change."""
+"""The weight cache changes no image, and keeps nothing of weights that may change."""
 
 import numpy as np
 import torch
 
 from gan.config import NetworkConfig
 from gan.networks.generator import Generator
-from gan.ops.frozen import Frozen, derived
+from gan.ops.weight_cache import WeightCache, cached
 from gan.sampling import generate
 
 NETWORK = NetworkConfig(resolution=32, z_dim=16, w_dim=16, mapping_layers=1, channel_base=2048, channel_max=64)
 
 
-def test_frozen_weights_paint_the_same_and_are_prepared_once():
+def test_images_are_the_same_and_each_weight_is_prepared_once():
     torch.manual_seed(0)
-    G, z, frozen = Generator(NETWORK), torch.ones(1, 16), Frozen()
+    G, z, cache = Generator(NETWORK), torch.ones(1, 16), WeightCache()
     with torch.inference_mode():
         expected = G(z, noise_mode="const")
-        with frozen:
+        with cache:
             first = G(z, noise_mode="const")
-        kept = dict(frozen._kept)
-        with frozen:
+        kept = dict(cache._kept)
+        with cache:
             again = G(z, noise_mode="const")
     torch.testing.assert_close(first, expected)
     assert torch.equal(again, first)
-    assert kept and kept.keys() == frozen._kept.keys()
-    assert all(frozen._kept[key][1] is kept[key][1] for key in kept)
+    assert kept and kept.keys() == cache._kept.keys()
+    assert all(cache._kept[key][1] is kept[key][1] for key in kept)
 
 
-def test_painting_follows_an_optimizer_step():
+def test_images_follow_an_optimizer_step():
     torch.manual_seed(0)
     G = Generator(NETWORK)
     before = np.stack(list(generate.generate(G, [0, 1, 2])))
@@ -48,12 +48,12 @@ def test_nothing_is_kept_outside_with_gradients_or_of_other_tensors():
         made.append(1)
         return weight * 2
 
-    derived(weight, "twice", make)
-    with Frozen():
-        derived(weight, "twice", make)  # a gradient may be asked for
+    cached(weight, "twice", make)
+    with WeightCache():
+        cached(weight, "twice", make)  # a gradient may be asked for
         with torch.no_grad():
-            derived(weight.detach(), "twice", make)
-            derived(weight.detach(), "twice", make)
+            cached(weight.detach(), "twice", make)
+            cached(weight.detach(), "twice", make)
             assert len(made) == 4
-            assert derived(weight, "twice", make) is derived(weight, "twice", make)
+            assert cached(weight, "twice", make) is cached(weight, "twice", make)
     assert len(made) == 5

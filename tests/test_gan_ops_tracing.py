@@ -1,0 +1,144 @@
+"""Each operator as torch's own checks see it, and the networks as torch.compile and torch.export see them."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+from torch.library import opcheck
+
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.ops import bias_act, conv3x3, conv3x3_stride2, sample2d, upfirdn2d
+
+
+def cases(dtype: torch.dtype):
+    """name -> (operator, tensors, the other arguments)."""
+    torch.manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, dtype=dtype, requires_grad=True)
+
+    f = upfirdn2d.setup_filter().to(dtype)
+    grid = torch.rand(2, 3, 4, 2, dtype=dtype) * 2 - 1
+    modulated = draw(2, 3, 4, 5), draw(3), draw(2, 3), draw(2, 1, 4, 5)
+    big, small, weight = draw(2, 3, 5, 7), draw(2, 4, 2, 3), draw(4, 3, 3, 3)
+    return {
+        "bias_act": (bias_act._bias_act, modulated, ("lrelu", 0.7)),
+        "bias_act of one noise": (bias_act._bias_act, (*modulated[:3], draw(1, 1, 4, 5)), ("lrelu", 0.7)),
+        "bias_act of a bias": (bias_act._bias_act, (draw(2, 3, 4, 5), draw(3), None, None), ("linear", 0.7)),
+        "bias_act of a scale": (bias_act._bias_act, (draw(2, 3, 4, 5), None, draw(2, 3), None), ("linear", 1.0)),
+        "upfirdn2d up": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 2, 1, [2, 1], 4.0)),
+        "upfirdn2d down": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 1, 2, [1, 1], 1.0)),
+        "upfirdn2d of one pixel": (upfirdn2d._upfirdn2d, (draw(1, 1, 1, 1),), (f, 1, 1, [2, 1], 1.0)),
+        "conv3x3": (conv3x3._conv3x3, (draw(2, 3, 4, 5), weight), ()),
+        "conv3x3_weight_gradient": (conv3x3._conv3x3_weight_gradient, (draw(2, 3, 4, 5), draw(2, 4, 4, 5)), ()),
+        "conv3x3_down": (conv3x3_stride2._down, (big, weight), ()),
+        "conv3x3_up": (conv3x3_stride2._up, (small, weight), ()),
+        "conv3x3_stride2_weight_gradient": (conv3x3_stride2._weight_gradient, (big, small), ()),
+        "sample2d": (sample2d._sample, (draw(2, 3, 5, 4),), (grid,)),
+        "sample2d_adjoint": (sample2d._adjoint, (draw(2, 3, 3, 4),), (grid, 5, 4)),
+    }
+
+
+NAMES = list(cases(torch.float32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schema_fake_kernel_and_autograd_are_registered_as_torch_wants(name):
+    op, tensors, others = cases(torch.float32)[name]
+    opcheck(op.traced, (*tensors, *others))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("needs", [[True, True, True], [True, False, False], [False, True, False]])
+def test_the_backward_operator_of_bias_act_is_registered_too(dtype, needs):
+    image, scale = (
+        torch.randn(2, 3, 4, 5, dtype=dtype),
+        torch.randn(2, 3, dtype=torch.promote_types(dtype, torch.float32)),
+    )
+    opcheck(bias_act._bias_act_backward.traced, (image, image, image, scale, "lrelu", 0.7, needs))
+    opcheck(bias_act._bias_act_backward.traced, (image, image, None, None, "linear", 0.7, needs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_and_second_derivatives(name):
+    op, tensors, others = cases(torch.float64)[name]
+    inputs = [t for t in tensors if t is not None]
+
+    def function(*inputs: torch.Tensor) -> torch.Tensor:
+        given = iter(inputs)
+        return op.traced(*(None if t is None else next(given) for t in tensors), *others)
+
+    assert gradcheck(function, inputs) and gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_registered_operator_is_the_one_called_eagerly(name):
+    op, tensors, others = cases(torch.float32)[name]
+    given = [t for t in tensors if t is not None]
+    results = [call(*tensors, *others) for call in (op, op.traced)]
+    assert torch.equal(*results)
+    first, second = (torch.autograd.grad(y.square().sum(), given) for y in results)
+    assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plain_form_computes_the_same(name):
+    op, tensors, others = cases(torch.float64)[name]
+    torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
+
+
+@pytest.fixture
+def networks(tiny_network):
+    """A conditional generator and discriminator, and the inputs of twelve images."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(tiny_network, num_classes=3)
+    z, c = torch.randn(12, config.z_dim), torch.eye(3)[torch.arange(12) % 3]
+    return Generator(config), Discriminator(config), z, c
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_both_networks_compile_without_a_graph_break(networks, backend):
+    G, D, z, c = networks
+    torch._dynamo.reset()
+    img = G(z, c, truncation_psi=0.7, noise_mode="const").detach()
+    gradients = []
+    for generate, discriminate in (
+        (G, D),
+        (torch.compile(G, fullgraph=True, backend=backend), torch.compile(D, fullgraph=True, backend=backend)),
+    ):
+        results = generate(z, c, truncation_psi=0.7, noise_mode="const"), discriminate(img, c)
+        for network, result in zip((G.synthesis, D), results, strict=True):
+            gradients.append([result, *torch.autograd.grad(result.square().sum(), [*network.parameters()])])
+    plain, compiled = gradients[0] + gradients[1], gradients[2] + gradients[3]
+    for expected, found in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+class WithConstNoise(torch.nn.Module):
+    def __init__(self, G: Generator) -> None:
+        super().__init__()
+        self.G = G
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.G(z, c, truncation_psi=0.7, noise_mode="const")
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own
+def test_both_networks_export_with_a_free_batch(networks):
+    G, D, z, c = networks
+    generate, groups = WithConstNoise(G), torch.export.Dim("groups", min=2, max=64)
+    img = generate(z, c).detach()
+    for network, inputs, batch, fewer in (
+        (generate, (z, c), torch.export.Dim("batch", min=1, max=64), 3),
+        (D, (img, c), 4 * groups, 8),
+    ):
+        program = torch.export.export(network, inputs, dynamic_shapes=({0: batch}, {0: batch}))
+        assert "salon.bias_act" in program.graph_module.code
+        for count in (len(z), fewer):
+            some = [t[:count] for t in inputs]
+            torch.testing.assert_close(program.module()(*some), network(*some))
+        plain = program.run_decompositions({op.traced: op.plain for op, _, _ in cases(torch.float32).values()})
+        assert "salon." not in plain.graph_module.code
+        torch.testing.assert_close(plain.module()(*inputs), network(*inputs))
