@@ -1,4 +1,4 @@
-"""What a served generator does around gan.networks.generator's: truncation and classes image by image, uint8 images out.
+"""What a served generator does around gan's own: truncation and classes image by image, uint8 images out.
 
 Axis legend: images [N, C, H, W]; ws [N, L, w_dim].
 """
