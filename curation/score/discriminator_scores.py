@@ -21,8 +21,9 @@ from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.runtime import distributed
 from gan.snapshot import Snapshot
+from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.training_loop import TrainingOptions, train
+from gan.training.training_loop import train
 
 Scores = NDArray[np.float64]
 Indices = NDArray[np.int64]
