@@ -88,7 +88,7 @@ def test_float32_again_is_float32(networks):
 
 
 def test_another_precision_is_refused():
-    with pytest.raises(RequestError, match="--precision must be one of fp32, bf16; got fp8"):
+    with pytest.raises(RequestError, match="`precision` must be one of fp32, bf16; got fp8"):
         precision.apply(Generator(NETWORK), "fp8")
 
 

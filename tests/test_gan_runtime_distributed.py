@@ -182,10 +182,10 @@ def test_shares_cover_the_batch_and_keep_groups_together(monkeypatch, size, larg
 def test_what_cannot_be_shared_out_is_refused(monkeypatch, tiny_dataset, tmp_path):
     config = make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={"batch_size": 16})
     as_rank(monkeypatch, 0, 3)
-    with pytest.raises(RequestError, match=r"--batch-size must be a multiple of 12 \(3 processes.*got 16 instead"):
+    with pytest.raises(RequestError, match=r"`batch_size` must be a multiple of 12 \(3 processes.*got 16 instead"):
         of_batch(config, None)
     as_rank(monkeypatch, 0, 1)
-    with pytest.raises(RequestError, match="--batch-gpu must be a multiple of mbstd_group_size, 4; got 6 instead"):
+    with pytest.raises(RequestError, match="`batch_gpu` must be a multiple of mbstd_group_size, 4; got 6 instead"):
         of_batch(config, 6)
     train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--batch-gpu", "3"]
     assert run_salon(*train).code == 2 and not (tmp_path / "runs").exists()

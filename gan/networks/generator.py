@@ -89,7 +89,7 @@ class SynthesisLayer(nn.Module):
         """`noise` is broadcast against [N, 1, resolution, resolution]."""
         styles = self.affine(w)
         x = modulated_conv2d(x, self.weight, styles, self.resample_filter, demodulate=False, up=self.up)
-        # The second half of the modulation joins what follows: one pass over the features instead of four.
+        # The second half of the modulation is fused into bias_act: one pass over the features instead of four.
         scale = demodulation(self.weight, styles)
         if noise is not None:
             noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gan import __version__, snapshot
-from gan.data.images import Pixels, refuse_pictures
+from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
@@ -70,7 +70,7 @@ def export(
     repository = ModelRepository(out)
     served = repository.models()
     if not served:
-        refuse_pictures(out)
+        refuse_images(out)
     source = snapshot.find(snapshot_path)
     known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
     styles = known.styles if known else []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jinja2
 
-from gan.data.images import refuse_pictures
+from gan.data.images import refuse_images
 from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import atomic
@@ -40,7 +40,7 @@ def write(folder: Path, images: Path | None) -> Path:
     )
     file = folder / NAME
     if not file.exists():
-        refuse_pictures(folder)
+        refuse_images(folder)
     before = config.load(file).get("images") if file.exists() else None
     if before != source and any((folder / "stages").glob("*.json")):
         raise RequestError(f"--out {folder} holds a demo of {before or 'made-up paintings'}; choose another --out")
