@@ -188,7 +188,7 @@ def test_obrs_with_the_budget_of_drs_is_drs(generated):
 
 
 def test_a_budget_below_one_is_refused():
-    with pytest.raises(RequestError, match=r"--budget must be at least 1; got 0\.5 instead"):
+    with pytest.raises(RequestError, match=r"`budget` must be at least 1; got 0\.5 instead"):
         algorithms.budgeted_probabilities(np.zeros(3), 0.5)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan.cli.command import Group
+from gan.cli.generate_options import parse_grid
 from gan.cli.options import (
     PATH,
     FiniteRange,
@@ -99,7 +100,7 @@ def generate(
 
     _check_rejection(reject, count, budget, seeds)
     numbers = None if seeds is None else latents.parse_numbers(seeds)
-    columns, rows = image_grid.parse_grid(grid, count or len(numbers or [])) if grid else (0, 0)
+    columns, rows = parse_grid(grid, count or len(numbers or [])) if grid else (0, 0)
     suffix = images.FORMATS[format]
     if grid:
         _check_picture(out, "with --grid")
@@ -122,7 +123,7 @@ def generate(
         files = [out] if grid else [out / f"seed{seed:04d}{suffix}" for seed in numbers]
         painted = progress(client.generate(numbers, truncation_psi, class_name), "Painting", len(numbers))
         if grid:
-            images.save(image_grid.grid_sheet(list(painted), columns, rows), out)
+            images.save(image_grid.grid(list(painted), columns, rows), out)
         else:
             for file, pixels in zip(files, painted, strict=True):
                 images.save(pixels, file)
@@ -155,8 +156,8 @@ def mix(
     from gan.data import images
     from gan.sampling import image_grid, latents
 
-    row_seeds, column_seeds = latents.parse_numbers(rows, "--rows"), latents.parse_numbers(columns, "--columns")
-    chosen = latents.parse_numbers(layers, "--layers")
+    row_seeds, column_seeds = latents.parse_numbers(rows, "rows"), latents.parse_numbers(columns, "columns")
+    chosen = latents.parse_numbers(layers, "layers")
     _check_picture(out)
     refuse_existing([out], overwrite)
     with _client(**connection) as client:
@@ -166,7 +167,7 @@ def mix(
         ws = np.concatenate([ws, latents.mix(row_ws, column_ws, chosen)])
         painted = list(progress(client.synthesize(ws), "Painting", len(ws)))
     heads = len(row_seeds), len(row_seeds) + len(column_seeds)
-    sheet = image_grid.mixing_sheet(painted[: heads[0]], painted[heads[0] : heads[1]], painted[heads[1] :])
+    sheet = image_grid.mixing_grid(painted[: heads[0]], painted[heads[0] : heads[1]], painted[heads[1] :])
     images.save(sheet, out)
     figures |= {"file": str(out), "rows": row_seeds, "columns": column_seeds, "layers": chosen}
     text = f"A table of {len(row_seeds)} rows and {len(column_seeds)} columns from {client.url}: {out}"
@@ -194,7 +195,7 @@ def interpolate(
     from gan.sampling import animation, latents
 
     numbers = latents.parse_numbers(seeds)
-    animation.check_suffix(out)
+    animation.check_suffix(out, "out")
     refuse_existing([out], overwrite)
     with _client(**connection) as client:
         figures = _source(client)
