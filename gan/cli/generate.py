@@ -159,20 +159,19 @@ def images(
     )
     figures: dict[str, Any] = {"snapshot": str(source.path)}
     if selection.reject:
-        class_index = classes[0] if classes else None
+        own_class = classes[0] if classes else None
         seed_list, figures["rejection"] = choose(
             source,
             generated,
             lambda seeds: classes and classes * len(seeds),
             seed_list,
             selection,
-            class_index=class_index,
+            class_index=own_class,
         )
     assert seed_list is not None
     pixels = progress(generated(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
     files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
-    images = [image_grid.grid(list(pixels), columns, rows)] if grid else pixels
-    for file, image in zip(files, images, strict=True):
+    for file, image in zip(files, [image_grid.grid(list(pixels), columns, rows)] if grid else pixels, strict=True):
         save(image, file)
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seed_list), "seeds": seed_list, "seconds": seconds}

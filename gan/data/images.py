@@ -84,7 +84,7 @@ def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
 
 
 def refuse_images(out: Path) -> None:
-    """Raise RequestError when the folder `out`, in which Salon made nothing yet, holds images or folders of images."""
+    """Raise RequestError when `out`, which Salon made nothing in yet, holds images or folders of images."""
     for file in (file for pattern in ("*", "*/*") for file in out.glob(pattern)):
         if file.suffix.lower() in SUFFIXES:
             raise RequestError(f"`out` must be a folder of its own; {out} holds images, as {file}: choose another")

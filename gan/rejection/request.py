@@ -3,9 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
+
+if TYPE_CHECKING:
+    from gan.data.dataset import ImageDataset  # heavy: a command's --help starts without it
 
 BUDGET = 4  # candidates an image, where neither budget nor gamma says otherwise
 
@@ -48,7 +52,8 @@ class SelectionRequest(Rejection):
     """How many seeds to accept, what the discriminator is calibrated on, and whether it is trained on before."""
 
     count: int | None = None  # images to accept; with rejection it must be given
-    calibration_data: Path | None = None  # dataset of real images; None: no calibration
+    # Dataset of real images; one that is open is not hashed again. None: no calibration.
+    calibration_data: "Path | ImageDataset | None" = None
     keep_training: Path | None = None  # where to write the snapshot with the D that was trained on; None: it is not
     keep_kimg: float = 20.0  # most images to train D on, thousands
 

@@ -109,8 +109,9 @@ def _require_discriminator(source: Snapshot, request: SelectionRequest, seeds: S
     return source.D.to(next(source.G_ema.parameters()).device)
 
 
-def _open(path: Path, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
-    dataset = ImageDataset(path)
+def _open(data: Path | ImageDataset, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
+    dataset = data if isinstance(data, ImageDataset) else ImageDataset(data)
+    path = dataset.path
     if dataset.resolution != (wanted := source.config.network.resolution):
         raise RequestError(
             f"`calibration_data` must hold images of {wanted}x{wanted}, as {source.path} generates them; {path} has "
