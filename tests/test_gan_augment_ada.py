@@ -234,8 +234,8 @@ def test_names_are_parsed_as_they_are():
         ({"augment_p": 0.5}, "`augment_p` needs `augment` ada or fixed; got `augment` none"),
         ({"augment": "fixed"}, "`augment` fixed needs `augment_p` above 0"),
         ({"ada_target": float("nan")}, r"`ada_target` must be in \[-1, 1\]"),
-        ({"ada_interval": 0}, "ada_interval must be at least 1"),
-        ({"ada_kimg": 0.0}, "ada_kimg must be above 0"),
+        ({"ada_interval": 0}, "`ada_interval` must be at least 1"),
+        ({"ada_kimg": 0.0}, "`ada_kimg` must be above 0"),
     ],
 )
 def test_impossible_values_are_refused(overrides, message):
