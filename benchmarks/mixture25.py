@@ -19,7 +19,7 @@ from torch import nn
 
 from gan.rejection import algorithms, calibration
 from gan.rejection.algorithms import Array
-from gan.rejection.keep_training import Settings, keep_training
+from gan.rejection.keep_training import KeepTrainingSettings, keep_training
 from gan.runtime.console import table
 from gan.training import losses
 
@@ -97,7 +97,7 @@ def methods(G: nn.Module, D: nn.Module, generator: torch.Generator) -> tuple[lis
             ((gen_points(G, BATCH, generator),) for _ in itertools.count()),
             [(real_points(BURN_IN, generator),)],
             [(gen_points(G, BURN_IN, generator),)],
-            Settings(learning_rate=rate, beta1=0.5, beta2=0.9, check_interval=250, max_steps=3000),
+            KeepTrainingSettings(learning_rate=rate, beta1=0.5, beta2=0.9, check_interval=250, max_steps=3000),
         )
         notes.append(
             f"KeepTraining at {rate:g}: best after {kept.best_step} steps, loss {kept.losses[0]:.3f} to "

@@ -18,6 +18,7 @@ from eval.metrics.confidence_intervals import paired_difference
 from eval.metrics.result_key import digest
 from gan.data.dataset import ImageDataset
 from gan.data.images import Pixels
+from gan.rejection.request import SelectionRequest
 from gan.rejection.select_seeds import choose
 from gan.runtime import distributed
 from gan.runtime.console import say
@@ -66,7 +67,8 @@ def accept(source: SnapshotSource, real: DatasetSource, options: Mapping[str, An
     with distributed.main_first():
         if distributed.is_main() and not file.exists():
             candidates = range(source.seed, MAX_SEED // 2)
-            chosen = choose(source.snapshot, source.paint, source.classes, candidates, {**asked, "data": data})
+            request = SelectionRequest(**asked, calibration_data=data)
+            chosen = choose(source.snapshot, source.paint, source.classes, candidates, request)
             write_json(file, {"seeds": chosen[0], "figures": chosen[1]})
     found = read_json(file)
     figures = {**found["figures"], "calibrated_on_reference": fingerprint == real.identity["sha256"]}

@@ -2,7 +2,9 @@
 
 import sys
 import traceback
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,12 @@ from gan import __version__
 from gan.cli.groups import LazyGroup
 from gan.errors import SalonError
 from gan.runtime.console import is_main
+
+if TYPE_CHECKING:
+    import torch
+
+    from gan.data.collection import Collection
+    from gan.training.metrics_budget import BudgetedMetrics
 
 COMMANDS = {  # in the order in which a person meets them
     "doctor": "gan.cli.doctor:doctor",
@@ -39,7 +47,7 @@ COMMANDS = {  # in the order in which a person meets them
 @click.version_option(__version__, prog_name="salon")
 @click.pass_context
 def salon(context: click.Context) -> None:
-    """Train a StyleGAN2 painter on a folder of images, judge it, curate what it learns from, and serve it.
+    """Train StyleGAN2 on a folder of images, evaluate it, curate its dataset, and serve it.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64
@@ -49,11 +57,19 @@ def salon(context: click.Context) -> None:
     context.obj = metrics_hook
 
 
-def metrics_hook(*arguments: Any, **options: Any) -> Any:
+def metrics_hook(
+    collection: "Collection",
+    metrics: str,
+    percent: float,
+    *,
+    out: Path,
+    device: "torch.device",
+    weights: Sequence[str] = (),
+) -> "BudgetedMetrics":
     """What measures snapshots during training: eval.training_hook.hook, which this package does not know elsewhere."""
     from eval.training_hook import hook
 
-    return hook(*arguments, **options)
+    return hook(collection, metrics, percent, out=out, device=device, weights=weights)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What a training run is: the networks, the mathematics, the presets. All of it is checked when it is made."""
+"""Configs of the networks and of training, and their presets. A config is checked when it is made."""
 
 import dataclasses
 import difflib
@@ -43,17 +43,17 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.resolution not in [2**k for k in range(3, 11)]:
-            raise RequestError(f"resolution must be a power of two from 8 to 1024; got {self.resolution} instead")
+            raise RequestError(f"`resolution` must be a power of two from 8 to 1024; got {self.resolution} instead")
         for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "mbstd_group_size"):
             _require(name, getattr(self, name), 1)
         _require("num_classes", self.num_classes, 0)
         if self.D_mapping_layers is not None:
             _require("D_mapping_layers", self.D_mapping_layers, 0)
         if self.channel_base < self.resolution:
-            raise RequestError(f"channel_base must be at least the resolution {self.resolution}")
+            raise RequestError(f"`channel_base` must be at least the resolution {self.resolution}")
 
     def resolutions(self) -> list[int]:
-        """4, 8, ... up to the image's."""
+        """Resolutions of the blocks, in pixels: 4, 8, ... up to the image's."""
         return [2**k for k in range(2, self.resolution.bit_length())]
 
     def channels(self, resolution: int) -> int:
@@ -111,37 +111,37 @@ class TrainingConfig:
             _require(name, getattr(self, name), 0)
         for name, most in (("seed", MAX_SEED), ("batch_size", MAX_BATCH)):
             if getattr(self, name) > most:
-                raise RequestError(f"{name} must be at most {most}; got {getattr(self, name)} instead")
+                raise RequestError(f"`{name}` must be at most {most}; got {getattr(self, name)} instead")
         if not 0 <= self.style_mixing_prob <= 1:
-            raise RequestError(f"style_mixing_prob must be in [0, 1]; got {self.style_mixing_prob} instead")
+            raise RequestError(f"`style_mixing_prob` must be in [0, 1]; got {self.style_mixing_prob} instead")
         _choose("precision", self.precision, PRECISIONS)
         self._check_augmentation()
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
-                raise RequestError(f"{name} must be in [0, 1); got {getattr(self, name)} instead")
+                raise RequestError(f"`{name}` must be in [0, 1); got {getattr(self, name)} instead")
         if self.freeze_d > (blocks := len(self.network.resolutions()) - 1):
             raise RequestError(
-                f"--freeze-d must be at most {blocks}, D's blocks above 4x4; got {self.freeze_d} instead"
+                f"`freeze_d` must be at most {blocks}, D's blocks above 4x4; got {self.freeze_d} instead"
             )
         group = min(self.network.mbstd_group_size, self.batch_size)
         if self.batch_size % group:
             raise RequestError(
-                f"--batch-size must be a multiple of mbstd_group_size, {group}; got {self.batch_size} instead"
+                f"`batch_size` must be a multiple of mbstd_group_size, {group}; got {self.batch_size} instead"
             )
 
     def _check_augmentation(self) -> None:
         _choose("augment", self.augment, AUGMENTS)
         _choose("augment_categories", self.augment_categories, AUGMENT_CATEGORIES)
         if not 0 <= self.augment_p <= 1:
-            raise RequestError(f"--augment-p must be in [0, 1]; got {self.augment_p} instead")
+            raise RequestError(f"`augment_p` must be in [0, 1]; got {self.augment_p} instead")
         if self.augment_p and self.augment not in ("ada", "fixed"):
-            raise RequestError(f"--augment-p needs --augment ada or fixed; got --augment {self.augment} instead")
+            raise RequestError(f"`augment_p` needs `augment` ada or fixed; got `augment` {self.augment} instead")
         if self.augment == "fixed" and not self.augment_p:
-            raise RequestError("--augment fixed needs --augment-p above 0")
+            raise RequestError("`augment` fixed needs `augment_p` above 0")
         if not -1 <= self.ada_target <= 1:
-            raise RequestError(f"--ada-target must be in [-1, 1]; got {self.ada_target} instead")
+            raise RequestError(f"`ada_target` must be in [-1, 1]; got {self.ada_target} instead")
         if not self.ada_kimg > 0:
-            raise RequestError(f"ada_kimg must be above 0; got {self.ada_kimg} instead")
+            raise RequestError(f"`ada_kimg` must be above 0; got {self.ada_kimg} instead")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and checkpoints."""
@@ -194,11 +194,11 @@ def make_config(
     Raises RequestError for an unknown preset or field, or a value out of range.
     """
     if preset not in PRESETS:
-        raise RequestError(f"--preset must be one of {', '.join(PRESETS)}; got {preset} instead")
+        raise RequestError(f"`preset` must be one of {', '.join(PRESETS)}; got {preset} instead")
     values = {**(_auto(resolution) if preset == "auto" else PRESETS[preset]), **overrides}
     unknown = sorted(set(values) - set(field_types()))
     if unknown:
-        raise RequestError(f"--set must name one of {', '.join(sorted(field_types()))}; got {unknown[0]} instead")
+        raise RequestError(f"`overrides` must name one of {', '.join(sorted(field_types()))}; got {unknown[0]} instead")
     network_fields = {f.name for f in dataclasses.fields(NetworkConfig)}
     network = NetworkConfig(
         resolution=resolution,
@@ -225,7 +225,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     kinds = field_types()
     if not equals or name not in kinds:
-        raise RequestError(f"--set must be FIELD=VALUE; got {text} instead{_field_meant(name, kinds)}")
+        raise RequestError(f"`overrides` must be FIELD=VALUE; got {text} instead{_field_meant(name, kinds)}")
     options = typing.get_args(kinds[name]) if isinstance(kinds[name], types.UnionType) else (kinds[name],)
     if value.lower() == "none" and type(None) in options:
         return name, None
@@ -235,13 +235,13 @@ def parse_override(text: str) -> tuple[str, Any]:
             return name, {"true": True, "false": False}[value.lower()]
         return name, kind(value)
     except (ValueError, KeyError) as error:
-        raise RequestError(f"--set {name} must be {_KINDS[kind]}; got {value!r} instead") from error
+        raise RequestError(f"`overrides` {name} must be {_KINDS[kind]}; got {value!r} instead") from error
 
 
 def _field_meant(name: str, kinds: Mapping[str, Any]) -> str:
     # What to say to somebody who named a field that is none, or that follows from elsewhere.
     if name in ("resolution", "num_classes"):
-        return f": {name} comes from --data"
+        return f": {name} comes from `data`"
     if close := difflib.get_close_matches(name.replace("-", "_"), kinds, n=1):
         return f". Did you mean {close[0]}?"
     return f". The fields are {', '.join(sorted(kinds))}"
@@ -264,9 +264,9 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 def _choose(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
-        raise RequestError(f"{name} must be one of {', '.join(choices)}; got {value} instead")
+        raise RequestError(f"`{name}` must be one of {', '.join(choices)}; got {value} instead")
 
 
 def _require(name: str, value: float, minimum: int) -> None:
     if not value >= minimum:
-        raise RequestError(f"{name} must be at least {minimum}; got {value} instead")
+        raise RequestError(f"`{name}` must be at least {minimum}; got {value} instead")

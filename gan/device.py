@@ -15,35 +15,35 @@ from gan.ops import native
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
-def select(name: str = "auto") -> torch.device:
+def select(device: str = "auto") -> torch.device:
     """The device for "auto", "cpu", "cuda" or "cuda:N", with the process set up to use it well.
 
     Of several processes that torchrun started on a machine each gets a GPU of its own.
     Raises RequestError when it is not there.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if here > 1 and name.startswith("cuda"):
-        if name != "cuda" or here > torch.cuda.device_count():
+    if here > 1 and device.startswith("cuda"):
+        if device != "cuda" or here > torch.cuda.device_count():
             raise RequestError(
-                f"{here} processes on a machine need --device cuda and as many GPUs; got --device {name} and "
+                f"{here} processes on a machine need `device` cuda and as many GPUs; got `device` {device} and "
                 f"{torch.cuda.device_count()} GPUs instead"
             )
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    if name.startswith("cuda"):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise RequestError(
-                f"--device {name} needs a CUDA GPU that torch can use; salon doctor says what is missing"
+                f"`device` {device} needs a CUDA GPU that torch can use; `salon doctor` says what is missing"
             )
-        if not re.fullmatch(r"cuda(:\d+)?", name) or int(name.partition(":")[2] or 0) >= torch.cuda.device_count():
-            raise RequestError(f"--device must be cuda or cuda:0 to cuda:{torch.cuda.device_count() - 1}; got {name}")
+        if not re.fullmatch(r"cuda(:\d+)?", device) or int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise RequestError(f"`device` must be cuda or cuda:0 to cuda:{torch.cuda.device_count() - 1}; got {device}")
         torch.backends.cudnn.benchmark = True
-    elif name == "cpu":
+    elif device == "cpu":
         keep_freed_memory()
     else:
-        raise RequestError(f"--device must be auto, cpu, cuda or cuda:N; got {name} instead")
-    return torch.device(name)
+        raise RequestError(f"`device` must be auto, cpu, cuda or cuda:N; got {device} instead")
+    return torch.device(device)
 
 
 def keep_freed_memory() -> bool:

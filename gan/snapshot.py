@@ -79,8 +79,8 @@ def load(path: Path) -> Snapshot:
     except (OSError, SafetensorError) as error:
         if not Path(path).is_file():
             raise RequestError(f"{path} must be a snapshot; it is no file") from error
-        found = "a checkpoint" if Path(path).suffix == ".pt" else "none, or is damaged"
-        raise RequestError(f"{path} must be a snapshot, as in a run's folder snapshots; it is {found}") from error
+        kind = "a checkpoint" if Path(path).suffix == ".pt" else "none, or is damaged"
+        raise RequestError(f"{path} must be a snapshot, as in a run's folder snapshots; it is {kind}") from error
     require_format(path, "a snapshot", metadata.get("format"), FORMAT)
     if _digest(tensors, metadata) != metadata.get("sha256"):
         raise RequestError(f"{path} is corrupt: its tensors and metadata do not match their hash")
@@ -111,7 +111,7 @@ def list_newest_first(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("snapshot-*.safetensors") if _NAME.fullmatch(p.name)), reverse=True)
 
 
-def find(path: Path) -> Snapshot:
+def find(path: Path | str) -> Snapshot:
     """The snapshot at `path`: a file, or the newest that verifies in a run, or in the newest run of a folder of runs.
 
     Raises RequestError when there is none.
@@ -129,7 +129,7 @@ def find(path: Path) -> Snapshot:
             return load(candidate)
         except RequestError as error:
             say(f"Passing over a damaged snapshot: {error}")
-    raise RequestError(f"{path} must hold a snapshot; salon train writes them after its first minute")
+    raise RequestError(f"{path} must hold a snapshot; `salon train` writes them after its first minute")
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:

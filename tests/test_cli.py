@@ -414,7 +414,7 @@ def test_mix_interpolate_and_timelapse_refuse(tiny_run, tmp_path):
     refused(run_salon(*lapse, tmp_path), "RUN must be a run, a folder with a config.json")
     refused(run_salon(*lapse, tiny_run.parent), "is a folder of runs: name one of them, such as", tiny_run)
     many = ("generate", "mix", tiny_run, "--rows", "0-99999", "--columns", "0-99999", "--out", tmp_path / "new.png")
-    refused(run_salon(*many), "--out", "must be a sheet of at most 500,000,000 pixels", "100001x100001 pictures")
+    refused(run_salon(*many), "--out", "must be a grid of at most 500,000,000 pixels", "100001x100001 images")
     refused(
         run_salon("generate", "timelapse", tiny_run, "--out", tmp_path / "new.png"), "--out must end in one of .mp4"
     )
@@ -461,8 +461,8 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
         (["--set", "depth=3"], ["--set must be FIELD=VALUE", "mapping_layers", "got depth=3"]),
         (["--set", "resolution=64"], ["--set must be FIELD=VALUE", "got resolution=64", "comes from --data"]),
         (["--set", "learning-rate=0.1"], ["--set must be FIELD=VALUE", "Did you mean learning_rate?"]),
-        (["--set", "seed=4294967296"], ["seed must be at most 4294967295; got 4294967296"]),
-        (["--set", "batch_size=100000000"], ["batch_size must be at most 4096; got 100000000"]),
+        (["--set", "seed=4294967296"], ["--seed must be at most 4294967295; got 4294967296"]),
+        (["--set", "batch_size=100000000"], ["--batch-size must be at most 4096; got 100000000"]),
         (["--seed", "99999999999999999999999"], ["'--seed'", "0<=x<=4294967295"]),
         (["--batch-size", "100000000"], ["'--batch-size'", "1<=x<=4096"]),
         (["--batch-size", "many"], ["'--batch-size': 'many' is not a valid whole number"]),
@@ -474,7 +474,7 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
         (["--metrics", "fid", "--metrics-weights", "x=nope"], ["Error: --metrics-weights must be NAME=PATH"]),
         (["--set", "z_dim=many"], ["--set z_dim must be a whole number; got 'many'"]),
         (["--set", "z_dim=0"], ["z_dim must be at least 1; got 0"]),
-        (["--set", "batch_size=0"], ["batch_size must be at least 1; got 0"]),
+        (["--set", "batch_size=0"], ["--batch-size must be at least 1; got 0"]),
         (["--set", "mirror=perhaps"], ["--set mirror must be true or false; got 'perhaps'"]),
         (["--set", "style_mixing_prob=1.5"], ["style_mixing_prob must be in [0, 1]; got 1.5"]),
         (["--total-kimg", "0"], ["'--total-kimg'"]),

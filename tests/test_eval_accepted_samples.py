@@ -113,7 +113,7 @@ def test_by_class_each_seed_is_judged_as_what_it_is(judge, conditional_snapshot,
     assert outcome.code == 0, outcome.err
     plain = write_dataset(tmp_path / "plain.zip", [(16, 16)] * 20)
     refused = judge(tmp_path / "x", source=source, calibrate=plain)
-    assert refused.code == 2 and "--data must hold images of 2 classes" in refused.err.splitlines()[-1]
+    assert refused.code == 2 and "--calibration-data must hold images of 2 classes" in refused.err.splitlines()[-1]
 
 
 def test_an_image_of_both_sets_has_one_place():

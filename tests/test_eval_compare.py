@@ -21,8 +21,9 @@ from gan.device import select
 from gan.errors import RequestError
 from gan.training import checkpoint
 from gan.training.metrics_budget import BudgetedMetrics
+from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.training_loop import TrainingOptions, train
+from gan.training.training_loop import train
 
 KEY = Identity(
     metric="kd",

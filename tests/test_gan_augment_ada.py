@@ -246,14 +246,14 @@ def test_names_are_parsed_as_they_are():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"augment": "all"}, "augment must be one of none, ada, fixed, diffaugment; got all"),
-        ({"augment_categories": "x"}, "augment_categories must be one of blit"),
-        ({"augment": "ada", "augment_p": 1.5}, r"--augment-p must be in \[0, 1\]"),
-        ({"augment_p": 0.5}, "--augment-p needs --augment ada or fixed; got --augment none"),
-        ({"augment": "fixed"}, "--augment fixed needs --augment-p above 0"),
-        ({"ada_target": float("nan")}, r"--ada-target must be in \[-1, 1\]"),
-        ({"ada_interval": 0}, "ada_interval must be at least 1"),
-        ({"ada_kimg": 0.0}, "ada_kimg must be above 0"),
+        ({"augment": "all"}, "`augment` must be one of none, ada, fixed, diffaugment; got all"),
+        ({"augment_categories": "x"}, "`augment_categories` must be one of blit"),
+        ({"augment": "ada", "augment_p": 1.5}, r"`augment_p` must be in \[0, 1\]"),
+        ({"augment_p": 0.5}, "`augment_p` needs `augment` ada or fixed; got `augment` none"),
+        ({"augment": "fixed"}, "`augment` fixed needs `augment_p` above 0"),
+        ({"ada_target": float("nan")}, r"`ada_target` must be in \[-1, 1\]"),
+        ({"ada_interval": 0}, "`ada_interval` must be at least 1"),
+        ({"ada_kimg": 0.0}, "`ada_kimg` must be above 0"),
     ],
 )
 def test_impossible_values_are_refused(overrides, message):

@@ -46,25 +46,25 @@ def test_overrides_are_parsed_by_type():
     assert parse_override("mirror=true") == ("mirror", True)
     assert parse_override("ema_rampup=none") == ("ema_rampup", None)
     for text in ("batch_size", "nothing=1", "dataset=x", "batch_size=eight", "batch_size=none", "mirror=2"):
-        with pytest.raises(RequestError, match="--set"):
+        with pytest.raises(RequestError, match="`overrides`"):
             parse_override(text)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"batch_size": 6}, "--batch-size must be a multiple of mbstd_group_size, 4; got 6"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"style_mixing_prob": 1.5}, r"style_mixing_prob must be in \[0, 1\]"),
-        ({"beta2": 1.0}, r"beta2 must be in \[0, 1\)"),
-        ({"learning_rate": float("nan")}, "learning_rate must be at least 0; got nan"),
-        ({"unknown": 1}, "--set must name one of"),
+        ({"batch_size": 6}, "`batch_size` must be a multiple of mbstd_group_size, 4; got 6"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"style_mixing_prob": 1.5}, r"`style_mixing_prob` must be in \[0, 1\]"),
+        ({"beta2": 1.0}, r"`beta2` must be in \[0, 1\)"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be at least 0; got nan"),
+        ({"unknown": 1}, "`overrides` must name one of"),
     ],
 )
 def test_impossible_values_are_refused(overrides, message):
     with pytest.raises(RequestError, match=message):
         config(**overrides)
-    with pytest.raises(RequestError, match="--preset must be one of auto, config-f, paper256, tiny; got huge"):
+    with pytest.raises(RequestError, match="`preset` must be one of auto, config-f, paper256, tiny; got huge"):
         config("huge")
 
 

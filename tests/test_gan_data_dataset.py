@@ -146,7 +146,7 @@ def test_labels_that_do_not_fit(tmp_path: Path, labels: object, message: str) ->
 
 
 def test_not_a_dataset(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="does not exist; make a dataset with: salon prepare"):
+    with pytest.raises(RequestError, match="does not exist; make a dataset with `salon prepare`"):
         ImageDataset(tmp_path / "nothing.zip")
     (tmp_path / "text.zip").write_text("no ZIP")
     with pytest.raises(RequestError, match="must be a ZIP or a folder of images; it is none, or is damaged"):

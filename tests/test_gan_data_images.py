@@ -43,9 +43,9 @@ def test_to_pixels_puts_channels_last():
 
 def test_tile_lays_out_row_by_row():
     pixels = np.arange(1, 6, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones([5, 2, 3, 3], np.uint8)
-    sheet = images.tile(pixels, 2)
-    assert sheet.shape == (6, 6, 3)
-    assert sheet[::2, ::3, 0].tolist() == [[1, 2], [3, 4], [5, 255]]
+    grid = images.tile(pixels, 2)
+    assert grid.shape == (6, 6, 3)
+    assert grid[::2, ::3, 0].tolist() == [[1, 2], [3, 4], [5, 255]]
     gaps = images.tile(pixels, 2, gap=1, background=9)
     assert gaps.shape == (8, 7, 3)
     assert (gaps[2] == 9).all() and (gaps[:, 3] == 9).all() and gaps[6, 0, 0] == 5 and gaps[6, 4, 0] == 9

@@ -35,10 +35,10 @@ def test_a_painting_depends_on_its_seed_alone(genre, style):
 def test_paintings_are_rgb_of_the_size_and_of_several_shapes(genre, size):
     shapes = set()
     for seed in range(12):
-        picture = painting(genre, "impressionism", seed, size)
-        assert picture.mode == "RGB" and max(picture.size) == size
-        assert np.asarray(picture).std() > 5  # something is on it
-        shapes.add(picture.size)
+        image = painting(genre, "impressionism", seed, size)
+        assert image.mode == "RGB" and max(image.size) == size
+        assert np.asarray(image).std() > 5  # something is on it
+        shapes.add(image.size)
     assert len(shapes) > 1 and (size, size) in shapes
 
 
@@ -51,8 +51,8 @@ def test_one_scene_looks_different_in_each_style():
 def test_the_longer_side_is_what_was_asked_for(tmp_path):
     write(tmp_path, 4, size=40)
     for file in files(tmp_path):
-        with Image.open(file) as picture:
-            assert max(picture.size) == 40 and picture.format == "JPEG"
+        with Image.open(file) as image:
+            assert max(image.size) == 40 and image.format == "JPEG"
 
 
 def test_pictures_that_are_there_are_left(tmp_path):
@@ -108,8 +108,8 @@ def test_the_list_tells_style_genre_and_outliers(tmp_path):
 
 @pytest.mark.parametrize("kind", OUTLIERS)
 def test_outliers_are_pictures_of_the_size(kind):
-    picture = OUTLIERS[kind](np.random.default_rng(0), 64)
-    assert picture.mode == "RGB" and max(picture.size) == 64 and np.asarray(picture).std() > 5
+    image = OUTLIERS[kind](np.random.default_rng(0), 64)
+    assert image.mode == "RGB" and max(image.size) == 64 and np.asarray(image).std() > 5
 
 
 def test_wrong_names_and_numbers_are_refused(tmp_path):

@@ -173,8 +173,8 @@ def write_tf(path, G, D, G_options=None, D_options=None):
         return network({"lod": np.float32(0), "dlatent_avg": w_avg}, parts, **(G_options or {}))
 
     doubled = {name: array * 2 for name, array in G.items()}
-    critic = network(tf_variables_of_discriminator(D), **(D_options or {}))
-    path.write_bytes(pickle.dumps((generator(doubled), critic, generator(G)), protocol=4))
+    discriminator = network(tf_variables_of_discriminator(D), **(D_options or {}))
+    path.write_bytes(pickle.dumps((generator(doubled), discriminator, generator(G)), protocol=4))
 
 
 def tf_paint(G, z):
@@ -351,7 +351,7 @@ def test_without_a_discriminator_it_paints_but_does_not_train_on(tmp_path, peers
     found, outcome = imported(tmp_path / "ada.pkl", tmp_path)
     assert found.D is None and outcome.json["discriminator"] is False
     out = tmp_path / "out.safetensors"
-    assert run_salon("generate", out, "--seeds", "0", "--out", tmp_path / "pictures").code == 0
+    assert run_salon("generate", out, "--seeds", "0", "--out", tmp_path / "images").code == 0
     refused = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--resume", out)
     assert refused.code == 2 and "must hold a discriminator" in refused.err
 

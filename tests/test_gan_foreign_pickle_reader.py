@@ -131,7 +131,7 @@ HOSTILE = {  # id -> content, what the message must say
     "popen": (b"csubprocess\nPopen\n(]X\x05\x00\x00\x00touchaX\x06\x00\x00\x00canaryatR.", "subprocess.Popen"),
     "copyreg": (b"ccopyreg\n_reconstructor\n(cos\nsystem\nNNtR.", "copyreg._reconstructor"),
     "torch.load": (b"ctorch\nload\n(X\x01\x00\x00\x00atR.", "torch.load"),
-    "a module of ours": (b"cgan.files\nsha256\n(X\x01\x00\x00\x00atR.", "gan.runtime.files.sha256"),
+    "a module of ours": (b"cgan.runtime.files\nsha256\n(X\x01\x00\x00\x00atR.", "gan.runtime.files.sha256"),
     "memo, called later": (b"cos\nsystem\nq\x050h\x05" + text(CANARY) + b"\x85R.", "os.system"),
     "memo of nothing": (b"h\x05.", "is damaged or no pickle"),
     "setstate": (pickle.dumps(Evil()), "Evil"),

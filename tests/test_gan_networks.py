@@ -132,10 +132,10 @@ def test_classes_reach_both_networks():
 
 def test_network_config_refuses_what_cannot_be():
     for values, message in [
-        ({"resolution": 48}, "resolution must be a power of two from 8 to 1024; got 48"),
+        ({"resolution": 48}, "`resolution` must be a power of two from 8 to 1024; got 48"),
         ({"resolution": 2048}, "got 2048"),
-        ({"resolution": 32, "z_dim": 0}, "z_dim must be at least 1; got 0"),
-        ({"resolution": 512, "channel_base": 256}, "channel_base must be at least the resolution 512"),
+        ({"resolution": 32, "z_dim": 0}, "`z_dim` must be at least 1; got 0"),
+        ({"resolution": 512, "channel_base": 256}, "`channel_base` must be at least the resolution 512"),
     ]:
         with pytest.raises(RequestError, match=message):
             NetworkConfig(**values)

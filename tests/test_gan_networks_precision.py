@@ -88,7 +88,7 @@ def test_float32_again_is_float32(networks):
 
 
 def test_another_precision_is_refused():
-    with pytest.raises(RequestError, match="--precision must be one of fp32, bf16; got fp8"):
+    with pytest.raises(RequestError, match="`precision` must be one of fp32, bf16; got fp8"):
         precision.apply(Generator(NETWORK), "fp8")
 
 
@@ -106,12 +106,12 @@ def test_a_run_in_bf16_resumes_to_the_bit_and_paints(tiny_dataset, tmp_path):
     states = [checkpoint.load(Path(r["checkpoint"])) for r in (whole, resumed)]
     for name, tensor in states[0]["learner"]["G"].items():
         assert torch.equal(tensor, states[1]["learner"]["G"][name]), name
-    sheets = []
+    grids = []
     for option in ("fp32", "bf16"):
-        sheet = tmp_path / f"{option}.png"
+        grid = tmp_path / f"{option}.png"
         done = run_salon(
-            "generate", whole["run"], "--seeds", "0-3", "--grid", "2x2", "--out", sheet, "--precision", option
+            "generate", whole["run"], "--seeds", "0-3", "--grid", "2x2", "--out", grid, "--precision", option
         )
         assert done.code == 0, done.err
-        sheets.append(sheet.read_bytes())
-    assert sheets[0] != sheets[1]
+        grids.append(grid.read_bytes())
+    assert grids[0] != grids[1]

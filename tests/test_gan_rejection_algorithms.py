@@ -109,7 +109,7 @@ def test_drs_refuses():
     with pytest.raises(ValueError, match="exactly one"):
         algorithms.DiscriminatorRejection(np.zeros(3), gamma=0, budget=2)
     for logits in (np.array([]), np.array([0, np.nan]), np.array([np.inf])):
-        with pytest.raises(ValueError, match="must be finite"):
+        with pytest.raises(ValueError, match="must be one or more, and finite"):
             algorithms.DiscriminatorRejection(logits, gamma=0)
 
 
@@ -188,7 +188,7 @@ def test_obrs_with_the_budget_of_drs_is_drs(generated):
 
 
 def test_a_budget_below_one_is_refused():
-    with pytest.raises(RequestError, match=r"--budget must be at least 1; got 0\.5 instead"):
+    with pytest.raises(RequestError, match=r"`budget` must be at least 1; got 0\.5 instead"):
         algorithms.budgeted_probabilities(np.zeros(3), 0.5)
 
 
@@ -228,7 +228,7 @@ def test_a_budget_is_met_by_logits_of_any_size():
     ids=["burn-in", "drs", "mh", "start of mh", "obrs"],
 )
 def test_logits_that_are_not_finite_are_refused(use):
-    with pytest.raises(ValueError, match="logits must be finite, and some; got 2, 1 finite"):
+    with pytest.raises(ValueError, match="logits must be one or more, and finite; got 2, 1 of them finite"):
         use(np.array([1.0, np.nan]))
 
 

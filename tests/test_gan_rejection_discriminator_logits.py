@@ -1,4 +1,4 @@
-"""One image, one logit: whatever else is judged, and in what order."""
+"""One image, one logit: whatever else has one, and in what order."""
 
 import dataclasses
 
@@ -27,21 +27,21 @@ def D(tiny_network):
 
 
 def test_a_logit_depends_on_its_image_alone(D):
-    critic, judged = DiscriminatorLogits(D, images(12, 0)), images(9, 1)
-    logits = critic(judged)
+    logits_of, pixels = DiscriminatorLogits(D, images(12, 0)), images(9, 1)
+    logits = logits_of(pixels)
     assert logits.dtype == np.float64 and logits.shape == (9,) and len(set(logits)) == 9
-    assert np.array_equal(critic(judged[::-1])[::-1], logits)
-    assert [critic(judged[i : i + 1])[0] for i in range(9)] == logits.tolist()
-    img = to_float(torch.from_numpy(judged[:8])).permute(0, 3, 1, 2)
+    assert np.array_equal(logits_of(pixels[::-1])[::-1], logits)
+    assert [logits_of(pixels[i : i + 1])[0] for i in range(9)] == logits.tolist()
+    img = to_float(torch.from_numpy(pixels[:8])).permute(0, 3, 1, 2)
     order = [0, 4, 1, 5, 2, 6, 3, 7]
-    assert not torch.allclose(D(img)[order], D(img[order]), atol=1e-6)  # what the critic is there for
+    assert not torch.allclose(D(img)[order], D(img[order]), atol=1e-6)  # which DiscriminatorLogits undoes
 
 
 def test_a_logit_is_the_mean_over_the_groups(D):
-    references, judged = images(12, 0), images(2, 1)
-    logits = DiscriminatorLogits(D, references)(judged)
+    references, pixels = images(12, 0), images(2, 1)
+    logits = DiscriminatorLogits(D, references)(pixels)
     assert count_references(D) == 12 and GROUPS == 4
-    for image, logit in zip(judged, logits, strict=True):
+    for image, logit in zip(pixels, logits, strict=True):
         means = []
         for group in range(4):
             whole = np.stack([image, *references[group::4]])  # 4 images, which D takes as one group
@@ -52,25 +52,25 @@ def test_a_logit_is_the_mean_over_the_groups(D):
 
 def test_classes_reach_the_discriminator(tiny_network):
     D = discriminator(dataclasses.replace(tiny_network, num_classes=3))
-    critic, judged = DiscriminatorLogits(D, images(12, 0), [1] * 12), images(3, 1)
-    logits = critic(judged, [0, 1, 2])
-    assert logits.tolist() == [critic(judged[i : i + 1], [i])[0] for i in range(3)]
-    assert critic(judged[:1], [1])[0] != logits[0]
-    with pytest.raises(RequestError, match="classes must be given: the discriminator knows 3"):
-        critic(judged)
+    logits_of, pixels = DiscriminatorLogits(D, images(12, 0), [1] * 12), images(3, 1)
+    logits = logits_of(pixels, [0, 1, 2])
+    assert logits.tolist() == [logits_of(pixels[i : i + 1], [i])[0] for i in range(3)]
+    assert logits_of(pixels[:1], [1])[0] != logits[0]
+    with pytest.raises(RequestError, match="`classes` must be given: the discriminator knows 3"):
+        logits_of(pixels)
 
 
 def test_groups_of_one_need_no_references(tiny_network):
     D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1))
-    judged = images(3, 1)
-    expected = D(to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2))[:, 0]
-    assert DiscriminatorLogits(D, [])(judged) == pytest.approx(expected.numpy(), abs=1e-5)
+    pixels = images(3, 1)
+    expected = D(to_float(torch.from_numpy(pixels)).permute(0, 3, 1, 2))[:, 0]
+    assert DiscriminatorLogits(D, [])(pixels) == pytest.approx(expected.numpy(), abs=1e-5)
     D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1, num_classes=3))
-    img, c = to_float(torch.from_numpy(judged)).permute(0, 3, 1, 2), torch.eye(3)
-    assert DiscriminatorLogits(D, [])(judged, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
+    img, c = to_float(torch.from_numpy(pixels)).permute(0, 3, 1, 2), torch.eye(3)
+    assert DiscriminatorLogits(D, [])(pixels, [0, 1, 2]) == pytest.approx(D(img, c)[:, 0].numpy(), abs=1e-5)
 
 
-def test_the_critic_refuses(D, tiny_network):
+def test_what_is_refused(D, tiny_network):
     with pytest.raises(ValueError, match="references must be 12 images; got 3 instead"):
         DiscriminatorLogits(D, images(3, 0))
     broken = discriminator(tiny_network)

@@ -16,7 +16,7 @@ from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.rejection import algorithms, calibration, keep_training, select_seeds
 from gan.rejection.discriminator_logits import DiscriminatorLogits
-from gan.rejection.keep_training import KeptTraining, Settings
+from gan.rejection.keep_training import KeepTrainingSettings, KeptTraining
 from gan.rejection.select_seeds import choose
 from gan.sampling.latents import MAX_SEED
 from gan.training import losses
@@ -41,7 +41,7 @@ def select(tiny_run, real):
 
 
 @pytest.mark.parametrize("method", ["drs", "mh", "obrs"])
-def test_accepted_seeds_are_painted_and_can_be_repeated(method, select, tiny_run, tmp_path):
+def test_accepted_seeds_are_generated_and_can_be_repeated(method, select, tiny_run, tmp_path):
     outcome = select(method, tmp_path / "kept", "--budget", 3)
     assert outcome.code == 0, outcome.err
     figures = outcome.json
@@ -68,7 +68,7 @@ def test_one_of_three_chains_each_gives_one_image(select, tmp_path):
     assert [seed // 3 for seed in seeds] == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_discriminators_choice_is_what_is_painted(select, tiny_run, tmp_path):
+def test_the_discriminators_choice_is_what_is_generated(select, tiny_run, tmp_path):
     found = snapshot.find(tiny_run)
     last = found.D.b4.out
     kept = []
@@ -182,7 +182,7 @@ def test_by_class(tiny_config, real, select, tmp_path):
     torch.manual_seed(3)
     network = dataclasses.replace(tiny_config.network, num_classes=2)
     config = dataclasses.replace(tiny_config, network=network)
-    path = tmp_path / "painter.safetensors"
+    path = tmp_path / "conditional.safetensors"
     snapshot.save(path, Generator(network), Discriminator(network), config, 0, ["day", "night"])
     outcomes = [select("obrs", tmp_path / c, "--class", c, source=path) for c in ("day", "night")]
     assert [o.code for o in outcomes] == [0, 0], outcomes[0].err
@@ -214,7 +214,7 @@ def test_keep_training_writes_a_new_snapshot_with_a_better_discriminator(select,
     assert all(same.values())
     assert not torch.equal(old.D.b4.out.weight, new.D.b4.out.weight)
     content = better.read_bytes()
-    refused(select("drs", tmp_path / "b", *arguments, "--overwrite"), "--keep-training must name a new file")
+    refused(select("drs", tmp_path / "b", *arguments, "--overwrite"), "--keep-training would replace")
     assert better.read_bytes() == content
     other = tmp_path / "again.safetensors"
     assert select("drs", tmp_path / "c", "--keep-training", other, "--keep-kimg", 0.4).code == 0
@@ -236,7 +236,7 @@ def normal(mean, count, seed):
 def test_keep_training_finds_the_ratio_of_densities():
     D = toy(0)
     held_out = [next(normal(1, 2000, 2))], [next(normal(0, 2000, 3))]
-    settings = Settings(learning_rate=0.01, max_steps=1500, beta1=0.9)
+    settings = KeepTrainingSettings(learning_rate=0.01, max_steps=1500, beta1=0.9)
     kept = keep_training.keep_training(D, normal(1, 128, 0), normal(0, 128, 1), *held_out, settings)
     x = torch.linspace(-1, 2, 7)[:, None]
     assert D(x).detach() == pytest.approx(x - 0.5, abs=0.25)  # log N(1, 1) / N(0, 1)
@@ -264,7 +264,7 @@ def test_a_step_of_keep_training_is_that_of_the_papers(r1_gamma):
     )
     classes = torch.eye(2)[torch.arange(5) % 2]
     held_out = [(torch.randn([n, 1, 2, 2], generator=generator), torch.eye(2)[[0] * n]) for n in (3, 1, 3, 1)]
-    settings = Settings(
+    settings = KeepTrainingSettings(
         learning_rate=0.1, beta1=0.3, beta2=0.9, r1_gamma=r1_gamma, r1_interval=2, check_interval=2, max_steps=5
     )
     real, gen = (iter([(batch, classes) for batch in part]) for part in images)
@@ -308,7 +308,7 @@ def test_keep_training_stops_when_images_are_learned_by_heart_and_goes_back_to_t
     D = toy(1)
     few_real, few_gen = next(normal(1, 8, 0)), next(normal(0, 8, 1))
     held_out = [next(normal(1, 500, 2))], [next(normal(0, 500, 3))]
-    settings = Settings(learning_rate=0.02, beta1=0.9, check_interval=5, patience=4, max_steps=5000)
+    settings = KeepTrainingSettings(learning_rate=0.02, beta1=0.9, check_interval=5, patience=4, max_steps=5000)
     kept = keep_training.keep_training(D, iter(lambda: few_real, 0), iter(lambda: few_gen, 0), *held_out, settings)
     assert kept.steps == kept.best_step + 4 * 5 < 5000
     assert min(kept.losses) == kept.losses[kept.best_step // 5] < kept.losses[-1]
@@ -325,7 +325,7 @@ def test_a_discriminator_that_gets_no_better_stays_as_it_was():
     held_out = [next(normal(0, 500, 2))], [next(normal(1, 500, 3))]  # the other way round
     D[2].weight.data.zero_(), D[2].bias.data.zero_()
     before = [p.clone() for p in D.parameters()]
-    settings = Settings(learning_rate=0.05, check_interval=2, patience=2)
+    settings = KeepTrainingSettings(learning_rate=0.05, check_interval=2, patience=2)
     kept = keep_training.keep_training(D, normal(1, 64, 0), normal(0, 64, 1), *held_out, settings)
     assert kept == KeptTraining(steps=4, best_step=0, losses=kept.losses)
     assert all(torch.equal(a, b) for a, b in zip(D.parameters(), before, strict=True))
@@ -335,7 +335,9 @@ def test_a_loss_that_is_not_finite_is_an_error():
     D, held_out = toy(3), ([next(normal(1, 8, 2))], [next(normal(0, 8, 3))])
     D[2].bias.data.fill_(torch.nan)
     with pytest.raises(SalonError, match="the held-out loss became nan"):
-        keep_training.keep_training(D, normal(1, 8, 0), normal(0, 8, 1), *held_out, Settings(learning_rate=0.01))
+        keep_training.keep_training(
+            D, normal(1, 8, 0), normal(0, 8, 1), *held_out, KeepTrainingSettings(learning_rate=0.01)
+        )
 
 
 def test_r1_holds_the_discriminator_flat(tiny_config, real):
@@ -374,7 +376,7 @@ def test_what_d_learns_from_and_what_is_held_out(tiny_config, real, monkeypatch)
     learn, stop = np.arange(0, 41), np.arange(41, 60)  # of 19, 16 make whole groups of 4
     keep_training.keep_training_on_images(source, dataset, learn, stop, paint, max_kimg=0.2)
     D, real_batches, gen_batches, held_out_real, held_out_gen, settings = given
-    assert D is source.D and settings == Settings(
+    assert D is source.D and settings == KeepTrainingSettings(
         learning_rate=0.003, beta1=config.beta1, beta2=config.beta2, r1_gamma=2.0, r1_interval=4, check_interval=5,
         max_steps=25,
     )  # fmt: skip
@@ -412,7 +414,7 @@ def test_too_few_images_are_refused(tiny_config, real):
     source = snapshot.Snapshot(
         path=real, G_ema=Generator(network), D=Discriminator(network), config=tiny_config, cur_nimg=0, classes=None
     )
-    with pytest.raises(RequestError, match="must hold out at least 4 images for --keep-training; got 3 instead"):
+    with pytest.raises(RequestError, match="must hold out at least 4 images for `keep_training`; got 3 instead"):
         keep_training.keep_training_on_images(
             source, ImageDataset(real), np.arange(40), np.arange(40, 43), lambda *_: [], max_kimg=1
         )

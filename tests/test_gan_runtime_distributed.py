@@ -184,32 +184,34 @@ with distributed.joined(torch.device("cpu")):
 
 
 @pytest.mark.parametrize(("size", "largest"), [(1, None), (2, None), (4, 4), (2, 8), (1, 12)])
-def test_shares_cover_the_batch_and_keep_groups_together(monkeypatch, size, largest):
+def test_microbatches_cover_the_batch_and_keep_groups_together(monkeypatch, size, largest):
     features = torch.randn(32, 2, 4, 4)
     together = minibatch_stddev(features, 4)
     seen, weight = [], 0.0
     for rank in range(size):
         as_rank(monkeypatch, rank, size)
-        shares = divide(32, group=4, largest=largest)
-        assert [share.local.start for share in shares] == [
-            sum(len(s.positions) for s in shares[:i]) for i in range(len(shares))
+        microbatches = divide(32, group=4, largest=largest)
+        assert [microbatch.local.start for microbatch in microbatches] == [
+            sum(len(s.positions) for s in microbatches[:i]) for i in range(len(microbatches))
         ]
-        for share in shares:
-            assert largest is None or len(share.positions) <= largest
-            torch.testing.assert_close(minibatch_stddev(features[share.positions], 4), together[share.positions])
-            seen += share.positions.tolist()
-            weight += share.weight
+        for microbatch in microbatches:
+            assert largest is None or len(microbatch.positions) <= largest
+            torch.testing.assert_close(
+                minibatch_stddev(features[microbatch.positions], 4), together[microbatch.positions]
+            )
+            seen += microbatch.positions.tolist()
+            weight += microbatch.weight
     assert sorted(seen) == list(range(32)) and weight == pytest.approx(1)
     assert size > 1 or largest or seen == list(range(32))
 
 
-def test_what_cannot_be_shared_out_is_refused(monkeypatch, tiny_dataset, tmp_path):
+def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, tiny_dataset, tmp_path):
     config = make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={"batch_size": 16})
     as_rank(monkeypatch, 0, 3)
-    with pytest.raises(RequestError, match=r"--batch-size must be a multiple of 12 \(3 processes.*got 16 instead"):
+    with pytest.raises(RequestError, match=r"`batch_size` must be a multiple of 12 \(3 processes.*got 16 instead"):
         of_batch(config, None)
     as_rank(monkeypatch, 0, 1)
-    with pytest.raises(RequestError, match="--batch-gpu must be a multiple of mbstd_group_size, 4; got 6 instead"):
+    with pytest.raises(RequestError, match="`batch_gpu` must be a multiple of mbstd_group_size, 4; got 6 instead"):
         of_batch(config, 6)
     train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--batch-gpu", "3"]
     assert run_salon(*train).code == 2 and not (tmp_path / "runs").exists()

@@ -94,5 +94,5 @@ def test_an_interrupted_one_leaves_nothing(tmp_path):
 
 
 def test_other_suffixes_are_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"--out must end in one of \.mp4, \.webp, \.gif; got .*loop\.avi instead"):
+    with pytest.raises(RequestError, match=r"`path` must end in one of \.mp4, \.webp, \.gif; got .*loop\.avi instead"):
         animation.save(frames(), tmp_path / "loop.avi", fps=10)

@@ -122,11 +122,11 @@ def test_classes(conditional, G):
     assert not np.array_equal(day, night)
     both = paint(conditional, [0, 0], [2, 0])
     assert np.array_equal(both[0], night[0]) and np.array_equal(both[1], day[0])
-    with pytest.raises(RequestError, match="--class must be given: this generator paints 3 classes, 0 to 2"):
+    with pytest.raises(RequestError, match="`classes` must be given: this generator has 3 classes, 0 to 2"):
         paint(conditional, [0])
-    with pytest.raises(RequestError, match="--class must be from 0 to 2; got 3 instead"):
+    with pytest.raises(RequestError, match="`classes` must be from 0 to 2; got 3 instead"):
         paint(conditional, [0], [3])
-    with pytest.raises(RequestError, match="--class must be left out"):
+    with pytest.raises(RequestError, match="`classes` must be left out"):
         paint(G, [0], [0])
 
 

@@ -29,7 +29,7 @@ def test_mixing_takes_the_named_layers():
                 source = columns[column] if layer in (1, 4) else rows[row]
                 assert np.array_equal(table[row, column, layer], source[layer])
     assert np.array_equal(rows, before)
-    with pytest.raises(RequestError, match="--layers must be from 0 to 5; got 6 instead"):
+    with pytest.raises(RequestError, match="`layers` must be from 0 to 5; got 6 instead"):
         latents.mix(rows, columns, [2, 6])
 
 
@@ -69,13 +69,13 @@ def test_parse_numbers(text, numbers):
 
 @pytest.mark.parametrize("text", ["", ",", "1,", "a", "1.5", "-1", "1-", "1-2-3", "0x1", "1 2", "0..3"])
 def test_parse_numbers_refuses_what_is_no_number(text):
-    with pytest.raises(RequestError, match="--rows must be numbers and ranges such as 0-15,42; got"):
-        latents.parse_numbers(text, "--rows")
+    with pytest.raises(RequestError, match="`rows` must be numbers and ranges such as 0-15,42; got"):
+        latents.parse_numbers(text, "rows")
 
 
 @pytest.mark.parametrize("text", ["3-1", "4294967296", "0-4294967296", "0-99999999"])
 def test_parse_numbers_refuses_what_is_out_of_range(text):
-    with pytest.raises(RequestError, match=f"--seeds must rise within 0 to 4294967295, .*; got {text} instead"):
+    with pytest.raises(RequestError, match=f"`seeds` must rise within 0 to 4294967295, .*; got {text} instead"):
         latents.parse_numbers(text)
 
 

@@ -100,7 +100,7 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     for name in ("other.pt", "list.pt"):
-        with pytest.raises(RequestError, match="must be a checkpoint of salon train"):
+        with pytest.raises(RequestError, match="must be a checkpoint of `salon train`"):
             checkpoint.load(tmp_path / name)
     for name in ("absent.pt", "."):
         with pytest.raises(RequestError, match="cannot be read"):

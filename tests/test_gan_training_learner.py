@@ -95,7 +95,7 @@ def test_frozen_blocks_of_d_keep_still():
         subject.step(*batch(iteration))
     moved = {name for name, p in subject.D.named_parameters() if not torch.equal(p, before[name])}
     assert {name for name in before if name.startswith("b16.")} == before.keys() - moved
-    with pytest.raises(RequestError, match="--freeze-d must be at most 2, D's blocks above 4x4; got 3 instead"):
+    with pytest.raises(RequestError, match="`freeze_d` must be at most 2, D's blocks above 4x4; got 3 instead"):
         learner(freeze_d=3)
 
 
@@ -104,7 +104,7 @@ def test_accumulated_gradients_learn_the_same(double):
     whole = learner(**options)  # seeds the generator that both draw from
     expected = [whole.step(*batch(iteration, 16)) for iteration in range(20)]
     parts = learner(**options, batch_gpu=4)
-    assert [len(share.positions) for share in parts.shares + parts.pl_shares] == [4] * 8
+    assert [len(part.positions) for part in parts.microbatches + parts.pl_microbatches] == [4] * 8
     for iteration, stats in enumerate(expected):
         found = parts.step(*(images[parts.members] for images in batch(iteration, 16)))
         assert found.keys() == stats.keys()

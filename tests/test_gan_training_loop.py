@@ -21,10 +21,12 @@ from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.sampling import generate
-from gan.training import checkpoint, transfer
+from gan.training import checkpoint, start
 from gan.training.metrics_budget import BudgetedMetrics
+from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.training_loop import Schedule, TrainingOptions, train
+from gan.training.schedule import Schedule
+from gan.training.training_loop import train
 
 # 100 iterations, a checkpoint after every fourth, no sheets.
 LONG = [
@@ -225,10 +227,10 @@ def test_transfer_to_another_resolution_and_other_classes(tiny_run, tmp_path):
 
 def test_transfer_refuses_weights_that_fit_nowhere():
     network = torch.nn.Linear(2, 3)
-    outcomes = transfer.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
+    outcomes = start.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
     assert outcomes == {"weight": "new", "bias": "new", "other": "left out"}
     with pytest.raises(RequestError, match="nothing does"):
-        transfer.describe(outcomes)
+        start.describe_matching(outcomes)
 
 
 def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
@@ -300,9 +302,8 @@ def test_hooks_are_called(tiny_dataset, tiny_run, tmp_path):
 
     config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
     options = TrainingOptions(total_kimg=0.016, kimg_per_tick=0.008, network_snapshot_ticks=2, workers=0)
-    dataset = ImageDataset(tiny_dataset)
-    dataset.labels = None
-    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[Recorder()])
+    dataset, device = ImageDataset(tiny_dataset), torch.device("cpu")
+    train(Run(tmp_path), config, options, dataset, np.arange(12), device, hooks=[Recorder()])
     assert calls == [("tick", 0.008), ("tick", 0.016), ("snapshot", 16)]
 
 
@@ -321,9 +322,8 @@ def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, t
     hook = Timed(brightness, 20, smallest=8, largest=1000, clock=clock)
     config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
     options = TrainingOptions(total_kimg=0.2, kimg_per_tick=0.008, network_snapshot_ticks=4, workers=0)
-    dataset = ImageDataset(tiny_dataset)
-    dataset.labels = None
-    train(Run(tmp_path), config, options, dataset, np.arange(12), torch.device("cpu"), hooks=[hook])
+    dataset, device = ImageDataset(tiny_dataset), torch.device("cpu")
+    train(Run(tmp_path), config, options, dataset, np.arange(12), device, hooks=[hook])
     rows = [json.loads(line) for line in Run(tmp_path).metrics.read_text().splitlines()]
     # The first shows what it costs; the third snapshot affords one again, and the fourth has the rest of the budget.
     assert [(row["nimg"], row["images"]) for row in rows] == [(32, 8), (96, 13), (128, 43), (192, 64)]
@@ -349,7 +349,7 @@ def test_the_budget_fits_fixed_and_variable_cost_and_spends_no_more():
     assert hook.images_within(1e6) == 10_000
     hook.costs = [(100, 2.0), (100, 4.0)]
     assert hook.fit() == pytest.approx((0, 0.03))
-    with pytest.raises(RequestError, match="--metrics-budget must be between 0 and 100 percent; got 0 instead"):
+    with pytest.raises(RequestError, match="`percent` must be between 0 and 100 percent; got 0 instead"):
         BudgetedMetrics(lambda path, count: {}, 0)
 
 

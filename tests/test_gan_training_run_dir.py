@@ -84,7 +84,7 @@ def test_claim_refuses_another_config_and_names_the_difference(written, tiny_con
     with pytest.raises(RequestError) as caught, written.claim(other):
         pass
     assert "w_dim is 9, not 8" in str(caught.value) and "seed is 5, not 0" in str(caught.value)
-    assert "mapping_layers" not in str(caught.value) and "Choose another --name" in str(caught.value)
+    assert "mapping_layers" not in str(caught.value) and "Choose another `name`" in str(caught.value)
     with written.claim(tiny_config):  # and it is free again
         pass
 

@@ -115,7 +115,8 @@ def test_no_arrow_runs_up(module):
 
 
 def test_no_module_reaches_itself():
-    arrows = {name: imports(name, at_import=False) & set(FILES) - {name} for name in FILES}
+    # What a package's __init__ names for type checkers alone is loaded when it is asked for.
+    arrows = {name: imports(name, at_import=name in PACKAGES) & set(FILES) - {name} for name in FILES}
     for module in FILES:
         seen, waiting = set(), [module]
         while waiting:

@@ -56,7 +56,7 @@ def test_generate_writes_one_file_a_seed(format, suffix, served, tmp_path):
 def test_generate_a_grid(served, tmp_path):
     outcome = query("generate", "--seeds", "3-5", "--grid", "2x2", "--out", tmp_path / "grid.png")
     assert outcome.code == 0 and "3 images in" in outcome.out and "from grpc://127.0.0.1:8001: " in outcome.out
-    assert np.array_equal(pixels(tmp_path / "grid.png"), image_grid.grid_sheet(painted([3, 4, 5]), 2, 2))
+    assert np.array_equal(pixels(tmp_path / "grid.png"), image_grid.grid(painted([3, 4, 5]), 2, 2))
 
 
 def test_the_concurrency_leaves_no_trace(served, tmp_path):

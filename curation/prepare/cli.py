@@ -179,7 +179,7 @@ def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> No
     from gan.data.images import check_suffix
 
     if montage:
-        check_suffix(montage, "--montage")
+        check_suffix(montage, "montage")
         refuse_existing([montage], overwrite, parameter="montage")
     figures = describe(path)
     if montage:

@@ -114,7 +114,7 @@ def retrain(
     from gan import device as devices
     from gan.runtime import distributed
     from gan.runtime.files import write_json
-    from gan.training.training_loop import TrainingOptions
+    from gan.training.request import TrainingOptions
 
     beside = Path(request["manifest"]).with_suffix(".zip")
     if data is None and not beside.exists():

@@ -32,8 +32,10 @@ from gan.data import manifest as manifests
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.files import atomic, write_json
+from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.training_loop import TrainingOptions, load_source, train
+from gan.training.start import load_source
+from gan.training.training_loop import train
 
 KEEP_CHECKPOINTS = 2
 FINISHED = "finished.json"  # in an arm's run

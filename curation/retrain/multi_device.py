@@ -20,7 +20,8 @@ from curation.retrain.experiment import Arm, Experiment
 from gan import device as devices
 from gan.errors import SalonError
 from gan.runtime.console import say
-from gan.training.training_loop import StopRequest, TrainingOptions, progress_bar
+from gan.training.request import TrainingOptions
+from gan.training.schedule import StopRequest, progress_bar
 
 POLL = 0.5  # seconds
 

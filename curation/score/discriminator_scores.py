@@ -22,8 +22,9 @@ from gan.networks.discriminator import Discriminator
 from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.snapshot import Snapshot
+from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.training_loop import TrainingOptions, train
+from gan.training.training_loop import train
 
 Scores = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -1,1 +1,4 @@
-"""Augmentation of what the discriminator sees: ADA, its pipeline, and DiffAugment."""
+"""Augmentation of the discriminator's images: ADA, its pipeline, and DiffAugment.
+
+Public: ada.Augmentation, as a TrainingConfig asks for it; pipeline.AugmentPipe; diffaugment.diff_augment.
+"""

@@ -1,4 +1,4 @@
-"""How strongly what the discriminator sees is augmented, and how that adapts (Karras et al. 2020, ADA)."""
+"""Adaptive discriminator augmentation: its probability p, and how p adapts (Karras et al. 2020, ADA)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from gan.runtime.console import say
 class AdaController:
     """Holds r_t, the mean sign of D's logits of real images, at a target by moving p (Karras et al. 2020, section 3.1).
 
-    r_t near 1 means that D knows the real images by heart: p rises; else it falls. `kimg` is how many thousands of
+    r_t near 1 means that D overfits: p rises; else it falls. `kimg` is how many thousands of
     images take p from 0 to 1; `interval` is in iterations.
     """
 
@@ -24,7 +24,7 @@ class AdaController:
         self._fresh = torch.zeros(2, dtype=torch.float64)  # the same of this iteration, in this process
 
     def observe(self, real_logits: torch.Tensor) -> None:
-        """Take note of logits of real images."""
+        """Add the signs of D's logits of real images."""
         signs = real_logits.detach().sign().double()
         self._fresh = self._fresh.to(signs.device) + torch.stack([signs.sum(), signs.new_tensor(signs.numel())])
 
@@ -52,7 +52,7 @@ class AdaController:
 
 
 class Augmentation:
-    """What a config asks for, applied to every image that D sees; with "none" nothing happens and nothing is drawn."""
+    """The augmentation of a config, applied to every image that D sees; "none" changes nothing and draws nothing."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self.kind = config.augment
@@ -73,7 +73,7 @@ class Augmentation:
         return diff_augment(img) if self.kind == "diffaugment" else self.pipe(img, self.p)
 
     def observe(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Take note of D's logits of real images -> named scalars: r_t, and p where there is one."""
+        """Add D's logits of real images -> named scalars: r_t, and p where there is one."""
         if self.kind == "none":
             return {}
         stats = {"augment/rt": real_logits.sign().mean()}
@@ -113,6 +113,6 @@ class LeakWarning:
             self._said = True
             say(
                 f"p of the augmentations has been above {self.THRESHOLD} for {self.TICKS} ticks: they may leak into "
-                "what is generated, as turned pictures or false colours. Look at the sheets; more images, fewer "
-                "--set augment_categories or a higher --ada-target help."
+                "what is generated, as turned images or false colours. Look at the image grids; more images, fewer "
+                "`augment_categories` or a higher `ada_target` help."
             )

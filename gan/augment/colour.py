@@ -61,6 +61,6 @@ def _saturation(factor: torch.Tensor) -> torch.Tensor:
 
 def _linear(matrix: torch.Tensor) -> torch.Tensor:
     # [N, 3, 3] -> [N, 4, 4]
-    whole = torch.eye(4).repeat(len(matrix), 1, 1)
-    whole[:, :3, :3] = matrix
-    return whole
+    affine = torch.eye(4).repeat(len(matrix), 1, 1)
+    affine[:, :3, :3] = matrix
+    return affine

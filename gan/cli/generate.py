@@ -1,13 +1,49 @@
-"""The group `salon generate`. Its sub-commands are named as strings and imported when they are used."""
+"""The group `salon generate`, with images and mix; the animations are in gan.cli.animate. Heavy imports wait."""
+
+import functools
+from pathlib import Path
+from typing import Any
 
 import click
 
+from gan.cli.command import Command, takes
+from gan.cli.generate_options import (
+    batch_option,
+    check_cutoff,
+    check_folder,
+    check_size,
+    class_indices,
+    cutoff_option,
+    load,
+    noise_option,
+    parse_grid,
+    precision_option,
+    snapshot_argument,
+)
 from gan.cli.groups import LazyGroup
+from gan.cli.options import (
+    PATH,
+    FiniteRange,
+    WholeRange,
+    class_option,
+    device_option,
+    format_option,
+    grid_option,
+    json_option,
+    overwrite_option,
+    psi_option,
+    together,
+)
+from gan.cli.rejection_options import rejection_options
+from gan.rejection.request import SelectionRequest
+from gan.runtime.console import result
+from gan.runtime.files import refuse_existing
+from gan.sampling.request import SamplingRequest
 
 SUBCOMMANDS = {
-    "images": "gan.cli.generate_images:images",
+    "images": "gan.cli.generate:images",
     "interpolate": "gan.cli.animate:interpolate",
-    "mix": "gan.cli.generate_images:mix",
+    "mix": "gan.cli.generate:mix",
     "timelapse": "gan.cli.animate:timelapse",
 }
 
@@ -23,16 +59,202 @@ class DefaultGroup(LazyGroup):
 
 @click.group(cls=DefaultGroup, lazy=SUBCOMMANDS)
 def generate() -> None:
-    """Paint with a trained generator.
+    """Generate images with a trained generator.
 
     SNAPSHOT is a snapshot file, a run, or a folder of runs (the newest is taken). Without one of the words below,
     `images` is meant.
 
     \b
     salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
-    salon generate runs --seeds 0-99,1234 --out pictures --truncation-psi 0.7
+    salon generate runs --seeds 0-99,1234 --out images --truncation-psi 0.7
     salon generate runs --reject obrs --budget 4 --count 16 --data paintings64.zip --out best
     salon generate mix runs --rows 0-3 --columns 4-9 --layers 0-3 --out mix.png
     salon generate interpolate runs --seeds 0-5 --out loop.mp4
     salon generate timelapse runs/paintings64-tiny-1a2b3c4d --out learning.mp4
     """
+
+
+# What --reject needs here, besides rejection_options.
+candidate_options = together(
+    click.option("--count", metavar="NIMG", type=WholeRange(1), help="Images to accept. Required by --reject."),
+    click.option(
+        "--data",
+        "calibration_data",
+        metavar="DATASET",
+        type=PATH,
+        help="Real images, to calibrate the discriminator on.",
+    ),
+    click.option(
+        "--keep-training",
+        metavar="FILE",
+        type=PATH,
+        help="New snapshot for the discriminator, which is first trained on with --data, and its generator.",
+    ),
+    click.option(
+        "--keep-kimg",
+        metavar="KIMG",
+        type=FiniteRange(0, min_open=True),
+        help="Most images to train it on; it ends before when the held-out loss stops falling.",
+    ),
+)
+
+
+@click.command(cls=Command)
+@takes(SamplingRequest, "sampling")
+@takes(SelectionRequest, "selection")
+@snapshot_argument
+@click.option(
+    "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
+)
+@click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the grid's file.")
+@grid_option
+@format_option
+@psi_option
+@cutoff_option
+@noise_option
+@class_option
+@batch_option
+@precision_option
+@device_option
+@rejection_options
+@candidate_options
+@overwrite_option
+@json_option
+def images(
+    sampling: SamplingRequest,
+    selection: SelectionRequest,
+    seeds: str | None,
+    out: Path,
+    grid: str | None,
+    format: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Generate images from seeds: one image a seed, whatever the batch size."""
+    import time
+
+    from gan.data.images import FORMATS, save
+    from gan.rejection.select_seeds import choose
+    from gan.runtime.console import progress
+    from gan.sampling import image_grid
+    from gan.sampling.generate import generate
+
+    seed_list = _parse_seeds(seeds, selection, grid)
+    columns, rows = parse_grid(grid, selection.count or len(seed_list or [])) if grid else (0, 0)
+    _check_out(out, seed_list, grid, FORMATS[format], selection, overwrite)
+    source, G = load(sampling)
+    if grid:
+        check_size(out, columns, rows, G.config.resolution)
+    check_cutoff(sampling.truncation_cutoff, G.config.num_ws)
+    classes = class_indices(source, sampling.class_name, 1)
+
+    start = time.perf_counter()
+    generated = functools.partial(
+        generate,
+        G,
+        truncation_psi=sampling.truncation_psi,
+        truncation_cutoff=sampling.truncation_cutoff,
+        noise_mode=sampling.noise_mode,
+        batch_size=sampling.batch_size,
+    )
+    figures: dict[str, Any] = {"snapshot": str(source.path)}
+    if selection.reject:
+        own_class = classes[0] if classes else None
+        seed_list, figures["rejection"] = choose(
+            source,
+            generated,
+            lambda seeds: classes and classes * len(seeds),
+            seed_list,
+            selection,
+            class_index=own_class,
+        )
+    assert seed_list is not None
+    pixels = progress(generated(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
+    files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
+    for file, image in zip(files, [image_grid.grid(list(pixels), columns, rows)] if grid else pixels, strict=True):
+        save(image, file)
+    seconds = time.perf_counter() - start
+    figures |= {"files": [str(f) for f in files], "images": len(seed_list), "seeds": seed_list, "seconds": seconds}
+    of = f" of {figures['rejection']['candidates']} candidates" if selection.reject else ""
+    result(f"{len(seed_list)} images{of} in {seconds:.1f} s from {source.path}: {out}", figures, as_json)
+
+
+@click.command(cls=Command)
+@takes(SamplingRequest, "sampling")
+@snapshot_argument
+@click.option("--rows", required=True, metavar="SEEDS", help="Seeds whose images the rows start from.")
+@click.option("--columns", required=True, metavar="SEEDS", help="Seeds that lend the rows their chosen layers.")
+@click.option(
+    "--layers",
+    default="0-3",
+    metavar="LAYERS",
+    show_default=True,
+    help="Layers to mix, such as 0-3: low ones decide on composition, high ones on colour.",
+)
+@click.option("--out", required=True, metavar="FILE", type=PATH, help="The grid: .png, .jpg or .webp.")
+@psi_option
+@noise_option
+@class_option
+@precision_option
+@device_option
+@overwrite_option
+@json_option
+def mix(
+    sampling: SamplingRequest, rows: str, columns: str, layers: str, out: Path, overwrite: bool, as_json: bool
+) -> None:
+    """Mix styles: a grid whose cells are their row's image with some layers of their column's."""
+    import numpy as np
+    import torch
+
+    from gan.data.images import check_suffix, save
+    from gan.sampling import image_grid, latents
+    from gan.sampling.generate import map_seeds, synthesize
+
+    row_seeds, column_seeds = latents.parse_numbers(rows, "rows"), latents.parse_numbers(columns, "columns")
+    mixed_layers = latents.parse_numbers(layers, "layers")
+    check_suffix(out, "out")
+    refuse_existing([out], overwrite)
+    source, G = load(sampling)
+    check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.resolution + image_grid.GAP)
+    row_ws, column_ws = (
+        map_seeds(G, s, class_indices(source, sampling.class_name, len(s)), truncation_psi=sampling.truncation_psi)
+        for s in (row_seeds, column_seeds)
+    )
+    mixed_ws = latents.mix(row_ws.cpu().numpy(), column_ws.cpu().numpy(), mixed_layers)
+    ws = torch.cat([column_ws, row_ws, torch.from_numpy(mixed_ws).to(row_ws)])
+    noise_seeds = column_seeds + row_seeds + [row for row in row_seeds for _ in column_seeds]
+    cells = np.stack(list(synthesize(G, ws, noise_mode=sampling.noise_mode, seeds=noise_seeds)))
+    top, left, inner = np.split(cells, [len(column_seeds), len(column_seeds) + len(row_seeds)])
+    save(image_grid.mixing_grid(list(left), list(top), list(inner)), out)
+    figures: dict[str, Any] = {"snapshot": str(source.path), "file": str(out)}
+    figures |= {"rows": row_seeds, "columns": column_seeds, "layers": mixed_layers}
+    text = f"A grid of {len(row_seeds)} rows and {len(column_seeds)} columns from {source.path}: {out}"
+    result(text, figures, as_json)
+
+
+def _parse_seeds(seeds: str | None, selection: SelectionRequest, grid: str | None) -> list[int] | None:
+    # None: --reject chooses them among all.
+    from gan.sampling.latents import parse_numbers
+
+    if seeds is None:
+        if not selection.reject:
+            raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
+        return None
+    seed_list = parse_numbers(seeds)
+    return seed_list if grid else list(dict.fromkeys(seed_list))  # one file a seed
+
+
+def _check_out(
+    out: Path, seed_list: list[int] | None, grid: str | None, suffix: str, selection: SelectionRequest, overwrite: bool
+) -> None:
+    from gan.data.images import check_suffix
+
+    if grid:
+        check_suffix(out, "out", " with --grid")
+        refuse_existing([out], overwrite)
+        return
+    check_folder(out)
+    if selection.reject:  # which of them it will write is not known yet
+        refuse_existing(sorted(out.glob(f"seed*{suffix}")), overwrite)
+    else:
+        refuse_existing([out / f"seed{seed:04d}{suffix}" for seed in seed_list or []], overwrite)

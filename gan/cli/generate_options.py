@@ -1,4 +1,4 @@
-"""What the commands below `salon generate` share: which generator paints, and how. Heavy imports wait."""
+"""What the commands below `salon generate` share: options, the checks of them, the generator. Heavy imports wait."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,54 +11,95 @@ from gan.errors import RequestError
 
 if TYPE_CHECKING:
     from gan.networks.generator import Generator
+    from gan.sampling.request import SamplingRequest
     from gan.snapshot import Snapshot
+
+MAX_PIXELS = 500_000_000  # of an image grid, which is laid out in memory
+MAX_SIDE = {"jpeg": 65_500, "png": MAX_PIXELS, "webp": 16_383}  # pixels that a file format can hold
 
 snapshot_argument = click.argument("snapshot", type=PATH)
 cutoff_option = click.option(
-    "--truncation-cutoff", metavar="LAYERS", type=WholeRange(0), help="Truncate only the first so many ws."
+    "--truncation-cutoff", metavar="LAYERS", type=WholeRange(0), help="Layers to truncate, from the first on."
 )
 noise_option = click.option(
     "--noise-mode",
     type=click.Choice(["const", "random", "none"]),
-    default="const",
-    show_default=True,
-    help="const: the stored noise. random: the seed's own. none: without.",
+    help="Noise inputs. const: the stored noise. random: the seed's own. none: without.",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True, help="bf16: faster, less exact."
+    "--precision", type=click.Choice(PRECISIONS), help="Precision of the generator. bf16: faster, less exact."
 )
-batch_option = click.option(
-    "--batch-size", metavar="NIMG", type=WholeRange(1), default=8, show_default=True, help="Images at a time."
-)
+batch_option = click.option("--batch-size", metavar="NIMG", type=WholeRange(1), help="Images at a time.")
 
 
-def load(path: Path, device: str, precision: str) -> "tuple[Snapshot, Generator]":
+def load(sampling: "SamplingRequest") -> "tuple[Snapshot, Generator]":
     """The snapshot that SNAPSHOT names, and its generator on the device. Raises RequestError where there is none."""
     from gan import device as devices
     from gan import snapshot
-    from gan.networks import precision as precisions
+    from gan.networks import precision
 
-    target = devices.select(device)
-    source = snapshot.find(path)
-    precisions.apply(source.G_ema, precision)
+    target = devices.select(sampling.device)
+    source = snapshot.find(sampling.snapshot)
+    precision.apply(source.G_ema, sampling.precision)
     return source, source.G_ema.to(target)
 
 
 def class_indices(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:
-    """--class as an index for each of `count` images. Raises RequestError for a class that is not known."""
-    if class_name is None:
-        return None
-    if not source.config.network.num_classes:
+    """--class as an index for each of `count` images; None for a generator without classes.
+
+    Raises RequestError for a class that it does not know, or where it needs one.
+    """
+    from gan.sampling.generate import class_weights
+
+    known, classes = source.classes or [], None
+    if class_name is not None and source.config.network.num_classes:
+        if not class_name.isdecimal() and class_name not in known:
+            raise RequestError(
+                f"--class must be an index or one of {', '.join(known) or '(no names)'}; got {class_name}"
+            )
+        classes = [known.index(class_name) if class_name in known else int(class_name)] * count
+    elif class_name is not None:
         raise RequestError(f"--class must be left out: {source.path} was trained without classes")
-    if class_name.isdecimal():
-        return [int(class_name)] * count
-    known = source.classes or []
-    if class_name not in known:
-        raise RequestError(f"--class must be an index or one of {', '.join(known) or '(no names)'}; got {class_name}")
-    return [known.index(class_name)] * count
+    try:
+        class_weights(classes, source.G_ema)
+    except RequestError as error:
+        raise RequestError(str(error).replace("`classes`", "--class")) from error
+    return classes
 
 
 def check_cutoff(cutoff: int | None, num_ws: int) -> None:
     """Raise RequestError when --truncation-cutoff is beyond the generator's layers."""
     if cutoff is not None and cutoff > num_ws:
         raise RequestError(f"--truncation-cutoff must be at most {num_ws}, this generator's layers; got {cutoff}")
+
+
+def parse_grid(grid: str, count: int) -> tuple[int, int]:
+    """ "4x3" -> 4 columns, 3 rows. Raises RequestError for anything else, or when `count` images do not fit."""
+    columns, _, rows = grid.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+        raise RequestError(f"--grid must be columns x rows such as 4x4; got {grid} instead")
+    cells = int(columns) * int(rows)
+    if count > cells:
+        raise RequestError(f"--grid {grid} has {cells} cells; there are {count} images to generate")
+    return int(columns), int(rows)
+
+
+def check_size(out: Path, columns: int, rows: int, side: int) -> None:
+    """Raise RequestError when a grid of so many images, `side` pixels wide, is too large for memory or its file."""
+    from gan.data.images import check_suffix
+
+    width, height = columns * side, rows * side
+    most = MAX_SIDE[check_suffix(out, "out")]
+    if width * height > MAX_PIXELS or max(width, height) > most:
+        raise RequestError(
+            f"--out {out} must be a grid of at most {MAX_PIXELS:,} pixels, and {most:,} a side; {columns}x{rows} "
+            f"images make {width:,}x{height:,}"
+        )
+
+
+def check_folder(out: Path) -> None:
+    """Raise RequestError when --out, a folder for one file a seed, is named like an image."""
+    from gan.data.images import SUFFIXES
+
+    if out.suffix.lower() in SUFFIXES and not out.is_dir():
+        raise RequestError(f"--out must be a folder, for one file a seed; got {out} instead: for one grid add --grid")

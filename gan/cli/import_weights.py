@@ -39,8 +39,8 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         raise RequestError(
             f"FILE must be of another implementation; {file} is named as a snapshot, which needs no import"
         )
-    found = convert.read(file)
-    G, D = convert.build(file, found)
+    foreign = convert.read(file)
+    G, D = convert.build(file, foreign)
     group = min(G.config.mbstd_group_size, 32)
     config = TrainingConfig(
         network=G.config,
@@ -48,24 +48,24 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         batch_size=32 // group * group,
         resume_from=files.sha256(file),
     )
-    largest = None if found.conv_clamp is None else convert.largest_activation(G)
-    if found.conv_clamp is not None and largest is not None and largest >= found.conv_clamp:
+    largest = None if foreign.conv_clamp is None else convert.largest_activation(G)
+    if foreign.conv_clamp is not None and largest is not None and largest >= foreign.conv_clamp:
         say(
-            f"Its activations were limited to {found.conv_clamp:g}, and reach {largest:.4g} without the limit, "
+            f"Its activations were limited to {foreign.conv_clamp:g}, and reach {largest:.4g} without the limit, "
             "which Salon does not have: images differ where they do."
         )
     snapshot.save(out, G, D, config, convert.cur_nimg(file), None)
     figures = {
         "snapshot": str(out),
         "file": str(file),
-        "kind": found.kind,
+        "kind": foreign.kind,
         "sha256": config.resume_from,
         "cur_nimg": convert.cur_nimg(file),
         "discriminator": D is not None,
         "network": config.to_dict()["network"],
-        "conv_clamp": found.conv_clamp,
+        "conv_clamp": foreign.conv_clamp,
         "largest_activation": largest,  # of a few seeds; where conv_clamp is set
     }
     size = G.config.resolution
-    without = "" if D else ", without a discriminator: for painting, not for training on"
-    result(f"{file} ({found.kind}, {size}x{size}{without}) is now {out}", figures, as_json)
+    without = "" if D else ", without a discriminator: for generating, not for training on"
+    result(f"{file} ({foreign.kind}, {size}x{size}{without}) is now {out}", figures, as_json)

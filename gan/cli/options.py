@@ -38,7 +38,11 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
 )
 device_option = click.option(
-    "--device", metavar="NAME", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+    "--device",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    help="Device to compute on: auto, cpu, cuda or cuda:N.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -61,18 +65,20 @@ psi_option = click.option(
     type=FiniteRange(-2, 2),
     default=1.0,
     show_default=True,
-    help="Below 1: more typical and less varied, 0: the average.",
+    help="Truncation. Below 1: more typical and less varied, 0: the average.",
 )
-class_option = click.option("--class", "class_name", metavar="CLASS", help="Class to paint: its index or its name.")
+class_option = click.option(
+    "--class", "class_name", metavar="CLASS", help="Class of the images: its index or its name."
+)
 grid_option = click.option(
-    "--grid", metavar="CxR", help="One sheet of C columns and R rows instead of one file a seed."
+    "--grid", metavar="CxR", help="Image grid of C columns and R rows instead of one file a seed."
 )
 format_option = click.option(
     "--format",
     type=click.Choice(["png", "jpeg", "webp"]),
     default="png",
     show_default=True,
-    help="Of one file a seed; a sheet's format follows from --out.",
+    help="Format of one file a seed; that of a grid follows from --out.",
 )
 
 

@@ -12,22 +12,29 @@ from gan.runtime.console import result
 
 @click.command(cls=Command)
 @click.argument("folder", type=PATH)
-@click.option("--count", metavar="NIMG", type=WholeRange(1), default=200, show_default=True, help="Pictures to make.")
-@click.option("--size", metavar="PX", type=WholeRange(16, 4096), default=96, show_default=True, help="Longer side.")
-@seed_option("The same seed, the same pictures.")
+@click.option("--count", metavar="NIMG", type=WholeRange(1), default=200, show_default=True, help="Images to make.")
+@click.option(
+    "--size",
+    metavar="PX",
+    type=WholeRange(16, 4096),
+    default=96,
+    show_default=True,
+    help="Side of the images, the longer one.",
+)
+@seed_option("Seed of the images: the same seed, the same images.")
 @click.option(
     "--genres",
     metavar="LIST",
     default="landscape",
     show_default=True,
-    help="landscape, still_life and portrait, which take turns.",
+    help="Genres, round robin: landscape, still_life, portrait.",
 )
 @click.option(
     "--styles",
     metavar="LIST",
     default="impressionism",
     show_default=True,
-    help="impressionism, pointillism, cubism and woodblock, which take turns; a folder each.",
+    help="Styles, round robin, each in a folder of its own: impressionism, pointillism, cubism, woodblock.",
 )
 @click.option(
     "--outliers",
@@ -35,15 +42,15 @@ from gan.runtime.console import result
     type=WholeRange(0),
     default=0,
     show_default=True,
-    help="How many of them are no paintings: text, charts, colour bars, noise.",
+    help="Images that are no paintings, among them: text, charts, colour bars, noise.",
 )
 @json_option
 def synthetic(
     folder: Path, count: int, size: int, seed: int, genres: str, styles: str, outliers: int, as_json: bool
 ) -> None:
-    """Make a folder of pictures to try Salon on, without any data of your own.
+    """Make a folder of synthetic paintings to try Salon on, without any data of your own.
 
-    Pictures that are already there are left as they are. paintings.csv tells the style and genre of each, and which of
+    Images that are already there are left as they are. paintings.csv tells the style and genre of each, and which of
     them are outliers.
 
     \b
@@ -63,4 +70,4 @@ def synthetic(
         raise RequestError(f"--outliers must be at most --count, {count}; got {outliers} instead")
     made = write_paintings(folder, count, size, seed, chosen[0], chosen[1], outliers)
     figures = {"folder": str(folder), "count": count, "made": made, "outliers": outliers, "list": str(folder / LIST)}
-    result(f"{folder} holds {count} pictures, {made} of them new", figures, as_json)
+    result(f"{folder} holds {count} images, {made} of them new", figures, as_json)

@@ -1,46 +1,49 @@
 """The command train. Heavy imports wait until it runs."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gan.cli.command import Command
-from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, seed_option, together
-from gan.config import AUGMENTS, MAX_BATCH, PRECISIONS
-from gan.errors import RequestError
+from gan.cli.command import Command, takes
+from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, together
+from gan.config import AUGMENTS, MAX_BATCH, MAX_SEED, PRECISIONS
 from gan.runtime.console import result, say
+from gan.training.request import TrainingOptions, TrainingRequest
 
-# The options that are fields of the config under the same name.
+if TYPE_CHECKING:
+    import torch
+
+    from gan.training.recorder import Hook
+    from gan.training.request import Training
+    from gan.training.run_dir import Run
+
 MAX_KIMG = 10**9
-FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _every(name: str, what: str, minutes: float) -> Callable[[Function], Function]:
+def _every(name: str, what: str) -> Callable[[Function], Function]:
     return together(
         click.option(
             f"--{name}-ticks",
             metavar="TICKS",
             type=WholeRange(0),
-            default=0,
-            help=f"{what} every so many ticks. 0: by minutes alone.",
+            help=f"Ticks from one {what} to the next. 0: by minutes alone.",
         ),
         click.option(
             f"--{name}-minutes",
             metavar="MIN",
             type=FiniteRange(0),
-            default=minutes,
-            show_default=True,
-            help="Or every so many minutes; the first after one. 0: by ticks alone.",
+            help=f"Minutes from one {what} to the next; the first comes after one at most. 0: by ticks alone.",
         ),
     )
 
 
 @click.command(cls=Command)
-@click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
-@click.option("--out", required=True, metavar="RUNS", type=PATH, help="Folder of runs; this run gets a folder in it.")
+@takes(TrainingRequest)
+@takes(TrainingOptions, "options")
+@click.option("--data", metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
+@click.option("--out", metavar="RUNS", type=PATH, help="Folder of runs; this run gets a folder in it.")
 @click.option(
     "--name",
     metavar="NAME",
@@ -48,8 +51,6 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Function], Functio
 )
 @click.option(
     "--preset",
-    default="auto",
-    show_default=True,
     metavar="NAME",
     help="auto (follows the resolution), config-f (the large network), paper256 (half its channels), tiny (for a CPU).",
 )
@@ -57,9 +58,7 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Function], Functio
     "--total-kimg",
     metavar="KIMG",
     type=FiniteRange(0, MAX_KIMG, min_open=True),
-    default=25_000,
-    show_default=True,
-    help="Length of the run, in thousands of images shown.",
+    help="Length of the run, in thousands of images shown to the discriminator.",
 )
 @click.option(
     "--batch-size",
@@ -77,14 +76,15 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Function], Functio
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="bf16: features and convolutions in bfloat16, faster on GPUs and on CPUs that have it. Default: fp32.",
+    help="Precision of features and convolutions. bf16 (bfloat16) is faster on GPUs and CPUs that have it. "
+    "Default: fp32.",
 )
-@click.option("--mirror", is_flag=True, help="Flip real images horizontally half of the time.")
+@click.option("--mirror", is_flag=True, help="Horizontal flips of real images, with probability 1/2.")
 @click.option(
     "--augment",
     type=click.Choice(AUGMENTS),
-    help="Augment what the discriminator sees, for a dataset of few images. ada: as much as it takes; fixed: with "
-    "--augment-p; diffaugment: a simple set, always. Default: none.",
+    help="Augmentation of the discriminator's images, for a dataset of few images. ada: adaptive; fixed: with "
+    "--augment-p; diffaugment: DiffAugment. Default: none.",
 )
 @click.option(
     "--augment-p",
@@ -96,17 +96,14 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Function], Functio
     "--ada-target",
     metavar="R",
     type=FiniteRange(-1, 1),
-    help="With ada: mean sign of the discriminator's verdicts on real images to hold. Higher augments less. "
-    "Default: 0.6.",
+    help="ADA target for r_t = E[sign D(real)]. Higher augments less. Default: 0.6.",
 )
-@click.option("--conditional", is_flag=True, help="Learn the dataset's classes, and paint by class.")
-@seed_option("Of weights, order and latents.")
+@click.option("--conditional", is_flag=True, help="Class-conditional training, by the dataset's labels.")
+@click.option("--seed", metavar="SEED", type=WholeRange(0, MAX_SEED), help="Seed of weights, order and latents.")
 @click.option("--set", "overrides", metavar="FIELD=VALUE", multiple=True, help="Any other field of the config; repeat.")
-@click.option("--manifest", metavar="DIR", type=PATH, help="Learn only from the images that this manifest keeps.")
+@click.option("--manifest", metavar="DIR", type=PATH, help="Manifest that selects the images to learn from.")
 @click.option(
     "--resume",
-    default="auto",
-    show_default=True,
     metavar="auto|never|FILE",
     help="auto: go on where the same command stopped. never: a new run. FILE: start from that checkpoint or snapshot, "
     "or from the newest checkpoint of that run.",
@@ -115,94 +112,66 @@ def _every(name: str, what: str, minutes: float) -> Callable[[Function], Functio
     "--transfer",
     metavar="FILE",
     type=PATH,
-    help="Start from a checkpoint, snapshot or run of any resolution or classes: what fits is taken, the rest is "
-    "listed.",
+    help="Checkpoint, snapshot or run of any resolution or classes to start from: weights that fit are taken, the "
+    "rest is listed.",
 )
 @click.option(
-    "--freeze-d", metavar="LAYERS", type=WholeRange(0), help="So many blocks of D, from the image on, do not learn."
+    "--freeze-d",
+    metavar="LAYERS",
+    type=WholeRange(0),
+    help="Discriminator blocks to freeze, counted from the image (FreezeD).",
 )
 @click.option(
     "--resume-kimg",
     metavar="KIMG",
     type=FiniteRange(0, MAX_KIMG),
-    help="With --resume FILE or --transfer: count from here.",
+    help="Count of images to start from, with --resume FILE or --transfer.",
 )
 @click.option(
     "--kimg-per-tick",
     metavar="KIMG",
     type=FiniteRange(0, min_open=True),
-    default=4,
-    show_default=True,
-    help="A tick, with its status line, ends after so many images, or after a minute.",
+    help="Length of a tick, after which a status line is printed; a minute at most.",
 )
-@_every("image-snapshot", "Sheet of samples", 5)
-@_every("network-snapshot", "Checkpoint and snapshot", 15)
+@_every("image-snapshot", "image grid")
+@_every("network-snapshot", "checkpoint with its snapshot")
 @click.option(
     "--keep",
     metavar="N",
     type=WholeRange(0),
-    default=3,
-    show_default=True,
     help="Newest checkpoints and snapshots to keep; 0 keeps all.",
 )
 @click.option(
     "--metrics",
     metavar="NAMES",
-    default="none",
-    show_default=True,
-    help="Judge snapshots: some of fid, kid, pr, dc, is, as salon eval does; in metrics.jsonl and on the boards.",
+    help="Metrics of snapshots: some of fid, kid, pr, dc, is, as salon eval measures them; in metrics.jsonl and on the "
+    "boards.",
 )
 @click.option(
     "--metrics-budget",
     metavar="PERCENT",
     type=FiniteRange(0, 100, min_open=True, max_open=True),
-    help="With --metrics: most of the time that they may take; how many images, and how often, follows from it. "
-    "Default: 5.",
+    help="Most of the time that --metrics may take; how many images, and how often, follows from it. Default: 5.",
 )
 @click.option(
-    "--metrics-weights", metavar="NAME=PATH", multiple=True, help="With --metrics: weights of an extractor; repeat."
+    "--metrics-weights", metavar="NAME=PATH", multiple=True, help="Weights of an extractor of --metrics; repeat."
 )
 @click.option(
     "--batch-gpu",
     metavar="NIMG",
     type=WholeRange(1),
-    help="Most images in a forward pass, on each process; gradients add up to the batch. Default: all of its share.",
+    help="Most images in a forward pass, on each process; gradients add up to the batch. Default: the process's part "
+    "of it.",
 )
 @click.option(
-    "--wandb", metavar="PROJECT", help="Log to this project of Weights & Biases too; WANDB_MODE=offline works."
+    "--wandb", metavar="PROJECT", help="Project of Weights & Biases to log to as well; WANDB_MODE=offline works."
 )
-@click.option(
-    "--workers",
-    metavar="N",
-    type=WholeRange(0, 256),
-    default=1,
-    show_default=True,
-    help="Processes that load images.",
-)
-@click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
+@click.option("--workers", metavar="N", type=WholeRange(0, 256), help="Processes that load images.")
+@click.option("--cache", is_flag=True, help="Decoded pixels in a file beside the dataset: faster, larger.")
 @device_option
 @click.option("--dry-run", is_flag=True, help="Check the request and the data, print the config, and stop.")
 @json_option
-def train(
-    data: Path,
-    out: Path,
-    name: str | None,
-    preset: str,
-    conditional: bool,
-    overrides: tuple[str, ...],
-    manifest: Path | None,
-    resume: str,
-    transfer: Path | None,
-    resume_kimg: float | None,
-    metrics: str,
-    metrics_budget: float | None,
-    metrics_weights: tuple[str, ...],
-    wandb: str | None,
-    device: str,
-    dry_run: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_run: bool, as_json: bool) -> None:
     """Train StyleGAN2 on a dataset.
 
     The same command goes on where it stopped, exactly. Ctrl-C stops it with a checkpoint, and ends with 0: `finished`
@@ -213,72 +182,79 @@ def train(
     salon train --data paintings256.zip --out runs --preset paper256 --mirror --set pl_weight=0
     torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
-    import json
-
     from gan import device as devices
-    from gan.config import parse_override
     from gan.runtime import distributed
-    from gan.training import microbatches
+    from gan.training import microbatches, training_loop
     from gan.training.logger import require_wandb
-    from gan.training.request import require_kimg_left, resolve
-    from gan.training.run_dir import Run, default_name, unused
-    from gan.training.training_loop import TrainingOptions, load_source
-    from gan.training.training_loop import train as carry_out
+    from gan.training.request import resolve
+    from gan.training.start import load_source, require_kimg_left
 
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-        raise RequestError(f"--name must be the name of one folder in --out; got {name!r} instead")
-    if out.exists() and not out.is_dir():
-        raise RequestError(f"--out must be a folder of runs; got {out} instead, which is a file")
-    if metrics == "none" and (metrics_budget or metrics_weights):
-        raise RequestError(f"--metrics-{'budget' if metrics_budget else 'weights'} needs --metrics")
-    if wandb is not None:
+    if options.wandb is not None:
         require_wandb()
     target = devices.select(device)
-    fields = {field: value for field in FIELDS if (value := options.pop(field)) is not None}
-    fields |= dict(map(parse_override, overrides))
-    training = resolve(
-        data,
-        preset=preset,
-        fields=fields,
-        conditional=conditional,
-        manifest=manifest,
-        resume=resume,
-        transfer=transfer,
-        resume_kimg=resume_kimg,
-    )
-    config, dataset = training.config, training.dataset
-    if "ada_target" in fields and config.augment != "ada":
-        raise RequestError("--ada-target needs --augment ada")
-    microbatches.of_batch(config, options["batch_gpu"])  # refuses what cannot be shared out
+    training = resolve(request)
+    config, collection = training.config, training.collection
+    microbatches.of_batch(config, options.batch_gpu)  # refuses a batch that cannot be divided
     source = load_source(training.start, config) if training.start else None
-    require_kimg_left(options["total_kimg"], config, source)
+    require_kimg_left(options.total_kimg, config, source)
     with distributed.joined(target):
         distributed.require_same(config.digest(), "request and dataset")
-        path = out / (name or default_name(data, config))
-        if resume == "never":
-            path = Path(distributed.from_main(str(unused(path, restarted=distributed.anyone(distributed.restarted())))))
-        run = Run(path)
-        run.require_config(config)
-        hooks = []
+        run = _choose_run(request, training)
         with distributed.main_first():
-            dataset.preflight(training.fingerprint)
-            if metrics != "none" and distributed.is_main():
-                make_hook = click.get_current_context().obj  # from the root: this package knows nothing of the metrics
-                where = {"out": run.path / "metrics", "device": target, "weights": metrics_weights}
-                hooks.append(make_hook(data, metrics, metrics_budget or 5, manifest=manifest, **where))
-        say(json.dumps(config.to_dict(), indent=2))
-        say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if "r1_gamma" in fields else " (from resolution and batch size)"))
-        say(f"Images: {len(training.indices)} of {len(dataset)} in {data}")
+            collection.dataset.preflight(collection.fingerprint)
+            hooks = _metrics_hooks(request, training, run, target)
+        _tell_request(request, training)
         if dry_run:
-            figures = {"run": str(run.path), "images": len(training.indices), "config": config.to_dict()}
+            figures = {"run": str(run.path), "images": len(collection.kept), "config": config.to_dict()}
             result(f"The request is fine. The run would be {run.path}", figures, as_json)
             return
-        how = TrainingOptions(wandb=wandb, **options)
-        summary = carry_out(run, config, how, dataset, training.indices, target, source=source, hooks=hooks)
-    if summary["finished"]:
-        text = (
-            f"Done: {summary['kimg']:.1f} kimg. salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"
+        summary = training_loop.train(
+            run, config, options, collection.dataset, collection.kept, target, source=source, hooks=hooks
         )
-    else:
-        text = f"Stopped at {summary['kimg']:.1f} kimg, and saved. The same command goes on from here."
-    result(f"{text}\nSheet: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
+    text = f"Stopped at {summary['kimg']:.1f} kimg, and saved. The same command goes on from here."
+    if summary["finished"]:
+        command = f"salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"
+        text = f"Done: {summary['kimg']:.1f} kimg. {command}"
+    result(f"{text}\nImage grid: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
+
+
+def _choose_run(request: TrainingRequest, training: "Training") -> "Run":
+    # The folder is the same in all processes.
+    from gan.runtime import distributed
+    from gan.training.run_dir import Run, default_name, unused
+
+    path = request.out / (request.name or default_name(request.data, training.config))
+    if request.resume == "never":
+        restarted = distributed.anyone(distributed.restarted())
+        path = request.out / distributed.from_main(unused(path, restarted=restarted).name)
+    run = Run(path)
+    run.require_config(training.config)
+    return run
+
+
+def _metrics_hooks(request: TrainingRequest, training: "Training", run: "Run", device: "torch.device") -> "list[Hook]":
+    from gan.runtime import distributed
+
+    if request.metrics == "none" or not distributed.is_main():
+        return []
+    make_hook = click.get_current_context().obj  # from the root: this package knows nothing of the metrics
+    return [
+        make_hook(
+            training.collection,
+            request.metrics,
+            request.metrics_budget or 5,
+            out=run.path / "metrics",
+            device=device,
+            weights=request.metrics_weights,
+        )
+    ]
+
+
+def _tell_request(request: TrainingRequest, training: "Training") -> None:
+    import json
+
+    config, collection = training.config, training.collection
+    say(json.dumps(config.to_dict(), indent=2))
+    origin = "" if "r1_gamma" in request.fields() else " (from resolution and batch size)"
+    say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
+    say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")

@@ -1,4 +1,4 @@
-"""A collection: a dataset, its fingerprint, the manifest that judges it, and the images to use; opened once, passed on.
+"""A collection: a dataset, its fingerprint, its manifest, and the images to use; opened once, passed on.
 
 collection = Collection.open(Path("paintings64.zip"), manifest=Path("pruned.manifest"))
 collection.dataset.image(int(collection.kept[0]))
@@ -32,23 +32,30 @@ class Collection:
     selected: bool = False  # True: a manifest was named, and its verdicts count; False: it only describes the images
 
     @classmethod
-    def open(cls, dataset: Path, manifest: Path | None = None, *, columns: Sequence[str] | None = None) -> "Collection":
+    def open(
+        cls,
+        dataset: Path,
+        manifest: Path | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        beside: bool = True,
+    ) -> "Collection":
         """Open a dataset with the `manifest` that selects among its images.
 
         Without `manifest` the one beside the dataset (see manifest_beside) describes the images, where it is of this
-        dataset; all images are used. `columns` are those of the manifest to read, besides "name" and "verdict"; None
-        reads all. Raises RequestError when there is no such dataset or manifest, `manifest` is of another dataset, or
-        keeps no image of it.
+        dataset; all images are used. `beside` False leaves that one unread. `columns` are those of the manifest to
+        read, besides "name" and "verdict"; None reads all. Raises RequestError when there is no such dataset or
+        manifest, `manifest` is of another dataset, or keeps no image of it.
         """
         images = ImageDataset(dataset)
         fingerprint = images.fingerprint()
         read = None if columns is None else list(dict.fromkeys(["name", "verdict", *columns]))
         if manifest is None:
-            beside = manifest_beside(dataset)
-            found = manifests.read(beside, read) if beside.is_dir() else None
-            if found is not None and found.dataset != fingerprint:
-                found = None
-            return cls(dataset=images, fingerprint=fingerprint, manifest=found)
+            path = manifest_beside(dataset)
+            description = manifests.read(path, read) if beside and path.is_dir() else None
+            if description is not None and description.dataset != fingerprint:
+                description = None
+            return cls(dataset=images, fingerprint=fingerprint, manifest=description)
         chosen = manifests.read(manifest, read)
         if chosen.dataset != fingerprint:
             raise RequestError(f"`manifest` {manifest} must be of the dataset {dataset}; it is of another")

@@ -42,7 +42,7 @@ class ImageDataset:
         self._local = threading.local()
         self._fingerprint: str | None = None
         if not self.path.exists():
-            raise RequestError(f"{path} does not exist; make a dataset with: salon prepare SOURCE --out {path}")
+            raise RequestError(f"{path} does not exist; make a dataset with `salon prepare`")
         try:
             members = self._list()
         except zipfile.BadZipFile as error:
@@ -60,8 +60,8 @@ class ImageDataset:
             raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {_said(error)}") from error
         if width != height:
             raise RequestError(
-                f"{path} must hold square images; {self.names[0]} has {width}x{height}. Make a dataset of them with: "
-                f"salon prepare {path} --out DATASET.zip"
+                f"{path} must hold square images; {self.names[0]} has {width}x{height}. Make a dataset of them "
+                "with `salon prepare`"
             )
         self.resolution = width
 
@@ -130,7 +130,7 @@ class ImageDataset:
             shown = "; ".join(errors[:5]) + (f"; and {len(errors) - 5} more" if len(errors) > 5 else "")
             raise RequestError(
                 f"{self.path} holds {len(errors)} images that cannot be trained on: {shown}. "
-                "Prepare it again with salon prepare, or drop them with a manifest."
+                "Prepare it again with `salon prepare`, or drop them with a manifest."
             )
         try:
             write_json(record, {"dataset": fingerprint, "images": len(self), "resolution": self.resolution})

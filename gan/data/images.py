@@ -41,11 +41,11 @@ def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> P
     count, height, width, channels = pixels.shape
     rows = -(-count // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
-    sheet = np.full(shape, background, np.uint8)
+    grid = np.full(shape, background, np.uint8)
     for index, image in enumerate(pixels):
         y, x = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = image
-    return sheet
+        grid[y : y + height, x : x + width] = image
+    return grid
 
 
 def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
@@ -62,11 +62,14 @@ def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
     return buffer.getvalue()
 
 
-def check_suffix(path: Path, what: str, when: str = "") -> str:
-    """The format that a picture's name asks for. Raises RequestError, which begins with `what`, for another suffix."""
+def check_suffix(path: Path, parameter: str = "path", when: str = "") -> str:
+    """The format that an image file's name asks for. Raises RequestError, which names `parameter`, for another suffix.
+
+    `when` goes on: of which requests this is so.
+    """
     format = SUFFIXES.get(Path(path).suffix.lower())
     if format is None:
-        raise RequestError(f"{what} must end in one of {', '.join(SUFFIXES)}{when}; got {path} instead")
+        raise RequestError(f"`{parameter}` must end in one of {', '.join(SUFFIXES)}{when}; got {path} instead")
     return format
 
 
@@ -75,7 +78,7 @@ def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
 
     Raises RequestError for a suffix that is none of .jpg, .jpeg, .png, .webp.
     """
-    format = check_suffix(path, "a picture's name")
+    format = check_suffix(path)
     with atomic(path) as temporary:
         temporary.write_bytes(encode(Image.fromarray(pixels), format, quality))
 

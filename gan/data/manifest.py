@@ -56,7 +56,7 @@ class Manifest:
 
     @property
     def dataset(self) -> str:
-        """Fingerprint of the dataset whose images it judges."""
+        """Fingerprint of the dataset whose images it describes."""
         return str(self.header["dataset"])
 
     @property
@@ -85,7 +85,7 @@ def write_tables(path: Path, tables: Iterable[pa.Table], *, dataset: str, parent
     """Write a manifest to the new folder `path`, atomically and part by part -> its hash.
 
     The tables have SCHEMA's columns, in any order, and the same others; they may be of any length.
-    `dataset` is the fingerprint of the dataset it judges; `details` join the header: parameters, seed, versions.
+    `dataset` is the fingerprint of the dataset it describes; `details` join the header: parameters, seed, versions.
     Raises RequestError when `path` exists, ValueError when a table does not fit.
     """
     if Path(path).exists():
@@ -137,15 +137,15 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Manifest:
         else:
             digest.update(table)
         tables.append(table.select(chosen))
-    found = hashlib.sha256("".join(sorted(hashes_v1)).encode()).hexdigest() if old else digest.hexdigest()
-    if found != header.get("hash"):
+    content_hash = hashlib.sha256("".join(sorted(hashes_v1)).encode()).hexdigest() if old else digest.hexdigest()
+    if content_hash != header.get("hash"):
         raise RequestError(f"{path} must hold the rows its hash names; they were changed after it was written")
     rows = pa.concat_tables([schema.empty_table().select(chosen), *tables])
     return Manifest(path=Path(path), header=header, rows=rows)
 
 
 def parts(path: Path) -> Iterator[pa.Table]:
-    """The rows part by part, with all columns, for who has verified them with `read` and cannot hold them all.
+    """The rows part by part, with all columns, for those who verified them by `read` and cannot hold them all.
 
     Raises RequestError when a part cannot be read.
     """
@@ -160,8 +160,8 @@ def parts(path: Path) -> Iterator[pa.Table]:
 def read_header(path: Path) -> dict[str, Any]:
     """The contents of `manifest.json`. Raises RequestError when it is missing or of an unknown version."""
     if not (Path(path) / "manifest.json").is_file():
-        found = "it is none" if Path(path).exists() else "it does not exist"
-        raise RequestError(f"{path} must be a manifest, a folder with a manifest.json; {found}")
+        reason = "it is none" if Path(path).exists() else "it does not exist"
+        raise RequestError(f"{path} must be a manifest, a folder with a manifest.json; {reason}")
     header = read_json(Path(path) / "manifest.json")
     version = header.get("schema_version") if isinstance(header, dict) else None
     if not isinstance(header, dict) or version not in (1, SCHEMA_VERSION):

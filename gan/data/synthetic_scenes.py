@@ -1,6 +1,6 @@
-"""Paintings made by rule, so that everything can be tried without any data: genres here, styles in synthetic_styles.
+"""Synthetic paintings, so that everything can be tried without any data: genres here, styles in synthetic_styles.
 
-Each picture depends on its seed alone. A few may be no paintings at all, as happens to collections; a list says which.
+Each image depends on its seed alone. A few may be outliers, which are no paintings; a list says which.
 """
 
 import csv
@@ -24,7 +24,7 @@ Colour = tuple[int, ...]
 
 
 def painting(genre: str, style: str, seed: int, size: int) -> Image.Image:
-    """A picture of one of GENRES in one of STYLES: RGB, the longer side `size` pixels, upright, square or broad."""
+    """An image of one of GENRES in one of STYLES: RGB, the longer side `size` pixels, upright, square or broad."""
     rng = np.random.default_rng(seed)
     scene = GENRES[genre](rng, size)
     return STYLES[style](scene, rng)
@@ -33,12 +33,12 @@ def painting(genre: str, style: str, seed: int, size: int) -> Image.Image:
 def write_paintings(
     folder: Path, count: int, size: int, seed: int, genres: Sequence[str], styles: Sequence[str], outliers: int = 0
 ) -> int:
-    """Write `count` pictures as JPEG into a folder a style, leaving those that are there -> how many were new.
+    """Write `count` images as JPEG into a folder a style, leaving those that are there -> how many were new.
 
-    Genres and styles take turns. `outliers` of the pictures, spread evenly, are none of them, but carry a style's and a
-    genre's name all the same; paintings.csv says which.
+    Genres and styles alternate, round robin. `outliers` of the images, spread evenly, are no paintings, but carry a
+    style's and a genre's name all the same; paintings.csv says which.
 
-    Raises RequestError for a folder with other pictures; that or SalonError where nothing can be written.
+    Raises RequestError for a folder with other images; that or SalonError where nothing can be written.
     """
     made, rows = 0, []
     kinds = list(OUTLIERS)
@@ -49,13 +49,13 @@ def write_paintings(
     )
     if strange := next((name for name in names if not made_here.fullmatch(name)), None):
         raise RequestError(
-            f"FOLDER must hold no pictures but those made here; {folder} holds {strange}: choose another"
+            f"`folder` must hold no images but those made here; {folder} holds {strange}: choose another"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder) from error
-    for number in progress(range(count), "Painting"):
+    for number in progress(range(count), "Making images"):
         genre, style = genres[number % len(genres)], styles[number // len(genres) % len(styles)]
         name = f"{style}/{genre}-{seed}-{number:05d}.jpg"
         kind = planted.get(number, "")
@@ -63,8 +63,8 @@ def write_paintings(
         if (folder / name).exists():
             continue
         own = seed * 1_000_003 + number
-        picture = OUTLIERS[kind](np.random.default_rng(own), size) if kind else painting(genre, style, own, size)
-        images.save(np.asarray(picture), folder / name, quality=92)
+        image = OUTLIERS[kind](np.random.default_rng(own), size) if kind else painting(genre, style, own, size)
+        images.save(np.asarray(image), folder / name, quality=92)
         made += 1
     text = io.StringIO()
     csv.writer(text).writerows([["name", "style", "genre", "outlier"], *rows])

@@ -1,4 +1,4 @@
-"""Styles in which made-up scenes are painted, and pictures that are no paintings, to be found among them."""
+"""Styles of synthetic paintings, and outliers that are no paintings, to be found among them."""
 
 from collections.abc import Callable
 

@@ -92,12 +92,12 @@ def build(path: Path, foreign: Foreign) -> tuple[Generator, Discriminator | None
 
 def cur_nimg(path: Path) -> int:
     """Images that training had seen, where the file's name tells: network-snapshot-KIMG.pkl. Else 0."""
-    found = re.fullmatch(r"network-(?:final|snapshot)-(\d{1,9})", path.stem)
-    return int(found[1]) * 1000 if found else 0
+    match = re.fullmatch(r"network-(?:final|snapshot)-(\d{1,9})", path.stem)
+    return int(match[1]) * 1000 if match else 0
 
 
 def largest_activation(G: Generator, images: int = 8) -> float:
-    """The largest magnitude that leaves a layer of G while it paints a few seeds: what a clamp would have met."""
+    """The largest activation of any layer of G over a few seeds; a clamp above it changes nothing."""
     largest = 0.0
 
     def see(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
@@ -216,16 +216,16 @@ def _options(network: Record) -> dict[Any, Any]:
 
 
 def _variables(network: Record, prefix: str = "", depth: int = 0) -> Weights:
-    found = {}
+    variables = {}
     for name, value in network.state["variables"]:
         if str(name) != "lod":  # of progressive growing; unused
-            found[f"{prefix}{name}"] = _array(value)
+            variables[f"{prefix}{name}"] = _array(value)
     components = network.state.get("components", {})
     for name, part in components.items():
         if depth > 1 or not isinstance(part, Record):
             raise RefusedError(f"has a network with an unknown component {shown(name)}")
-        found.update(_variables(part, f"{prefix}{name}/", depth + 1))
-    return found
+        variables.update(_variables(part, f"{prefix}{name}/", depth + 1))
+    return variables
 
 
 def _read_rosinality(value: dict[str, Any]) -> Foreign:
@@ -256,9 +256,9 @@ def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
         name = next(iter(G), "nothing")
         raise RequestError(f"{path} must hold a StyleGAN2 generator (config E or F); it has {shown(name)} instead")
     channels = {
-        int(found[1]): array.shape[0]
+        int(match[1]): array.shape[0]
         for name, array in G.items()
-        if (found := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name))
+        if (match := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name))
     }
     base, largest = max(r * c for r, c in channels.items()), max(channels.values())
     if any(min(base // resolution, largest) != count for resolution, count in channels.items()):

@@ -1,4 +1,4 @@
-"""Carries out pickles from strangers, an instruction at a time, on values that do nothing (gan.foreign.pickle_values).
+"""Interprets untrusted pickles, an instruction at a time, on plain-data values (see gan.foreign.pickle_values).
 
 Python's own unpickler is never started: it would import and call whatever a file names.
 """

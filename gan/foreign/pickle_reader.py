@@ -1,7 +1,10 @@
-"""Read pickles and torch files from strangers: tensors, arrays, numbers and plain containers, and nothing else.
+"""Reads untrusted pickles and torch files: tensors, arrays, numbers and plain containers, within bounds of memory.
 
-Nothing in a file is executed or imported. A torch file is a ZIP (since torch 1.6), or a row of pickles with the bytes
-of the storages behind them; the latter also lies inside of pickles of tensors, once for each storage.
+Nothing in a file is executed or imported. pickle.Unpickler with a find_class of its own would be shorter, but bounds
+neither the memory nor the work that a hostile file asks for; hence an interpreter of our own.
+
+A torch file is a ZIP (since torch 1.6), or a row of pickles with the bytes of the storages behind them; the latter also
+lies inside of pickles of tensors, once for each storage.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""What an untrusted file is rebuilt into: records that do nothing, and arrays whose layout was checked against bytes.
+"""Plain-data stand-ins for the objects of an untrusted pickle: records without methods, arrays with checked layouts.
 
 REBUILD, MAPPINGS, STORAGES and the rest are the whole list of names that a file may mention. Nothing is looked up by
 such a name but in these tables; nothing is imported, and no method of a class from a file exists to be called.
@@ -18,7 +18,7 @@ KEY_TYPES = (str, bytes, int, float, bool, type(None))  # what hashes in constan
 
 
 class RefusedError(ValueError):
-    """The file holds what is not accepted, or contradicts itself. The message goes on from the file's name."""
+    """The file holds what is not accepted, or contradicts itself. The message continues after the file's name."""
 
 
 class Global:

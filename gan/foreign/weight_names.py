@@ -67,8 +67,8 @@ def tf_generator(variables: Weights, mapping_scale: float) -> Weights:
     """TensorFlow's variables of a generator by our names. `mapping_scale` multiplies the mapping layers' weights."""
     weights = {}
     for name, array in variables.items():
-        if found := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
-            weights[_noise_name(int(found[1]))] = array.reshape(array.shape[-2:])
+        if match := re.fullmatch(r"synthesis/noise(\d{1,2})", name):
+            weights[_noise_name(int(match[1]))] = array.reshape(array.shape[-2:])
         else:
             weights[_rename(name, _TF_G)] = _from_tf(name, array)
     return _scale_mapping(weights, mapping_scale)
@@ -84,8 +84,8 @@ def rosinality_generator(state: Weights) -> Weights:
     """rosinality's state dict of a generator by our names."""
     weights = {}
     for name, array in state.items():
-        if found := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
-            weights[_noise_name(int(found[1]))] = array.reshape(array.shape[-2:])
+        if match := re.fullmatch(r"noises\.noise_(\d{1,2})", name):
+            weights[_noise_name(int(match[1]))] = array.reshape(array.shape[-2:])
             continue
         new = re.sub(r"^style\.(\d{1,2})\.", lambda m: f"mapping.fc{int(m[1]) - 1}.", name)
         new = re.sub(r"^convs\.(\d{1,2})\.", lambda m: f"synthesis.b{8 << int(m[1]) // 2}.conv{int(m[1]) % 2}.", new)

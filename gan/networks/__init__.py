@@ -1,1 +1,4 @@
-"""The generator and the discriminator of StyleGAN2."""
+"""Generator, discriminator, their layers and their precision.
+
+Public: generator.Generator, discriminator.Discriminator, precision.apply.
+"""

@@ -73,7 +73,7 @@ class Discriminator(nn.Module):
             self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)
 
     def forward(self, img: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        return self.judge(self.features(img), c)
+        return self.logits(self.features(img), c)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
         """[N, channels, 4, 4] of images, each by itself."""
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
             x = block(x)
         return x.to(img.dtype)
 
-    def judge(self, features: torch.Tensor, c: torch.Tensor | None = None, count: int | None = None) -> torch.Tensor:
+    def logits(self, features: torch.Tensor, c: torch.Tensor | None = None, count: int | None = None) -> torch.Tensor:
         """Logits [N, 1] of features; the images of a group bear on each other's.
 
         `count`: only the logits of so many images, the first of the batch, whose classes c are.

@@ -20,7 +20,7 @@ def apply(network: Generator | Discriminator, precision: str) -> None:
     Raises RequestError for another precision.
     """
     if precision not in PRECISIONS:
-        raise RequestError(f"--precision must be one of {', '.join(PRECISIONS)}; got {precision} instead")
+        raise RequestError(f"`precision` must be one of {', '.join(PRECISIONS)}; got {precision} instead")
     trunk = network.synthesis if isinstance(network, Generator) else network
     trunk.trunk_dtype = _DTYPES[precision]
 
@@ -35,7 +35,7 @@ def bf16_is_fast(device: torch.device) -> bool:
 def describe(device: torch.device, precision: str) -> str:
     """One line for the log: the precision, and the advice that follows from the device."""
     if precision == "bf16" and not bf16_is_fast(device):
-        return "bf16, which this device computes no faster than fp32: --precision fp32 is as fast and exact"
+        return "bf16, which this device computes no faster than fp32: `precision` fp32 is as fast and exact"
     if precision == "fp32" and bf16_is_fast(device):
-        return "fp32; --precision bf16 is faster here"
+        return "fp32; `precision` bf16 is faster here"
     return precision

@@ -1,1 +1,5 @@
-"""Rejection sampling by the discriminator: acceptance, calibration, choice of seeds."""
+"""Rejection sampling by the discriminator.
+
+Public: select_seeds.choose with request.SelectionRequest; algorithms and calibration, which take logits alone;
+discriminator_logits.DiscriminatorLogits; keep_training.
+"""

@@ -1,4 +1,4 @@
-"""Rejection sampling of what a generator paints, from the discriminator's logits alone.
+"""Rejection sampling of generated images, from the discriminator's logits alone.
 
 A logit estimates log r(x), r = p_data / p_generated (Goodfellow et al. 2014, proposition 1). Three ways to use it:
 
@@ -23,7 +23,7 @@ _HALVINGS = 200  # more than a float64 needs
 
 
 def uniforms(seeds: Sequence[int]) -> Array:
-    """A number in [0, 1) for each seed, from that seed alone; it has nothing to do with the seed's image."""
+    """A number in [0, 1) for each seed, from that seed alone; independent of the seed's image."""
     return np.array([np.random.default_rng([seed, 0xACCE97]).random() for seed in seeds], np.float64)
 
 
@@ -95,7 +95,7 @@ class DiscriminatorRejection:
 
 
 def metropolis_hastings(logits: Array, start: Array, uniform: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """N chains over K proposals each: logits [N, K], uniform numbers [N, K] -> the last state's column, who restarted.
+    """N chains over K proposals: logits [N, K], uniform numbers [N, K] -> the last states' columns, which restarted.
 
     `start` [N] are logits of real images, from which each chain sets out (Turner et al. 2019). A chain
     that never left its real image starts again from its first proposal. The logits must be calibrated: their scale
@@ -149,7 +149,7 @@ def draw(probabilities: Array, uniform: float) -> NDArray[np.int64]:
 def _solve(mean: Callable[[float], float], budget: float, logits: Array) -> float:
     # The x for which the rising function mean(x) is 1 / budget, by bisection.
     if not budget >= 1:
-        raise RequestError(f"--budget must be at least 1; got {budget} instead")
+        raise RequestError(f"`budget` must be at least 1; got {budget} instead")
     span = float(np.abs(logits).max() + np.log(budget)) + 100.0  # mean is below 1 / budget at one end, 1 at the other
     low, high = -span, span
     for _ in range(_HALVINGS):
@@ -163,4 +163,6 @@ def _solve(mean: Callable[[float], float], budget: float, logits: Array) -> floa
 
 def _check(logits: Array) -> None:
     if not len(logits) or not np.isfinite(logits).all():
-        raise ValueError(f"logits must be finite, and some; got {len(logits)}, {np.isfinite(logits).sum()} finite")
+        raise ValueError(
+            f"logits must be one or more, and finite; got {len(logits)}, {np.isfinite(logits).sum()} of them finite"
+        )

@@ -100,7 +100,7 @@ def fit_and_test(method: str, real_logits: Array, gen_logits: Array) -> Calibrat
     if count < LEAST:
         raise RequestError(
             f"calibration must have at least {LEAST} real and {LEAST} generated images; got {len(real_logits)} and "
-            f"{len(gen_logits)} instead: give a larger --data or --burn-in, or --calibration none"
+            f"{len(gen_logits)} instead: give a larger `calibration_data` or `burn_in`, or `calibration` none"
         )
     real, gen = np.asarray(real_logits[:count], np.float64), np.asarray(gen_logits[:count], np.float64)
     half = fit(method, real[::2], gen[::2])

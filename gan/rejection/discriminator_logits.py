@@ -1,9 +1,9 @@
-"""A discriminator that judges every image by itself: one image, one logit, whatever else is judged and in what order.
+"""Discriminator logits that depend on the image alone, not on the batch that it is in.
 
 Minibatch standard deviation lets the other images of a group bear on a logit (Karras et al. 2018, section 3). Alone, an
 image has a deviation of zero, which no group in training ever had; so each image takes one place in several groups
 of fixed generated images instead, and gets the mean of its logits. The groups' features are computed once, and only
-D's last block is computed anew for each of them.
+D's epilogue is computed anew for each image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,13 +43,13 @@ class DiscriminatorLogits:
         """Images, uint8 [H, W, 3] each -> float64 [N]. Raises SalonError when a logit is not finite."""
         c = self._one_hot(classes)
         with torch.inference_mode():
-            logits = [self._judge(image, None if c is None else c[i]) for i, image in enumerate(pixels)]
-        found: NDArray[np.float64] = np.array(logits, np.float64)
-        if not np.isfinite(found).all():
+            logits = [self._logit(image, None if c is None else c[i]) for i, image in enumerate(pixels)]
+        array: NDArray[np.float64] = np.array(logits, np.float64)
+        if not np.isfinite(array).all():
             raise SalonError("the discriminator gives logits that are not finite; take another snapshot")
-        return found
+        return array
 
-    def _judge(self, image: Pixels, c: torch.Tensor | None) -> float:
+    def _logit(self, image: Pixels, c: torch.Tensor | None) -> float:
         # Images one by one: a convolution rounds differently in another batch.
         mine = self._features(image[None])  # [1, channels, 4, 4]
         group = torch.cat([mine.expand(self._groups, -1, -1, -1), self._references.reshape(-1, *mine.shape[1:])])
@@ -57,7 +57,7 @@ class DiscriminatorLogits:
             others = c.new_empty([0, len(c)]) if self._classes is None else self._classes
             c = torch.cat([c.expand(self._groups, -1), others])
         # The images of a group stand `groups` apart, so that the first `groups` logits are the image's.
-        return float(self._D.judge(group, c)[: self._groups].double().mean())
+        return float(self._D.logits(group, c)[: self._groups].double().mean())
 
     def _features(self, image: Pixels) -> torch.Tensor:
         with torch.inference_mode():
@@ -69,7 +69,7 @@ class DiscriminatorLogits:
         if not number:
             return None
         if classes is None:
-            raise RequestError(f"classes must be given: the discriminator knows {number}")
+            raise RequestError(f"`classes` must be given: the discriminator knows {number}")
         return one_hot(classes, number, self._device)
 
 

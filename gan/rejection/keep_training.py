@@ -1,8 +1,8 @@
 """KeepTraining: the discriminator trained on against a frozen generator (Azadi et al. 2019, section 3).
 
 In a GAN's training D follows a G that moves, and lags behind the ratio of densities that rejection sampling needs. With
-G frozen it comes closer, until it learns its real images by heart: the loss of held-out images tells, and the best
-state by that loss is kept.
+G frozen it comes closer, until it overfits its real images: the loss of held-out images tells, and the best state by
+that loss is kept.
 """
 
 import copy
@@ -18,23 +18,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gan import snapshot
+from gan.config import TrainingConfig
 from gan.data.dataset import ImageDataset
 from gan.data.images import Pixels, to_float
 from gan.data.loader import DrawSequence, TrainingImages, batches
 from gan.errors import RequestError, SalonError
 from gan.networks.labels import one_hot
+from gan.runtime.files import refuse_existing
 from gan.snapshot import Snapshot
 from gan.training import losses
 
 Batch = tuple[torch.Tensor, ...]  # what D is called with: images, and classes where D knows them
-Paint = Callable[[Sequence[int], Sequence[int] | None], Iterable[Pixels]]  # seeds, classes -> uint8 HWC one by one
+Generate = Callable[[Sequence[int], Sequence[int] | None], Iterable[Pixels]]  # seeds, classes -> uint8 HWC one by one
 
 _SEED = 0
 _FIRST_SEED = 2**31  # of the generated images that D learns from; those held out lie below
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class KeepTrainingSettings:
     """How D is trained on."""
 
     learning_rate: float
@@ -71,7 +73,7 @@ def keep_training(
     gen: Iterator[Batch],
     held_out_real: list[Batch],
     held_out_gen: list[Batch],
-    settings: Settings,
+    settings: KeepTrainingSettings,
 ) -> KeptTraining:
     """Train D until its held-out loss has not fallen for `patience` measurements, and leave it in the best state.
 
@@ -106,77 +108,82 @@ def keep_training_on_images(
     dataset: ImageDataset,
     learn: NDArray[np.int64],
     stop: NDArray[np.int64],
-    paint: Paint,
+    generate: Generate,
     *,
     max_kimg: float,
 ) -> KeptTraining:
-    """Train the D of a snapshot, in place, on the images `learn` of a dataset; the images `stop` end it.
+    """Train the D of a snapshot, in place, on the images `learn` of a dataset; the loss of the images `stop` ends it.
 
-    `paint` gives a pixels image a seed, as they will be sampled. Batches, Adam, R1 and mirroring are the run's;
+    Generated images are made by `generate`, as they will be sampled. Batches, Adam, R1 and mirroring are the run's;
     nothing is augmented. Deterministic. Raises RequestError when `stop` is too small for a group of minibatch standard
     deviation.
     """
     D, config = source.D, source.config
     assert D is not None
-    batch_size = config.batch_size
-    settings = Settings(
+    settings = KeepTrainingSettings(
         learning_rate=config.learning_rate,
         beta1=config.beta1,
         beta2=config.beta2,
         r1_gamma=config.r1_gamma or 0.0,
         r1_interval=config.r1_interval,
-        check_interval=max(len(learn) // batch_size, 1),  # an epoch
-        max_steps=max(round(max_kimg * 1000 / batch_size), 1),
+        check_interval=max(len(learn) // config.batch_size, 1),  # an epoch
+        max_steps=max(round(max_kimg * 1000 / config.batch_size), 1),
     )
-    group = min(config.network.mbstd_group_size, batch_size)
+    group = min(config.network.mbstd_group_size, config.batch_size)
     held_out = stop[: len(stop) // group * group]
     if not len(held_out):
-        raise RequestError(f"--data must hold out at least {group} images for --keep-training; got {len(stop)} instead")
-    device = next(D.parameters()).device
-    images = TrainingImages(dataset)
+        raise RequestError(
+            f"`calibration_data` must hold out at least {group} images for `keep_training`; got {len(stop)} instead"
+        )
+    images = _Batches(config, dataset, generate, next(D.parameters()).device)
+    return keep_training(
+        D, images.stream_real(learn), images.stream_generated(learn), *images.held_out(held_out), settings
+    )
 
-    def batch(pixels: torch.Tensor, classes: torch.Tensor) -> Batch:  # NCHW, uint8; [N]
-        img = to_float(pixels.to(device))
-        c = one_hot(classes, config.network.num_classes, device)
-        return (img,) if c is None else (img, c)
 
-    def painted(seeds: range, classes: torch.Tensor) -> Batch:
-        known = classes.tolist() if config.network.num_classes else None
-        pixels = torch.from_numpy(np.stack(list(paint(seeds, known))))
-        return batch(pixels.permute(0, 3, 1, 2), classes)  # NHWC -> NCHW
+class _Batches:
+    # Real images of a dataset, and generated ones of the same classes, as D is called with them.
 
-    def gen() -> Iterator[Batch]:
-        rng = np.random.default_rng(_SEED)
+    def __init__(self, config: TrainingConfig, dataset: ImageDataset, generate: Generate, device: torch.device) -> None:
+        self.config, self.dataset, self.generate, self.device = config, dataset, generate, device
+        self.images = TrainingImages(dataset)
+
+    def stream_real(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
+        draws = DrawSequence(indices, self.config.batch_size, seed=_SEED, mirror=self.config.mirror)
+        return (self._batch(*pair) for pair in batches(self.images, draws, workers=0, pin_memory=False))
+
+    def stream_generated(self, indices: NDArray[np.int64]) -> Iterator[Batch]:
+        rng, batch_size = np.random.default_rng(_SEED), self.config.batch_size
         for start in itertools.count(_FIRST_SEED, batch_size):
-            drawn = [dataset.label(int(i)) for i in rng.choice(learn, batch_size)]
-            yield painted(range(start, start + batch_size), torch.tensor(drawn))
+            yield self._generated(range(start, start + batch_size), rng.choice(indices, batch_size))
 
-    def read(indices: NDArray[np.int64]) -> Batch:
-        rows = [images[int(i), False] for i in indices]
-        return batch(torch.stack([pixels for pixels, _ in rows]), torch.tensor([label for _, label in rows]))
+    def held_out(self, indices: NDArray[np.int64]) -> tuple[list[Batch], list[Batch]]:
+        real, generated = [], []
+        for start in range(0, len(indices), self.config.batch_size):
+            part = indices[start : start + self.config.batch_size]
+            first_seed = _FIRST_SEED - len(indices) + start
+            rows = [self.images[int(i), False] for i in part]
+            pixels, labels = torch.stack([image for image, _ in rows]), torch.tensor([label for _, label in rows])
+            real.append(self._batch(pixels, labels))
+            generated.append(self._generated(range(first_seed, first_seed + len(part)), part))
+        return real, generated
 
-    draws = DrawSequence(learn, batch_size, seed=_SEED, mirror=config.mirror)
-    real = (batch(*pair) for pair in batches(images, draws, workers=0, pin_memory=False))
-    starts = range(0, len(held_out), batch_size)
-    held_out_real = [read(held_out[start : start + batch_size]) for start in starts]
-    held_out_gen = []
-    for start in starts:
-        some = held_out[start : start + batch_size]
-        seeds = range(_FIRST_SEED - len(held_out) + start, _FIRST_SEED - len(held_out) + start + len(some))
-        held_out_gen.append(painted(seeds, torch.tensor([dataset.label(int(i)) for i in some])))
-    return keep_training(D, real, gen(), held_out_real, held_out_gen, settings)
+    def _generated(self, seeds: range, indices: NDArray[np.int64]) -> Batch:
+        # Of the classes of these real images.
+        classes = [self.dataset.label(int(i)) for i in indices]
+        pixels = np.stack(list(self.generate(seeds, classes if self.config.network.num_classes else None)))
+        return self._batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.tensor(classes))  # NHWC -> NCHW
+
+    def _batch(self, pixels: torch.Tensor, classes: torch.Tensor) -> Batch:  # uint8 [N, 3, H, W], int64 [N]
+        img = to_float(pixels.to(self.device))
+        c = one_hot(classes, self.config.network.num_classes, self.device)
+        return (img,) if c is None else (img, c)
 
 
 def write(path: Path, source: Snapshot) -> None:
-    """Write a snapshot with the D that was trained on. Never over a file. Raises RequestError where one exists."""
-    refuse_existing(path)
+    """Write a snapshot with the D that was trained on, never over a file. Raises RequestError where one exists."""
+    refuse_existing([path], parameter="keep_training")
     snapshot.save(path, source.G_ema, source.D, source.config, source.cur_nimg, source.classes)
-
-
-def refuse_existing(path: Path) -> None:
-    """Raise RequestError where `path` exists: a trained discriminator replaces no file, with --overwrite neither."""
-    if path.exists():
-        raise RequestError(f"--keep-training must name a new file; {path} exists: choose another name")
 
 
 def _losses(D: nn.Module, real: Batch, gen: Batch) -> tuple[torch.Tensor, torch.Tensor]:

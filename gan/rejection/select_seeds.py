@@ -1,11 +1,10 @@
-"""Which seeds --reject accepts: candidates are painted and judged, and accepted or not.
+"""Which seeds a discriminator accepts: candidates are generated, get their logits, and are accepted or not.
 
-One seed is one candidate, and the same request accepts the same seeds. Everything that is painted but is no candidate
+One seed is one candidate, and the same request accepts the same seeds. Everything that is generated but is no candidate
 has seeds of its own, from the highest downwards.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,157 +18,103 @@ from gan.networks.discriminator import Discriminator
 from gan.rejection import algorithms, calibration, keep_training
 from gan.rejection.algorithms import Array
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
-from gan.rejection.keep_training import Paint
+from gan.rejection.keep_training import Generate
+from gan.rejection.request import SelectionRequest
 from gan.runtime.console import progress, say
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
 
 Classes = Callable[[Sequence[int]], list[int] | None]  # seeds -> the class of each; None: without classes
 
-_BUDGET = 4
 _MOST = 1000  # candidates an image that DRS tries before it gives up
 _CHUNK = 64  # candidates of DRS at a time
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What --reject was asked for."""
-
-    reject: str  # drs, mh or obrs
-    count: int  # images to accept
-    budget: int | None = None  # candidates an image; None: 4, or what gamma comes to
-    data: Path | None = None  # dataset of real images
-    calibration: str = "platt"  # platt, isotonic or none
-    burn_in: int = 256  # generated images to calibrate on and to estimate DRS's maximum, and at most so many real ones
-    gamma: float | None = None  # of DRS
-    gamma_percentile: float | None = None  # of DRS
-    keep_training: Path | None = None  # where to write the snapshot with the D that was trained on
-    keep_kimg: float = 20.0  # most images to train D on, thousands
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("budget", "gamma", "gamma_percentile") if getattr(self, name) is not None]
-        if self.reject != "drs" and (wrong := [name for name in given if name != "budget"]):
-            raise RequestError(f"{_option(wrong[0])} needs --reject drs; --reject {self.reject} takes --budget alone")
-        if len(given) > 1:
-            raise RequestError(f"{' and '.join(map(_option, given))} exclude each other: give one of them")
-        if self.data is None:
-            if self.keep_training:
-                raise RequestError("--keep-training needs --data DATASET, whose images D learns from")
-            if self.reject == "mh":
-                raise RequestError("--reject mh needs --data DATASET: its chains set out from real images")
-            if self.calibration != "none":
-                raise RequestError(
-                    f"--reject {self.reject} needs --data DATASET, whose images calibrate the discriminator, "
-                    "or --calibration none"
-                )
-        if self.keep_training:
-            keep_training.refuse_existing(self.keep_training)
-
-    def gamma_choice(self) -> dict[str, float]:
-        """What decides DRS's gamma, as DiscriminatorRejection takes it."""
-        if self.gamma is not None:
-            return {"gamma": self.gamma}
-        if self.gamma_percentile is not None:
-            return {"percentile": self.gamma_percentile}
-        return {"budget": self.budget or _BUDGET}
-
-    @property
-    def needed(self) -> int:
-        """Candidates that mh and obrs take."""
-        return self.count * (self.budget or _BUDGET)
-
-
 def choose(
     source: Snapshot,
-    paint: Paint,
+    generate: Generate,
     classes: Classes,
     candidates: Sequence[int] | None,
-    options: dict[str, Any],
+    request: SelectionRequest,
     *,
     class_index: int | None = None,
 ) -> tuple[list[int], dict[str, Any]]:
     """Accept seeds -> the seeds in the order of the candidates, and figures for the report.
 
-    `paint` paints as the accepted seeds will be, and `classes` says of what class each is; `options` are the fields of
-    Request. Candidates are all seeds from 0 on where they are None. Where there is a `class_index`, only real images of
+    `generate` makes images as those of the accepted seeds will be made, and `classes` says of what class each is.
+    Candidates are all seeds from 0 on where they are None. Where there is a `class_index`, only real images of
     that class count. D joins G_ema on its device, and is trained on there when that is asked for.
     Raises RequestError when the request does not fit the snapshot, the dataset or the candidates.
     """
-    request = Request(**options)
     seeds: Sequence[int] = range(MAX_SEED // 2) if candidates is None else candidates
-    if request.reject != "drs" and len(seeds) < request.needed:
-        raise RequestError(
-            f"--seeds must name at least {request.needed} candidates for --count {request.count} and --budget "
-            f"{request.needed // request.count}; got {len(seeds)} instead"
-        )
-    if source.D is None:
-        raise RequestError(f"--reject needs a discriminator; {source.path} was imported without one")
-    source.D.to(next(source.G_ema.parameters()).device)
+    D = _require_discriminator(source, request, seeds)
     figures: dict[str, Any] = {"method": request.reject}
-    dataset = None if request.data is None else _open(request.data, source, figures)
+    dataset = None if request.calibration_data is None else _open(request.calibration_data, source, figures)
     number = source.config.network.num_classes
     real = np.empty(0, np.int64) if dataset is None else _shuffled(dataset, class_index, number)
     if request.keep_training:
         assert dataset is not None
-        learn, stop, real = np.split(real, [len(real) * 3 // 5, len(real) * 4 // 5])
-        say(f"Training the discriminator on {len(learn)} images, for at most {request.keep_kimg:g} kimg")
-        kept = keep_training.keep_training_on_images(source, dataset, learn, stop, paint, max_kimg=request.keep_kimg)
-        keep_training.write(request.keep_training, source)
-        figures["keep_training"] = {**kept.figures(), "snapshot": str(request.keep_training)}
-    judge = _Judge(source.D, paint, classes)
+        real = _keep_training(source, dataset, real, generate, request, figures)
+    discriminator = _Logits(D, generate, classes)
     gen_logits, real_logits = np.empty(0), np.empty(0)
     if request.reject == "drs" or request.calibration != "none":
-        gen_logits = judge.seeds(judge.own(request.burn_in), "Judging the burn-in")
+        gen_logits = discriminator.of_seeds(discriminator.own(request.burn_in), "Logits of the burn-in")
     if dataset is not None:
-        real_logits = judge.images(dataset, real[: request.burn_in])
+        real_logits = discriminator.of_images(dataset, real[: request.burn_in])
     calibrate = _calibrate(request, real_logits, gen_logits, figures)
+
+    def logits(seeds: Sequence[int]) -> Array:
+        return calibrate(discriminator.of_seeds(seeds, "Logits of candidates"))
+
     if request.reject == "drs":
-        drs = algorithms.DiscriminatorRejection(calibrate(gen_logits), **request.gamma_choice())
-        accepted, examined = _stream(
-            drs, seeds, request.count, lambda some: calibrate(judge.seeds(some, "Judging candidates"))
-        )
-        figures |= {"maximum": drs.maximum, "maximum_raised": drs.raised, "gamma": drs.gamma}
+        accepted, examined = _accept_stream(request, seeds, logits, calibrate(gen_logits), figures)
     else:
-        some = seeds[: request.needed]
-        logits, examined = calibrate(judge.seeds(some, "Judging candidates")), len(some)
-        if request.reject == "mh":
-            chosen, figures["restarted"] = _end_chains(some, logits, calibrate(real_logits), request.count)
-        else:
-            probability = algorithms.budgeted_probabilities(logits, len(some) / request.count)
-            chosen = algorithms.draw(probability, float(algorithms.uniforms(some[:1])[0]))
-        accepted = [some[place] for place in chosen.tolist()]
+        accepted, examined = _accept_budget(request, seeds, logits, calibrate(real_logits), figures), request.needed
     figures |= {"candidates": examined, "accepted": len(accepted), "acceptance": len(accepted) / examined}
     return accepted, figures
 
 
-class _Judge:
-    # D on seeds and on images.
+class _Logits:
+    # D's logits of seeds and of real images.
 
-    def __init__(self, D: Discriminator, paint: Paint, classes: Classes) -> None:
-        self._paint, self._classes, self._conditional = paint, classes, D.config.num_classes > 0
+    def __init__(self, D: Discriminator, generate: Generate, classes: Classes) -> None:
+        self._generate, self._classes, self._conditional = generate, classes, D.config.num_classes > 0
         self._own = iter(range(MAX_SEED, MAX_SEED // 2, -1))  # seeds that are no candidates
         references = self.own(count_references(D))
         of_references = classes(references)
-        self._critic = DiscriminatorLogits(D, list(paint(references, of_references)), of_references)
+        self._logits = DiscriminatorLogits(D, list(generate(references, of_references)), of_references)
 
     def own(self, count: int) -> list[int]:
         return list(islice(self._own, count))
 
-    def seeds(self, seeds: Sequence[int], what: str) -> Array:
+    def of_seeds(self, seeds: Sequence[int], description: str) -> Array:
         classes = self._classes(seeds)
-        return self._critic(progress(self._paint(seeds, classes), what, len(seeds)), classes)
+        return self._logits(progress(self._generate(seeds, classes), description, len(seeds)), classes)
 
-    def images(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> Array:
+    def of_images(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> Array:
         pixels = (dataset.image(int(index)) for index in indices)
         classes = [dataset.label(int(index)) for index in indices] if self._conditional else None
-        return self._critic(progress(pixels, "Judging real images", len(indices)), classes)
+        return self._logits(progress(pixels, "Logits of real images", len(indices)), classes)
 
 
-def _open(path: Path, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
-    dataset = ImageDataset(path)
+def _require_discriminator(source: Snapshot, request: SelectionRequest, seeds: Sequence[int]) -> Discriminator:
+    if request.reject != "drs" and len(seeds) < request.needed:
+        assert request.count
+        raise RequestError(
+            f"`seeds` must name at least {request.needed} candidates for `count` {request.count} and `budget` "
+            f"{request.needed // request.count}; got {len(seeds)} instead"
+        )
+    if source.D is None:
+        raise RequestError(f"`reject` needs a discriminator; {source.path} was imported without one")
+    return source.D.to(next(source.G_ema.parameters()).device)
+
+
+def _open(data: Path | ImageDataset, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
+    dataset = data if isinstance(data, ImageDataset) else ImageDataset(data)
+    path = dataset.path
     if dataset.resolution != (wanted := source.config.network.resolution):
         raise RequestError(
-            f"--data must hold images of {wanted}x{wanted}, as {source.path} paints them; {path} has "
+            f"`calibration_data` must hold images of {wanted}x{wanted}, as {source.path} generates them; {path} has "
             f"{dataset.resolution}x{dataset.resolution}"
         )
     figures["trained_on_data"] = dataset.fingerprint() == source.config.dataset
@@ -185,16 +130,38 @@ def _shuffled(dataset: ImageDataset, class_index: int | None, number: int) -> ND
     order = np.random.default_rng(0).permutation(len(dataset))
     if class_index is None:
         if number and not 0 < dataset.num_classes <= number:
-            raise RequestError(f"--data must hold images of {number} classes; {dataset.path} has {dataset.num_classes}")
+            raise RequestError(
+                f"`calibration_data` must hold images of {number} classes; {dataset.path} has {dataset.num_classes}"
+            )
         return order
     chosen = order[[dataset.labels is not None and dataset.label(int(i)) == class_index for i in order]]
     if not len(chosen):
-        raise RequestError(f"--data {dataset.path} must hold images of the class {class_index}; it has none")
+        raise RequestError(
+            f"`calibration_data` {dataset.path} must hold images of the class {class_index}; it has none"
+        )
     return chosen
 
 
+def _keep_training(
+    source: Snapshot,
+    dataset: ImageDataset,
+    real: NDArray[np.int64],
+    generate: Generate,
+    request: SelectionRequest,
+    figures: dict[str, Any],
+) -> NDArray[np.int64]:
+    # -> indices of the real images that this D has not seen
+    assert request.keep_training is not None
+    learn, stop, rest = np.split(real, [len(real) * 3 // 5, len(real) * 4 // 5])
+    say(f"Training the discriminator on {len(learn)} images, for at most {request.keep_kimg:g} kimg")
+    kept = keep_training.keep_training_on_images(source, dataset, learn, stop, generate, max_kimg=request.keep_kimg)
+    keep_training.write(request.keep_training, source)
+    figures["keep_training"] = {**kept.figures(), "snapshot": str(request.keep_training)}
+    return rest
+
+
 def _calibrate(
-    request: Request, real_logits: Array, gen_logits: Array, figures: dict[str, Any]
+    request: SelectionRequest, real_logits: Array, gen_logits: Array, figures: dict[str, Any]
 ) -> calibration.Calibrator:
     if request.calibration == "none":
         return calibration.Identity()
@@ -202,28 +169,53 @@ def _calibrate(
     figures["calibration"] = {"method": request.calibration, **fitted.figures()}
     if isinstance(fitted.calibrate, calibration.Platt) and fitted.calibrate.slope <= 0:
         say(
-            "The discriminator rates generated images above real ones, so that its choice is upside down: "
-            "--keep-training FILE may help"
+            "The discriminator's logits are higher for generated images than for real ones, so that it accepts the "
+            "wrong ones: `keep_training` FILE may help"
         )
     return fitted.calibrate
 
 
-def _stream(
-    drs: algorithms.DiscriminatorRejection, seeds: Sequence[int], count: int, judge: Callable[[Sequence[int]], Array]
+def _accept_stream(
+    request: SelectionRequest,
+    seeds: Sequence[int],
+    logits: Callable[[Sequence[int]], Array],
+    burn_in: Array,
+    figures: dict[str, Any],
 ) -> tuple[list[int], int]:
-    # -> accepted seeds, and how many candidates it took
+    # DRS -> accepted seeds, and how many candidates it took
+    drs = algorithms.DiscriminatorRejection(burn_in, **request.gamma_choice())
+    count = request.count or 0
     accepted: list[int] = []
     most = min(len(seeds), count * _MOST)
     for start in range(0, most, _CHUNK):
-        some = seeds[start : min(start + _CHUNK, most)]
-        for place in np.flatnonzero(algorithms.uniforms(some) < drs.probabilities(judge(some))).tolist():
-            accepted.append(some[place])
+        chunk = seeds[start : min(start + _CHUNK, most)]
+        for place in np.flatnonzero(algorithms.uniforms(chunk) < drs.probabilities(logits(chunk))).tolist():
+            accepted.append(chunk[place])
             if len(accepted) == count:
+                figures |= {"maximum": drs.maximum, "maximum_raised": drs.raised, "gamma": drs.gamma}
                 return accepted, start + place + 1
     raise RequestError(
-        f"--reject drs accepted {len(accepted)} of {most} candidates, and --count asks for {count}: raise the rate "
-        "with a lower --gamma, --gamma-percentile or --budget, or name more candidates with --seeds"
+        f"`reject` drs accepted {len(accepted)} of {most} candidates, and `count` asks for {count}: raise the rate "
+        "with a lower `gamma`, `gamma_percentile` or `budget`, or name more candidates with `seeds`"
     )
+
+
+def _accept_budget(
+    request: SelectionRequest,
+    seeds: Sequence[int],
+    logits: Callable[[Sequence[int]], Array],
+    real_logits: Array,
+    figures: dict[str, Any],
+) -> list[int]:
+    # Metropolis-Hastings and OBRS -> the accepted seeds, of as many candidates as the request needs
+    candidates, count = seeds[: request.needed], request.count or 0
+    candidate_logits = logits(candidates)
+    if request.reject == "mh":
+        places, figures["restarted"] = _end_chains(candidates, candidate_logits, real_logits, count)
+    else:
+        probabilities = algorithms.budgeted_probabilities(candidate_logits, len(candidates) / count)
+        places = algorithms.draw(probabilities, float(algorithms.uniforms(candidates[:1])[0]))
+    return [candidates[place] for place in places.tolist()]
 
 
 def _end_chains(seeds: Sequence[int], logits: Array, real_logits: Array, count: int) -> tuple[NDArray[np.int64], int]:
@@ -233,7 +225,3 @@ def _end_chains(seeds: Sequence[int], logits: Array, real_logits: Array, count: 
     uniform = algorithms.uniforms(seeds).reshape(shape)
     column, restarted = algorithms.metropolis_hastings(logits.reshape(shape), start, uniform)
     return np.arange(count) * shape[1] + column, int(restarted.sum())
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

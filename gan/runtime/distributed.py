@@ -22,7 +22,7 @@ from gan.runtime.console import is_main as is_main
 _WITHIN_ITERATION = timedelta(minutes=10)  # the longest wait for another process's gradients
 _FOR_MAIN = timedelta(days=1)  # the longest wait for what the main process alone does: checks, files, metrics
 
-_patient: dist.ProcessGroup | None = None  # the group of `anyone`
+_slow_group: dist.ProcessGroup | None = None  # of `anyone`, which may wait for long
 _alone = False
 
 
@@ -60,7 +60,7 @@ def restarted() -> bool:
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Connect the processes: NCCL for tensors on GPUs, gloo for those on the CPU."""
-    global _patient
+    global _slow_group
     if world_size() == 1:
         yield
         return
@@ -71,19 +71,19 @@ def joined(device: torch.device) -> Iterator[None]:
         dist.init_process_group(
             backend, store=_fresh_store(), rank=rank(), world_size=world_size(), timeout=_WITHIN_ITERATION
         )
-        _patient = dist.new_group(backend="gloo", timeout=_FOR_MAIN)
+        _slow_group = dist.new_group(backend="gloo", timeout=_FOR_MAIN)
     yield  # after an error the others are gone: nothing is to be taken down in order
     anyone(False)
     dist.destroy_process_group()
 
 
 def anyone(wish: bool) -> bool:
-    """Whether any process has the wish. All must ask; it waits for them, patiently."""
+    """Whether any process has the wish. All must ask; it waits for them, for up to a day."""
     if world_size() == 1:
         return wish
     votes = torch.tensor(int(wish))
     with _explained():
-        dist.all_reduce(votes, dist.ReduceOp.MAX, _patient)
+        dist.all_reduce(votes, dist.ReduceOp.MAX, _slow_group)
     return bool(votes)
 
 
@@ -121,16 +121,16 @@ def from_main(text: str) -> str:
     content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
     size = torch.tensor(len(content))
     with _explained():
-        dist.broadcast(size, 0, _patient)
+        dist.broadcast(size, 0, _slow_group)
         content = content if is_main() else torch.empty(int(size), dtype=torch.uint8)
-        dist.broadcast(content, 0, _patient)
+        dist.broadcast(content, 0, _slow_group)
     return bytes(content.tolist()).decode()
 
 
-def require_same(text: str, what: str) -> None:
-    """Raise RequestError in all processes when `text` is not the same in all."""
+def require_same(text: str, description: str) -> None:
+    """Raise RequestError, which names `description`, in all processes when `text` is not the same in all."""
     if anyone(from_main(text) != text):
-        raise RequestError(f"all processes must have the same {what}; the machines' datasets or commands differ")
+        raise RequestError(f"all processes must have the same {description}; the machines' datasets or commands differ")
 
 
 def _fresh_store() -> Store:

@@ -76,12 +76,12 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path} must be a readable JSON file; got {reason} instead") from error
 
 
-def require_format(path: Path, what: str, found: object, known: str) -> None:
-    """Raise RequestError unless a file is in the format that is known, such as salon-snapshot-1."""
-    if found != known:
-        other = isinstance(found, str) and found.rpartition("-")[0] == known.rpartition("-")[0]
+def require_format(path: Path, kind: str, format: object, known: str) -> None:
+    """Raise RequestError unless the `format` of a file, `kind` such as "a snapshot", is the known salon-snapshot-1."""
+    if format != known:
+        other = isinstance(format, str) and format.rpartition("-")[0] == known.rpartition("-")[0]
         remedy = ", which another version of Salon wrote" if other else ""
-        raise RequestError(f"{path} must be {what} in the format {known}; got {found} instead{remedy}")
+        raise RequestError(f"{path} must be {kind} in the format {known}; got {format} instead{remedy}")
 
 
 def cache_folder() -> Path:

@@ -14,7 +14,7 @@ SUFFIXES = (".mp4", ".webp", ".gif")
 
 
 def save(frames: Iterable[Pixels], path: Path, fps: float, hold: int = 1) -> None:
-    """Write uint8 HWC frames of one size to `path`, atomically; its suffix gives the format. It loops where it can.
+    """Write uint8 HWC frames of one size to `path`, atomically; its suffix gives the format. It loops where that can.
 
     The last frame is shown for `hold` frames. Raises RequestError for a suffix that is none of .mp4, .webp, .gif.
     """
@@ -32,11 +32,11 @@ def save(frames: Iterable[Pixels], path: Path, fps: float, hold: int = 1) -> Non
                 images[0].save(temporary, "GIF", **options | {"duration": max(round(1000 / fps), 20)})
 
 
-def check_suffix(path: Path) -> str:
-    """The suffix of an animation file. Raises RequestError when it is not one of SUFFIXES."""
+def check_suffix(path: Path, parameter: str = "path") -> str:
+    """The suffix of an animation's file. Raises RequestError, which names `parameter`, when it is not of SUFFIXES."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise RequestError(f"--out must end in one of {', '.join(SUFFIXES)}; got {path} instead")
+        raise RequestError(f"`{parameter}` must end in one of {', '.join(SUFFIXES)}; got {path} instead")
     return suffix
 
 

@@ -22,12 +22,12 @@ def class_weights(classes: Sequence[int] | None, G: Generator) -> torch.Tensor |
     number = G.config.num_classes
     if not number:
         if classes is not None:
-            raise RequestError("--class must be left out: this generator was trained without classes")
+            raise RequestError("`classes` must be left out: this generator was trained without classes")
         return None
     if classes is None:
-        raise RequestError(f"--class must be given: this generator paints {number} classes, 0 to {number - 1}")
+        raise RequestError(f"`classes` must be given: this generator has {number} classes, 0 to {number - 1}")
     if bad := [c for c in classes if not 0 <= c < number]:
-        raise RequestError(f"--class must be from 0 to {number - 1}; got {bad[0]} instead")
+        raise RequestError(f"`classes` must be from 0 to {number - 1}; got {bad[0]} instead")
     return one_hot(classes, number)
 
 
@@ -45,8 +45,8 @@ def map_seeds(
     rows = []
     with torch.inference_mode():
         for index, z in enumerate(latents(seeds, G.config.z_dim).to(device)):
-            one = None if c is None else c[index : index + 1].to(device)
-            ws = G.mapping(z[None], one, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+            own_c = None if c is None else c[index : index + 1].to(device)
+            ws = G.mapping(z[None], own_c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
             rows.append(ws)
     return torch.cat(rows)
 
@@ -60,7 +60,7 @@ def synthesize(
     batch_size: int = 8,
     cache: WeightCache | None = None,
 ) -> Iterator[Pixels]:
-    """Paint ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed.
+    """ws [N, num_ws, w_dim] -> uint8 HWC images one by one. "random" noise comes from each image's own seed.
 
     G must not change before the last one. `cache` keeps what is derived from its weights from call to call.
     """
@@ -91,10 +91,10 @@ def generate(
     """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
     cache = WeightCache()
     for start in range(0, len(seeds), batch_size):
-        some = seeds[start : start + batch_size]
-        some_classes = None if classes is None else classes[start : start + batch_size]
-        ws = map_seeds(G, some, some_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=some, batch_size=batch_size, cache=cache)
+        batch = seeds[start : start + batch_size]
+        batch_classes = None if classes is None else classes[start : start + batch_size]
+        ws = map_seeds(G, batch, batch_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=batch, batch_size=batch_size, cache=cache)
 
 
 def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Seeds, and what is done with latents before they are painted. Without torch, so that clients of a server can use it.
+"""Seeds and latents: z of seeds, style mixing, interpolation. Without torch, so that clients of a server can use it.
 
 z is float32 [N, z_dim]; ws, one w for each layer, is float32 [N, num_ws, w_dim].
 """
@@ -18,17 +18,21 @@ MAX_COUNT = 10_000_000  # in one range
 Floats = NDArray[np.float32]
 
 
-def parse_numbers(text: str, option: str = "--seeds", maximum: int = MAX_SEED) -> list[int]:
-    """ "0-3,42" -> [0, 1, 2, 3, 42]. Raises RequestError for anything else, or a number above `maximum`."""
+def parse_numbers(text: str, parameter: str = "seeds", maximum: int = MAX_SEED) -> list[int]:
+    """ "0-3,42" -> [0, 1, 2, 3, 42].
+
+    Raises RequestError, which names `parameter`, for anything else, or a number above `maximum`.
+    """
     numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match:
-            raise RequestError(f"{option} must be numbers and ranges such as 0-15,42; got {text!r} instead")
+            raise RequestError(f"`{parameter}` must be numbers and ranges such as 0-15,42; got {text!r} instead")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last > maximum or last - first >= MAX_COUNT:
             raise RequestError(
-                f"{option} must rise within 0 to {maximum}, at most {MAX_COUNT:,} at once; got {part.strip()} instead"
+                f"`{parameter}` must rise within 0 to {maximum}, at most {MAX_COUNT:,} at once; "
+                f"got {part.strip()} instead"
             )
         numbers.extend(range(first, last + 1))
     return numbers
@@ -41,13 +45,13 @@ def draw(seeds: Sequence[int], z_dim: int) -> Floats:
 
 
 def mix(rows: Floats, columns: Floats, layers: Sequence[int]) -> Floats:
-    """ws of a mixing table: row r's, with `layers` taken from column c -> [rows * columns, num_ws, w_dim].
+    """ws of a mixing grid: row r's, with `layers` taken from column c -> [rows * columns, num_ws, w_dim].
 
     Raises RequestError when a layer does not exist.
     """
     num_ws = rows.shape[1]
     if bad := [layer for layer in layers if layer >= num_ws]:
-        raise RequestError(f"--layers must be from 0 to {num_ws - 1}; got {bad[0]} instead")
+        raise RequestError(f"`layers` must be from 0 to {num_ws - 1}; got {bad[0]} instead")
     table = np.repeat(rows[:, None], len(columns), axis=1)  # [rows, columns, num_ws, w_dim]
     table[:, :, list(layers)] = columns[None, :, list(layers)]
     return table.reshape(-1, *rows.shape[1:])

@@ -52,7 +52,7 @@ def load(path: Path) -> dict[str, Any]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RequestError(f"{path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or "learner" not in state:
-        raise RequestError(f"{path} must be a checkpoint of salon train")
+        raise RequestError(f"{path} must be a checkpoint of `salon train`")
     require_format(path, "a checkpoint", state.pop("format", FORMAT), FORMAT)  # the first ones named none
     return state
 
@@ -75,7 +75,7 @@ def load_newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             say(f"Passing over a damaged checkpoint: {error}")
     if paths:
         raise RequestError(
-            f"none of the {len(paths)} checkpoints in {folder} can be read; start anew with --resume never"
+            f"none of the {len(paths)} checkpoints in {folder} can be read; start anew with `resume` never"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The moving average of the generator's weights, which is what samples are drawn from (Karras et al. 2018)."""
+"""Exponential moving average of the generator's weights, G_ema, which samples are drawn from (Karras et al. 2018)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The state of training and one iteration of it: the part of the trainer that is mathematics."""
+"""The training step: one iteration of G and D with their regularisation, and all the state that it changes."""
 
 import copy
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Stats = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Latents:
-    """What G paints this process's images from."""
+    """Latents and noise of this process's generated images."""
 
     z: torch.Tensor  # [n, z_dim]
     c: torch.Tensor | None  # [n, classes], one-hot
@@ -34,7 +34,7 @@ class Latents:
     noises: list[torch.Tensor]  # one [n, 1, side, side] a layer
 
     def part(self, rows: slice) -> "Latents":
-        """Those of some of the images."""
+        """Those of the images `rows`."""
         return Latents(
             z=self.z[rows],
             c=None if self.c is None else self.c[rows],
@@ -51,8 +51,8 @@ class Learner:
     """Networks, optimizers, running means, counters and random generators: all that a checkpoint holds.
 
     `labels` are the classes of the dataset's images (None: unconditional); generated images draw theirs from them.
-    Of several processes each holds the same state, and works on its shares of the batch, in forward passes of at most
-    `batch_gpu` images (None: all at once).
+    Of several processes each holds the same state, and computes its microbatches, of at most `batch_gpu` images
+    (None: all at once).
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Learner:
         batch_gpu: int | None = None,
     ) -> None:
         self.config, self.device = config, device
-        self.shares = microbatches.of_batch(config, batch_gpu)
-        self.pl_shares = microbatches.of_path_lengths(config, batch_gpu)
+        self.microbatches = microbatches.of_batch(config, batch_gpu)
+        self.pl_microbatches = microbatches.of_path_lengths(config, batch_gpu)
         torch.manual_seed(config.seed)
         self.G = Generator(config.network).to(device).requires_grad_(False)
         self.D = Discriminator(config.network).to(device).requires_grad_(False)
         self.G_ema = copy.deepcopy(self.G).eval()
-        for network in (self.G, self.D):  # G_ema paints as its snapshots will
+        for network in (self.G, self.D):  # G_ema generates as its snapshots will
             precision.apply(network, config.precision)
         self.G_optimizer = self._adam(self.G, config.pl_interval if config.pl_weight else None)
         self.D_optimizer = self._adam(self.D, config.r1_interval if config.r1_gamma else None)
@@ -82,8 +82,8 @@ class Learner:
 
     @property
     def members(self) -> list[int]:
-        """Which images of the batch are this process's, in the order in which step() takes them."""
-        return [int(position) for share in self.shares for position in share.positions]
+        """Positions of this process's images in the global batch, in the order in which step() takes them."""
+        return [int(position) for microbatch in self.microbatches for position in microbatch.positions]
 
     def step(self, pixels: torch.Tensor, classes: torch.Tensor) -> Stats:
         """One iteration on real images (uint8 [n, 3, H, W], int64 [n]), see `members` -> named scalars of all.
@@ -133,64 +133,67 @@ class Learner:
 
     def _generator_step(self) -> Stats:
         self.G.requires_grad_(True)
-        latents = self._draw(self.shares, update_w_avg=True)
+        latents = self._draw(self.microbatches, update_w_avg=True)
 
-        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
-            part = latents.part(share.local)
+        def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
+            part = latents.part(microbatch.local)
             ws, c = self._map(part)
-            logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), share), c)
+            logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), microbatch), c)
             loss = losses.generator_loss(logits).mean()
             return loss, {"loss/G": loss, "logits/generated": logits.mean()}
 
-        stats, norm = self._descend(self.G, self.G_optimizer, forward, self.shares)
+        stats, norm = self._descend(self.G, self.G_optimizer, forward, self.microbatches)
         return {**stats, "gradient/G": norm}
 
     def _path_length_step(self) -> Stats:
         self.G.requires_grad_(True)
-        latents = self._draw(self.pl_shares)
-        noise = self._draw_path_noise(self.pl_shares)
+        latents = self._draw(self.pl_microbatches)
+        noise = self._draw_path_noise(self.pl_microbatches)
 
-        def measure(share: Microbatch) -> torch.Tensor:
-            part = latents.part(share.local)
+        def measure(microbatch: Microbatch) -> torch.Tensor:
+            part = latents.part(microbatch.local)
             ws, _ = self._map(part)
-            return losses.path_lengths(self.G.synthesis(ws, noises=part.noises), ws, noise[share.local])
+            return losses.path_lengths(self.G.synthesis(ws, noises=part.noises), ws, noise[microbatch.local])
 
         # The penalty needs the mean over the whole batch first. Several passes are made anew for their gradients
         # afterwards: that costs less memory than keeping them all, and comes every pl_interval iterations only.
-        alone = len(self.pl_shares) == 1
-        lengths = [measure(share) if alone else measure(share).detach() for share in self.pl_shares]
-        means = [found.detach().mean() * share.weight for found, share in zip(lengths, self.pl_shares, strict=True)]
+        alone = len(self.pl_microbatches) == 1
+        lengths = [
+            measure(microbatch) if alone else measure(microbatch).detach() for microbatch in self.pl_microbatches
+        ]
+        weights = [microbatch.weight for microbatch in self.pl_microbatches]
+        means = [part.detach().mean() * weight for part, weight in zip(lengths, weights, strict=True)]
         mean = torch.stack(means).sum()
         distributed.sum_in_place([mean])
         old, config = self.pl_mean, self.config
 
-        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
-            found = lengths[0] if alone else measure(share)
-            penalty, self.pl_mean = losses.path_length_penalty(found, old, config.pl_decay, mean)
-            stats = {"path_length/mean": found.mean(), "path_length/penalty": penalty.mean()}
+        def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
+            part = lengths[0] if alone else measure(microbatch)
+            penalty, self.pl_mean = losses.path_length_penalty(part, old, config.pl_decay, mean)
+            stats = {"path_length/mean": part.mean(), "path_length/penalty": penalty.mean()}
             return penalty.mean() * (config.pl_weight * config.pl_interval), stats
 
-        return self._descend(self.G, self.G_optimizer, forward, self.pl_shares)[0]
+        return self._descend(self.G, self.G_optimizer, forward, self.pl_microbatches)[0]
 
     def _discriminator_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
-        latents = self._draw(self.shares)
+        latents = self._draw(self.microbatches)
         self.D.requires_grad_(True)
 
-        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
+        def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             with torch.no_grad():
-                part = latents.part(share.local)
+                part = latents.part(microbatch.local)
                 ws, gen_c = self._map(part)
                 gen_img = self.G.synthesis(ws, noises=part.noises)
-            gen_logits = self.D(self._augment(gen_img, share), gen_c)
-            real = self._augment(real_img[share.local], share)
-            real_logits = self.D(real, None if real_c is None else real_c[share.local])
+            gen_logits = self.D(self._augment(gen_img, microbatch), gen_c)
+            real = self._augment(real_img[microbatch.local], microbatch)
+            real_logits = self.D(real, None if real_c is None else real_c[microbatch.local])
             real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
             loss = real_loss.mean() + gen_loss.mean()
             accuracy = (real_logits > 0).float().mean()
             stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": accuracy}
             return loss, stats | self.augment.observe(real_logits)
 
-        stats, norm = self._descend(self.D, self.D_optimizer, forward, self.shares)
+        stats, norm = self._descend(self.D, self.D_optimizer, forward, self.microbatches)
         return {**stats, "gradient/D": norm}
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
@@ -198,20 +201,20 @@ class Learner:
         weight = self.config.r1_gamma / 2 * self.config.r1_interval
         self.D.requires_grad_(True)
 
-        def forward(share: Microbatch) -> tuple[torch.Tensor, Stats]:
-            img = real_img[share.local].detach().requires_grad_(True)
-            logits = self.D(self._augment(img, share), None if real_c is None else real_c[share.local])
+        def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
+            img = real_img[microbatch.local].detach().requires_grad_(True)
+            logits = self.D(self._augment(img, microbatch), None if real_c is None else real_c[microbatch.local])
             penalty = losses.r1_penalty(img, logits).mean()
             return penalty * weight, {"r1/penalty": penalty}
 
-        return self._descend(self.D, self.D_optimizer, forward, self.shares)[0]
+        return self._descend(self.D, self.D_optimizer, forward, self.microbatches)[0]
 
     def _draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
         # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
         # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
         # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
         # layer's noise is cut down before the next is drawn. w_avg's mapping is less than 1e-4 of an image's work.
-        count, rows = parts[0].total, torch.cat([share.positions for share in parts])
+        count, rows = parts[0].total, torch.cat([microbatch.positions for microbatch in parts])
         c = None
         if self.labels is not None:
             drawn = self.labels[torch.randint(len(self.labels), [count])]
@@ -230,7 +233,7 @@ class Learner:
         return Latents(z=z[rows], c=None if c is None else c[rows], mixed=mixed, noises=noises)
 
     def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
-        count, rows = parts[0].total, torch.cat([share.positions for share in parts])
+        count, rows = parts[0].total, torch.cat([microbatch.positions for microbatch in parts])
         side = self.config.network.resolution
         noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
         return noise.normal_()[rows]
@@ -242,11 +245,11 @@ class Learner:
             ws = torch.cat([ws[:, :cutoff], self.G.mapping(z, latents.c)[:, cutoff:]], dim=1)
         return ws, latents.c
 
-    def _augment(self, img: torch.Tensor, share: Microbatch) -> torch.Tensor:
-        if self.config.augment == "none" or len(share.positions) == share.total:
+    def _augment(self, img: torch.Tensor, microbatch: Microbatch) -> torch.Tensor:
+        if self.config.augment == "none" or len(microbatch.positions) == microbatch.total:
             return self.augment(img)
-        # A share's transforms come from a seed of its own, so that the processes' generators stay in step.
-        seed = int(torch.randint(2**62, []).item()) + int(share.positions[0])
+        # A microbatch's transforms come from a seed of its own, so that the processes' generators stay in step.
+        seed = int(torch.randint(2**62, []).item()) + int(microbatch.positions[0])
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.augment(img)
@@ -258,13 +261,13 @@ class Learner:
         forward: Callable[[Microbatch], tuple[torch.Tensor, Stats]],
         parts: list[Microbatch],
     ) -> tuple[Stats, torch.Tensor]:
-        # Step down the mean of the shares' losses, unless it or its gradient is not finite -> stats, gradient's norm.
+        # A step down the mean of the losses, unless it or its gradient is not finite -> stats, gradient's norm.
         stats: Stats = {}
-        for share in parts:
-            loss, values = forward(share)
-            torch.autograd.backward(loss * share.weight)
+        for microbatch in parts:
+            loss, values = forward(microbatch)
+            torch.autograd.backward(loss * microbatch.weight)
             for name, value in values.items():
-                value = value.detach() * share.weight
+                value = value.detach() * microbatch.weight
                 stats[name] = stats[name] + value if name in stats else value
         network.requires_grad_(False)
         if network is self.D:

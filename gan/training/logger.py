@@ -39,15 +39,15 @@ class Means:
 
 
 class RunLog:
-    """Writes each tick's figures, each sheet and the metrics to wherever people look at them."""
+    """Writes each tick's figures, the image grids and the metrics to wherever people look at them."""
 
-    def __init__(self, run: Run, wandb_project: str | None = None) -> None:
+    def __init__(self, run: Run, wandb: str | None = None) -> None:
         self._run = run
         self._boards: list[_TensorBoard | _Wandb] = []
         if importlib.util.find_spec("tensorboard"):
             self._boards.append(_TensorBoard(run))
-        if wandb_project:
-            self._boards.append(_Wandb(run, wandb_project))
+        if wandb:
+            self._boards.append(_Wandb(run, wandb))
 
     def tick(self, row: dict[str, Any], seconds_left: float) -> None:
         """Print the status line, append to stats.jsonl, feed the boards."""
@@ -67,9 +67,9 @@ class RunLog:
         named = {f"metrics/{name}": value for name, value in figures.items()}
         self._show(lambda board: board.scalars(named, cur_nimg))
 
-    def sheet(self, path: Path, cur_nimg: int) -> None:
-        """Show a sheet of samples on the boards."""
-        self._show(lambda board: board.sheet(path, cur_nimg))
+    def grid(self, path: Path, cur_nimg: int) -> None:
+        """Show an image grid on the boards."""
+        self._show(lambda board: board.grid(path, cur_nimg))
 
     def close(self) -> None:
         """Flush what is buffered."""
@@ -97,7 +97,7 @@ class _TensorBoard:
         for name, value in figures.items():
             self._writer.add_scalar(name, value, global_step=cur_nimg)
 
-    def sheet(self, path: Path, cur_nimg: int) -> None:
+    def grid(self, path: Path, cur_nimg: int) -> None:
         with Image.open(path) as image:
             self._writer.add_image("samples", np.asarray(image), global_step=cur_nimg, dataformats="HWC")
 
@@ -120,13 +120,13 @@ class _Wandb:
                 project=project, name=name, id=name, resume="allow", config=config, dir=str(run.path)
             )
         except wandb.Error as error:
-            raise RequestError(f"--wandb {project} was refused: {error}") from error
+            raise RequestError(f"`wandb` {project} was refused: {error}") from error
         self._log.define_metric("*", step_metric="nimg")
 
     def scalars(self, figures: dict[str, float], cur_nimg: int) -> None:
         self._log.log({**figures, "nimg": cur_nimg})
 
-    def sheet(self, path: Path, cur_nimg: int) -> None:
+    def grid(self, path: Path, cur_nimg: int) -> None:
         self._log.log({"samples": self._image(str(path)), "nimg": cur_nimg})
 
     def close(self) -> None:
@@ -136,4 +136,4 @@ class _Wandb:
 def require_wandb() -> None:
     """Raise RequestError when W&B is not installed."""
     if not importlib.util.find_spec("wandb"):
-        raise RequestError("--wandb needs the package wandb: pip install wandb")
+        raise RequestError("`wandb` needs the package wandb: pip install wandb")

@@ -1,4 +1,4 @@
-"""Metrics during training that keep to a share of its time: a hook for the training loop around any metric."""
+"""Metrics during training within a budget of its time: a hook for the training loop around any metric."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class BudgetedMetrics:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 0 < percent < 100:
-            raise RequestError(f"--metrics-budget must be between 0 and 100 percent; got {percent} instead")
+            raise RequestError(f"`percent` must be between 0 and 100 percent; got {percent} instead")
         self.metric, self.share, self.smallest, self.largest = metric, percent / 100, smallest, largest
         self.costs: list[tuple[int, float]] = []  # images, seconds
         self._clock, self._start = clock, clock()

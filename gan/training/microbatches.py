@@ -1,4 +1,4 @@
-"""How a batch is shared out: among processes, and on each among forward passes. What is learned does not depend on it.
+"""Microbatches: the global batch split over processes, and on each over forward passes. Gradients do not depend on it.
 
 Images that D compares with one another (minibatch_stddev) are never parted: each process takes whole groups.
 """
@@ -23,43 +23,46 @@ class Microbatch:
 
     @property
     def weight(self) -> float:
-        """Means over shares, weighted so, add up to the mean over the batch."""
+        """Means over microbatches, weighted so, add up to the mean over the batch."""
         return len(self.positions) / self.total
 
 
 def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Microbatch]:
-    """This process's shares of `count` images, each of at most `largest`; images count // group apart stay together."""
+    """This process's microbatches of `count` images, each of at most `largest` (None: one for all).
+
+    Images that lie count // group apart stay together.
+    """
     groups = torch.arange(count).reshape(group, -1)  # a column is a group, as in minibatch_stddev
     mine = groups.tensor_split(distributed.world_size(), dim=1)[distributed.rank()]
     passes = 1 if largest is None else math.ceil(mine.numel() / largest)
-    shares, start = [], 0
+    microbatches, start = [], 0
     for part in mine.tensor_split(passes, dim=1):
         positions = part.reshape(-1)
-        shares.append(Microbatch(positions, slice(start, start + len(positions)), count))
+        microbatches.append(Microbatch(positions, slice(start, start + len(positions)), count))
         start += len(positions)
-    return shares
+    return microbatches
 
 
 def of_batch(config: TrainingConfig, batch_gpu: int | None) -> list[Microbatch]:
-    """This process's shares of an iteration's batch. Raises RequestError when it cannot be shared out evenly."""
+    """This process's microbatches of an iteration's batch. Raises RequestError when it cannot be divided evenly."""
     processes = distributed.world_size()
     group = min(config.network.mbstd_group_size, config.batch_size)
     if config.batch_size % (processes * group):
         raise RequestError(
-            f"--batch-size must be a multiple of {processes * group} ({processes} processes, each with whole groups "
+            f"`batch_size` must be a multiple of {processes * group} ({processes} processes, each with whole groups "
             f"of mbstd_group_size {group}); got {config.batch_size} instead"
         )
     if batch_gpu is not None and (batch_gpu < 1 or batch_gpu % group):
-        raise RequestError(f"--batch-gpu must be a multiple of mbstd_group_size, {group}; got {batch_gpu} instead")
+        raise RequestError(f"`batch_gpu` must be a multiple of mbstd_group_size, {group}; got {batch_gpu} instead")
     if config.pl_weight and config.batch_size // config.pl_batch_shrink < processes > 1:
         raise RequestError(
-            f"pl_batch_shrink must leave an image to each of {processes} processes; got {config.pl_batch_shrink}"
+            f"`pl_batch_shrink` must leave an image to each of {processes} processes; got {config.pl_batch_shrink}"
         )
     return divide(config.batch_size, group=group, largest=batch_gpu)
 
 
 def of_path_lengths(config: TrainingConfig, batch_gpu: int | None) -> list[Microbatch]:
-    """This process's shares of the smaller batch of a path length step."""
+    """This process's microbatches of the smaller batch of a path length step."""
     count = max(config.batch_size // config.pl_batch_shrink, 1)
     largest = None if batch_gpu is None else max(batch_gpu // config.pl_batch_shrink, 1)
     return divide(count, largest=largest)

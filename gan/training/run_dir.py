@@ -3,7 +3,7 @@
 RUNS/NAME/config.json   the resolved config
           stats.jsonl   one line a tick
           metrics.jsonl one line a measured snapshot
-          grids/        reals.jpg and one sheet of samples an image tick
+          grids/        reals.jpg and image grids of samples
           snapshots/    networks for everything after training
           checkpoints/  for resuming
 """
@@ -50,9 +50,9 @@ class Run:
     def require_config(self, config: TrainingConfig) -> None:
         """Raise RequestError when the folder holds a run of another config."""
         if self.config_file.exists() and (
-            found := config.differences(TrainingConfig.from_dict(read_json(self.config_file)))
+            differences := config.differences(TrainingConfig.from_dict(read_json(self.config_file)))
         ):
-            raise RequestError(f"{self.path} holds another run: {'; '.join(found)}. Choose another --name")
+            raise RequestError(f"{self.path} holds another run: {'; '.join(differences)}. Choose another `name`")
 
     def append_stats(self, row: dict[str, Any]) -> None:
         """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
@@ -75,11 +75,11 @@ class Run:
                     temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def grid_path(self, cur_nimg: int) -> Path:
-        """Name of the sheet of samples after `cur_nimg` images."""
+        """Name of the image grid of samples after `cur_nimg` images."""
         return self.grids / f"grid-{cur_nimg:010d}.jpg"
 
     def list_grids(self) -> list[Path]:
-        """The sheets of samples, oldest first."""
+        """The image grids of samples, oldest first."""
         return sorted(self.grids.glob("grid-*.jpg"))
 
     def prune(self, keep: int) -> None:
@@ -124,15 +124,17 @@ def default_name(data: Path, config: TrainingConfig) -> str:
     return f"{data.stem}-{config.preset}-{config.digest()}"
 
 
-def require_run(path: Path, what: str) -> None:
-    """Raise RequestError, which begins with `what`, unless `path` is a run's folder."""
+def require_run(path: Path, parameter: str) -> None:
+    """Raise RequestError, which names `parameter`, unless `path` is a run's folder."""
     if Run(path).config_file.is_file():
         return
     if not path.exists():
-        raise RequestError(f"{what} must be a run; {path} does not exist")
+        raise RequestError(f"`{parameter}` must be a run; {path} does not exist")
     if runs := sorted(file.parent for file in path.glob("*/config.json")):
-        raise RequestError(f"{what} must be a run; {path} is a folder of runs: name one of them, such as {runs[-1]}")
-    raise RequestError(f"{what} must be a run, a folder with a config.json; got {path} instead")
+        raise RequestError(
+            f"`{parameter}` must be a run; {path} is a folder of runs: name one of them, such as {runs[-1]}"
+        )
+    raise RequestError(f"`{parameter}` must be a run, a folder with a config.json; got {path} instead")
 
 
 def unused(path: Path, *, restarted: bool = False) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan.cli.command import Group, takes
+from gan.cli.generate_options import parse_grid
 from gan.cli.options import (
     PATH,
     FiniteRange,
@@ -87,7 +88,7 @@ def generate(request: GenerateQuery, connection: Connection, as_json: bool) -> N
     if request.reject is None and request.seeds is None:
         raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
     out, seeds = request.out, _seeds(request)
-    columns, rows = image_grid.parse_grid(request.grid, request.count or len(seeds or [])) if request.grid else (0, 0)
+    columns, rows = parse_grid(request.grid, request.count or len(seeds or [])) if request.grid else (0, 0)
     start = time.perf_counter()
     with _client(connection) as client:
         figures = _source(client)
@@ -97,7 +98,7 @@ def generate(request: GenerateQuery, connection: Connection, as_json: bool) -> N
         files = [out] if request.grid else _files(request, seeds)
         generated = progress(client.generate(seeds, request.truncation_psi, request.label), "Generating", len(seeds))
         if request.grid:
-            images.save(image_grid.grid_sheet(list(generated), columns, rows), out)
+            images.save(image_grid.grid(list(generated), columns, rows), out)
         else:
             for file, pixels in zip(files, generated, strict=True):
                 images.save(pixels, file)
@@ -156,7 +157,7 @@ def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
     from gan.sampling import image_grid, latents
 
     rows, columns, layers = (
-        latents.parse_numbers(getattr(request, name), f"--{name}") for name in ("rows", "columns", "layers")
+        latents.parse_numbers(getattr(request, name), name) for name in ("rows", "columns", "layers")
     )
     _check_suffix(request.out)
     refuse_existing([request.out], request.overwrite)
@@ -167,7 +168,7 @@ def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
         ws = np.concatenate([ws, latents.mix(row_ws, column_ws, layers)])
         generated = list(progress(client.synthesize(ws), "Generating", len(ws)))
     ends = len(rows), len(rows) + len(columns)
-    grid = image_grid.mixing_sheet(generated[: ends[0]], generated[ends[0] : ends[1]], generated[ends[1] :])
+    grid = image_grid.mixing_grid(generated[: ends[0]], generated[ends[0] : ends[1]], generated[ends[1] :])
     images.save(grid, request.out)
     figures |= {"file": str(request.out), "rows": rows, "columns": columns, "layers": layers}
     text = f"A grid of {len(rows)} rows and {len(columns)} columns from {client.url}: {request.out}"
@@ -187,7 +188,7 @@ def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool
     from gan.sampling import animation, latents
 
     seeds, out, fps = latents.parse_numbers(request.seeds), request.out, request.fps
-    animation.check_suffix(out)
+    animation.check_suffix(out, "out")
     refuse_existing([out], request.overwrite)
     with _client(connection) as client:
         figures = _source(client)

@@ -51,7 +51,7 @@ class JudgeImage(nn.Module):
             others, c = self.references[label[:, 0]], self.one_hot[label.expand(-1, self.groups).flatten()]
         # The N * G groups stand side by side, as minibatch_stddev wants them, the images first.
         members = torch.cat([mine, others], dim=1).transpose(0, 1).flatten(0, 2)  # [(M + 1) * N * G, C, 4, 4]
-        logits = self.D.judge(members, c, image.shape[0] * self.groups)
+        logits = self.D.logits(members, c, image.shape[0] * self.groups)
         return logits.reshape(-1, self.groups).mean(dim=1, keepdim=True)
 
 

@@ -1,0 +1,18 @@
+"""How a generator is to be sampled: what the commands that generate images have in common."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingRequest:
+    """Which generator makes images, and how."""
+
+    snapshot: Path  # a snapshot's file, a run, or a folder of runs
+    truncation_psi: float = 1.0  # below 1: more typical and less varied (Karras et al. 2019, appendix B)
+    truncation_cutoff: int | None = None  # ws that are truncated, from the first on; None: all
+    noise_mode: str = "const"  # const: the stored noise; random: of each seed's own generator; none: without
+    class_name: str | None = None  # index or name of the class; None: an unconditional generator
+    batch_size: int = 8  # images at a time
+    precision: str = "fp32"  # fp32 or bf16
+    device: str = "auto"  # auto, cpu, cuda or cuda:N

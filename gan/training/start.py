@@ -1,0 +1,151 @@
+"""Where a run starts: from its own newest checkpoint, from another run's weights, or anew."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gan import snapshot
+from gan.config import TrainingConfig
+from gan.errors import RequestError
+from gan.runtime.console import say, table
+from gan.training import checkpoint
+from gan.training.learner import Learner
+from gan.training.run_dir import Run, require_run
+
+LOADED, NEW, LEFT_OUT = "loaded", "new", "left out"  # of tensors, by load_matching
+
+
+def find_start(resume: str, transfer: Path | None) -> Path | None:
+    """The checkpoint or snapshot that a new run starts from; None: anew.
+
+    `resume` is auto, never, or a checkpoint, a snapshot or a run; `transfer` is one of the latter three. Of a run the
+    newest checkpoint is taken. Raises RequestError where there is none, or both name one.
+    """
+    resumed = None if resume in ("auto", "never") else _find_file(Path(resume), "resume")
+    if transfer is None:
+        return resumed
+    if resumed is not None:
+        raise RequestError("`transfer` and `resume` FILE exclude each other")
+    return _find_file(transfer, "transfer")
+
+
+def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
+    """What a run starts from: a checkpoint's learner state, or a snapshot's weights for G, D and G_ema.
+
+    With config.transfer, the weights of either.
+    Raises RequestError when the file is damaged, or of another architecture than `config` without config.transfer.
+    """
+    parameter = "`transfer`" if config.transfer else "`resume`"
+    if path.suffix == ".safetensors":
+        other = snapshot.load(path)
+        if other.D is None:
+            raise RequestError(f"{parameter} {path} must hold a discriminator; it was imported from a file without one")
+        network, G, D = other.config.network, other.G_ema.state_dict(), other.D.state_dict()
+        source = {"G": G, "G_ema": G, "D": D}
+    else:
+        try:
+            state = checkpoint.load(path)
+        except RequestError as error:
+            raise RequestError(f"{parameter} {error}") from error
+        network, source = TrainingConfig.from_dict(state["config"]).network, state["learner"]
+    if config.transfer:
+        return {name: source[name] for name in ("G", "G_ema", "D")}
+    if config.network != network:
+        mine, theirs = vars(config.network), vars(network)
+        differing = [
+            f"{name} is {theirs[name]} there, {mine[name]} here" for name in mine if mine[name] != theirs[name]
+        ]
+        raise RequestError(
+            f"`resume` {path} must have this run's architecture; {'; '.join(differing)}. `transfer` takes what fits"
+        )
+    return source
+
+
+def require_kimg_left(total_kimg: float, config: TrainingConfig, source: Mapping[str, Any] | None) -> None:
+    """Raise RequestError when what a new run starts from has seen all the images that it is to see."""
+    start = config.resume_kimg
+    if start is None and source:
+        start = source.get("cur_nimg", 0) / 1000
+    if start is not None and start >= total_kimg:
+        remedy = "raise it, or add `resume_kimg` 0" if config.resume_kimg is None else "raise it"
+        raise RequestError(
+            f"`total_kimg` must be above {start}, where the run starts; got {total_kimg} instead: {remedy}"
+        )
+
+
+def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[int, float]:
+    """Bring a learner to the run's newest checkpoint, else to `source` (see load_source), else leave it as it is.
+
+    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, or `source` fits
+    nowhere.
+    """
+    if newest := checkpoint.load_newest(run.checkpoints):
+        path, state = newest
+        learner.load_state_dict(state["learner"])
+        if state["threads"] != torch.get_num_threads():
+            say(f"This run had {state['threads']} threads, now {torch.get_num_threads()}: results may round otherwise.")
+        say(f"Resuming from {path} at {learner.cur_nimg / 1000:.1f} kimg")
+        return int(state["tick"]), float(state["seconds"])
+    if source is not None:
+        _load(source, learner)
+        if learner.config.resume_kimg is not None:
+            learner.cur_nimg = int(learner.config.resume_kimg * 1000)
+        say(f"Starting from the given weights at {learner.cur_nimg / 1000:.1f} kimg")
+    return 0, 0.0
+
+
+def load_matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Copy the weights that have the name and shape of the network's, whatever architecture they are of.
+
+    -> each tensor's name with loaded, new (as it was drawn), or left out (of `weights`).
+    """
+    own = network.state_dict()
+    fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    network.load_state_dict(fits, strict=False)
+    outcomes = dict.fromkeys(fits, LOADED) | {name: NEW for name in own if name not in fits}
+    return outcomes | {name: LEFT_OUT for name in weights if name not in own}
+
+
+def describe_matching(outcomes: Mapping[str, str]) -> str:
+    """A table of how many tensors of each block were loaded, are new, or were left out.
+
+    Raises RequestError when nothing was loaded.
+    """
+    if LOADED not in outcomes.values():
+        raise RequestError("`transfer` must name weights that fit this run's networks somewhere; nothing does")
+    blocks: dict[str, Counter[str]] = {}
+    for name, outcome in outcomes.items():
+        # G.mapping, G.synthesis.b64, D.b64, D.mapping
+        block = ".".join(name.split(".")[: 3 if ".synthesis." in name else 2])
+        blocks.setdefault(block, Counter())[outcome] += 1
+    kinds = [LOADED, NEW, LEFT_OUT]
+    return table([[block, *(count[kind] or "-" for kind in kinds)] for block, count in blocks.items()], ["", *kinds])
+
+
+def _find_file(path: Path, parameter: str) -> Path:
+    if path.is_dir():
+        checkpoints = checkpoint.list_newest_first(path / "checkpoints") or checkpoint.list_newest_first(path)
+        if not checkpoints:
+            # Not the newest of several runs: the same command shall find the same start again.
+            require_run(path, parameter)
+            raise RequestError(f"`{parameter}` {path} must hold checkpoints; it has none")
+        return checkpoints[0]
+    if not path.exists():
+        also = "auto, never, or " if parameter == "resume" else ""
+        raise RequestError(f"`{parameter}` must be {also}an existing checkpoint or snapshot; got {path} instead")
+    return path
+
+
+def _load(source: dict[str, Any], learner: Learner) -> None:
+    if learner.config.transfer:
+        outcomes = {part: load_matching(getattr(learner, part), source[part]) for part in source}
+        say(describe_matching({f"{part}.{name}": outcome for part in "GD" for name, outcome in outcomes[part].items()}))
+    elif "iteration" in source:
+        learner.load_state_dict(source)
+    else:
+        for name, weights in source.items():
+            getattr(learner, name).load_state_dict(weights)
