@@ -12,9 +12,8 @@ from conftest import Outcome, full_disk, run_salon, write_dataset
 from PIL import Image
 from scipy.stats import rankdata
 
-from curation import columns as naming
+from curation import columns
 from curation.decide import materialize as materializing
-from curation.decide import prune as pruning
 from curation.decide import quotas
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
@@ -432,19 +431,12 @@ def test_training_takes_a_pruned_manifest(tmp_path, labelled):
     assert outcome.json["config"]["manifest"] == json.loads((path / "manifest.json").read_text())["hash"]
 
 
-def test_the_command_line_names_the_methods_that_exist():
-    from curation.decide import cli
-
-    assert tuple(cli.METHODS) == pruning.METHODS
-    assert naming.STRATA == ("genre", "style", "artist", "label")
-
-
 def test_strata_of_numbers_are_in_their_order():
     rows = make_rows(4, label=[10, 2, None, 2])
-    found, names = naming.strata(rows, "label")
+    found, names = columns.strata(rows, "label")
     assert [names[i] for i in found] == ["10", "2", "(none)", "2"] and names.index("2") < names.index("10")
     with pytest.raises(RequestError, match="cannot be read"):
-        naming.listed(rows, Path("/nowhere"), "--drop")
+        columns.listed(rows, Path("/nowhere"), "drop")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

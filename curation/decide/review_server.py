@@ -45,9 +45,9 @@ class ReviewSession:
 
     def __post_init__(self) -> None:
         if not self.reviewer.strip() or self.reviewer.startswith("salon "):
-            raise RequestError(f"--reviewer must be a person's name; got {self.reviewer!r} instead")
+            raise RequestError(f"`reviewer` must be a person's name; got {self.reviewer!r} instead")
         if self.out.exists():
-            raise RequestError(f"--overrule would replace {self.out}; choose another")
+            raise RequestError(f"`out` would replace {self.out}; choose another")
         named = self.found.rows.filter(pc.is_valid(self.found.rows.column("name")))
         columns = (named.column(name).to_pylist() for name in ("name", "verdict"))
         self._before: dict[str, str] = dict(zip(*columns, strict=True))
@@ -191,5 +191,5 @@ def server(shown: dict[str, Any], overrulings: ReviewSession, port: int = 0) -> 
     try:
         found = ThreadingHTTPServer(("127.0.0.1", port), Page)
     except OSError as error:
-        raise RequestError(f"--port must be a free port; {port} cannot be used: {error.strerror}") from error
+        raise RequestError(f"`port` must be a free port; {port} cannot be used: {error.strerror}") from error
     return found, f"http://127.0.0.1:{found.server_port}/{token}/"

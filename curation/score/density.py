@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.score.methods import BY_FEATURES
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
@@ -20,7 +21,6 @@ Floats = NDArray[np.float32]
 Scores = NDArray[np.float64]
 Strata = NDArray[np.int64]
 
-METHODS = ("density", "knn")
 POOLED = -1  # the stratum of all that belong to strata too small for a model of their own
 MIN_STRATUM = 100  # images
 MAX_REFERENCES = 16384
@@ -74,7 +74,7 @@ class State:
 
 
 def load(path: Path) -> State:
-    """Read a state. Raises RequestError when the file is none."""
+    """Read a state. Raises RequestError when the file is no state that salon curate score wrote."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -94,7 +94,7 @@ def load(path: Path) -> State:
         return State(strata=strata, extractor=str(arrays["extractor"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "it is another file, or damaged"
-        raise RequestError(f"--state {path} must be a state that salon curate score wrote; {reason}") from error
+        raise RequestError(f"`state` {path} must be a state that salon curate score wrote; {reason}") from error
 
 
 def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
@@ -131,7 +131,7 @@ def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> di
     keeps the highest score.
     """
     count = len(features)
-    means, errors = (np.full([len(METHODS), count], -np.inf) for _ in range(2))
+    means, errors = (np.full([len(BY_FEATURES), count], -np.inf) for _ in range(2))
     known = np.isin(strata, list(state.strata))
     if POOLED in state.strata:
         strata, known = np.where(known, strata, POOLED), np.ones_like(known)
@@ -146,19 +146,7 @@ def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> di
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
-    return {method: (means[i], errors[i]) for i, method in enumerate(METHODS)}
-
-
-def fused_ranks(scores: list[Scores], strata: Strata) -> Scores:
-    """The mean over methods of each image's rank in its stratum, 0 (least typical) to 1; ties share a rank."""
-    from scipy.stats import rankdata
-
-    fused = np.zeros(len(strata))
-    for number in np.unique(strata):
-        rows = np.flatnonzero(strata == number)
-        for values in scores:
-            fused[rows] += (rankdata(values[rows]) - 0.5) / len(rows) / len(scores)
-    return fused
+    return {method: (means[i], errors[i]) for i, method in enumerate(BY_FEATURES)}
 
 
 def normalized(features: Floats) -> Floats:
@@ -228,12 +216,12 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> St
             # A clique of outliers would bend the Gaussian towards itself: it is fitted on the core, without the rim.
             mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
             models.append(Model(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
-    blank = np.zeros([len(METHODS), len(models)])
+    blank = np.zeros([len(BY_FEATURES), len(models)])
     unscaled = Stratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
     raw = _raw(unscaled, references)  # [methods, models, references]
     unseen = ~np.stack([model.members for model in models])
     centre, scale = blank.copy(), blank.copy()
-    for method in range(len(METHODS)):
+    for method in range(len(BY_FEATURES)):
         for index in range(len(models)):
             values = raw[method, index, unseen[index]]
             centre[method, index] = np.median(values)
@@ -243,7 +231,7 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> St
 
 def _raw(stratum: Stratum, features: Floats) -> Scores:
     # Logarithms of the distances, negative -> [methods, models, N]
-    scores = np.empty([len(METHODS), len(stratum.models), len(features)])
+    scores = np.empty([len(BY_FEATURES), len(stratum.models), len(features)])
     for start in range(0, len(features), BLOCK):
         some = features[start : start + BLOCK]
         rows = slice(start, start + len(some))
