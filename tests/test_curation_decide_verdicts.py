@@ -362,6 +362,23 @@ def test_the_subset_has_the_same_bytes_and_labels(tmp_path, labelled):
     assert (difference["changed"], difference["added"], difference["removed"]) == (0, 0, 0)
 
 
+def test_a_dataset_is_read_once_to_be_hashed(tmp_path, labelled, monkeypatch):
+    data, path = labelled
+    first, *others = ImageDataset(data).names
+    original, read = ImageDataset.read_bytes, []
+
+    def read_bytes(dataset, name):
+        read.extend([name] if dataset.path == data else [])
+        return original(dataset, name)
+
+    monkeypatch.setattr(ImageDataset, "read_bytes", read_bytes)
+    assert run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip").code == 0
+    kept = manifest.read(path).kept()
+    # Once to be hashed, the kept ones once more to be copied; the first one was opened for its size.
+    expected = {first: 2, **{name: 1 + (name in kept) for name in others}}
+    assert {name: read.count(name) for name in expected} == expected
+
+
 def test_an_archive_is_never_replaced(tmp_path, labelled):
     data, path = labelled
     before = contents(tmp_path)

@@ -113,13 +113,13 @@ def exact(keys: list[str | None]) -> list[int]:
 def similar(features: Floats, least: float = duplicates.MIN_SERIES) -> duplicates.Pairs:
     """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2]."""
     unit = normalized(features - features.mean(axis=0))
-    found = [np.empty([0, 2], np.int64)]
+    blocks = [np.empty([0, 2], np.int64)]
     for a in range(0, len(unit), BLOCK):
         for b in range(a, len(unit), BLOCK):
             pairs: duplicates.Pairs = np.argwhere(unit[a : a + BLOCK] @ unit[b : b + BLOCK].T >= least)
             pairs += np.array([a, b])
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+            blocks.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.concatenate(blocks)
 
 
 def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
@@ -131,7 +131,7 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
     """
     unit = normalized(features - features.mean(axis=0))
     labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    found = []
+    places = []
     for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS)], strict=True)):
         votes: dict[int, float] = defaultdict(float)
         for label in near:
@@ -140,8 +140,8 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
         agreed = best != own and votes[best] / sum(votes.values()) >= MIN_AGREEMENT and (near == own).sum() <= 1
         telling = (near == best).mean() >= MIN_LIFT * counts[best] / len(labels)
         if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS:
-            found.append(place)
-    return found
+            places.append(place)
+    return places
 
 
 def most_alike(unit: Floats, k: int) -> NDArray[np.int64]:
