@@ -110,7 +110,7 @@ def log(manifest: Path, as_json: bool) -> None:
         verdicts = ", ".join(f"{name} {count:,}" for name, count in entry["verdicts"].items())
         lines += [f"{entry['hash'][:12]}  {entry['path']}", f"              {entry['command'] or '-'}: {verdicts}"]
         lines += [
-            f"              {name}: {value}" for name, value in (entry["parameters"] or {}).items() if _told(value)
+            f"              {name}: {value}" for name, value in (entry["parameters"] or {}).items() if _is_plain(value)
         ]
     if figures["missing"]:
         lines.append(f"{figures['missing'][:12]}  its parent lies neither where it was nor beside it")
@@ -233,5 +233,6 @@ def _share(counts: dict[str, Any]) -> str:
     return f"{counts['kept'] / counts['images']:.1%}" if counts["images"] else "-"
 
 
-def _told(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
+    # Whether a line of the log has room for a parameter, and it says something.
     return value not in (None, [], {}, "") and not isinstance(value, dict)
