@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.decide.lineage import diff
-from curation.decide.prune import Request, prune, with_columns
+from curation.decide.prune import prune, with_columns
+from curation.decide.request import PruneRequest
 from gan.data import manifest
 from gan.runtime.console import table
 
@@ -66,7 +67,7 @@ def main(rows: int, as_json: bool) -> None:
         steps = {
             "write": lambda: manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None),
             "score": lambda: manifest.write_tables(folder / "b", scored(folder / "a"), dataset="x", parent=None),
-            "prune": lambda: prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9)),
+            "prune": lambda: prune(PruneRequest(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9)),
             "diff": lambda: diff(folder / "b", folder / "c", "genre"),
             "kept": lambda: manifest.read(folder / "c", ["name", "verdict"]).kept(),
         }

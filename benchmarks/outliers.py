@@ -4,8 +4,8 @@
     python benchmarks/outliers.py --data FOLDER --kimg 0 --seeds 5
 
 FOLDER holds wikiart_styles8/{Impressionism,photo,cartoon}, monet and photo. 5 % of outliers, a third of each kind, are
-dealt at random into the folders Impressionism and monet, which are the strata. d-low and d-core judge with
-discriminators of the preset `tiny` that learn from everything, or the densest, at 32 pixels for --kimg: a short run.
+dealt at random into the folders Impressionism and monet, which are the strata. d-low takes a discriminator of the
+preset `tiny` that learns from everything at 32 pixels for --kimg: a short run.
 """
 
 import shutil
@@ -17,15 +17,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from curation.collection import Collection, open_collection
+from curation.child_manifest import stratum_numbers
+from curation.decide import quotas
 from curation.prepare.pipeline import collect
-from curation.prepare.plan import Request
-from curation.prepare.resize import Settings
+from curation.prepare.request import PrepareRequest
 from curation.score import density, discriminator_scores
 from eval.data.embedding import embed
 from eval.features.extractor import load_extractor
 from gan.config import make_config
+from gan.data.collection import Collection
 from gan.runtime.console import table
+from gan.snapshot import Snapshot, load
+from gan.training.run_dir import Run
+from gan.training.training_loop import TrainingOptions, train
 
 SHARE = 0.05
 PHOTOGRAPHS = {"photographs": "wikiart_styles8/photo", "landscapes": "photo"}  # the latter show what Monet painted
@@ -57,17 +61,18 @@ def plant(data: Path, folder: Path, photographs: list[str], seed: int) -> None:
 
 def prepare(source: Path, out: Path, resolution: int) -> Collection:
     """The dataset at a resolution, with its manifest."""
-    settings = Settings(
-        resolution=resolution,
-        fit="stretch",
-        format="png",
-        quality=95,
-        filter="lanczos",
-        background=(255, 255, 255),
-        max_pixels=200_000_000,
+    collect(
+        PrepareRequest(
+            sources=(source,),
+            out=out,
+            resolution=resolution,
+            format="png",
+            labels="folders",
+            workers=1,
+            keep_duplicates=True,
+        )
     )
-    collect(Request(sources=[source], out=out, settings=settings, labels="folders", workers=1, keep_duplicates=True))
-    return open_collection(out, None)
+    return Collection.open(out)
 
 
 def auroc(scores: np.ndarray, outlier: np.ndarray) -> float:
@@ -78,30 +83,43 @@ def auroc(scores: np.ndarray, outlier: np.ndarray) -> float:
     return float((ranks.sum() - len(ranks) * (len(ranks) + 1) / 2) / (len(ranks) * (~outlier).sum()))
 
 
-def judge(collection: Collection, small: Collection, folder: Path, kimg: float, seed: int) -> dict[str, np.ndarray]:
+def fused(scores: list[np.ndarray], strata: np.ndarray) -> np.ndarray:
+    """The mean over methods of each image's rank in its stratum."""
+    ranks = np.empty(len(strata))
+    for number in np.unique(strata):
+        members = strata == number
+        ranks[members] = quotas.fuse([values[members] for values in scores])
+    return ranks
+
+
+def trained(folder: Path, kimg: float, collection: Collection) -> Snapshot:
+    """The snapshot of a short run on all images."""
+    dataset = collection.dataset
+    config = make_config(
+        preset="tiny", resolution=32, num_classes=0, dataset=collection.fingerprint, overrides={"mirror": True}
+    )
+    options = TrainingOptions(total_kimg=kimg, kimg_per_tick=max(kimg / 4, 0.001), image_snapshot_minutes=0, workers=0)
+    return load(Path(train(Run(folder), config, options, dataset, collection.indices, CPU)["snapshot"]))
+
+
+def score(collection: Collection, small: Collection, folder: Path, kimg: float, seed: int) -> dict[str, np.ndarray]:
     """Scores of every image by each method."""
     extractor = load_extractor("efficientnet-lite0", device=CPU)
     features = embed(collection.dataset, collection.indices, extractor, folder / "features")
-    strata = collection.strata("label")
+    strata = stratum_numbers(collection, "label")
     state = density.fit(features, strata, seed=seed, extractor=extractor.key)
-    found = {m: v for m, (v, _) in density.score(state, features, strata, fitted=True).items()}
-    scores = {"density + knn (default)": density.fused_ranks(list(found.values()), strata), **found}
+    by_method = {m: v for m, (v, _) in density.score(state, features, strata, fitted=True).items()}
+    scores = {"density + knn (default)": fused(list(by_method.values()), strata), **by_method}
     if kimg:
-        config = make_config(
-            preset="tiny", resolution=32, num_classes=0, dataset=small.manifest.dataset, overrides={"mirror": True}
-        )
-        args = (small.dataset, small.indices)
-        snapshots = discriminator_scores.trained(folder / "all", config, kimg, *args, CPU)
-        scores["d-low"] = discriminator_scores.d_low(snapshots, *args, CPU, seed=seed)[0]
-        typical = scores["density + knn (default)"]
-        scores["d-core"] = discriminator_scores.d_core(folder, config, kimg, *args, typical, CPU)[0]
+        snapshot = trained(folder / "run", kimg, small)
+        scores["d-low"] = discriminator_scores.d_low([snapshot], small.dataset, small.indices, CPU, seed=seed)[0]
     return scores
 
 
 @click.command(help=__doc__)
 @click.option("--data", required=True, type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Draws of outliers to average over.")
-@click.option("--kimg", default=10.0, show_default=True, help="Training of d-low and d-core; first draw only. 0: none.")
+@click.option("--kimg", default=10.0, show_default=True, help="Training for d-low; first draw only. 0: none.")
 @click.option("--threads", default=2, show_default=True)
 def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
     torch.set_num_threads(threads)
@@ -116,7 +134,7 @@ def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
                 kinds = np.array([source.split("/")[-1].split("-")[0] for source in collection.column("source")])
                 outlier = kinds != "painting"
                 train = kimg if seed == 0 and name == "both" else 0
-                for method, scores in judge(collection, small, folder, train, seed).items():
+                for method, scores in score(collection, small, folder, train, seed).items():
                     lowest = np.argsort(scores, kind="stable")[: outlier.sum()]
                     figures = [auroc(scores, outlier), float(outlier[lowest].mean())]
                     for kind in ("photo", "cartoon", "noise"):

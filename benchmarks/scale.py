@@ -36,14 +36,15 @@ def features(rows: int, seed: int = 0) -> np.ndarray:
 
 
 def manifests(rows: int, folder: Path, *, scores: bool = True, pruned: bool = False) -> None:
-    from curation.decide.prune import Request, prune
+    from curation.decide.prune import prune
+    from curation.decide.request import PruneRequest
     from gan.data import manifest
 
     manifest.write_tables(folder / "a", prepared(rows), dataset="x", parent=None)
     if scores:
         manifest.write_tables(folder / "b", scored(folder / "a"), dataset="x", parent=None)
     if pruned:
-        prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
+        prune(PruneRequest(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
 
 
 def manifest_write(rows: int, folder: Path) -> Callable[[], object]:
@@ -67,10 +68,11 @@ def manifest_kept(rows: int, folder: Path) -> Callable[[], object]:
 
 
 def fuse_and_prune(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.decide.prune import Request, prune
+    from curation.decide.prune import prune
+    from curation.decide.request import PruneRequest
 
     manifests(rows, folder)
-    return lambda: prune(Request(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
+    return lambda: prune(PruneRequest(manifest=folder / "b", out=folder / "c", strata="genre", floor=0.9))
 
 
 def manifest_diff(rows: int, folder: Path) -> Callable[[], object]:

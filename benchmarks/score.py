@@ -18,9 +18,10 @@ import click
 import numpy as np
 import torch
 
-from curation.collection import open_collection
-from curation.score.score import score
+from curation.score.request import ScoreRequest
+from curation.score.score import score_collection
 from eval.features.extractor import load_extractor
+from gan.data.collection import Collection
 from gan.runtime.console import table
 
 CPU = torch.device("cpu")
@@ -43,7 +44,8 @@ def timed(rates: list[Rate], count: int) -> Iterator[None]:
 @click.option("--images", default=512, show_default=True, help="For the extractor alone, at most.")
 @click.option("--rounds", default=3, show_default=True)
 def main(dataset: Path, name: str, images: int, rounds: int) -> None:
-    collection = open_collection(dataset, None)
+    collection = Collection.open(dataset)
+    collection.require_manifest()
     extractor = load_extractor(name, device=CPU)
     total = len(collection.indices)
     chosen = collection.indices[np.linspace(0, total - 1, min(images, total)).astype(int)]
@@ -56,7 +58,8 @@ def main(dataset: Path, name: str, images: int, rounds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["SALON_CACHE"] = folder
             with timed(whole, total):
-                score(collection, extractor, Path(folder) / "scored.manifest", device=CPU)
+                request = ScoreRequest(dataset=dataset, out=Path(folder) / "scored.manifest")
+                score_collection(collection, extractor, request)
     rows = [("extractor", *np.max(alone, axis=0)), ("score", *np.max(whole, axis=0))]
     lines = [[what, f"{rate:.1f}", f"{computed:.1f}"] for what, rate, computed in rows]
     lines.append(["ratio", *(f"{ratio:.0%}" for ratio in np.max(whole, axis=0) / np.max(alone, axis=0))])

@@ -1,4 +1,4 @@
-"""Rows of a manifest as a person names them: in lists of images, and by stratum."""
+"""Columns of a manifest's rows: names in lists of images, strata, scores, flags."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,17 @@ NAMES = ("name", "source", "file_sha256")  # columns by which a list may name an
 NONE, ALL = "(none)", "(all)"
 
 
-def listed(rows: pa.Table, file: Path, option: str) -> NDArray[np.bool_]:
+def listed(rows: pa.Table, file: Path, parameter: str) -> NDArray[np.bool_]:
     """The rows that a text file names, one a line: by name in the dataset, source or SHA-256 -> mask [N].
 
-    Raises RequestError when the file cannot be read or a line names no row.
+    Raises RequestError, naming `parameter`, when the file cannot be read or a line names no row.
     """
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{option} must be a list of images, one a line; {file} cannot be read: {error}") from error
+        raise RequestError(
+            f"`{parameter}` must be a list of images, one a line; {file} cannot be read: {error}"
+        ) from error
     entries = pa.array([line for line in lines if line and not line.startswith("#")], pa.string())
     mask = np.zeros(len(rows), bool)
     known = np.zeros(len(entries), bool)
@@ -32,18 +34,22 @@ def listed(rows: pa.Table, file: Path, option: str) -> NDArray[np.bool_]:
     if not known.all():
         first = entries[int(np.argmin(known))].as_py()
         raise RequestError(
-            f"{option} must name images of the manifest by name, source or SHA-256; {(~known).sum()} of "
+            f"`{parameter}` must name images of the manifest by name, source or SHA-256; {(~known).sum()} of "
             f"{len(entries)} lines in {file} do not, the first is {first!r}"
         )
     return mask
 
 
-def strata(rows: pa.Table, kind: str | None) -> tuple[NDArray[np.int64], list[str]]:
-    """Each row's stratum -> indices [N], and the strata's names in alphabetical order. Without `kind` there is one."""
-    if kind is None:
+def strata(rows: pa.Table, column: str | None) -> tuple[NDArray[np.int64], list[str]]:
+    """Each row's stratum by a column of STRATA -> indices [N], and the names of the strata, in their order.
+
+    Without a column there is one stratum. Rows without a value are the stratum NONE.
+    """
+    if column is None:
         return np.zeros(len(rows), np.int64), [ALL]
-    values = pc.fill_null(rows.column(kind).cast(pa.string()), NONE).combine_chunks()
-    names = sorted(pc.unique(values).to_pylist(), key=lambda name: (len(name), name) if kind == "label" else (0, name))
+    values = pc.fill_null(rows.column(column).cast(pa.string()), NONE).combine_chunks()
+    by_length = column == "label"  # numbers
+    names = sorted(pc.unique(values).to_pylist(), key=lambda name: (len(name) if by_length else 0, name))
     return np.asarray(pc.index_in(values, value_set=pa.array(names, pa.string())), np.int64), names
 
 
@@ -53,10 +59,10 @@ def floats(rows: pa.Table, column: str) -> NDArray[np.float64]:
 
 
 def without(flags: str | None, code: str) -> list[str]:
-    """The codes in a row's flags, save one."""
-    return [each for each in (flags or "").split(",") if each and each != code]
+    """The codes in a row's flags, save `code`."""
+    return [flag for flag in (flags or "").split(",") if flag and flag != code]
 
 
 def score_columns(columns: Sequence[str]) -> list[str]:
-    """The columns of scores among those, without their standard errors."""
+    """Those of the columns that hold scores, without the standard errors."""
     return [name for name in columns if name.startswith("score_") and not name.endswith("_se")]

@@ -12,7 +12,7 @@ from conftest import Outcome, full_disk, run_salon, write_dataset
 from PIL import Image
 from scipy.stats import rankdata
 
-from curation import columns as naming
+from curation import columns
 from curation.decide import materialize as materializing
 from curation.decide import quotas
 from gan.data import manifest
@@ -405,6 +405,23 @@ def test_the_subset_has_the_same_bytes_and_labels(tmp_path, labelled):
     assert (difference["changed"], difference["added"], difference["removed"]) == (0, 0, 0)
 
 
+def test_a_dataset_is_read_once_to_be_hashed(tmp_path, labelled, monkeypatch):
+    data, path = labelled
+    first, *others = ImageDataset(data).names
+    original, read = ImageDataset.read_bytes, []
+
+    def read_bytes(dataset, name):
+        read.extend([name] if dataset.path == data else [])
+        return original(dataset, name)
+
+    monkeypatch.setattr(ImageDataset, "read_bytes", read_bytes)
+    assert run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip").code == 0
+    kept = manifest.read(path).kept()
+    # Once to be hashed, the kept ones once more to be copied; the first one was opened for its size.
+    expected = {first: 2, **{name: 1 + (name in kept) for name in others}}
+    assert {name: read.count(name) for name in expected} == expected
+
+
 def test_an_archive_is_never_replaced(tmp_path, labelled):
     data, path = labelled
     before = contents(tmp_path)
@@ -474,25 +491,12 @@ def test_training_takes_a_pruned_manifest(tmp_path, labelled):
     assert outcome.json["config"]["manifest"] == json.loads((path / "manifest.json").read_text())["hash"]
 
 
-def test_the_command_line_names_the_methods_that_exist():
-    from curation.decide import cli as verdict_cli
-    from curation.decide import prune as pruning
-    from curation.score import cli as score_cli
-    from curation.score import density
-
-    assert pruning.DEFAULT_METHODS == density.METHODS
-    methods = (*density.METHODS, *pruning.DISCRIMINATORS)
-    for command in (score_cli.score, verdict_cli.prune):
-        (option,) = (parameter for parameter in command.params if parameter.name == "methods")
-        assert tuple(option.type.choices) == methods, command.name
-
-
 def test_strata_of_numbers_are_in_their_order():
     rows = make_rows(4, label=[10, 2, None, 2])
-    found, names = naming.strata(rows, "label")
+    found, names = columns.strata(rows, "label")
     assert [names[i] for i in found] == ["10", "2", "(none)", "2"] and names.index("2") < names.index("10")
     with pytest.raises(RequestError, match="cannot be read"):
-        naming.listed(rows, Path("/nowhere"), "--drop")
+        columns.listed(rows, Path("/nowhere"), "drop")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

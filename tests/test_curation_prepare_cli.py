@@ -189,6 +189,16 @@ def test_montage_shows_at_most_64_and_is_not_overwritten(tmp_path: Path) -> None
         run("info", tmp_path / "absent.zip", "--montage", tmp_path / "sheet.tiff", command=dataset)
 
 
+def test_info_reads_each_image_once_to_hash_it(tmp_path: Path, paintings: Path, monkeypatch) -> None:
+    run(paintings, "--out", tmp_path / "d.zip", "--resolution", 16, "--workers", 1)
+    first, *others = ImageDataset(tmp_path / "d.zip").names
+    original, read = ImageDataset.read_bytes, []
+    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    run("info", tmp_path / "d.zip", "--montage", tmp_path / "grid.png", command=dataset)
+    # Once more for the grid; the first one was opened for its size too.
+    assert {name: read.count(name) for name in (first, *others)} == {first: 3, **dict.fromkeys(others, 2)}
+
+
 def test_info_of_a_folder_and_of_another_manifest(tmp_path: Path, paintings: Path) -> None:
     run(paintings, "--out", tmp_path / "d.zip", "--resolution", 16, "--labels", "folders")
     with zipfile.ZipFile(tmp_path / "d.zip") as archive:

@@ -18,23 +18,22 @@ from test_gan_data_decode import BAD, COLOURS, encoded, solid, textured
 
 from curation.prepare.find_images import find
 from curation.prepare.pipeline import collect
-from curation.prepare.plan import Request
-from curation.prepare.resize import Settings, fit
-from curation.prepare.worker_pool import surviving_map
+from curation.prepare.request import PrepareRequest
+from curation.prepare.resize import ImageSettings, fit
+from curation.prepare.worker_pool import fault_tolerant_map
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 
-SETTINGS = Settings(
+SETTINGS = ImageSettings(
     resolution=16, fit="stretch", format="png", quality=95, filter="box", background=(255, 255, 255), max_pixels=10**8
 )
 
 
-def request(source: Path | list[Path], out: Path | None, **options: Any) -> Request:
-    settings = {key: options.pop(key) for key in list(options) if key in Settings.__dataclass_fields__}
-    values = {**{name: getattr(SETTINGS, name) for name in Settings.__dataclass_fields__}, **settings}
-    sources = source if isinstance(source, list) else [source]
-    return Request(sources=sources, out=out, settings=Settings(**values), **options)
+def request(source: Path | list[Path], out: Path | None, **options: Any) -> PrepareRequest:
+    sources = tuple(source) if isinstance(source, list) else (source,)
+    settings = {"resolution": 16, "format": "png", "filter": "box", "workers": 1, "dry_run": out is None}
+    return PrepareRequest(sources=sources, out=out, **{**settings, **options})
 
 
 def image(seed: int, size: tuple[int, int] = (20, 20)) -> bytes:
@@ -188,7 +187,7 @@ def test_fit() -> None:
     wide.paste((0, 0, 255), (10, 0, 30, 20))  # the middle square
 
     def fitted(how: str) -> Any:
-        return np.asarray(fit(wide, Settings(**{**SETTINGS.__getstate__(), "fit": how})))
+        return np.asarray(fit(wide, ImageSettings(**{**SETTINGS.__getstate__(), "fit": how})))
 
     stretch, crop, pad = fitted("stretch"), fitted("crop"), fitted("pad")
     assert (stretch[8, 0] == (255, 0, 0)).all() and (stretch[8, 8] == (0, 0, 255)).all()
@@ -201,7 +200,7 @@ def test_filters_do_not_alias(tmp_path: Path) -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
     for name in ("lanczos", "bicubic", "bilinear", "box"):
-        small = np.asarray(fit(Image.fromarray(stripes), Settings(**{**SETTINGS.__getstate__(), "filter": name})))
+        small = np.asarray(fit(Image.fromarray(stripes), ImageSettings(**{**SETTINGS.__getstate__(), "filter": name})))
         assert np.abs(small.astype(int) - 128).max() <= 4, name
 
 
@@ -302,7 +301,7 @@ def test_existing_out_is_kept_until_it_is_replaced(tmp_path: Path) -> None:
     collect(request(source, out))
     (source / "link").symlink_to(out.parent)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
-    with pytest.raises(RequestError, match="--out would replace"):
+    with pytest.raises(RequestError, match="`out` would replace"):
         request(source, out)
     fill(source, {"a.png": b"spoilt"})
     with pytest.raises(RequestError, match="got none"):
@@ -327,15 +326,15 @@ def test_nothing_is_written_into_a_source(tmp_path: Path) -> None:
         ([source], tmp_path / "link/deep/d.zip"),
         ([source, tmp_path / "d.zip"], tmp_path / "d.zip"),
     ):
-        with pytest.raises(RequestError, match="--out must lie outside SOURCE, which stays as it is"):
+        with pytest.raises(RequestError, match="`out` must lie outside `sources`, which stays as it is"):
             request(sources, out, overwrite=True)
     assert (tmp_path / "d.zip").read_bytes() == before and len(list(source.rglob("*"))) == 2
 
 
 def test_a_folder_that_is_no_manifest_is_not_replaced(tmp_path: Path) -> None:
     fill(tmp_path / "d.manifest", {"precious.txt": b"x"})
-    with pytest.raises(RequestError, match=r"d\.manifest exists and is none: move it"):
-        request(tmp_path, tmp_path / "d.zip", overwrite=True)
+    with pytest.raises(RequestError, match=r"d\.manifest exists and is no manifest: move it"):
+        collect(request(fill(tmp_path / "in", {"a.png": image(1)}), tmp_path / "d.zip", overwrite=True))
 
 
 @pytest.mark.parametrize(("name", "message"), [("d.tar", "must end in .zip"), ("folder.zip", "which is a folder")])
@@ -350,7 +349,8 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for name in ("nothing", "text.zip", "fifo"):
         with pytest.raises(
-            RequestError, match="SOURCE must be a folder or a ZIP of images; got .*" + name + " instead, which is none"
+            RequestError,
+            match="`sources` must be a folder or a ZIP of images; got .*" + name + " instead, which is none",
         ):
             find([tmp_path / name])
 
@@ -370,12 +370,12 @@ def test_dead_workers_cost_their_item_only(workers: int) -> None:
     # Expressions for `eval`: a function that workers know without importing this module.
     death = "__import__('os').kill(__import__('os').getpid(), 9)"
     items = [death if number in (0, 3, 7, 19) else f"{number}**2" for number in range(20)]
-    found = list(surviving_map(eval, items, lambda item: "dead" if item is death else "wrong", workers))
+    found = list(fault_tolerant_map(eval, items, lambda item: "dead" if item is death else "wrong", workers))
     assert found == ["dead" if number in (0, 3, 7, 19) else number**2 for number in range(20)]
 
 
 def test_workers_end_with_the_generator() -> None:
-    results = surviving_map(eval, ["__import__('os').getpid()"] * 50, str, 2)
+    results = fault_tolerant_map(eval, ["__import__('os').getpid()"] * 50, str, 2)
     workers = {next(results), next(results)}
     results.close()
     until(lambda: gone(workers))

@@ -99,9 +99,9 @@ def test_unflagged_zip_on_disk(tmp_path: Path) -> None:
         archive.writestr("x" * len(name), b"")
     content = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"x" * len(name), name))
-    (candidate,) = find([tmp_path / "a.zip"]).candidates
-    assert candidate.name.encode() == name
-    assert candidate.folder == "Impressionism"
+    (file,) = find([tmp_path / "a.zip"]).files
+    assert file.name.encode() == name
+    assert file.folder == "Impressionism"
 
 
 def test_base_name_is_enough_where_it_is_unique(lists: WikiArt) -> None:
@@ -127,7 +127,7 @@ def test_or_within_an_option_and_between_options(lists: WikiArt) -> None:
 
 
 def test_unknown_name_is_answered_with_near_ones(lists: WikiArt) -> None:
-    with pytest.raises(RequestError, match=r"--style must be .* got Impresionism instead: did you mean Impressionism"):
+    with pytest.raises(RequestError, match=r"`style` must be .* got Impresionism instead: did you mean Impressionism"):
         lists.select({"style": ("Impresionism",)})
     with pytest.raises(RequestError, match="The names are cityscape, landscape, still_life"):
         lists.select({"genre": ("zzz",)})
@@ -145,7 +145,7 @@ def test_missing_list_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--wikiart-csv must be the folder"):
+    with pytest.raises(RequestError, match="`wikiart_csv` must be the folder"):
         WikiArt(tmp_path / "nothing")
 
 

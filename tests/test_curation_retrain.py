@@ -307,6 +307,15 @@ def test_dry_run_writes_nothing(dataset, curation, base_run, tmp_path):
     assert outcome.json["held_out"]["curation_leaves_out"] == 0 and outcome.json["start_kimg"] == 0.032
 
 
+def test_the_plan_reads_each_image_once_to_hash_it(dataset, curation, base_run, tmp_path, monkeypatch):
+    first, *others = ImageDataset(dataset).names
+    original, read = ImageDataset.read_bytes, []
+    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", tmp_path / "out", *HOW)
+    assert run_salon(*command, "--dry-run").code == 0
+    assert {name: read.count(name) for name in (first, *others)} == {first: 2, **dict.fromkeys(others, 1)}
+
+
 def test_wrong_arguments_are_named(dataset, curation, base_run, tiny_dataset, finished, tmp_path):
     out = tmp_path / "out"
 

@@ -230,14 +230,6 @@ def test_more_references_than_fit_are_sampled(monkeypatch):
     assert auroc(found["knn"][0], planted_here) > 0.9
 
 
-def test_fused_ranks_are_ranks_within_a_stratum():
-    a, b = np.array([1.0, 2, 3, 30, 10]), np.array([3.0, 2, 1, 5, 7])
-    fused = density.fused_ranks([a, b], np.array([0, 0, 0, 1, 1]))
-    assert fused == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5])
-    assert density.fused_ranks([a], np.array([0, 0, 0, 1, 1])) == pytest.approx([1 / 6, 0.5, 5 / 6, 0.75, 0.25])
-    assert density.fused_ranks([a], np.array([0, 0, 4, 1, 1])) == pytest.approx([0.25, 0.75, 0.5, 0.75, 0.25])
-
-
 def test_refusals(tmp_path):
     with pytest.raises(RequestError, match="needs 20 images"):
         density.fit(np.zeros([5, 3], np.float32), np.zeros(5, np.int64), seed=0, extractor="e")

@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import run_salon
@@ -195,25 +197,42 @@ def test_d_low(folder, judge):
     assert "score_density" not in found["00.png"]
 
 
-def test_d_core_and_d_cross_learn_from_what_they_may(folder, scored):
-    seen = {}
+def test_scores_of_methods_that_are_gone_are_read_shown_and_pruned_by(folder, scored):
+    table = manifest.read(folder / "scored").rows
+    values = pa.array(np.arange(len(table), dtype=float))
+    old = manifest.read_header(folder / "scored")
+    table = table.append_column("score_d_core", values).append_column("score_d_cross", values)
+    manifest.write_tables(folder / "old", [table], dataset=old["dataset"], parent=old["parent"])
+    figures = run_salon(
+        *("curate", "prune", folder / "old", "--out", folder / "old.pruned", "--json"),
+        *("--method", "d-core", "--method", "d-cross", "--keep", 0.9, "--tail", 0.1),
+    ).json
+    assert figures["low rank"] == 2 and figures["under-covered"] == 3
+    pruned = manifest.read(folder / "old.pruned").rows.to_pylist()
+    assert [i for i, row in enumerate(pruned) if row["verdict"] == manifest.DROP] == [0, 1]
+    assert [i for i, row in enumerate(pruned) if "under-covered" in (row["flags"] or "")] == [23, 24, 25]
+    page = folder / "old.html"
+    shown = run_salon("curate", "review", folder / "old.pruned", "--data", folder / "set.zip", "--out", page)
+    assert shown.code == 0 and "d-core 25" in page.read_text()
 
-    def spy(path, config, kimg, dataset, indices, device):
-        seen[path.name] = set(indices.tolist())
-        return trained(path, config, kimg, dataset, indices, device)
 
-    trained = discriminator_scores.trained
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discriminator_scores, "trained", spy)
-        curate(
-            *("score", folder / "set.zip", "--out", folder / "judged", "--method", "d-core", "--method", "d-cross"),
-            *("--folder", folder / "runs", "--kimg", 0.016),
-        )
-    found = rows(folder / "judged")
-    assert all(np.isfinite([row["score_d_core"], row["score_d_cross"]]).all() for row in found.values())
-    assert len(seen["core"]) == round(0.85 * 26) and not seen["core"] & {22, 23}  # the noise is no part of the core
-    folds = [set(range(26)) - seen[f"fold{number}"] for number in range(3)]
-    assert sorted(place for fold in folds for place in fold) == list(range(26))
+def test_a_dataset_is_read_once_to_be_hashed(folder, scored, monkeypatch):
+    first, *others = ImageDataset(folder / "set.zip").names
+    read = []
+    original = ImageDataset.read_bytes
+    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    curate("score", folder / "set.zip", "--out", folder / "once")
+    # The features are cached, and the first image is opened for its size too.
+    assert Counter(read) == {"dataset.json": 1, first: 2, **dict.fromkeys(others, 1)}
+
+
+def test_nothing_is_scored_where_all_is_known(folder, scored):
+    figures = curate(
+        *("score", folder / "set.zip", "--out", folder / "nothing-new", "--state", folder / "state.npz"),
+        *("--known", folder / "scored"),
+    )
+    assert figures["scored"] == 0
+    assert rows(folder / "nothing-new")["03.png"]["score_knn"] == rows(folder / "scored")["03.png"]["score_knn"]
 
 
 def test_two_processes_write_what_one_writes(folder, scored):
@@ -231,10 +250,13 @@ def test_two_processes_write_what_one_writes(folder, scored):
     "arguments, message",
     [
         (("--method", "d-low"), "--method d-low needs --run"),
-        (("--method", "d-core"), "need --folder"),
+        (
+            ("--method", "d-core"),
+            "--method must not be d-core, which is gone: discriminators trained to find outliers did",
+        ),
+        (("--method", "d-high"), "--method must be one of density, knn, d-low; got d-high instead"),
         (("--known", "x"), "--known needs an existing --state"),
         (("--run", "x"), "--run needs --method d-low"),
-        (("--folder", "x"), "--folder needs --method d-core or d-cross"),
         (("--state", __file__), "must be a state that salon curate score wrote; it is another file, or damaged"),
         (("--strata", "genre"), "must have a genre for some image"),
         (("--extractor", "x"), "--extractor must be one of"),

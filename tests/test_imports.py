@@ -18,7 +18,7 @@ ROOMS = [
     *("eval.features", "eval.metrics", "eval.data", "eval.metric_registry", "eval.thresholds"),
     *("eval.accepted_samples", "eval.generator_metrics", "eval.report", "eval.evaluate", "eval.compare"),
     *("eval.request", "eval.evaluator", "eval.training_hook", "eval.cli"),
-    *("curation.columns", "curation.collection", "curation.prepare", "curation.score", "curation.decide"),
+    *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.decide"),
     *("curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),
     "serving.pipeline",

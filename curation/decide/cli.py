@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.cli.command import Command
+from curation.decide.request import PruneRequest, ReviewRequest
+from gan.cli.command import Command, takes
 from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, none_is_nothing, seed_option
-from gan.errors import RequestError
+from gan.data.strata import STRATA
 from gan.runtime.console import result, say, table
-from gan.runtime.files import refuse_existing
 
 if TYPE_CHECKING:
     from curation.decide.review_server import ReviewSession
@@ -19,63 +19,55 @@ if TYPE_CHECKING:
 
 manifest_argument = click.argument("manifest", type=PATH)
 data_option = click.option(
-    "--data", required=True, metavar="DATASET", type=PATH, help="The dataset that MANIFEST judges."
+    "--data", required=True, metavar="DATASET", type=PATH, help="The dataset that MANIFEST is of."
 )
 
 
-def _strata_option(what: str) -> Callable[[Any], Any]:
-    kinds = click.Choice(["none", "label", "style", "genre", "artist"])
-    return click.option("--strata", type=kinds, default="none", callback=none_is_nothing, help=what)
-
-
-METHODS = ["density", "knn", "d-low", "d-core", "d-cross"]
+def _strata_option(text: str) -> Callable[[Any], Any]:
+    columns = click.Choice(["none", *STRATA])
+    return click.option("--strata", type=columns, default="none", callback=none_is_nothing, help=text)
 
 
 @click.command(cls=Command)
+@takes(PruneRequest)
 @manifest_argument
 @click.option("--out", metavar="DIR", type=PATH, help="The manifest to write: a new folder.")
-@click.option(
-    "--keep", metavar="SHARE", type=FiniteRange(0, 1), default=0.95, show_default=True, help="Share to keep of all."
-)
-@_strata_option("Count, and keep quotas, by this.")
+@click.option("--keep", metavar="SHARE", type=FiniteRange(0, 1), help="Share to keep of all.")
+@_strata_option("Column of strata, for counts and quotas.")
 @click.option(
     "--floor",
     metavar="SHARE",
     type=FiniteRange(0, 1),
     help="Share of each stratum that stays at least. Default: a stratum may lose twice the share that all lose.",
 )
-@click.option("--cap", metavar="NIMG", type=WholeRange(1), help="Keep at most so many of a stratum.")
+@click.option("--cap", metavar="NIMG", type=WholeRange(1), help="Images of a stratum to keep at most.")
 @click.option(
     "--method",
     "methods",
+    metavar="METHOD",
     multiple=True,
-    type=click.Choice(METHODS),
-    help="Scores to rank by; repeat. Default: density and knn, where they are. d-low is the rule of a lowest logit, "
-    "for comparison: it drops what the generator has learned best.",
+    help="Method whose scores rank the images, repeatable. Default: density and knn, where the manifest has them. "
+    "d-low is the rule of a lowest logit, for comparison: it drops what the generator has learned best.",
 )
 @click.option(
-    "--fuse",
-    type=click.Choice(["mean", "min"]),
-    default="mean",
-    show_default=True,
-    help="One rank of several: their mean, or the lowest.",
+    "--fuse", type=click.Choice(["mean", "min"]), help="Fusion of several ranks into one: their mean, or the lowest."
 )
 @click.option(
     "--protect", metavar="FILE", type=PATH, help="List of images to keep: name, source or SHA-256, one a line."
 )
 @click.option("--drop", metavar="FILE", type=PATH, help="List of images to drop first, whatever the floor.")
-@click.option("--drop-flag", "drop_flags", metavar="CODE", multiple=True, help="Drop what check flagged so; repeat.")
+@click.option(
+    "--drop-flag", "drop_flags", metavar="CODE", multiple=True, help="Flag of check whose images to drop; repeatable."
+)
 @click.option(
     "--tail",
     metavar="SHARE",
     type=FiniteRange(0, 1),
-    default=0.05,
-    show_default=True,
-    help="Report so many of the highest discriminator scores as under-covered.",
+    help="Share of the highest discriminator scores to report as under-covered.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the table and write nothing.")
 @json_option
-def prune(manifest: Path, out: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def prune(request: PruneRequest, as_json: bool) -> None:
     """Drop the least typical images of a scored MANIFEST, in a new manifest that says why.
 
     Images are ranked among all, and the lowest go, in quotas by stratum. What a person decided stands, and images with
@@ -88,17 +80,16 @@ def prune(manifest: Path, out: Path | None, dry_run: bool, as_json: bool, **opti
     """
     from curation.decide import prune as pruning
 
-    if out is None and not dry_run:
-        raise RequestError("--out must name the manifest to write, such as --out pruned.manifest; or add --dry-run")
-    figures = pruning.prune(pruning.Request(manifest=manifest, out=None if dry_run else out, **options))
+    figures = pruning.prune(request)
     reasons = [code for code in (pruning.LISTED, pruning.FLAGGED, pruning.LOW, pruning.CAP) if code in figures]
     header = ["images", "kept", *reasons, "under-covered", "without a score"]
     rows = [
         (name, *(f"{counts[key]:,}" for key in header), _share(counts)) for name, counts in figures["strata"].items()
     ]
     rows.append(("all", *(f"{figures[key]:,}" for key in header), _share(figures)))
-    text = table(rows, [options["strata"] or "", *header, "share kept"])
-    result(f"{text}\n{f'Wrote {out}' if not dry_run else 'Dry run: nothing was written'}", figures, as_json)
+    text = table(rows, [request.strata or "", *header, "share kept"])
+    end = "Dry run: nothing was written" if request.dry_run else f"Wrote {request.out}"
+    result(f"{text}\n{end}", figures, as_json)
 
 
 @click.command(cls=Command)
@@ -114,11 +105,11 @@ def log(manifest: Path, as_json: bool) -> None:
 
     figures = lineage.log(manifest)
     lines = []
-    for found in figures["manifests"]:
-        verdicts = ", ".join(f"{name} {count:,}" for name, count in found["verdicts"].items())
-        lines += [f"{found['hash'][:12]}  {found['path']}", f"              {found['command'] or '-'}: {verdicts}"]
+    for entry in figures["manifests"]:
+        verdicts = ", ".join(f"{name} {count:,}" for name, count in entry["verdicts"].items())
+        lines += [f"{entry['hash'][:12]}  {entry['path']}", f"              {entry['command'] or '-'}: {verdicts}"]
         lines += [
-            f"              {name}: {value}" for name, value in (found["parameters"] or {}).items() if _told(value)
+            f"              {name}: {value}" for name, value in (entry["parameters"] or {}).items() if _is_plain(value)
         ]
     if figures["missing"]:
         lines.append(f"{figures['missing'][:12]}  its parent lies neither where it was nor beside it")
@@ -128,7 +119,7 @@ def log(manifest: Path, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@_strata_option("Count by this as well.")
+@_strata_option("Column of strata to count by as well.")
 @json_option
 def diff(a: Path, b: Path, strata: str | None, as_json: bool) -> None:
     """Tell what manifest B decides otherwise than manifest A, by reason and by stratum.
@@ -177,32 +168,20 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
+@takes(ReviewRequest)
 @manifest_argument
 @data_option
-@click.option("--out", metavar="FILE.html", type=PATH, help="Write the gallery to this file.")
-@click.option("--overrule", metavar="DIR", type=PATH, help="Serve it on this machine; verdicts become this manifest.")
-@click.option("--reviewer", metavar="NAME", help="Who overrules.")
+@click.option("--out", metavar="FILE.html", type=PATH, help="The page to write.")
 @click.option(
-    "--port", metavar="PORT", type=WholeRange(0, 65535), default=0, help="Of the page. Default: any that is free."
+    "--overrule", metavar="DIR", type=PATH, help="The manifest of a person's verdicts, on a page served here."
 )
-@click.option(
-    "--count", metavar="NIMG", type=WholeRange(1, 5000), default=48, show_default=True, help="Images of each kind."
-)
-@click.option(
-    "--size", metavar="PX", type=WholeRange(16, 512), default=128, show_default=True, help="Side of thumbnails."
-)
-@seed_option("Of the kept images shown.")
+@click.option("--reviewer", metavar="NAME", help="Name of the person who overrules.")
+@click.option("--port", metavar="PORT", type=WholeRange(0, 65535), help="Port of the page. 0: any that is free.")
+@click.option("--count", metavar="NIMG", type=WholeRange(1, 5000), help="Images of each section at most.")
+@click.option("--size", metavar="PX", type=WholeRange(16, 512), help="Side of the thumbnails.")
+@seed_option("Seed of the kept images shown.")
 @json_option
-def review(
-    manifest: Path,
-    data: Path,
-    out: Path | None,
-    overrule: Path | None,
-    reviewer: str | None,
-    port: int,
-    as_json: bool,
-    **look: int,
-) -> None:
+def review(request: ReviewRequest, as_json: bool) -> None:
     """Show what MANIFEST removed, nearly removed, found under-covered, and kept: one page that needs nothing else.
 
     With --overrule a person decides otherwise on it, with the keyboard, until Ctrl-C; the verdicts become a new
@@ -213,24 +192,16 @@ def review(
     salon curate review pruned.manifest --data paintings64.zip --overrule reviewed.manifest --reviewer Ada
     """
     from curation.decide import review_page, review_server
-    from curation.decide.materialize import open_pair
+    from curation.decide.materialize import open_to_write
     from gan.runtime.files import atomic
 
-    place = out or overrule
-    if place is None:
-        raise RequestError("--out must name the page to write, such as --out review.html; or --overrule a new manifest")
-    if reviewer and not overrule:
-        raise RequestError("--reviewer needs --overrule DIR, the manifest of what the reviewer decides")
-    if overrule and not reviewer:
-        raise RequestError("--overrule needs --reviewer NAME: the manifest says who decided")
-    if out and out.suffix != ".html":
-        raise RequestError(f"--out must end in .html; got {out} instead")
-    refuse_existing([out] if out else [])
-    dataset, found = open_pair(manifest, data, place)
-    person = (
-        review_server.ReviewSession(found=found, reviewer=reviewer, out=overrule) if overrule and reviewer else None
-    )
-    shown = review_page.content(found, dataset, **look)
+    out, overrule, reviewer = request.out, request.overrule, request.reviewer
+    collection = open_to_write(request.data, request.manifest, *[path for path in (out, overrule) if path])
+    manifest = collection.require_manifest()
+    person = None
+    if overrule and reviewer:
+        person = review_server.ReviewSession(found=manifest, reviewer=reviewer, out=overrule)
+    shown = review_page.content(manifest, collection.dataset, count=request.count, size=request.size, seed=request.seed)
     figures: dict[str, Any] = {"images": len(shown["images"]), "page": str(out) if out else None}
     lines = []
     if out:
@@ -239,7 +210,7 @@ def review(
         figures["bytes"] = out.stat().st_size
         lines.append(f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:.1f} MB")
     if person:
-        overruled = _serve(shown, person, port)
+        overruled = _serve(shown, person, request.port)
         figures |= overruled
         lines.append(f"Wrote {overrule}: {overruled['overruled']} overruled" if overruled["hash"] else "None overruled")
     result("\n".join(lines), figures, as_json)
@@ -261,5 +232,6 @@ def _share(counts: dict[str, Any]) -> str:
     return f"{counts['kept'] / counts['images']:.1%}" if counts["images"] else "-"
 
 
-def _told(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
+    # Whether a line of the log has room for a parameter, and it says something.
     return value not in (None, [], {}, "") and not isinstance(value, dict)

@@ -1,6 +1,7 @@
 """Where a manifest comes from, and what differs between two: every decision can be traced, and undone by its parent."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import columns as naming
+from curation import columns
 from gan.data import manifest
+from gan.data.manifest import Manifest
 from gan.errors import RequestError
 from gan.runtime.files import read_json
 
@@ -29,8 +31,8 @@ def log(path: Path) -> dict[str, Any]:
     while current is not None and current.resolve() not in seen:
         seen.add(current.resolve())
         header = manifest.read(current, []).header
-        kept = ("hash", "parent", "dataset", "command", "parameters", "versions", "verdicts", "reasons")
-        chain.append({"path": str(current), **{key: header.get(key) for key in kept}})
+        keys = ("hash", "parent", "dataset", "command", "parameters", "versions", "verdicts", "reasons")
+        chain.append({"path": str(current), **{key: header.get(key) for key in keys}})
         current = _parent(current, header)
     return {"manifests": chain, "missing": header.get("parent") if current is None else None}
 
@@ -41,74 +43,78 @@ def _parent(child: Path, header: dict[str, Any]) -> Path | None:
     places += sorted(file.parent for file in folder.glob("*/manifest.json"))
     for place in places if header.get("parent") else []:
         if (place / "manifest.json").is_file() and place.resolve() != child.resolve():
-            found = read_json(place / "manifest.json")
-            if isinstance(found, dict) and found.get("hash") == header["parent"]:
+            candidate = read_json(place / "manifest.json")
+            if isinstance(candidate, dict) and candidate.get("hash") == header["parent"]:
                 return place
     return None
 
 
-def diff(a: Path, b: Path, kind: str | None = None) -> dict[str, Any]:
+def diff(a: Path, b: Path, strata: str | None = None) -> dict[str, Any]:
     """What the manifest `b` decides otherwise than `a`: counts by change, by stratum and by reason, and examples.
 
-    Images are told apart by their name in the dataset where both judge the same, else by their source; those without a
-    name by their source. Raises RequestError when that leaves two rows alike, or no image has a stratum.
+    `strata` is a column of STRATA; None counts by no stratum. Images are told apart by their name in the dataset where
+    both manifests are of the same one, else by their source; those without a name by their source. Raises RequestError
+    when that leaves two rows alike, or no image has a stratum.
     """
-    columns = ["name", "source", "verdict", "reason", "reviewer", *([kind] if kind else [])]
-    before, after = manifest.read(a, columns), manifest.read(b, columns)
-    if kind and not any(len(found.rows.column(kind).drop_null()) for found in (before, after)):
-        raise RequestError(f"--strata {kind} needs a {kind} for some image; {a} and {b} have none")
-    same = before.dataset == after.dataset
-    key_a, key_b = _keys(before, same), _keys(after, same)
-    where = pc.index_in(key_a, value_set=key_b)  # in b, null where it is not
-    common = np.asarray(pc.is_valid(where))
+    needed = ["name", "source", "verdict", "reason", "reviewer", *([strata] if strata else [])]
+    before, after = manifest.read(a, needed), manifest.read(b, needed)
+    if strata and not any(len(m.rows.column(strata).drop_null()) for m in (before, after)):
+        raise RequestError(f"`strata` {strata} needs a {strata} for some image; {a} and {b} have none")
+    same_dataset = before.dataset == after.dataset
+    key_a, key_b = _keys(before, same_dataset), _keys(after, same_dataset)
+    place = pc.index_in(key_a, value_set=key_b)  # in b, null where it is not
+    common = np.asarray(pc.is_valid(place))
     added = np.asarray(pc.invert(pc.is_in(key_b, value_set=key_a)))
-    rows_a, rows_b = before.rows.filter(common), after.rows.take(where.drop_null())
-    old, new = (pc.fill_null(rows.column("verdict"), naming.NONE) for rows in (rows_a, rows_b))
+    rows_a, rows_b = before.rows.filter(common), after.rows.take(place.drop_null())
+    old, new = (pc.fill_null(rows.column("verdict"), columns.NONE) for rows in (rows_a, rows_b))
     changed = np.asarray(pc.not_equal(old, new))
-    moves = [
-        f"{x} -> {y}" for x, y in zip(old.filter(changed).to_pylist(), new.filter(changed).to_pylist(), strict=True)
-    ]
+    verdicts = zip(old.filter(changed).to_pylist(), new.filter(changed).to_pylist(), strict=True)
+    changes = [f"{verdict} -> {other}" for verdict, other in verdicts]
     decided = rows_b.filter(changed)
-    strata, names = naming.strata(decided, kind)
-    reasons = [(reason or naming.NONE).partition(":")[0] for reason in decided.column("reason").to_pylist()]
+    indices, names = columns.strata(decided, strata)
+    reasons = [(reason or columns.NONE).partition(":")[0] for reason in decided.column("reason").to_pylist()]
     columns_a, columns_b = (set(manifest.header_schema(m.header).names) for m in (before, after))
-    keys = pc.coalesce(decided.column("name"), decided.column("source"))
-    examples = zip(
-        keys.slice(0, EXAMPLES).to_pylist(),
-        moves,
-        decided.column("reason").to_pylist(),
-        decided.column("reviewer").to_pylist(),
-        strict=False,
-    )
     return {
-        "a": {"path": str(a), "hash": before.hash, "kept": before.header["verdicts"].get(manifest.KEEP, 0)},
-        "b": {"path": str(b), "hash": after.hash, "kept": after.header["verdicts"].get(manifest.KEEP, 0)},
-        "same_dataset": same,
-        "changed": len(moves),
+        "a": _identity(before),
+        "b": _identity(after),
+        "same_dataset": same_dataset,
+        "changed": len(changes),
         "added": int(added.sum()),
         "removed": int((~common).sum()),
-        "changes": _sorted(Counter(moves)),
-        "strata": _nested(zip((names[i] for i in strata.tolist()), moves, strict=True)),
-        "reasons": _nested(zip(reasons, moves, strict=True)),
+        "changes": _sorted(Counter(changes)),
+        "strata": _nested((names[i] for i in indices.tolist()), changes),
+        "reasons": _nested(reasons, changes),
         "columns_added": sorted(columns_b - columns_a),
         "columns_removed": sorted(columns_a - columns_b),
-        "examples": [dict(zip(("image", "change", "reason", "reviewer"), each, strict=True)) for each in examples],
+        "examples": _examples(decided, changes),
     }
 
 
-def _keys(found: manifest.Manifest, same_dataset: bool) -> pa.Array:
+def _identity(read: Manifest) -> dict[str, Any]:
+    return {"path": str(read.path), "hash": read.hash, "kept": read.header["verdicts"].get(manifest.KEEP, 0)}
+
+
+def _examples(decided: pa.Table, changes: Sequence[str]) -> list[dict[str, str | None]]:
+    images = pc.coalesce(decided.column("name"), decided.column("source")).slice(0, EXAMPLES).to_pylist()
+    reasons, reviewers = (decided.column(name).slice(0, EXAMPLES).to_pylist() for name in ("reason", "reviewer"))
+    rows = zip(images, changes[:EXAMPLES], reasons, reviewers, strict=True)
+    return [dict(zip(("image", "change", "reason", "reviewer"), row, strict=True)) for row in rows]
+
+
+def _keys(read: Manifest, same_dataset: bool) -> pa.Array:
     first, second = ("name", "source") if same_dataset else ("source", "name")
-    keys = pc.coalesce(found.rows.column(first), found.rows.column(second)).combine_chunks()
+    keys = pc.coalesce(read.rows.column(first), read.rows.column(second)).combine_chunks()
     if len(pc.unique(keys)) < len(keys):
-        raise RequestError(f"{found.path} must tell its rows apart by {first}; some are the same")
+        raise RequestError(f"{read.path} must tell its rows apart by {first}; some are the same")
     return keys
 
 
-def _nested(pairs: Any) -> dict[str, dict[str, int]]:
+def _nested(groups: Iterable[str], changes: Iterable[str]) -> dict[str, dict[str, int]]:
+    # Counts of changes by group, in alphabetical order.
     counts: dict[str, Counter[str]] = {}
-    for outer, inner in pairs:
-        counts.setdefault(outer, Counter())[inner] += 1
-    return {outer: _sorted(counts[outer]) for outer in sorted(counts)}
+    for group, change in zip(groups, changes, strict=True):
+        counts.setdefault(group, Counter())[change] += 1
+    return {group: _sorted(counts[group]) for group in sorted(counts)}
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

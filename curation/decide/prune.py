@@ -15,50 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from curation import columns as naming
+from curation import columns
 from curation.decide import quotas
+from curation.decide.request import PruneRequest
 from curation.score import image_checks
+from curation.score.methods import BY_FEATURES, DISCRIMINATOR_PREFIX, score_column
 from gan import __version__
 from gan.data import manifest
+from gan.data.manifest import Manifest
 from gan.errors import RequestError
-from gan.runtime.files import refuse_existing
 
 REVIEWER = "salon curate prune"
 UNDER_COVERED = "under-covered"
-DEFAULT_METHODS = ("density", "knn")
-DISCRIMINATORS = ("d-low", "d-core", "d-cross")
 LOW, CAP, LISTED, FLAGGED = "low rank", "cap", "listed", "flagged"  # codes of reasons
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to drop. Shares are of the images that the manifest keeps so far."""
-
-    manifest: Path
-    out: Path | None  # None: only report
-    keep: float = 0.95  # share to keep of all
-    strata: str | None = None  # column: genre, style, artist or label; None: one stratum
-    floor: float | None = None  # share to keep of each stratum at least; None: a stratum may lose twice what all lose
-    cap: int | None = None  # images a stratum at most, whatever the floor; None: any number
-    methods: tuple[str, ...] = ()  # names of scores; empty: those of DEFAULT_METHODS that there are
-    fuse: str = "mean"  # one of verdicts.FUSIONS
-    protect: Path | None = None  # list of images to keep
-    drop: Path | None = None  # list of images to drop, before all others and whatever the floor
-    drop_flags: tuple[str, ...] = ()  # codes of `salon curate check` to drop, likewise
-    tail: float = 0.05  # share with the highest discriminator scores to report
-
-    def quota(self) -> float:
-        """The share of each stratum that stays at least."""
-        if self.floor is not None:
-            return self.floor
-        return round(max(0.0, 2 * self.keep - 1), 9) if self.strata else 0.0
-
-    def __post_init__(self) -> None:
-        if self.floor is not None and self.strata is None:
-            raise RequestError("--floor needs --strata: it is the share of each stratum to keep")
-        if self.cap is not None and self.strata is None:
-            raise RequestError("--cap needs --strata: it is the number of images of each stratum to keep")
-        refuse_existing([self.out] if self.out else [])  # verdicts are never changed in place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +40,22 @@ class Decision:
     under_covered: NDArray[np.bool_]
 
 
-def prune(request: Request) -> dict[str, Any]:
-    """Decide, and write the new manifest unless `request.out` is None -> the figures, by stratum and by reason.
+def prune(request: PruneRequest) -> dict[str, Any]:
+    """Decide, and write the new manifest unless it is a dry run -> the figures, by stratum and by reason.
 
     Raises RequestError when a score is missing, a list names unknown images, or the two lists the same image.
     """
-    columns = list(manifest.header_schema(manifest.read_header(request.manifest)).names)
-    methods = _methods(request, columns)
-    judges = [method for method in DISCRIMINATORS if column(method) in columns]
-    flags = ["flags"] if "flags" in columns else []
-    needed = {*naming.NAMES, "verdict", "reviewer", *([request.strata] if request.strata else []), *flags}
-    found = manifest.read(request.manifest, sorted(needed | {column(m) for m in (*methods, *judges)}))
-    decision = _decide(request, found.rows, methods, judges)
+    present = manifest.header_schema(manifest.read_header(request.manifest)).names
+    methods = _methods(request, present)
+    scores = [score_column(method) for method in methods]
+    logits = [name for name in columns.score_columns(present) if name.startswith(DISCRIMINATOR_PREFIX)]
+    needed = {*columns.NAMES, "verdict", "reviewer", *scores, *logits}
+    needed |= {name for name in (request.strata, "flags") if name is not None and name in present}
+    before = manifest.read(request.manifest, sorted(needed))
+    decision = _decide(request, before.rows, scores, logits)
+    figures = _figures(request, before.rows, decision)
+    if not figures["kept"]:
+        raise RequestError(f"`keep` {request.keep:g} leaves no image of {request.manifest}; choose a larger share")
     parameters = {
         "keep": request.keep,
         "strata": request.strata,
@@ -92,33 +65,29 @@ def prune(request: Request) -> dict[str, Any]:
         "fuse": request.fuse,
         "drop_flags": list(request.drop_flags),
         "tail": request.tail,
-        "protected": _names(found.rows, request.protect, "--protect"),
-        "listed": _names(found.rows, request.drop, "--drop"),
+        "protected": _names(before.rows, request.protect, "protect"),
+        "listed": _names(before.rows, request.drop, "drop"),
     }
-    figures = _figures(request, found.rows, decision)
-    if not figures["kept"]:
-        raise RequestError(f"--keep {request.keep:g} leaves no image of {request.manifest}; choose a larger share")
+    out = None if request.dry_run else request.out
     digest = None
-    if request.out is not None:
-        digest = manifest.write_tables(
-            request.out,
-            _tables(request, decision, methods),
-            dataset=found.dataset,
-            parent=found.hash,
-            parent_at=relative(request.manifest, request.out),
-            command=REVIEWER,
-            parameters=parameters,
-            versions={"salon": __version__, "numpy": np.__version__},
-            strata=figures["strata"],
-        )
-    return {"out": str(request.out) if request.out else None, "hash": digest, "parent": found.hash, **figures} | {
-        "parameters": parameters
-    }
+    if out is not None:
+        tables = _tables(request, decision, methods)
+        digest = _write(out, tables, before, parameters=parameters, strata=figures["strata"])
+    written = {"out": str(out) if out else None, "hash": digest, "parent": before.hash}
+    return {**written, **figures, "parameters": parameters}
 
 
-def column(method: str) -> str:
-    """The column of a method's scores."""
-    return f"score_{method.replace('-', '_')}"
+def _write(out: Path, tables: Iterator[pa.Table], parent: Manifest, **details: Any) -> str:
+    return manifest.write_tables(
+        out,
+        tables,
+        dataset=parent.dataset,
+        parent=parent.hash,
+        parent_at=relative(parent.path, out),
+        command=REVIEWER,
+        versions={"salon": __version__, "numpy": np.__version__},
+        **details,
+    )
 
 
 def relative(parent: Path, out: Path) -> str:
@@ -126,93 +95,101 @@ def relative(parent: Path, out: Path) -> str:
     return Path(os.path.relpath(parent.absolute(), out.absolute().parent)).as_posix()
 
 
-def _methods(request: Request, columns: list[str]) -> tuple[str, ...]:
-    methods = request.methods or tuple(method for method in DEFAULT_METHODS if column(method) in columns)
-    if missing := [method for method in methods if column(method) not in columns]:
-        has = ", ".join(naming.score_columns(columns)) or "no scores"
+def _methods(request: PruneRequest, present: list[str]) -> tuple[str, ...]:
+    # The methods to rank by, all of which the manifest has scores of.
+    methods = request.methods or tuple(method for method in BY_FEATURES if score_column(method) in present)
+    if missing := [method for method in methods if score_column(method) not in present]:
+        has = ", ".join(columns.score_columns(present)) or "no scores"
         raise RequestError(
-            f"--method {missing[0]} needs the scores of that method; {request.manifest} has {has}: "
+            f"`methods` {missing[0]} needs the scores of that method; {request.manifest} has {has}: "
             "make them with salon curate score"
         )
     if not methods and request.keep < 1:
-        raise RequestError(f"{request.manifest} must have scores; make them with salon curate score, or say --keep 1")
+        raise RequestError(f"{request.manifest} must have scores; make them with salon curate score, or say `keep` 1")
     return methods
 
 
-def _decide(request: Request, rows: pa.Table, methods: tuple[str, ...], judges: list[str]) -> Decision:
+def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: list[str]) -> Decision:
+    # `scores` are the columns to rank by, `logits` those of scores by discriminators.
     kept = np.asarray(manifest.is_kept(rows))
-    protect = naming.listed(rows, request.protect, "--protect") if request.protect else np.zeros(len(rows), bool)
-    drop = naming.listed(rows, request.drop, "--drop") if request.drop else np.zeros(len(rows), bool)
-    named = np.asarray(pc.is_valid(rows.column("name")))
-    for bad, message in (
-        (protect & drop, "--protect and --drop must not name the same image"),
-        (protect & ~named, "--protect must name images of the dataset, and this one never entered it"),
-    ):
-        if bad.any():
-            raise RequestError(f"{message}: {rows.column('source')[int(np.argmax(bad))].as_py()}")
+    protect, drop = _lists(request, rows)
     restored = protect & ~kept
     kept |= restored
     reviewers = pc.fill_null(rows.column("reviewer"), "salon ")
-    a_person = ~np.asarray(pc.starts_with(reviewers, "salon "))
-    fixed = protect | a_person
-    flagged = _flagged(rows, request.drop_flags) & kept & ~fixed
+    by_person = ~np.asarray(pc.starts_with(reviewers, "salon "))
+    fixed = protect | by_person
     listed = drop & kept
-    reasons = {LISTED: listed, FLAGGED: flagged & ~listed}
-
-    strata, names = naming.strata(rows, request.strata)
-    if request.strata and names == [naming.NONE]:
-        raise RequestError(f"--strata {request.strata} needs a {request.strata} for some image; the manifest has none")
-    before = np.bincount(strata[kept], minlength=len(names))
+    flagged = _flagged(rows, request.drop_flags) & kept & ~fixed & ~listed
     gone = listed | flagged
-    room = np.array([quotas.at_most(request.quota(), n) for n in before], np.int64)
-    room -= np.bincount(strata[gone], minlength=len(names))
-    rank = (
-        quotas.fuse([_among(naming.floats(rows, column(m)), kept) for m in methods], request.fuse)
-        if methods
-        else (np.full(len(rows), np.nan))
-    )
-    order = np.asarray(pc.sort_indices(pc.fill_null(rows.column("name"), "")), np.int64)
     candidates = kept & ~fixed & ~gone
+
+    strata, names = columns.strata(rows, request.strata)
+    if request.strata and names == [columns.NONE]:
+        raise RequestError(f"`strata` {request.strata} needs a {request.strata} for some image; the manifest has none")
+    room = np.array([quotas.at_most(request.quota(), n) for n in _count(strata, kept, names)], np.int64)
+    room -= _count(strata, gone, names)
+    rank = _fused(rows, scores, kept, request.fuse)
+    order = np.asarray(pc.sort_indices(pc.fill_null(rows.column("name"), "")), np.int64)
     budget = quotas.at_most(request.keep, int(kept.sum())) - int(gone.sum())
-    reasons[LOW] = quotas.drop_lowest(rank, order, strata, candidates, room, budget)
+    low = quotas.drop_lowest(rank, order, strata, candidates, room, budget)
+    reasons = {LISTED: listed, FLAGGED: flagged, LOW: low}
     if request.cap is not None:
-        left = kept & ~gone & ~reasons[LOW]
-        excess = np.bincount(strata[left], minlength=len(names)) - request.cap
-        lowest = np.nan_to_num(rank, nan=1.0)  # those without a score last
-        reasons[CAP] = quotas.drop_lowest(lowest, order, strata, candidates & left, excess, len(rows))
-    tail = np.zeros(len(rows), bool)
-    if judges:
-        real = quotas.fuse([_among(naming.floats(rows, column(judge)), kept) for judge in judges])
-        tail = quotas.highest(real, kept, request.tail)
-    return Decision(rank=rank, reasons=reasons, restored=restored, under_covered=tail)
+        left = kept & ~gone & ~low
+        excess = _count(strata, left, names) - request.cap
+        rank_or_last = np.nan_to_num(rank, nan=1.0)
+        reasons[CAP] = quotas.drop_lowest(rank_or_last, order, strata, candidates & left, excess, len(rows))
+    under_covered = quotas.highest(_fused(rows, logits, kept), kept, request.tail)
+    return Decision(rank=rank, reasons=reasons, restored=restored, under_covered=under_covered)
 
 
-def _among(scores: NDArray[np.float64], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return np.where(kept, scores, np.nan)
+def _lists(request: PruneRequest, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    # Masks [N] of the images to protect, and to drop.
+    nothing = np.zeros(len(rows), bool)
+    protect = columns.listed(rows, request.protect, "protect") if request.protect else nothing
+    drop = columns.listed(rows, request.drop, "drop") if request.drop else nothing
+    named = np.asarray(pc.is_valid(rows.column("name")))
+    for wrong, message in (
+        (protect & drop, "`protect` and `drop` must not name the same image"),
+        (protect & ~named, "`protect` must name images of the dataset, and this one never entered it"),
+    ):
+        if wrong.any():
+            raise RequestError(f"{message}: {rows.column('source')[int(np.argmax(wrong))].as_py()}")
+    return protect, drop
+
+
+def _count(strata: NDArray[np.int64], mask: NDArray[np.bool_], names: list[str]) -> NDArray[np.int64]:
+    # Rows of the mask in each stratum.
+    return np.bincount(strata[mask], minlength=len(names))
+
+
+def _fused(rows: pa.Table, names: list[str], kept: NDArray[np.bool_], fuse: str = "mean") -> NDArray[np.float64]:
+    # One rank [N] among the kept rows, by all columns of these names; NaN where there is no score.
+    scores = [np.where(kept, columns.floats(rows, name), np.nan) for name in names]
+    return quotas.fuse(scores, fuse) if scores else np.full(len(rows), np.nan)
 
 
 def _flagged(rows: pa.Table, codes: tuple[str, ...]) -> NDArray[np.bool_]:
     mask = np.zeros(len(rows), bool)
     if codes and "flags" not in rows.column_names:
-        raise RequestError("--drop-flag needs a manifest with flags; make one with salon curate check")
+        raise RequestError("`drop_flags` needs a manifest with flags; make one with salon curate check")
     known = (*image_checks.CODES, *image_checks.OF_THE_SET, UNDER_COVERED)
     if unknown := [code for code in codes if code not in known]:
-        raise RequestError(f"--drop-flag must be one of {', '.join(known)}; got {unknown[0]} instead")
+        raise RequestError(f"`drop_flags` must be one of {', '.join(known)}; got {unknown[0]} instead")
     for code in codes:
         around = pc.binary_join_element_wise("", pc.fill_null(rows.column("flags"), ""), "", ",")
         mask |= np.asarray(pc.match_substring(around, f",{code},"))
     return mask
 
 
-def _names(rows: pa.Table, file: Path | None, option: str) -> list[str]:
+def _names(rows: pa.Table, file: Path | None, parameter: str) -> list[str]:
     if file is None:
         return []
-    chosen = rows.filter(naming.listed(rows, file, option))
-    return sorted(pc.coalesce(chosen.column("name"), chosen.column("source")).to_pylist())
+    listed = rows.filter(columns.listed(rows, file, parameter))
+    return sorted(pc.coalesce(listed.column("name"), listed.column("source")).to_pylist())
 
 
-def _figures(request: Request, rows: pa.Table, decision: Decision) -> dict[str, Any]:
-    strata, names = naming.strata(rows, request.strata)
+def _figures(request: PruneRequest, rows: pa.Table, decision: Decision) -> dict[str, Any]:
+    strata, names = columns.strata(rows, request.strata)
     dropped = np.zeros(len(rows), bool)
     for mask in decision.reasons.values():
         dropped |= mask
@@ -227,7 +204,7 @@ def _figures(request: Request, rows: pa.Table, decision: Decision) -> dict[str, 
     }
 
 
-def _tables(request: Request, decision: Decision, methods: tuple[str, ...]) -> Iterator[pa.Table]:
+def _tables(request: PruneRequest, decision: Decision, methods: tuple[str, ...]) -> Iterator[pa.Table]:
     start = 0
     for part in manifest.parts(request.manifest):
         here = slice(start, start + len(part))
@@ -239,15 +216,15 @@ def _tables(request: Request, decision: Decision, methods: tuple[str, ...]) -> I
                 verdict[i], reason[i], reviewer[i] = manifest.DROP, _reason(code, rank[i], methods, request), REVIEWER
         for i in np.flatnonzero(decision.restored[here]).tolist():
             verdict[i], reason[i], reviewer[i] = manifest.KEEP, None, REVIEWER
-        covered = decision.under_covered[here].tolist()
+        under_covered = decision.under_covered[here].tolist()
         flags = part.column("flags").to_pylist() if "flags" in part.column_names else [None] * len(part)
         codes = [
-            ",".join([*naming.without(flag, UNDER_COVERED), *([UNDER_COVERED] if under else [])]) or (flag and "")
-            for flag, under in zip(flags, covered, strict=True)
+            ",".join([*columns.without(flag, UNDER_COVERED), *([UNDER_COVERED] if under else [])]) or (flag and "")
+            for flag, under in zip(flags, under_covered, strict=True)
         ]
         texts = {"verdict": verdict, "reason": reason, "reviewer": reviewer, "flags": codes}
-        columns = {name: pa.array(values, pa.string()) for name, values in texts.items()}
-        yield with_columns(part, columns | {"fused_rank": pa.array(rank, mask=np.isnan(rank))})
+        arrays = {name: pa.array(values, pa.string()) for name, values in texts.items()}
+        yield with_columns(part, arrays | {"fused_rank": pa.array(rank, mask=np.isnan(rank))})
 
 
 def with_columns(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
@@ -258,7 +235,7 @@ def with_columns(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:
     return rows
 
 
-def _reason(code: str, rank: float, methods: tuple[str, ...], request: Request) -> str:
+def _reason(code: str, rank: float, methods: tuple[str, ...], request: PruneRequest) -> str:
     details = {
         LOW: f": {rank:.4f} by {', '.join(methods)}",
         CAP: f": {request.cap} of a {request.strata}",

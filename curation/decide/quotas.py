@@ -1,7 +1,7 @@
 """Which images to drop: ranks of scores fused into one, the lowest first, within quotas. NumPy only.
 
 A score's scale says nothing across methods, its order does: methods are fused by their ranks. Quotas keep a rare kind
-of picture from being dropped as if it were a fault.
+of image from being dropped as if it were a fault.
 """
 
 import math
@@ -18,27 +18,27 @@ FUSIONS = ("mean", "min")
 
 def ranks(scores: Floats) -> Floats:
     """Scores [N] -> ranks in (0, 1), the lowest score first; equal scores share the mean of theirs; NaN stays NaN."""
-    found = np.full(len(scores), np.nan)
+    rank = np.full(len(scores), np.nan)
     known = ~np.isnan(scores)
-    _, which, counts = np.unique(scores[known], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(scores[known], return_inverse=True, return_counts=True)
     below = np.cumsum(counts) - counts
-    found[known] = ((below + counts / 2) / max(known.sum(), 1))[which]
-    return found
+    rank[known] = ((below + counts / 2) / max(known.sum(), 1))[inverse]
+    return rank
 
 
-def fuse(scores: Sequence[Floats], how: str = "mean") -> Floats:
+def fuse(scores: Sequence[Floats], fusion: str = "mean") -> Floats:
     """Scores [N] of several methods -> one rank [N] in (0, 1); NaN where no method has a score.
 
     "mean" of an image's ranks, or "min": low as soon as one method finds it low.
     """
-    if how not in FUSIONS:
-        raise ValueError(f"how must be one of {', '.join(FUSIONS)}; got {how!r} instead")
-    each = np.stack([ranks(s) for s in scores])  # [methods, N]
-    known = ~np.isnan(each)
-    if how == "min":
-        fused: Floats = np.where(known, each, np.inf).min(0)
+    if fusion not in FUSIONS:
+        raise ValueError(f"`fusion` must be one of {', '.join(FUSIONS)}; got {fusion!r} instead")
+    rank = np.stack([ranks(s) for s in scores])  # [methods, N]
+    known = ~np.isnan(rank)
+    if fusion == "min":
+        fused: Floats = np.where(known, rank, np.inf).min(0)
     else:
-        fused = np.where(known, each, 0).sum(0) / np.maximum(known.sum(0), 1)
+        fused = np.where(known, rank, 0).sum(0) / np.maximum(known.sum(0), 1)
     fused[~known.any(0)] = np.nan
     return fused
 
@@ -50,11 +50,12 @@ def drop_lowest(
 
     `order` breaks ties: of two equal ranks, the image that comes first in it is dropped first.
     """
-    some = order[candidates[order] & ~np.isnan(rank[order])]
-    some = some[np.argsort(rank[some], kind="stable")]
-    some = some[_position_in_group(strata[some]) < room[strata[some]]]
+    lowest_first = order[candidates[order] & ~np.isnan(rank[order])]
+    lowest_first = lowest_first[np.argsort(rank[lowest_first], kind="stable")]
+    groups = strata[lowest_first]
+    in_room = lowest_first[_position_in_group(groups) < room[groups]]
     dropped = np.zeros(len(rank), bool)
-    dropped[some[: max(n, 0)]] = True
+    dropped[in_room[: max(n, 0)]] = True
     return dropped
 
 

@@ -51,9 +51,9 @@ class ReviewSession:
 
     def __post_init__(self) -> None:
         if not self.reviewer.strip() or self.reviewer.startswith("salon "):
-            raise RequestError(f"--reviewer must be a person's name; got {self.reviewer!r} instead")
+            raise RequestError(f"`reviewer` must be a person's name; got {self.reviewer!r} instead")
         if self.out.exists():
-            raise RequestError(f"--overrule would replace {self.out}; choose another")
+            raise RequestError(f"`out` would replace {self.out}; choose another")
         named = self.found.rows.filter(pc.is_valid(self.found.rows.column("name")))
         columns = (named.column(name).to_pylist() for name in ("name", "verdict"))
         self._before: dict[str, str] = dict(zip(*columns, strict=True))

@@ -1,55 +1,41 @@
 """The commands `salon prepare` and `salon dataset`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from gan.cli.command import Command, Group
-from gan.cli.options import WholeRange, json_option
-from gan.errors import RequestError
+from curation.prepare.request import PrepareRequest
+from gan.cli.command import Command, Group, takes
+from gan.cli.options import PATH, WholeRange, json_option, overwrite_option
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
-if TYPE_CHECKING:
-    from curation.prepare.resize import Settings
-    from curation.prepare.wikiart import WikiArt
-
 
 @click.command(cls=Command)
-@click.argument("sources", metavar="SOURCE...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--out", metavar="DATASET.zip", type=click.Path(path_type=Path), help="The dataset to write.")
+@takes(PrepareRequest)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=PATH)
+@click.option("--out", metavar="DATASET.zip", type=PATH, help="The dataset to write.")
 @click.option("--resolution", metavar="PX", type=int, help="Side of the square images: a power of two, 8 to 1024.")
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "crop", "pad"]),
-    default="stretch",
-    show_default=True,
-    help="How images become square: stretch keeps the whole composition, crop the middle, pad adds a border.",
+    help="Fit into the square: stretch keeps the whole composition, crop the middle, pad adds a border.",
 )
 @click.option(
     "--format",
     type=click.Choice(["jpeg", "png", "webp"]),
-    default="jpeg",
-    show_default=True,
     help="File format: jpeg with full colour resolution, or png or webp without loss.",
 )
-@click.option(
-    "--quality", metavar="1-100", type=WholeRange(1, 100), default=95, show_default=True, help="Quality of JPEGs."
-)
+@click.option("--quality", metavar="1-100", type=WholeRange(1, 100), help="Quality of JPEGs.")
 @click.option(
     "--filter",
     type=click.Choice(["lanczos", "bicubic", "bilinear", "box"]),
-    default="lanczos",
-    show_default=True,
     help="Resampling filter; all of them average where they make an image smaller.",
 )
 @click.option(
     "--background",
     metavar="COLOUR",
-    default="white",
-    show_default=True,
-    help="Shows through transparent parts and fills the border of --fit pad: a name or #rrggbb.",
+    help="Colour behind transparent parts and in the border of --fit pad: a name or #rrggbb.",
 )
 @click.option(
     "--labels",
@@ -60,54 +46,36 @@ if TYPE_CHECKING:
 @click.option(
     "--wikiart-csv",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the WikiArt lists; style, genre and artist of each image found in them go into the manifest.",
 )
 @click.option(
-    "--style", multiple=True, metavar="NAME", help="Keep only images that the lists give this style; repeatable."
+    "--style", multiple=True, metavar="NAME", help="Style to keep, by the lists; repeatable. Default: all images."
 )
 @click.option(
-    "--genre", multiple=True, metavar="NAME", help="Keep only images that the lists give this genre; repeatable."
+    "--genre", multiple=True, metavar="NAME", help="Genre to keep, by the lists; repeatable. Default: all images."
 )
 @click.option(
-    "--artist", multiple=True, metavar="NAME", help="Keep only images that the lists give this artist; repeatable."
+    "--artist", multiple=True, metavar="NAME", help="Artist to keep, by the lists; repeatable. Default: all images."
 )
 @click.option(
     "--limit",
     metavar="NIMG",
     type=WholeRange(1),
-    help="Try only the first NIMG files, in the order of their paths.",
+    help="Number of files to try at most, in the order of their paths.",
 )
-@click.option("--keep-duplicates", is_flag=True, help="Keep images whose prepared pixels are the same as another's.")
+@click.option("--keep-duplicates", is_flag=True, help="Keep images whose prepared pixels are those of another.")
 @click.option(
     "--max-pixels",
     metavar="NPIXELS",
     type=WholeRange(1),
-    default=200_000_000,
-    show_default=True,
-    help="Quarantine originals of more pixels: they may be made to exhaust the memory.",
+    help="Largest size of an original; more pixels may be made to exhaust the memory, and are quarantined.",
 )
 @click.option("--workers", metavar="N", type=WholeRange(1, 256), help="Processes that decode; by default one a core.")
 @click.option("--dry-run", is_flag=True, help="Read and report, and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing --out.")
+@overwrite_option
 @json_option
-def prepare(
-    sources: tuple[Path, ...],
-    out: Path | None,
-    resolution: int | None,
-    labels: str | None,
-    wikiart_csv: Path | None,
-    style: tuple[str, ...],
-    genre: tuple[str, ...],
-    artist: tuple[str, ...],
-    limit: int | None,
-    keep_duplicates: bool,
-    workers: int | None,
-    dry_run: bool,
-    overwrite: bool,
-    as_json: bool,
-    **look: Any,
-) -> None:
+def prepare(request: PrepareRequest, as_json: bool) -> None:
     """Make a dataset of square images from folders and ZIPs of images.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
@@ -122,32 +90,15 @@ def prepare(
     """
     from curation.prepare import report
 
-    chosen = {"style": style, "genre": genre, "artist": artist}
-    wikiart = _read_lists(wikiart_csv, chosen, labels)
-    if wikiart and dry_run and not sources:
-        figures = _describe(wikiart, chosen)
+    if request.wikiart_csv and request.lists_only:
+        from curation.prepare.wikiart import describe
+
+        figures = describe(request.wikiart_csv, request.chosen)
         result(report.genres(figures), figures, as_json)
         return
-    if not sources:
-        raise RequestError("SOURCE must be a folder or a ZIP of images; got none. Try: salon prepare paintings/ ...")
-    if out is None and not dry_run:
-        raise RequestError("--out must name the dataset to write, such as --out paintings.zip; or add --dry-run")
 
     from curation.prepare.pipeline import collect
-    from curation.prepare.plan import Request
 
-    request = Request(
-        sources=list(sources),
-        out=None if dry_run else out,
-        settings=_settings(resolution, **look),
-        labels=labels,
-        wikiart=wikiart,
-        chosen=chosen,
-        workers=workers or _cores(),
-        limit=limit,
-        overwrite=overwrite,
-        keep_duplicates=keep_duplicates,
-    )
     figures = collect(request)
     result(report.preparation(figures), figures, as_json)
 
@@ -158,12 +109,12 @@ def dataset() -> None:
 
 
 @dataset.command()
-@click.argument("path", metavar="DATASET", type=click.Path(path_type=Path))
+@click.argument("path", metavar="DATASET", type=PATH)
 @click.option(
     "--montage",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Draw at most 64 evenly spaced images on one sheet: a .png, .jpg or .webp file.",
+    type=PATH,
+    help="Grid of at most 64 evenly spaced images to write: a .png, .jpg or .webp file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing --montage.")
 @json_option
@@ -176,68 +127,15 @@ def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> No
     """
     from curation.prepare import report
     from curation.prepare.dataset_info import describe, draw_montage
+    from gan.data.dataset import ImageDataset
     from gan.data.images import check_suffix
 
     if montage:
         check_suffix(montage, "montage")
         refuse_existing([montage], overwrite, parameter="montage")
-    figures = describe(path)
+    images = ImageDataset(path)
+    figures = describe(images)
     if montage:
-        draw_montage(path, montage)
+        draw_montage(images, montage)
     figures["montage"] = str(montage) if montage else None
     result(report.dataset(figures), figures, as_json)
-
-
-def _settings(resolution: int | None, background: str, **look: Any) -> "Settings":
-    from PIL import ImageColor
-
-    from curation.prepare.resize import Settings
-
-    if resolution is None or not 8 <= resolution <= 1024 or resolution & (resolution - 1):
-        got = "none" if resolution is None else f"{resolution} instead"
-        raise RequestError(f"--resolution must be a power of two from 8 to 1024; got {got}")
-    try:
-        red, green, blue = ImageColor.getrgb(background)[:3]
-    except ValueError:
-        raise RequestError(
-            f"--background must be a colour such as white or #20304f; got {background} instead"
-        ) from None
-    return Settings(resolution=resolution, background=(red, green, blue), **look)
-
-
-def _read_lists(folder: Path | None, chosen: dict[str, tuple[str, ...]], labels: str | None) -> "WikiArt | None":
-    from curation.prepare.wikiart import KINDS, WikiArt
-
-    if folder is None:
-        asking = [f"--{kind}" for kind, names in chosen.items() if names]
-        asking += [f"--labels {labels}"] if labels in KINDS else []
-        if asking:
-            raise RequestError(f"{asking[0]} needs the WikiArt lists: add --wikiart-csv DIR")
-        return None
-    lists = WikiArt(folder)
-    lists.select(chosen)  # an unknown name is told before any image is looked for
-    return lists
-
-
-def _describe(wikiart: "WikiArt", chosen: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from curation.prepare.wikiart import genre_counts
-
-    paintings = wikiart.select(chosen)
-    genres = genre_counts(paintings)
-    selected = {painting.path for painting in paintings}
-    return {
-        "images": len(paintings),
-        "genres": genres,
-        "without_genre": genres.get("(none)", 0),
-        "conflicts": [asdict(conflict) for conflict in wikiart.conflicts if conflict.path in selected],
-        "repeated_rows": wikiart.repeats,
-        "malformed_rows": wikiart.malformed,
-    }
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

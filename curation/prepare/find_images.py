@@ -9,7 +9,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from gan.data.decode import read_file
 from gan.errors import ImageError, RequestError
 
-# Files that lie beside images and are none; whatever else is found is tried.
+# Files that lie beside images and are no images; whatever else is found is tried.
 IGNORED_SUFFIXES = frozenset(
     (
         *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml"),
@@ -30,7 +30,7 @@ IGNORED_NAMES = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "mak
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ImageFile:
     """A file that may be an image."""
 
     source: str  # SOURCE's name, as the manifest shows it
@@ -52,41 +52,41 @@ class Candidate:
 
 
 @dataclass(kw_only=True)
-class Found:
-    """What was found: candidates in an order that does not depend on the file system, and how many were ignored."""
+class Listing:
+    """Image files in an order that does not depend on the file system, and how many other files were ignored."""
 
-    candidates: list[Candidate] = field(default_factory=list)
+    files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
 
 
-def find(sources: list[Path], exclude: Iterable[Path] = ()) -> Found:
-    """List the candidates in folders and ZIPs; hidden files and the files and folders in `exclude` are passed over.
+def find(sources: Sequence[Path], exclude: Iterable[Path] = ()) -> Listing:
+    """List the image files in folders and ZIPs; hidden files and the files and folders in `exclude` are passed over.
 
-    Raises RequestError for a SOURCE that is missing, or is neither a folder nor a ZIP.
+    Raises RequestError for a source that is missing, or is neither a folder nor a ZIP.
     """
-    found = Found()
+    listing = Listing()
     passed_over = {_identity(path.stat()) for path in exclude if path.exists()}
     names = [source.resolve().name for source in sources]
     for source, name in zip(sources, names, strict=True):
         shown = _printable(name if names.count(name) == 1 and name else source.as_posix())
         if source.is_dir():
-            _find_in_folder(source, shown, passed_over, found)
+            _find_in_folder(source, shown, passed_over, listing)
         elif source.is_file():
-            _find_in_zip(source, shown, found)
+            _find_in_zip(source, shown, listing)
         else:
-            raise RequestError(f"SOURCE must be a folder or a ZIP of images; got {source} instead, which is none")
-    return found
+            raise RequestError(f"`sources` must be a folder or a ZIP of images; got {source} instead, which is none")
+    return listing
 
 
-def read(candidate: Candidate, max_bytes: int) -> bytes:
-    """The bytes of a candidate. Raises ImageError with the reason why they cannot be had."""
-    if candidate.problem:
-        raise ImageError(candidate.problem, candidate.name)
-    if candidate.entry is None:
-        return read_file(candidate.path, max_bytes)
+def read(file: ImageFile, max_bytes: int) -> bytes:
+    """The bytes of an image file. Raises ImageError with the reason why they cannot be had."""
+    if file.problem:
+        raise ImageError(file.problem, file.name)
+    if file.entry is None:
+        return read_file(file.path, max_bytes)
     try:
-        archive = _open_zip(candidate.path)
-        entry = archive.infolist()[candidate.entry]
+        archive = _open_zip(file.path)
+        entry = archive.infolist()[file.entry]
         if entry.flag_bits & 1:
             raise ImageError("encrypted", "the ZIP's member needs a password")
         if entry.file_size > max_bytes:
@@ -98,19 +98,19 @@ def read(candidate: Candidate, max_bytes: int) -> bytes:
         raise ImageError("corrupt", f"the ZIP's member cannot be read: {error}") from error
 
 
-def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]], found: Found) -> None:
+def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]], listing: Listing) -> None:
     visited = set(passed_over)
     links = [folder]
     while links:  # first all that truly lies in the folder, then what links lead to, in order
-        found_links: list[Path] = []
+        inner_links: list[Path] = []
         for start in links:
-            for path, problem in _walk(start, passed_over, visited, found_links):
+            for path, problem in _walk(start, passed_over, visited, inner_links):
                 name = _printable(path.relative_to(folder).as_posix())
                 if problem is None and _is_ignored(path.name):
-                    found.ignored += 1
+                    listing.ignored += 1
                 else:
-                    found.candidates.append(Candidate(shown, name, path, problem=problem))
-        links = found_links
+                    listing.files.append(ImageFile(shown, name, path, problem=problem))
+        links = inner_links
 
 
 def _walk(
@@ -146,25 +146,25 @@ def _walk(
             stack.extend(child for child in inside if not child.name.startswith("."))
 
 
-def _find_in_zip(path: Path, shown: str, found: Found) -> None:
+def _find_in_zip(path: Path, shown: str, listing: Listing) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise RequestError(
-            f"SOURCE must be a folder or a ZIP of images; got {path} instead, which is none or is damaged: {error}"
+            f"`sources` must be a folder or a ZIP of images; got {path} instead, which is none or is damaged: {error}"
         ) from error
-    candidates = []
+    files = []
     for number, entry in enumerate(entries):
         name = member_name(entry)
         parts = name.split("/")
         if entry.is_dir() or any(p.startswith(".") and p not in (".", "..") for p in parts) or parts[0] == "__MACOSX":
             continue
         if _is_ignored(parts[-1]):
-            found.ignored += 1
+            listing.ignored += 1
         else:
-            candidates.append(Candidate(shown, name, path, entry=number))
-    found.candidates.extend(sorted(candidates, key=lambda candidate: candidate.name))
+            files.append(ImageFile(shown, name, path, entry=number))
+    listing.files.extend(sorted(files, key=lambda file: file.name))
 
 
 def member_name(entry: zipfile.ZipInfo) -> str:

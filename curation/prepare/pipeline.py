@@ -1,6 +1,6 @@
 """Image collections -> a dataset, its manifest and a report.
 
-Every candidate becomes one row of the manifest, in one order, whatever the number of workers: kept, dropped (a
+Every image file becomes one row of the manifest, in one order, whatever the number of workers: kept, dropped (a
 duplicate, or without a label) or quarantined with a reason. The archive's rename comes last: until then the old dataset
 stands, and a run that was killed leaves nothing but hidden files, which the next run removes.
 """
@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -18,10 +19,11 @@ from typing import Any
 import numpy as np
 import PIL
 
-from curation.prepare.plan import Plan, Request, Task, make_plan
-from curation.prepare.resize import Prepared, crashed, prepare
-from curation.prepare.statistics import Tally
-from curation.prepare.worker_pool import surviving_map
+from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
+from curation.prepare.request import PrepareRequest
+from curation.prepare.resize import EncodedImage, crashed, prepare
+from curation.prepare.statistics import Statistics
+from curation.prepare.worker_pool import fault_tolerant_map
 from gan import __version__
 from gan.data import manifest
 from gan.data.dataset import DatasetWriter, ImageDataset
@@ -31,94 +33,107 @@ from gan.runtime.console import progress
 from gan.runtime.files import atomic, remove_stale_partials, write_json
 
 REVIEWER = "salon prepare"
+UNLABELLED = EncodedImage(reason="no label")
 Row = dict[str, Any]
 
 
-def collect(request: Request) -> dict[str, Any]:
-    """Prepare a dataset, or without `request.out` only look -> the figures of the report.
+def collect(request: PrepareRequest) -> dict[str, Any]:
+    """Prepare a dataset, or in a dry run only read -> the figures of the report.
 
     Raises RequestError when no image can be used; then nothing is written.
     """
     started = time.perf_counter()
     plan = make_plan(request)
-    tally = Tally()
-    origin = {"parameters": request.parameters(), "versions": _versions()}
-    if request.out is None:
-        for _ in _judge(request, plan, tally):
-            pass
-        _require_images(tally, plan)
-        return {"archive": None, **tally.figures(plan, time.perf_counter() - started), **origin}
-
-    out = request.out
-    if out.parent.is_dir():
-        remove_stale_partials(out.parent)
-    with atomic(out) as archive, _spool(out) as rows:
-        _write_archive(archive, rows, request, plan, tally)
-        _require_images(tally, plan)
-        tally.bytes_out = archive.stat().st_size
-        fingerprint = ImageDataset(archive).fingerprint()
-        digest = _replace_manifest(request.manifest, _read_rows(rows), dataset=fingerprint, parent=None, **origin)
-        names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
-        figures = {**names, **tally.figures(plan, time.perf_counter() - started), **origin}
-        write_json(request.report, figures)
-    return figures
+    statistics = Statistics()
+    origin = {"parameters": parameters(request, plan.settings), "versions": _versions()}
+    with closing(_encoded(plan, request.workers or _cores())) as images:
+        rows = _decided(images, statistics, keep_duplicates=request.keep_duplicates)
+        if plan.output is None:
+            deque(rows, maxlen=0)  # only count
+            _require_images(statistics, plan)
+            return {"archive": None, **statistics.figures(plan, time.perf_counter() - started), **origin}
+        return _write(plan, plan.output, rows, statistics, origin, started)
 
 
-def _judge(request: Request, plan: Plan, tally: Tally) -> Generator[tuple[Row, Prepared]]:
-    """Prepare the plan's images -> for each, its manifest row without a name, and what was made of it."""
-    unlabelled = Prepared(reason="no label")
-    work = [task for task in plan.tasks if _has_label(plan, task)]
-    function = partial(prepare, settings=request.settings)
-    results = surviving_map(function, (task.candidate for task in work), crashed, request.workers)
-    first: dict[str, str] = {}  # pixel hash -> where it was first met
-    with closing(results):
+def _encoded(plan: PreparationPlan, workers: int) -> Generator[tuple[Task, EncodedImage]]:
+    """Each task with its encoded image, in order; those without a label are not read."""
+    work = [task.file for task in plan.tasks if plan.has_label(task)]
+    with closing(fault_tolerant_map(partial(prepare, settings=plan.settings), work, crashed, workers)) as images:
         for task in progress(plan.tasks, "Preparing", len(plan.tasks)):
-            prepared = next(results) if _has_label(plan, task) else unlabelled
-            verdict, reason = manifest.KEEP, prepared.reason
-            if prepared is unlabelled:
-                verdict = manifest.DROP
-            elif reason:
-                verdict = manifest.QUARANTINE
-            elif not request.keep_duplicates and prepared.pixel_sha256 in first:
-                verdict, reason = manifest.DROP, f"duplicate: {first[prepared.pixel_sha256]}"
-            elif prepared.pixel_sha256:
-                first[prepared.pixel_sha256] = task.candidate.shown
-            tally.add(task, prepared, verdict, reason)
-            yield _row(task, prepared, verdict, reason), prepared
+            yield task, next(images) if plan.has_label(task) else UNLABELLED
 
 
-def _has_label(plan: Plan, task: Task) -> bool:
-    return plan.labels is None or task.label is not None
+def _decided(
+    images: Iterable[tuple[Task, EncodedImage]], statistics: Statistics, *, keep_duplicates: bool
+) -> Iterator[tuple[Row, EncodedImage]]:
+    """The manifest's row of each image, without a name, and the image; `statistics` counts them."""
+    first: dict[str, str] = {}  # pixel hash -> where it was first met
+    for task, image in images:
+        verdict, reason = manifest.KEEP, image.reason
+        if image is UNLABELLED:
+            verdict = manifest.DROP
+        elif reason:
+            verdict = manifest.QUARANTINE
+        elif not keep_duplicates and image.pixel_sha256 in first:
+            verdict, reason = manifest.DROP, f"duplicate: {first[image.pixel_sha256]}"
+        elif image.pixel_sha256:
+            first[image.pixel_sha256] = task.file.shown
+        statistics.add(task, image, verdict, reason)
+        yield _row(task, image, verdict, reason), image
 
 
-def _row(task: Task, prepared: Prepared, verdict: str, reason: str | None) -> Row:
+def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> Row:
     painting = task.painting
     return {
         "name": None,
-        "source": task.candidate.shown,
-        "file_sha256": prepared.file_sha256,
-        "pixel_sha256": prepared.pixel_sha256,
+        "source": task.file.shown,
+        "file_sha256": image.file_sha256,
+        "pixel_sha256": image.pixel_sha256,
         "label": task.label,
         "style": painting.style if painting else None,
         "genre": painting.genre if painting else None,
         "artist": painting.artist if painting else None,
-        "width": prepared.width,
-        "height": prepared.height,
-        "mode": prepared.mode,
+        "width": image.width,
+        "height": image.height,
+        "mode": image.mode,
         "verdict": verdict,
         "reason": reason,
         "reviewer": REVIEWER,
     }
 
 
-def _write_archive(archive: Path, rows: Path, request: Request, plan: Plan, tally: Tally) -> None:
-    """Write the kept images to `archive`, and to `rows` the manifest's, a line of JSON each: memory stays bounded."""
-    writer = DatasetWriter(archive, FORMATS[request.settings.format])
-    with open(rows, "w", encoding="utf-8") as file, closing(_judge(request, plan, tally)) as judged:
-        for row, prepared in judged:
+def _write(
+    plan: PreparationPlan,
+    output: Output,
+    rows: Iterable[tuple[Row, EncodedImage]],
+    statistics: Statistics,
+    origin: dict[str, Any],
+    started: float,
+) -> dict[str, Any]:
+    """Write archive, manifest and report -> the figures of the report."""
+    out = output.archive
+    if out.parent.is_dir():
+        remove_stale_partials(out.parent)
+    with atomic(out) as archive, _spool(out) as spool:
+        _write_archive(archive, spool, rows, plan)
+        _require_images(statistics, plan)
+        statistics.bytes_out = archive.stat().st_size
+        fingerprint = ImageDataset(archive).fingerprint()
+        digest = _replace_manifest(output.manifest, _read_rows(spool), dataset=fingerprint, parent=None, **origin)
+        names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
+        figures = {**names, **statistics.figures(plan, time.perf_counter() - started), **origin}
+        write_json(output.report, figures)
+    return figures
+
+
+def _write_archive(archive: Path, spool: Path, rows: Iterable[tuple[Row, EncodedImage]], plan: PreparationPlan) -> None:
+    """Write the kept images to `archive`, and all rows to `spool`, a line of JSON each: memory stays bounded."""
+    writer = DatasetWriter(archive, FORMATS[plan.settings.format])
+    with open(spool, "w", encoding="utf-8") as file:
+        for row, image in rows:
             if row["verdict"] == manifest.KEEP:
-                assert prepared.content is not None
-                row["name"] = writer.add(prepared.content, row["label"])
+                assert image.content is not None
+                row["name"] = writer.add(image.content, row["label"])
             file.write(json.dumps(row) + "\n")
     writer.close(plan.labels.classes if plan.labels else None)
 
@@ -132,18 +147,19 @@ def _spool(out: Path) -> Iterator[Path]:
         rows.unlink(missing_ok=True)
 
 
-def _read_rows(rows: Path) -> Iterator[Row]:
-    with open(rows, encoding="utf-8") as file:
+def _read_rows(spool: Path) -> Iterator[Row]:
+    with open(spool, encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)
 
 
-def _require_images(tally: Tally, plan: Plan) -> None:
-    if tally.kept:
+def _require_images(statistics: Statistics, plan: PreparationPlan) -> None:
+    if statistics.kept:
         return
-    counts = {**tally.reasons, "without a label": tally.unlabelled, "ignored": plan.ignored, **(plan.wikiart or {})}
-    told = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no files at all"
-    raise RequestError(f"SOURCE must hold at least one image that can be used; got none: {told}")
+    counts = {**statistics.reasons, "without a label": statistics.unlabelled, "ignored": plan.ignored}
+    counts |= plan.wikiart or {}
+    text = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no files at all"
+    raise RequestError(f"`sources` must hold at least one image that can be used; got none: {text}")
 
 
 def _replace_manifest(path: Path, rows: Iterable[Row], **header: Any) -> str:
@@ -164,3 +180,7 @@ def _replace_manifest(path: Path, rows: Iterable[Row], **header: Any) -> str:
 
 def _versions() -> dict[str, str]:
     return {"salon": __version__, "pillow": PIL.__version__, "numpy": np.__version__}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,127 +1,139 @@
-"""What is to be prepared: the request, checked, and the list of candidates that it chooses."""
+"""What a preparation will read and write: the image files that a request chooses, with their labels and lists."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.prepare.find_images import Candidate, find
+from PIL import ImageColor
+
+from curation.prepare.find_images import ImageFile, find
 from curation.prepare.labels import Labels, assign
-from curation.prepare.resize import Settings
+from curation.prepare.request import PrepareRequest
+from curation.prepare.resize import ImageSettings
 from curation.prepare.wikiart import Painting, WikiArt
+from gan.data.collection import manifest_beside
 from gan.errors import RequestError
-from gan.runtime.files import refuse_existing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to prepare. Raises RequestError for an `out` that cannot be meant."""
-
-    sources: list[Path]
-    out: Path | None  # None: read and report only
-    settings: Settings
-    labels: str | None = None  # folders, style, genre, artist or the path of a CSV file
-    wikiart: WikiArt | None = None
-    chosen: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names per kind of list; none: no selection
-    workers: int = 1
-    limit: int | None = None  # only the first so many candidates
-    overwrite: bool = False
-    keep_duplicates: bool = False
-
-    def __post_init__(self) -> None:
-        if self.out is None:
-            return
-        if self.out.suffix.lower() != ".zip":
-            raise RequestError(f"--out must end in .zip; got {self.out} instead")
-        if self.out.is_dir():
-            raise RequestError(f"--out must be a file; got {self.out}, which is a folder, instead")
-        refuse_existing([self.out], self.overwrite)
-        if self.manifest.exists() and not (self.manifest / "manifest.json").is_file():
-            raise RequestError(f"--out must leave room for its manifest; {self.manifest} exists and is none: move it")
-        for source in self.sources:
-            if source.resolve() in (self.out.resolve(), *self.out.resolve().parents):
-                raise RequestError(f"--out must lie outside SOURCE, which stays as it is; got {self.out} instead")
-
-    @property
-    def manifest(self) -> Path:
-        """Where the manifest goes: beside the archive."""
-        assert self.out is not None
-        return self.out.with_suffix(".manifest")
-
-    @property
-    def report(self) -> Path:
-        """Where the report goes: beside the archive."""
-        assert self.out is not None
-        return self.out.with_suffix(".report.json")
-
-    def parameters(self) -> dict[str, Any]:
-        """What decides the result: neither the number of workers nor where the files lie."""
-        return {
-            "sources": [source.resolve().name for source in self.sources],
-            **asdict(self.settings),
-            "labels": Path(self.labels).name if self.labels else None,
-            **{kind: list(names) for kind, names in self.chosen.items()},
-            "wikiart": self.wikiart is not None,
-            "limit": self.limit,
-            "keep_duplicates": self.keep_duplicates,
-        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """A candidate with what is known about it before it is opened."""
+    """An image file with what is known about it before it is opened."""
 
-    candidate: Candidate
+    file: ImageFile
     painting: Painting | None
     label: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The chosen candidates in the order of the dataset."""
+class Output:
+    """The files of a prepared dataset, side by side."""
+
+    archive: Path
+    manifest: Path
+    report: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationPlan:
+    """The chosen image files in the order of the dataset, and what becomes of them."""
 
     tasks: list[Task]
     labels: Labels | None
     ignored: int  # files that are no images by their names
     wikiart: dict[str, int] | None  # how the files were found in the lists
+    settings: ImageSettings
+    output: Output | None  # None: a dry run
+
+    def has_label(self, task: Task) -> bool:
+        """Whether a task has the label that it needs to be kept."""
+        return self.labels is None or task.label is not None
 
 
-def make_plan(request: Request) -> Plan:
-    """Find the candidates, look them up in the WikiArt lists, select and label them."""
-    beside = [request.out, request.manifest, request.report] if request.out else []
-    found = find(request.sources, beside)
-    candidates = found.candidates
-    paintings: list[Painting | None] = [None] * len(candidates)
-    counts = None
-    if request.wikiart:
-        candidates, paintings, counts = _look_up(request.wikiart, request.chosen, candidates)
-    candidates, paintings = candidates[: request.limit], paintings[: request.limit]
-    labels = assign(request.labels, candidates, paintings) if request.labels else None
-    indices = labels.indices if labels else [None] * len(candidates)
-    rows = zip(candidates, paintings, indices, strict=True)
-    tasks = [Task(candidate=candidate, painting=painting, label=label) for candidate, painting, label in rows]
-    return Plan(tasks=tasks, labels=labels, ignored=found.ignored, wikiart=counts)
+def make_plan(request: PrepareRequest) -> PreparationPlan:
+    """Find the image files, look them up in the WikiArt lists, select and label them.
+
+    Raises RequestError for sources, lists, labels or a background that cannot be used, and an unknown name.
+    """
+    settings, output = _settings(request), _output(request)
+    wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
+    selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
+    listing = find(request.sources, [output.archive, output.manifest, output.report] if output else [])
+    files, counts = listing.files, None
+    paintings: Sequence[Painting | None] = [None] * len(files)
+    if wikiart:
+        files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
+    files, paintings = files[: request.limit], paintings[: request.limit]
+    labels = assign(request.labels, files, paintings) if request.labels else None
+    indices = labels.indices if labels else [None] * len(files)
+    rows = zip(files, paintings, indices, strict=True)
+    tasks = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]
+    return PreparationPlan(
+        tasks=tasks, labels=labels, ignored=listing.ignored, wikiart=counts, settings=settings, output=output
+    )
+
+
+def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, Any]:
+    """What decides the result: neither the number of workers nor where the files lie."""
+    return {
+        "sources": [source.resolve().name for source in request.sources],
+        **asdict(settings),
+        "labels": Path(request.labels).name if request.labels else None,
+        **{kind: list(names) for kind, names in request.chosen.items()},
+        "wikiart": request.wikiart_csv is not None,
+        "limit": request.limit,
+        "keep_duplicates": request.keep_duplicates,
+    }
+
+
+def _settings(request: PrepareRequest) -> ImageSettings:
+    assert request.resolution is not None
+    try:
+        red, green, blue = ImageColor.getrgb(request.background)[:3]
+    except ValueError:
+        raise RequestError(
+            f"`background` must be a colour such as white or #20304f; got {request.background} instead"
+        ) from None
+    return ImageSettings(
+        resolution=request.resolution,
+        fit=request.fit,
+        format=request.format,
+        quality=request.quality,
+        filter=request.filter,
+        background=(red, green, blue),
+        max_pixels=request.max_pixels,
+    )
+
+
+def _output(request: PrepareRequest) -> Output | None:
+    archive = request.archive
+    if archive is None:
+        return None
+    manifest = manifest_beside(archive)
+    if manifest.exists() and not (manifest / "manifest.json").is_file():
+        raise RequestError(f"`out` must leave room for its manifest; {manifest} exists and is no manifest: move it")
+    return Output(archive=archive, manifest=manifest, report=archive.with_suffix(".report.json"))
 
 
 def _look_up(
-    wikiart: WikiArt, chosen: dict[str, tuple[str, ...]], candidates: list[Candidate]
-) -> tuple[list[Candidate], list[Painting | None], dict[str, int]]:
-    """Find the candidates in the lists; with a selection, leave out the others and those that are in no list."""
-    selecting = any(chosen.values())
-    selected = {painting.path for painting in wikiart.select(chosen)} if selecting else set()
+    wikiart: WikiArt, selected: Sequence[Painting] | None, files: Sequence[ImageFile]
+) -> tuple[list[ImageFile], list[Painting | None], dict[str, int]]:
+    """Find the files in the lists; with a selection, leave out the others and those that are in no list."""
+    paths = None if selected is None else {painting.path for painting in selected}
     counts = Counter(dict.fromkeys(("found", "found_by_name_only", "ambiguous", "not_in_lists", "not_selected"), 0))
-    kept: list[tuple[Candidate, Painting | None]] = []
-    for candidate in candidates:
-        name = candidate.name.rpartition("/")[2]
-        painting = wikiart.find(candidate.folder, name)
+    kept: list[tuple[ImageFile, Painting | None]] = []
+    for file in files:
+        name = file.name.rpartition("/")[2]
+        painting = wikiart.find(file.folder, name)
         if painting is None:
             counts["ambiguous" if wikiart.is_ambiguous(name) else "not_in_lists"] += 1
         else:
             counts["found"] += 1
-            counts["found_by_name_only"] += not wikiart.is_listed(candidate.folder, name)
-        if selecting and (painting is None or painting.path not in selected):
+            counts["found_by_name_only"] += not wikiart.is_listed(file.folder, name)
+        if paths is not None and (painting is None or painting.path not in paths):
             counts["not_selected"] += painting is not None
         else:
-            kept.append((candidate, painting))
+            kept.append((file, painting))
     counts["conflicts_in_lists"] = len(wikiart.conflicts)
-    return [candidate for candidate, _ in kept], [painting for _, painting in kept], dict(counts)
+    return [file for file, _ in kept], [painting for _, painting in kept], dict(counts)

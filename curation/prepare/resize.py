@@ -1,11 +1,11 @@
-"""One candidate -> one square, encoded image. What the worker processes do."""
+"""One image file -> one square, encoded image. What the worker processes do."""
 
 import hashlib
 from dataclasses import dataclass
 
 from PIL import Image
 
-from curation.prepare.find_images import Candidate, read
+from curation.prepare.find_images import ImageFile, read
 from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, decode
 from gan.data.images import encode
 from gan.errors import ImageError
@@ -19,7 +19,7 @@ FILTERS = {  # Pillow widens each one's support when it makes an image smaller, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ImageSettings:
     """How images are made to fit."""
 
     resolution: int  # px
@@ -32,7 +32,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class EncodedImage:
     """An encoded image (`content`), or the `reason` why there is none."""
 
     content: bytes | None = None
@@ -46,11 +46,11 @@ class Prepared:
     detail: str | None = None
 
 
-def prepare(candidate: Candidate, settings: Settings) -> Prepared:
-    """Read, decode, fit and encode one image; whatever is wrong with it is told in the result, never raised."""
+def prepare(file: ImageFile, settings: ImageSettings) -> EncodedImage:
+    """Read, decode, fit and encode one image; what is wrong with it is the `reason` of the result, never raised."""
     file_sha256 = None
     try:
-        content = read(candidate, settings.max_pixels * MAX_BYTES_PER_PIXEL)
+        content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
         file_sha256 = hashlib.sha256(content).hexdigest()
         decoded = decode(
             content,
@@ -59,7 +59,7 @@ def prepare(candidate: Candidate, settings: Settings) -> Prepared:
             max_pixels=settings.max_pixels,
         )
         square = fit(decoded.image, settings)
-        return Prepared(
+        return EncodedImage(
             content=encode(square, settings.format, settings.quality),
             file_sha256=file_sha256,
             pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
@@ -69,17 +69,19 @@ def prepare(candidate: Candidate, settings: Settings) -> Prepared:
             bytes_in=len(content),
         )
     except ImageError as error:
-        return Prepared(file_sha256=file_sha256, reason=error.reason, detail=error.detail)
+        return EncodedImage(file_sha256=file_sha256, reason=error.reason, detail=error.detail)
     except MemoryError:
-        return Prepared(file_sha256=file_sha256, reason="out of memory", detail="there was not enough memory for it")
+        return EncodedImage(
+            file_sha256=file_sha256, reason="out of memory", detail="there was not enough memory for it"
+        )
 
 
-def crashed(candidate: Candidate) -> Prepared:
-    """What stands for an image whose decoding killed its process twice."""
-    return Prepared(reason="decoder crashed", detail=f"the process that decoded {candidate.name} died")
+def crashed(file: ImageFile) -> EncodedImage:
+    """The result for an image whose decoding killed its process twice."""
+    return EncodedImage(reason="decoder crashed", detail=f"the process that decoded {file.name} died")
 
 
-def fit(image: Image.Image, settings: Settings) -> Image.Image:
+def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:
     """RGB of any size -> RGB, resolution x resolution: the whole stretched, the middle square, or the whole padded."""
     size, filter = settings.resolution, FILTERS[settings.filter]
     width, height = image.size

@@ -1,11 +1,11 @@
-"""What a run counts as it goes, and the figures that this makes."""
+"""Statistics of a preparation, counted image by image, and the figures of its report."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.prepare.plan import Plan, Task
-from curation.prepare.resize import Prepared
+from curation.prepare.plan import PreparationPlan, Task
+from curation.prepare.resize import EncodedImage
 from gan.data.manifest import DROP, KEEP, QUARANTINE
 
 EXAMPLES = 1000  # quarantined images that the report names; the manifest names all
@@ -28,7 +28,7 @@ def aspect_name(width: int, height: int) -> str:
 
 
 @dataclass(kw_only=True)
-class Tally:
+class Statistics:
     """Counts of verdicts, and of what the kept images are like."""
 
     kept: int = 0
@@ -44,37 +44,36 @@ class Tally:
     genres: Counter[str] = field(default_factory=Counter)
     quarantined: list[dict[str, str | None]] = field(default_factory=list)
 
-    def add(self, task: Task, prepared: Prepared, verdict: str, reason: str | None) -> None:
+    def add(self, task: Task, image: EncodedImage, verdict: str, reason: str | None) -> None:
         """Count one image."""
         if verdict == QUARANTINE and reason:
             self.reasons[reason] += 1
             if len(self.quarantined) < EXAMPLES:
-                example = {"source": task.candidate.shown, "reason": reason, "detail": prepared.detail}
+                example = {"source": task.file.shown, "reason": reason, "detail": image.detail}
                 self.quarantined.append(example)
         elif verdict == DROP:
-            self.duplicates += prepared.content is not None
-            self.unlabelled += prepared.content is None
+            self.duplicates += image.content is not None
+            self.unlabelled += image.content is None
         elif verdict == KEEP:
-            assert prepared.content and prepared.width and prepared.height and prepared.mode
+            assert image.content and image.width and image.height and image.mode
             self.kept += 1
-            self.bytes_in += prepared.bytes_in
-            self.bytes_out += len(prepared.content)
-            self.modes[prepared.mode] += 1
-            self.aspects[aspect_name(prepared.width, prepared.height)] += 1
-            longer, shorter = max(prepared.width, prepared.height), min(prepared.width, prepared.height)
+            self.bytes_in += image.bytes_in
+            self.bytes_out += len(image.content)
+            self.modes[image.mode] += 1
+            self.aspects[aspect_name(image.width, image.height)] += 1
+            longer, shorter = max(image.width, image.height), min(image.width, image.height)
             self.stretched += longer > STRETCHED * shorter
             if task.label is not None:
                 self.labels[task.label] += 1
             self.genres[task.painting.genre or "(none)" if task.painting else "(not in the lists)"] += 1
 
-    def figures(self, plan: Plan, seconds: float) -> dict[str, Any]:
+    def figures(self, plan: PreparationPlan, seconds: float) -> dict[str, Any]:
         """The figures of the report; `ratio` is bytes out / bytes in."""
-        found = len(plan.tasks)
         labels = plan.labels
         names = range(len(labels.classes)) if labels and labels.classes else sorted(self.labels)
         return {
             "images": self.kept,
-            "found": found,
+            "found": len(plan.tasks),
             "duplicates": self.duplicates,
             "unlabelled": self.unlabelled,
             "quarantined": dict(sorted(self.reasons.items())),
@@ -86,7 +85,7 @@ class Tally:
             "bytes_out": self.bytes_out,
             "ratio": round(self.bytes_out / self.bytes_in, 4) if self.bytes_in else None,
             "seconds": round(seconds, 2),
-            "images_per_second": round(found / seconds, 1) if seconds else None,
+            "images_per_second": round(len(plan.tasks) / seconds, 1) if seconds else None,
             "labels": {labels.name(index): self.labels[index] for index in names} if labels else None,
             "labels_unused": labels.unused if labels else 0,
             "wikiart": plan.wikiart,

@@ -9,8 +9,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gan.errors import RequestError
 
@@ -44,13 +45,13 @@ def name_key(name: str) -> str:
 
 
 class WikiArt:
-    """The lists in a folder. Raises RequestError where one of them is missing or unreadable."""
+    """The lists in the folder `wikiart_csv`. Raises RequestError where one of them is missing or unreadable."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, wikiart_csv: Path) -> None:
         self.conflicts: list[Conflict] = []
-        self.repeats = 0  # rows that say again what an earlier row said
+        self.repeats = 0  # rows that repeat an earlier one
         self.malformed = 0  # rows without a known class
-        files = _files(folder)
+        files = _files(wikiart_csv)
         classes = {kind: _classes(files[kind, "class"]) for kind in KINDS}
         assigned = {kind: self._assign(kind, files, classes[kind]) for kind in KINDS}
         self.classes = {kind: list(classes[kind].values()) for kind in KINDS}
@@ -79,8 +80,8 @@ class WikiArt:
 
         Raises RequestError for a name that is no class (nor, for a style, the name of its folder).
         """
-        wanted = {kind: {self._class(kind, name) for name in names} for kind, names in chosen.items() if names}
-        return [p for p in self.paintings if all(getattr(p, kind) in names for kind, names in wanted.items())]
+        classes = {kind: {self._class(kind, name) for name in names} for kind, names in chosen.items() if names}
+        return [p for p in self.paintings if all(getattr(p, kind) in names for kind, names in classes.items())]
 
     def _class(self, kind: str, name: str) -> str:
         names = {_loosely(known): known for known in self.classes[kind]}
@@ -91,7 +92,7 @@ class WikiArt:
         near = [names[match] for match in difflib.get_close_matches(_loosely(name), names, n=3, cutoff=0.5)]
         hint = f"did you mean {' or '.join(dict.fromkeys(near))}? " if near else ""
         raise RequestError(
-            f"--{kind} must be a {kind} of the WikiArt lists; got {name} instead: {hint}"
+            f"`{kind}` must be a {kind} of the WikiArt lists; got {name} instead: {hint}"
             f"The names are {', '.join(self.classes[kind])}"
         )
 
@@ -111,6 +112,22 @@ class WikiArt:
         return assigned
 
 
+def describe(wikiart_csv: Path, chosen: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Figures of the paintings that a selection takes from the lists, by genre. Raises as WikiArt and select do."""
+    wikiart = WikiArt(wikiart_csv)
+    paintings = wikiart.select(chosen)
+    genres = genre_counts(paintings)
+    selected = {painting.path for painting in paintings}
+    return {
+        "images": len(paintings),
+        "genres": genres,
+        "without_genre": genres.get("(none)", 0),
+        "conflicts": [asdict(conflict) for conflict in wikiart.conflicts if conflict.path in selected],
+        "repeated_rows": wikiart.repeats,
+        "malformed_rows": wikiart.malformed,
+    }
+
+
 def genre_counts(paintings: Iterable[Painting]) -> dict[str, int]:
     """Paintings per genre, the commonest first; "(none)" counts those that the genre lists leave out."""
     counts = Counter(painting.genre or "(none)" for painting in paintings)
@@ -119,30 +136,30 @@ def genre_counts(paintings: Iterable[Painting]) -> dict[str, int]:
 
 def _files(folder: Path) -> dict[tuple[str, str], Path]:
     if not folder.is_dir():
-        raise RequestError(f"--wikiart-csv must be the folder of the WikiArt lists; got {folder}, no folder, instead")
-    found = {}
+        raise RequestError(f"`wikiart_csv` must be the folder of the WikiArt lists; got {folder}, no folder, instead")
+    files = {}
     for path in sorted(folder.rglob("*")):
         match = _FILE.fullmatch(path.name)
         if match and path.is_file():
-            found[match[1].lower(), match[2].lower()] = path
-    missing = [f"{kind}_{part}" for kind in KINDS for part in ("class", "train", "val") if (kind, part) not in found]
+            files[match[1].lower(), match[2].lower()] = path
+    missing = [f"{kind}_{part}" for kind in KINDS for part in ("class", "train", "val") if (kind, part) not in files]
     if missing:
         raise RequestError(
-            f"--wikiart-csv must be a folder with the style, genre and artist lists of WikiArt; {folder} lacks "
+            f"`wikiart_csv` must be a folder with the style, genre and artist lists of WikiArt; {folder} lacks "
             f"{', '.join(missing)}"
         )
-    return found
+    return files
 
 
 def _lines(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise RequestError(f"--wikiart-csv: {path} cannot be read: {error.strerror}") from error
+        raise RequestError(f"`wikiart_csv`: {path} cannot be read: {error.strerror}") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode("latin-1")  # never fails, and `name_key` forgets what it gets wrong
+        text = content.decode("latin-1")  # never fails; `name_key` drops the characters that it gets wrong
     return [line for line in re.split(r"\r?\n|\r", text) if line.strip()]
 
 
@@ -151,13 +168,13 @@ def _classes(path: Path) -> dict[int, str]:
     for line in _lines(path):
         number, _, name = line.strip().partition(" ")
         if not number.isdecimal() or not name.strip():
-            raise RequestError(f"--wikiart-csv: {path} must hold lines such as '0 landscape'; got {line!r} instead")
+            raise RequestError(f"`wikiart_csv`: {path} must hold lines such as '0 landscape'; got {line!r} instead")
         classes[int(number)] = name.strip()
     return classes
 
 
 def _rows(path: Path) -> Iterator[tuple[str, int | None]]:
-    """Path in the lists and class number of each row; None for a number that is none."""
+    """Path in the lists and class number of each row; None for what is no number."""
     for line in _lines(path):
         name, _, number = line.rpartition(",")  # the last comma: names may hold others
         name, number = name.rstrip(", ").strip(), number.strip()

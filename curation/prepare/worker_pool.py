@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
-def surviving_map(
+def fault_tolerant_map(
     function: Callable[[Item], Value], items: Iterable[Item], crashed: Callable[[Item], Value], workers: int
 ) -> Generator[Value]:
     """`function` of each item, in the items' order, computed in `workers` processes, a few results ahead.

@@ -1,4 +1,4 @@
-"""Put a curation to the test: train on what it keeps, on everything, and on as many at random, and judge all three.
+"""Put a curation to the test: train on what it keeps, on everything, and on as many at random, and evaluate all three.
 
 The arms start from one checkpoint, see equally many images, and differ in nothing but which. An experiment that was
 stopped goes on where it was: sets, arms and evaluations that are done are not made again.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from curation.retrain.plan import METRICS, PLAN, START, Plan
+from curation.retrain.plan import METRICS, PLAN, START, RetrainPlan
 from curation.retrain.splits import ARMS, FOR_TRAINING, HELD_OUT, NOT_DRAWN, write_set
 from curation.retrain.verdict import deciding_metric
 from eval.compare import Entry, read_entry
@@ -52,14 +52,14 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """Of its folders."""
+        """Name of its folders."""
         return f"{self.arm}-{self.repeat}"
 
 
 class Experiment:
     """The folder of an experiment, and each step towards its end. Nothing is written before `prepare`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: RetrainPlan) -> None:
         self.plan, self.out = plan, plan.request.out
 
     def prepare(self) -> None:
@@ -84,7 +84,7 @@ class Experiment:
                 config=replace(
                     self.plan.base,
                     dataset=self.plan.fingerprint,
-                    manifest=str(manifests.read(self._manifest(arm, repeat)).header["hash"]),
+                    manifest=manifests.read(self._manifest(arm, repeat), []).hash,
                     seed=self.plan.request.seed + repeat,
                     resume_from=self.plan.identity["start"],
                     resume_kimg=None,
@@ -95,11 +95,14 @@ class Experiment:
             for arm in ARMS
         ]
 
-    def judge(self, device: torch.device) -> Evaluator:
-        """What judges all arms alike, by the held-out images."""
+    def evaluator(self, device: torch.device) -> Evaluator:
+        """The evaluator of all arms, by the held-out images.
+
+        Raises RequestError when there are too few of them, or no stratum has two.
+        """
         own = self.plan.request.holdout_data is None
-        judge = Evaluator(
-            self.plan.request.holdout_data or self.plan.request.data,
+        evaluator = Evaluator(
+            self.plan.request.holdout_data or self.plan.request.dataset,
             device,
             metrics=METRICS,
             manifest=self.out / "manifests" / HELD_OUT if own else None,
@@ -108,26 +111,26 @@ class Experiment:
             extractors=[self.plan.extractor],
             files=self.plan.request.weights,
         )
-        require_possible(list(METRICS), judge.extractors[0], self.plan.request.num_images, len(judge.real))
-        if judge.strata and max(Counter(name for name in judge.strata if name).values(), default=0) < 2:
+        require_possible(list(METRICS), evaluator.extractors[0], self.plan.request.num_images, len(evaluator.real))
+        if evaluator.strata and max(Counter(name for name in evaluator.strata if name).values(), default=0) < 2:
             raise RequestError(
-                f"--strata {self.plan.strata_by} must have 2 held-out images in some stratum; each has 1. "
-                "Choose a larger --holdout, or --strata none"
+                f"`strata_by` {self.plan.strata_by} must have 2 held-out images in some stratum; each has 1. "
+                "Choose a larger `holdout`, or `strata_by` none"
             )
-        return judge
+        return evaluator
 
-    def deciding(self, judge: Evaluator) -> str:
+    def deciding(self, evaluator: Evaluator) -> str:
         """The metric that decides, named before anything is measured."""
-        fewest = min(self.plan.request.num_images, len(judge.real))
-        enough = fewest >= IMAGES_A_DIMENSION * judge.extractors[0].dim
-        inception = judge.extractors[0].is_inception
+        fewest = min(self.plan.request.num_images, len(evaluator.real))
+        enough = fewest >= IMAGES_A_DIMENSION * evaluator.extractors[0].dim
+        inception = evaluator.extractors[0].is_inception
         return deciding_metric(["fid_corrected", "kid"] if inception else ["fd_corrected", "kd"], enough=enough)
 
     def train(self, arm: Arm, device: torch.device, options: TrainingOptions) -> bool:
-        """Train an arm, or go on with it -> whether it is finished; a wish to stop leaves it unfinished."""
+        """Train an arm, or resume it -> whether it is finished; a request to stop leaves it unfinished."""
         if self.finished(arm):
             return True
-        # Read anew for each arm: an optimizer takes over the tensors it is given, and changes them.
+        # Read again for each arm: an optimizer takes over the tensors it is given, and changes them.
         source = load_source(self.out / START, arm.config)
         # By its ticks the others know how far an arm is, where it has a process of its own.
         kimg_per_tick = min(options.kimg_per_tick, self.plan.request.kimg / 100)
@@ -146,14 +149,14 @@ class Experiment:
         return Run(self.out / "arms" / arm.name)
 
     def finished(self, arm: Arm) -> bool:
-        """Whether an arm has learned all that it shall."""
+        """Whether an arm's training is complete."""
         return (self.run(arm).path / FINISHED).exists()
 
-    def evaluate(self, arm: Arm, judge: Evaluator) -> None:
-        """Judge an arm's last snapshot, unless that is done."""
+    def evaluate(self, arm: Arm, evaluator: Evaluator) -> None:
+        """Evaluate an arm's last snapshot, unless that is done."""
         folder = self.evaluation(arm)
         if not (folder / RESULTS).exists():
-            judge(snapshot.list_newest_first(self.run(arm).snapshots)[0], folder)
+            evaluator(snapshot.list_newest_first(self.run(arm).snapshots)[0], folder)
 
     def evaluation(self, arm: Arm) -> Path:
         """Folder of an arm's evaluation."""
@@ -172,6 +175,6 @@ class Experiment:
         work = {self._manifest(arm, repeat): (plan.sets.of(arm, repeat), held) for repeat in repeats for arm in ARMS}
         if len(held):
             work[self.out / "manifests" / HELD_OUT] = held, held[:0]
-        for path, (chosen, others) in work.items():
+        for path, (kept, others) in work.items():
             reason = NOT_DRAWN if len(others) or not len(held) else FOR_TRAINING
-            write_set(path, plan.manifest, plan.dataset.names, chosen, others, reason=reason, parameters=plan.identity)
+            write_set(path, plan.manifest, plan.dataset.names, kept, others, reason=reason, parameters=plan.identity)

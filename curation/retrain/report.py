@@ -13,10 +13,10 @@ SAMPLES = 8
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None], path: Path) -> None:
-    """Write the report: `figures` as in results.json, `pictures` of each arm in the order of figures["arms"]."""
+def write_report(figures: Mapping[str, Any], thumbnails: Sequence[Thumbnails | None], path: Path) -> None:
+    """Write the report: `figures` as in results.json, `thumbnails` of each arm in the order of figures["arms"]."""
     count = min(SAMPLES, figures["plan"]["num_images"])
-    strips = [[picture_uri(some, index) for index in range(count)] if some else [] for some in pictures]
+    strips = [[picture_uri(images, index) for index in range(count)] if images else [] for images in thumbnails]
     spans = [_span(list(metric["differences"].values())) for metric in figures["metrics"]]
     write_page(
         "retraining.html.j2",
@@ -33,7 +33,9 @@ def write_report(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | Non
 
 def _span(differences: Sequence[Mapping[str, float]]) -> float:
     # The largest distance from zero that any interval reaches.
-    return max((abs(end) for found in differences for end in (found["low"], found["high"])), default=0.0) or 1.0
+    return (
+        max((abs(end) for interval in differences for end in (interval["low"], interval["high"])), default=0.0) or 1.0
+    )
 
 
 def _place(value: float, span: float) -> float:

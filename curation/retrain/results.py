@@ -1,4 +1,4 @@
-"""What a retraining experiment found: values of each arm, differences with intervals, the verdict, and what it cost."""
+"""The results of a retraining experiment: each arm's values, differences with intervals, the verdict, and its cost."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from eval.metric_registry import HIGHER_IS_BETTER, NAMES, Result
 from eval.metrics.confidence_intervals import Estimate, Jackknife
 from eval.report.html import number
 from gan import __version__
+from gan.runtime.console import in_options
 from gan.runtime.files import read_json
 
 VARIETY = ("recall", "coverage")
@@ -24,7 +25,7 @@ THAN = {"full": "everything", "random": "as many at random"}
 
 
 def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict[str, Any]:
-    """The figures of results.json, from the evaluations of all arms."""
+    """The figures of results.json, from the evaluations of all arms; `deciding` is the metric that decides."""
     described = experiment.plan.describe()
     entries = {arm.name: experiment.entry(arm) for arm in arms}
     of_arm = {name: [entries[arm.name] for arm in arms if arm.arm == name] for name in ARMS}
@@ -55,29 +56,29 @@ def sentence(verdict: str, differences: Mapping[str, Estimate], metric: str) -> 
     """The verdict in words, with the two differences that decide."""
     parts = []
     for arm, than in THAN.items():
-        found = differences[f"curated - {arm}"]
-        outcome = {1: "better", -1: "worse", 0: "neither better nor worse"}[better(found, metric)]
-        parts.append(f"{outcome} than training on {than} ({interval(found)})")
-    told = {HELPED: "helped", HARMED: "harmed", NOTHING: "did nothing that can be told from chance"}[verdict]
-    return f"Curation {told}: by {NAMES[metric]} it is {parts[0]}, and {parts[1]}."
+        difference = differences[f"curated - {arm}"]
+        outcome = {1: "better", -1: "worse", 0: "neither better nor worse"}[better(difference, metric)]
+        parts.append(f"{outcome} than training on {than} ({interval(difference)})")
+    words = {HELPED: "helped", HARMED: "harmed", NOTHING: "did nothing that can be told from chance"}[verdict]
+    return f"Curation {words}: by {NAMES[metric]} it is {parts[0]}, and {parts[1]}."
 
 
 def cost(metrics: Mapping[str, Mapping[str, Any]], strata: Sequence[Mapping[str, Any]]) -> list[str]:
     """What curation did to variety, against training on everything: a sentence each for VARIETY, one for strata."""
-    told = []
+    sentences = []
     for id in VARIETY:
-        found = Estimate(**metrics[id]["differences"]["curated - full"])
-        change = {1: "rose", -1: "fell", 0: "did not change measurably"}[better(found, id)]
-        told.append(f"{NAMES[id]} {change} ({interval(found)}).")
+        difference = Estimate(**metrics[id]["differences"]["curated - full"])
+        change = {1: "rose", -1: "fell", 0: "did not change measurably"}[better(difference, id)]
+        sentences.append(f"{NAMES[id]} {change} ({interval(difference)}).")
     lost = [row["name"] for row in strata if better(Estimate(**row["differences"]["curated - full"]), "recall") < 0]
     if strata:
-        told.append(f"Recall fell in {', '.join(lost) if lost else 'no stratum'}, of {len(strata)}.")
-    return told
+        sentences.append(f"Recall fell in {', '.join(lost) if lost else 'no stratum'}, of {len(strata)}.")
+    return sentences
 
 
-def interval(found: Estimate) -> str:
+def interval(difference: Estimate) -> str:
     """The difference and its interval."""
-    return f"{signed(found.value)}; {signed(found.low)} to {signed(found.high)}"
+    return f"{signed(difference.value)}; {signed(difference.low)} to {signed(difference.high)}"
 
 
 def signed(value: float) -> str:
@@ -95,9 +96,9 @@ def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
         "key": str(first.identity),
         "better": "higher" if id in HIGHER_IS_BETTER else "lower",
         "noise_floor": first.noise_floor.value if first.noise_floor else None,
-        "values": {arm: asdict(_value(found)) for arm, found in results.items()},
+        "values": {arm: asdict(_value(repeats)) for arm, repeats in results.items()},
         "differences": {f"{a} - {b}": asdict(contrast(results[a], results[b])) for a, b in CONTRASTS},
-        "repeats": {arm: [result.estimate.value for result in found] for arm, found in results.items()},
+        "repeats": {arm: [result.estimate.value for result in repeats] for arm, repeats in results.items()},
     }
 
 
@@ -111,7 +112,7 @@ def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
     # Recall of each stratum's held-out images, by arm.
     rows = []
     for position, first in enumerate(of_arm["curated"][0]["strata"]):
-        recalls = {arm: [found["strata"][position]["recall"] for found in many] for arm, many in of_arm.items()}
+        recalls = {arm: [repeat["strata"][position]["recall"] for repeat in many] for arm, many in of_arm.items()}
         jackknives = {arm: [Jackknife.from_dict(r["replicates"]) for r in many] for arm, many in recalls.items()}
         rows.append(
             {
@@ -148,17 +149,20 @@ def _notes(described: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, 
     if held["base_has_seen_them"]:
         notes.append(
             "The run that all arms start from has learned from the held-out images before, as far as its own manifest "
-            "kept them; no arm has seen them since. All arms share that advantage. --holdout-data DATASET judges by "
+            "kept them; no arm has seen them since. All arms share that advantage. `holdout_data` DATASET evaluates by "
             "images that no one has seen."
         )
     if described["repeats"] == 1:
         notes.append(
-            "Each arm was trained once, so the intervals hold the chance of the painted images and not that of "
-            "training: another order of the images may end otherwise. --repeats 3 measures it."
+            "Each arm was trained once, so the intervals hold the chance of the generated images and not that of "
+            "training: another order of the images may end otherwise. `repeats` 3 measures it."
         )
     if held["curation_leaves_out"]:
         notes.append(
             f"{held['curation_leaves_out']} of {held['images']} held-out images are ones that the curation leaves out; "
-            "to paint their like counts as good. --holdout-of kept judges by what it keeps alone."
+            "to generate their like counts as good. `holdout_of` kept evaluates by what it keeps alone."
         )
-    return notes + list(dict.fromkeys(warning for found in evaluations.values() for warning in found["warnings"]))
+    notes = [in_options(note) for note in notes]  # a report that a command makes names its options
+    return notes + list(
+        dict.fromkeys(warning for evaluation in evaluations.values() for warning in evaluation["warnings"])
+    )

@@ -1,4 +1,4 @@
-"""Who learns from what when a curation is put to the test: the held-out images, and the images of the three arms.
+"""The split of a dataset when a curation is put to the test: the held-out images, and the images of the three arms.
 
 curated: what the manifest keeps. full: every image. random: as many as curated, drawn from full. No arm has a held-out
 image. Each set is a manifest of its own, whose parent is the one that is tested; so the data of an arm can be looked
@@ -29,7 +29,7 @@ _SPLIT, _DRAW = 0, 1  # streams of random numbers
 class Sets:
     """The split of a dataset. `random` has a draw for each repeat."""
 
-    held_out: Indices  # empty where another dataset judges
+    held_out: Indices  # empty where another dataset evaluates
     curated: Indices
     full: Indices
     random: tuple[Indices, ...]
@@ -48,14 +48,14 @@ def hold_out(candidates: Indices, strata: Sequence[str | None], share: float, se
     for index in candidates.tolist():
         groups[strata[index] or ""].append(index)
     names = sorted(groups)
-    wanted = np.array([share * len(groups[name]) for name in names])
-    counts = np.floor(wanted).astype(int)
+    exact = np.array([share * len(groups[name]) for name in names])
+    counts = np.floor(exact).astype(int)
     # Largest remainders get what rounding down has left over.
     left = round(share * len(candidates)) - int(counts.sum())
-    counts[np.argsort(counts - wanted, kind="stable")[:left]] += 1
+    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
     rng = np.random.default_rng([seed, _SPLIT])
-    chosen = [rng.permutation(groups[name])[:count] for name, count in zip(names, counts, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    held_out = [rng.permutation(groups[name])[:count] for name, count in zip(names, counts, strict=True)]
+    return np.sort(np.concatenate(held_out)).astype(np.int64)
 
 
 def split(kept: Indices, count: int, held_out: Indices, *, repeats: int, seed: int) -> Sets:
@@ -71,21 +71,21 @@ def write_set(
     path: Path,
     parent: Manifest,
     names: Sequence[str],
-    chosen: Indices,
+    kept: Indices,
     held_out: Indices,
     *,
     reason: str,
     **details: Any,
 ) -> str:
-    """Write the manifest that keeps the `chosen` of a dataset's `names` -> its hash; one that is there stays.
+    """Write the manifest that keeps the images at `kept` of a dataset's `names` -> its hash; one that is there stays.
 
     What `parent` left out keeps its reason, held-out images get HELD_OUT, and all others `reason`.
     """
     if path.exists():
-        return str(manifests.read(path).header["hash"])
-    keep, held = {names[index] for index in chosen}, {names[index] for index in held_out}
+        return manifests.read(path, []).hash
+    keep, held = {names[index] for index in kept}, {names[index] for index in held_out}
     rows = _rows(parent, names, keep, held, reason)
-    return manifests.write(path, rows, dataset=parent.dataset, parent=str(parent.header["hash"]), **details)
+    return manifests.write(path, rows, dataset=parent.dataset, parent=parent.hash, **details)
 
 
 def _rows(
@@ -95,12 +95,12 @@ def _rows(
     for batch in parent.rows.select(SCHEMA.names).to_batches():
         for row in batch.to_pylist():
             missing.discard(row["name"])
-            yield _judged(row, keep, held, reason) if row["name"] else row
+            yield _decided(row, keep, held, reason) if row["name"] else row
     for name in sorted(missing):  # the parent does not know them, and so does not keep them
-        yield _judged({column: name if column == "name" else None for column in SCHEMA.names}, keep, held, reason)
+        yield _decided({column: name if column == "name" else None for column in SCHEMA.names}, keep, held, reason)
 
 
-def _judged(row: dict[str, Any], keep: Collection[str], held: Collection[str], reason: str) -> dict[str, Any]:
+def _decided(row: dict[str, Any], keep: Collection[str], held: Collection[str], reason: str) -> dict[str, Any]:
     if row["name"] in keep:
         return {**row, "verdict": KEEP, "reason": None, "reviewer": REVIEWER}
     if row["name"] in held:

@@ -1,6 +1,6 @@
-"""Whether curation helped: differences between the arms with their intervals, and the rule that turns them into a word.
+"""Whether curation helped: differences between the arms with their intervals, and the rule that makes a word of them.
 
-The arms' images come from the same latents and are judged by the same held-out images, so differences are paired.
+The arms' images come from the same latents and are compared with the same held-out images, so differences are paired.
 """
 
 import math
@@ -24,9 +24,9 @@ RULE = (
 def contrast(a: Sequence[Result], b: Sequence[Result]) -> Estimate:
     """a - b of one metric, over repeats: a[r] and b[r] are of the same latents, reference and repeat."""
     pairs = []
-    for mine, other in zip(a, b, strict=True):
-        assert mine.replicates is not None and other.replicates is not None
-        pairs.append(mine.replicates - other.replicates)
+    for first, second in zip(a, b, strict=True):
+        assert first.replicates is not None and second.replicates is not None
+        pairs.append(first.replicates - second.replicates)
     return pooled(pairs, corrected=a[0].id.endswith("_corrected"))
 
 
@@ -38,14 +38,14 @@ def pooled(repeats: Sequence[Jackknife], *, corrected: bool = False) -> Estimate
     images is in both, so the interval errs to the wide side. With one repeat the chance of training is unknown.
     """
     mean = Jackknife(
-        value=float(np.mean([one.value for one in repeats])),
-        left_out=np.mean([one.left_out for one in repeats], axis=0),
+        value=float(np.mean([repeat.value for repeat in repeats])),
+        left_out=np.mean([repeat.left_out for repeat in repeats], axis=0),
         sizes=repeats[0].sizes,
     )
     images = mean.bias_corrected() if corrected else mean.raw()
     if len(repeats) == 1:
         return images
-    values = [one.corrected if corrected else one.value for one in repeats]
+    values = [repeat.corrected if corrected else repeat.value for repeat in repeats]
     training = float(np.std(values, ddof=1)) / math.sqrt(len(repeats))
     se = math.hypot(images.se, training)
     parts = training**4 / (len(repeats) - 1) + images.se**4 / (len(mean.sizes) - 1)
@@ -70,6 +70,6 @@ def decide(against_full: Estimate, against_random: Estimate, metric: str) -> str
 
 
 def deciding_metric(ids: Sequence[str], *, enough: bool) -> str:
-    """What decides: the bias-corrected Fréchet distance where there are images `enough` for it, else the kernel one."""
+    """The metric that decides: the corrected Fréchet distance, given `enough` images, else the kernel distance."""
     order = ("fid_corrected", "fd_corrected") if enough else ("kid", "kd")
     return next(id for id in order if id in ids)

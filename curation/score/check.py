@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from curation.collection import Collection
+from curation.child_manifest import stratum_numbers, write_child
 from curation.score import duplicates, image_checks
 from curation.score.density import BLOCK, normalized
 from curation.score.image_checks import EXACT, MISLABELLED, NEAR, Measures
+from curation.score.inputs import opened
+from curation.score.request import CheckRequest
 from eval.data.embedding import embed, folder_for
-from eval.features.extractor import Extractor
+from gan.data.collection import Collection
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
 
@@ -29,59 +30,78 @@ COLUMNS = 16_384  # images that a block is compared with at a time
 Floats = NDArray[np.float32]
 
 
-def check(collection: Collection, extractor: Extractor, out: Path, labels: str) -> dict[str, Any]:
-    """Write a manifest with hashes, groups, measures and flags -> figures. `labels` is the column to doubt, or none."""
-    dataset, indices = collection.dataset, collection.indices
+def check(request: CheckRequest) -> dict[str, Any]:
+    """Write a manifest with hashes, groups, measures and flags -> figures.
 
-    def look(index: int) -> tuple[Measures, int]:
-        pixels = dataset.image(index)
+    Raises RequestError when the dataset has no manifest, or no image has a value in the column `request.labels`.
+    """
+    with opened(request) as (collection, extractor):
+        labels = None if request.labels is None else stratum_numbers(collection, request.labels)
+        measures, hashes = _measure(collection)
+        features = embed(
+            collection.dataset, collection.indices, extractor, folder_for(collection.fingerprint, extractor)
+        )
+        near = duplicates.confirmed(duplicates.near_hashes(hashes), features)
+        group = duplicates.groups(near, len(hashes))
+        series = duplicates.groups(similar(features), len(hashes))
+        series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
+        flags = _flags(collection, measures, group, [] if labels is None else mislabelled(features, labels))
+        columns = {
+            "perceptual_hash": pa.array([duplicates.to_text(int(value)) for value in hashes]),
+            "embedding_group": _group_column(group),
+            "series_group": _group_column(series),
+            "flags": pa.array([",".join(codes) or None for codes in flags], pa.string()),
+            **{
+                f"check_{field.name}": pa.array([float(getattr(m, field.name)) for m in measures], pa.float64())
+                for field in fields(Measures)
+            },
+        }
+        parameters = {
+            "command": "salon curate check",
+            "labels": request.labels or "none",
+            "extractor": extractor.identity,
+        }
+        digest = write_child(collection, request.out, columns, parameters=parameters)
+    return {
+        "images": len(hashes),
+        "flagged": sum(bool(codes) for codes in flags),
+        "flags": dict(Counter(code for codes in flags for code in codes).most_common()),
+        "duplicate_groups": len(np.unique(group[group >= 0])),
+        "series_groups": len(np.unique(series[series >= 0])),
+        "manifest": str(request.out),
+        "hash": digest,
+        **parameters,
+    }
+
+
+def _measure(collection: Collection) -> tuple[list[Measures], duplicates.Hashes]:
+    # Measures and perceptual hashes of the images at collection.indices.
+    def measure(index: int) -> tuple[Measures, int]:
+        pixels = collection.dataset.image(index)
         return image_checks.measure(pixels), duplicates.perceptual_hash(pixels)
 
     with ThreadPoolExecutor() as pool:
-        looks = ordered_map(pool, look, (int(i) for i in indices))
-        seen = list(progress(looks, "Measuring", len(indices)))
-    measures = [found for found, _ in seen]
-    hashes = np.array([value for _, value in seen], np.uint64)
-    features = embed(dataset, indices, extractor, folder_for(collection.manifest.dataset, extractor))
-    near = duplicates.confirmed(duplicates.near_hashes(hashes), features)
-    group = duplicates.groups(near, len(indices))
-    series = duplicates.groups(similar(features), len(indices))
-    series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # what is one picture is no series
+        pairs = ordered_map(pool, measure, collection.indices.tolist())
+        measured = list(progress(pairs, "Measuring", len(collection.indices)))
+    return [measures for measures, _ in measured], np.array([value for _, value in measured], np.uint64)
 
-    sizes = [np.array([value or 0 for value in collection.column(side)], np.int64) for side in ("width", "height")]
-    flags = image_checks.flags(measures, sizes[0], sizes[1], dataset.resolution)
+
+def _flags(
+    collection: Collection, measures: list[Measures], group: NDArray[np.int64], wrong: list[int]
+) -> list[list[str]]:
+    # Codes of each image; `group` [M] are near duplicates, -1 for an image alone, `wrong` the places of wrong labels.
+    width, height = (
+        np.array([side or 0 for side in collection.column(name)], np.int64) for name in ("width", "height")
+    )
+    flags = image_checks.flags(measures, width, height, collection.dataset.resolution)
     for place in exact(collection.column("pixel_sha256")):
         flags[place].append(EXACT)
     for place in np.flatnonzero((group >= 0) & (group != np.arange(len(group)))).tolist():  # the first stays clean
         if EXACT not in flags[place]:
             flags[place].append(NEAR)
-    if labels != "none":
-        for place in mislabelled(features, collection.strata(labels)):
-            flags[place].append(MISLABELLED)
-
-    counts = Counter(code for codes in flags for code in codes)
-    columns = {
-        "perceptual_hash": pa.array([duplicates.to_text(int(value)) for value in hashes]),
-        "embedding_group": _group_column(group),
-        "series_group": _group_column(series),
-        "flags": pa.array([",".join(codes) or None for codes in flags], pa.string()),
-        **{
-            f"check_{f.name}": pa.array([float(getattr(m, f.name)) for m in measures], pa.float64())
-            for f in fields(Measures)
-        },
-    }
-    parameters = {"command": "salon curate check", "labels": labels, "extractor": extractor.identity}
-    digest = collection.write(out, columns, parameters=parameters)
-    return {
-        "images": len(indices),
-        "flagged": sum(bool(codes) for codes in flags),
-        "flags": dict(counts.most_common()),
-        "duplicate_groups": len(np.unique(group[group >= 0])),
-        "series_groups": len(np.unique(series[series >= 0])),
-        "manifest": str(out),
-        "hash": digest,
-        **parameters,
-    }
+    for place in wrong:
+        flags[place].append(MISLABELLED)
+    return flags
 
 
 def exact(keys: list[str | None]) -> list[int]:
@@ -93,13 +113,13 @@ def exact(keys: list[str | None]) -> list[int]:
 def similar(features: Floats, least: float = duplicates.MIN_SERIES) -> duplicates.Pairs:
     """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2]."""
     unit = normalized(features - features.mean(axis=0))
-    found = [np.empty([0, 2], np.int64)]
+    blocks = [np.empty([0, 2], np.int64)]
     for a in range(0, len(unit), BLOCK):
         for b in range(a, len(unit), BLOCK):
             pairs: duplicates.Pairs = np.argwhere(unit[a : a + BLOCK] @ unit[b : b + BLOCK].T >= least)
             pairs += np.array([a, b])
-            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(found)
+            blocks.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.concatenate(blocks)
 
 
 def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
@@ -111,7 +131,7 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
     """
     unit = normalized(features - features.mean(axis=0))
     labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    found = []
+    places = []
     for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS)], strict=True)):
         votes: dict[int, float] = defaultdict(float)
         for label in near:
@@ -121,8 +141,8 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
         agreed = best != own and share >= MIN_AGREEMENT and (near == own).sum() <= 1
         telling = (near == best).mean() >= MIN_LIFT * counts[best] / len(labels)
         if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS:
-            found.append(place)
-    return found
+            places.append(place)
+    return places
 
 
 def most_alike(unit: Floats, k: int) -> NDArray[np.int64]:

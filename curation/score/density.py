@@ -1,7 +1,7 @@
 """How typical an image is of its stratum: the density of its features, and how near its neighbours are.
 
 `features` are float32 [N, dim]; `strata` int64 [N]. Scores are higher for what is more typical, as robust z within the
-stratum, so that strata can be compared. Models are fitted on random halves: each image is judged by those models that
+stratum, so that strata can be compared. Models are fitted on random halves: each image is scored by those models that
 have not seen it, and its standard error is over them. Nothing is N x N: models are fitted on, and neighbours are
 searched among, at most MAX_REFERENCES images of a stratum.
 """
@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.score.methods import BY_FEATURES
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
@@ -20,7 +21,6 @@ Floats = NDArray[np.float32]
 Scores = NDArray[np.float64]
 Strata = NDArray[np.int64]
 
-METHODS = ("density", "knn")
 POOLED = -1  # the stratum of all that belong to strata too small for a model of their own
 MIN_STRATUM = 100  # images
 MAX_REFERENCES = 16384
@@ -32,7 +32,7 @@ BLOCK = 2048  # images at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class HalfModel:
     """One half of a stratum's references, and the Gaussian of its principal components."""
 
     members: NDArray[np.bool_]  # [references]
@@ -43,12 +43,12 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stratum:
-    """What is remembered of a stratum to score images: its references, models, and the scale of its scores."""
+class FittedStratum:
+    """What scoring needs of a stratum: its references, models, and the scale of its scores."""
 
     references: Floats  # [references, dim], of unit length
     rows: Strata  # of the references, among the features that it was fitted on
-    models: list[Model]
+    models: list[HalfModel]
     centre: Scores  # [methods, models], medians of raw scores
     scale: Scores  # [methods, models], their robust standard deviations
 
@@ -57,7 +57,7 @@ class Stratum:
 class State:
     """A fitted set: enough to score new images without any of the old."""
 
-    strata: dict[int, Stratum]
+    strata: dict[int, FittedStratum]
     extractor: str  # key of what made the features
 
     def save(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class State:
 
 
 def load(path: Path) -> State:
-    """Read a state. Raises RequestError when the file is none."""
+    """Read a state. Raises RequestError when the file is no state that salon curate score wrote."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -82,7 +82,7 @@ def load(path: Path) -> State:
         strata = {}
         for number in numbers:
             models = [
-                Model(
+                HalfModel(
                     **{name: arrays[f"{number}/{index}/{name}"] for name in ("members", "mean", "whiten")},
                     k=int(arrays[f"{number}/{index}/k"]),
                     precision=float(arrays[f"{number}/{index}/precision"]),
@@ -90,11 +90,11 @@ def load(path: Path) -> State:
                 for index in range(arrays[f"{number}/centre"].shape[1])
             ]
             parts = {name: arrays[f"{number}/{name}"] for name in ("references", "rows", "centre", "scale")}
-            strata[number] = Stratum(models=models, **parts)
+            strata[number] = FittedStratum(models=models, **parts)
         return State(strata=strata, extractor=str(arrays["extractor"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "it is another file, or damaged"
-        raise RequestError(f"--state {path} must be a state that salon curate score wrote; {reason}") from error
+        raise RequestError(f"`state` {path} must be a state that salon curate score wrote; {reason}") from error
 
 
 def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
@@ -125,40 +125,28 @@ def fit(features: Floats, strata: Strata, *, seed: int, extractor: str) -> State
 
 def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> dict[str, tuple[Scores, Scores]]:
     """Method -> (scores [N], standard errors [N]). `fitted`: these are the rows that the state was fitted on, and a
-    model that has seen an image does not judge it.
+    model that has seen an image does not score it.
 
-    An image of a stratum that the state does not know is judged by the pooled one, or without it by all strata, and
+    An image of a stratum that the state does not know is scored by the pooled one, or without it by all strata, and
     keeps the highest score.
     """
     count = len(features)
-    means, errors = (np.full([len(METHODS), count], -np.inf) for _ in range(2))
+    means, errors = (np.full([len(BY_FEATURES), count], -np.inf) for _ in range(2))
     known = np.isin(strata, list(state.strata))
     if POOLED in state.strata:
         strata, known = np.where(known, strata, POOLED), np.ones_like(known)
     for number, stratum in state.strata.items():
-        mine = np.flatnonzero((strata == number) | ~known)
+        members = np.flatnonzero((strata == number) | ~known)
         place = np.full(count, -1)
         if fitted:
             place[stratum.rows] = np.arange(len(stratum.rows))
-        for start in range(0, len(mine), BLOCK):
-            rows = mine[start : start + BLOCK]
-            mean, error = _judge(stratum, normalized(features[rows]), place[rows])
+        for start in range(0, len(members), BLOCK):
+            rows = members[start : start + BLOCK]
+            mean, error = _score(stratum, normalized(features[rows]), place[rows])
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
-    return {method: (means[i], errors[i]) for i, method in enumerate(METHODS)}
-
-
-def fused_ranks(scores: list[Scores], strata: Strata) -> Scores:
-    """The mean over methods of each image's rank in its stratum, 0 (least typical) to 1; ties share a rank."""
-    from scipy.stats import rankdata
-
-    fused = np.zeros(len(strata))
-    for number in np.unique(strata):
-        rows = np.flatnonzero(strata == number)
-        for values in scores:
-            fused[rows] += (rankdata(values[rows]) - 0.5) / len(rows) / len(scores)
-    return fused
+    return {method: (means[i], errors[i]) for i, method in enumerate(BY_FEATURES)}
 
 
 def normalized(features: Floats) -> Floats:
@@ -214,7 +202,7 @@ def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
     return np.sqrt(np.maximum(np.partition(squared, k - 1, axis=1)[:, k - 1], 0)).astype(np.float64)
 
 
-def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> Stratum:
+def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> FittedStratum:
     if len(rows) > MAX_REFERENCES:
         rows = np.sort(rng.choice(rows, MAX_REFERENCES, replace=False))
     references = normalized(features[rows])
@@ -227,23 +215,23 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> St
             near = kth_distance(half_references, half_references, k)
             # A clique of outliers would bend the Gaussian towards itself: it is fitted on the core, without the rim.
             mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
-            models.append(Model(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
-    blank = np.zeros([len(METHODS), len(models)])
-    unscaled = Stratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
+            models.append(HalfModel(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
+    blank = np.zeros([len(BY_FEATURES), len(models)])
+    unscaled = FittedStratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
     raw = _raw(unscaled, references)  # [methods, models, references]
     unseen = ~np.stack([model.members for model in models])
     centre, scale = blank.copy(), blank.copy()
-    for method in range(len(METHODS)):
+    for method in range(len(BY_FEATURES)):
         for index in range(len(models)):
             values = raw[method, index, unseen[index]]
             centre[method, index] = np.median(values)
             scale[method, index] = max(1.4826 * np.median(np.abs(values - centre[method, index])), 1e-9)
-    return Stratum(references=references, rows=rows, models=models, centre=centre, scale=scale)
+    return FittedStratum(references=references, rows=rows, models=models, centre=centre, scale=scale)
 
 
-def _raw(stratum: Stratum, features: Floats) -> Scores:
+def _raw(stratum: FittedStratum, features: Floats) -> Scores:
     # Logarithms of the distances, negative -> [methods, models, N]
-    scores = np.empty([len(METHODS), len(stratum.models), len(features)])
+    scores = np.empty([len(BY_FEATURES), len(stratum.models), len(features)])
     for start in range(0, len(features), BLOCK):
         some = features[start : start + BLOCK]
         rows = slice(start, start + len(some))
@@ -255,7 +243,7 @@ def _raw(stratum: Stratum, features: Floats) -> Scores:
     return scores
 
 
-def _judge(stratum: Stratum, features: Floats, place: Strata) -> tuple[Scores, Scores]:
+def _score(stratum: FittedStratum, features: Floats, place: Strata) -> tuple[Scores, Scores]:
     # -> mean and standard error over the models that have not seen an image, each [methods, N]
     z = (_raw(stratum, features) - stratum.centre[:, :, None]) / stratum.scale[:, :, None]
     seen = np.stack([model.members[place] & (place >= 0) for model in stratum.models])  # [models, N]

@@ -55,25 +55,25 @@ def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0) -> Pai
     """
     if not 0 <= radius <= RADIUS:
         raise ValueError(f"radius must be from 0 to {RADIUS}; got {radius} instead")
-    found: list[Pairs] = [np.empty([0, 2], np.int64)]
+    near: list[Pairs] = [np.empty([0, 2], np.int64)]
     new = np.arange(first_new, len(hashes))
     for queries in (hashes[first_new:], mirrored(hashes[first_new:])):
         for band in range(_BANDS):
-            keys, wanted = _band(hashes, band), _band(queries, band)
+            keys, query_keys = _band(hashes, band), _band(queries, band)
             order = np.argsort(keys, kind="stable")
             ordered = keys[order]
             for flip in _FLIPS:
-                low = np.searchsorted(ordered, wanted ^ flip, "left")
-                counts = np.searchsorted(ordered, wanted ^ flip, "right") - low
+                low = np.searchsorted(ordered, query_keys ^ flip, "left")
+                counts = np.searchsorted(ordered, query_keys ^ flip, "right") - low
                 for start, stop in _chunks(counts):
-                    some = counts[start:stop]
-                    left = np.repeat(np.arange(start, stop), some)
-                    offsets = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some)
-                    right = order[np.repeat(low[start:stop], some) + offsets]
-                    near = np.bitwise_count(queries[left] ^ hashes[right]) <= radius
-                    pairs = np.stack([new[left[near]], right[near]], axis=1)
-                    found.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
-    return np.unique(np.concatenate(found), axis=0)
+                    matches = counts[start:stop]  # of each query
+                    left = np.repeat(np.arange(start, stop), matches)
+                    offsets = np.arange(matches.sum()) - np.repeat(np.cumsum(matches) - matches, matches)
+                    right = order[np.repeat(low[start:stop], matches) + offsets]
+                    within = np.bitwise_count(queries[left] ^ hashes[right]) <= radius
+                    pairs = np.stack([new[left[within]], right[within]], axis=1)
+                    near.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
+    return np.unique(np.concatenate(near), axis=0)
 
 
 def confirmed(pairs: Pairs, features: NDArray[np.float32], least: float = MIN_COSINE) -> Pairs:

@@ -1,7 +1,7 @@
-"""What may be wrong with an image, measured on its pixels: padding, frames, greyscale, text, emptiness, size.
+"""Measures of what may be wrong with an image's pixels: padding, frames, greyscale, text, emptiness, size.
 
 `pixels` are uint8 [H, W, 3]. Each measure is one number; `flags` turns them into codes, and where a fault is a matter
-of degree it looks at the whole set. Blur is none: an impressionist blurs on purpose.
+of degree it looks at the whole set. Blur is no fault: an impressionist blurs on purpose.
 """
 
 from dataclasses import dataclass, fields
@@ -33,7 +33,7 @@ EMPTY_Z, EMPTY_SPREAD = -4.0, 16.0  # uniform: an outlier of the set, and in abs
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measures:
-    """What one image is like."""
+    """Measures of one image."""
 
     padding: float  # share of the longer padded side that is plain, 0 to 1; 0 below 64 px
     frame: float  # the weakest but one of four edges along the sides, in median gradients; 0 below 64 px
@@ -48,7 +48,7 @@ def measure(pixels: Pixels) -> Measures:
     luma = small.mean(axis=2)
     top, bottom, left, right = padding(small)
     inside = luma[top : SIDE - bottom or None, left : SIDE - right or None]
-    # In an image that is plain throughout, padding means nothing; in one of few pixels a row is a part of the picture.
+    # In an image that is plain throughout, padding means nothing; in one of few pixels a row is a part of the image.
     large = min(pixels.shape[:2]) >= MIN_SIDE
     share = max(top + bottom, left + right) / SIDE if large and inside.size else 0.0
     return Measures(
@@ -62,7 +62,7 @@ def measure(pixels: Pixels) -> Measures:
 
 def padding(img: Floats) -> tuple[int, int, int, int]:
     """Rows and columns of one plain colour along the top, bottom, left and right of float32 [H, W, 3]."""
-    found = []
+    counts = []
     for lines in (img, img[::-1], img.transpose(1, 0, 2), img.transpose(1, 0, 2)[::-1]):
         low, high = np.percentile(lines, [5, 95], axis=1)  # [H, 3]; the ends of a line may lie outside of a photograph
         first = np.median(lines[0], axis=0)
@@ -70,8 +70,8 @@ def padding(img: Floats) -> tuple[int, int, int, int]:
         count = len(plain) if plain.all() else int(np.argmin(plain))
         # Padding ends in a step; a sky that is plain at the top goes over into something else.
         steps = np.abs(lines[count : count + 3] - first).mean(axis=(1, 2))
-        found.append(count if count and (not len(steps) or steps.max() > MIN_STEP) else 0)
-    top, bottom, left, right = found
+        counts.append(count if count and (not len(steps) or steps.max() > MIN_STEP) else 0)
+    top, bottom, left, right = counts
     return top, bottom, left, right
 
 
@@ -132,7 +132,7 @@ def flags(
         SMALL: known & (shorter < resolution),
         ASPECT: known & (longer > MAX_ASPECT * shorter),
     }
-    return [[code for code, found in suspects.items() if found[index]] for index in range(len(measures))]
+    return [[code for code, flagged in suspects.items() if flagged[index]] for index in range(len(measures))]
 
 
 def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:

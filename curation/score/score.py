@@ -1,173 +1,107 @@
-"""What `salon curate score` does: features, a state to score with, scores with standard errors, a new manifest."""
+"""What `salon curate score` does: features, fitted models, scores with their standard errors, a new manifest."""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
-from curation.collection import Collection
+from curation.child_manifest import stratum_numbers, write_child
 from curation.score import density, discriminator_scores
+from curation.score.inputs import opened
+from curation.score.methods import BY_FEATURES, score_column
+from curation.score.request import ScoreRequest
 from eval.data.embedding import embed, folder_for
 from eval.features.extractor import Extractor
 from gan import snapshot
-from gan.config import make_config
 from gan.data import manifest
+from gan.data.collection import Collection
 from gan.errors import RequestError
 from gan.runtime import distributed
 
 Columns = dict[str, NDArray[np.float64]]
+Scores = tuple[NDArray[np.float64], NDArray[np.float64]]  # scores [N], and their standard errors [N]
 
 
-def score(
-    collection: Collection,
-    extractor: Extractor,
-    out: Path,
-    *,
-    methods: Sequence[str] = density.METHODS,
-    strata: str = "none",
-    seed: int = 0,
-    state: Path | None = None,
-    known: Path | None = None,
-    snapshots: Path | None = None,
-    folder: Path | None = None,
-    preset: str = "tiny",
-    kimg: float = 20.0,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Write a manifest with score_METHOD and score_METHOD_se for each of `methods` -> figures.
+def score(request: ScoreRequest) -> dict[str, Any]:
+    """Write a manifest with score_METHOD and score_METHOD_se for each of `request.methods` -> figures.
 
     density and knn are fitted on all images and saved to `state`; where that file exists, it scores with it instead.
-    Images that the manifest `known` has scored, by the hash of their pixels, keep those scores and are not looked at.
-    d-low needs `snapshots`: a file, a run, or a folder of runs; d-core and d-cross train in `folder`.
-    Raises RequestError for what does not go together.
+    Raises RequestError for a request that does not fit the collection, or the state.
     """
+    with opened(request) as (collection, extractor):
+        return score_collection(collection, extractor, request)
+
+
+def score_collection(collection: Collection, extractor: Extractor, request: ScoreRequest) -> dict[str, Any]:
+    """The same for a collection and an extractor that are open."""
     started = time.perf_counter()
-    by_density = [method for method in methods if method in density.METHODS]
-    if known is not None and (set(methods) - set(density.METHODS) or state is None or not state.exists()):
-        raise RequestError("--known needs an existing --state, and the methods density and knn alone")
-    if snapshots is not None and "d-low" not in methods:
-        raise RequestError("--run needs --method d-low; other methods look at no run")
-    if folder is not None and not {"d-core", "d-cross"} & set(methods):
-        raise RequestError("--folder needs --method d-core or d-cross, which train in it")
+    count = len(collection.rows)
     columns = {
-        f"score_{name(method)}{part}": np.full(len(collection.rows), np.nan)
-        for method in methods
-        for part in ("", "_se")
+        f"{score_column(method)}{part}": np.full(count, np.nan) for method in request.methods for part in ("", "_se")
     }
-    fresh = np.arange(len(collection.rows)) if known is None else _keep_known(collection, known, columns)
-    groups = collection.strata(strata)
-    typical = None
-    if by_density or "d-core" in methods:
-        features = embed(
-            collection.dataset, collection.indices[fresh], extractor, folder_for(collection.manifest.dataset, extractor)
+    fresh = np.arange(count) if request.known is None else _keep_known(collection, request.known, columns)
+    by_method: dict[str, Scores] = {}
+    if len(fresh) and set(request.methods) & set(BY_FEATURES):
+        by_method |= _by_features(collection, extractor, request, fresh)
+    if request.run is not None:
+        by_method["d-low"] = discriminator_scores.d_low(
+            _snapshots(request.run), collection.dataset, collection.indices, extractor.device, seed=request.seed
         )
-        fitted = state is None or not state.exists()
-        if fitted:
-            model = density.fit(features, groups[fresh], seed=seed, extractor=extractor.key)
-            with distributed.main_first():
-                if state is not None and distributed.is_main():
-                    model.save(state)
-        else:
-            assert state is not None
-            model = density.load(state)
-            if model.extractor != extractor.key:
-                raise RequestError(
-                    f"--state {state} must be of the features {extractor.key}; it is of {model.extractor}"
-                )
-        pooled = density.pool_small(groups[fresh]) if fitted else groups[fresh]
-        found = density.score(model, features, pooled, fitted=fitted) if len(fresh) else {}
-        for method in by_density if len(fresh) else ():
-            _set(columns, method, found[method], fresh)
-        if "d-core" in methods:
-            typical = density.fused_ranks([found[m][0] for m in density.METHODS], pooled)
-    _by_discriminators(collection, columns, methods, typical, snapshots, folder, preset, kimg, seed, device)
+    for method in by_method.keys() & set(request.methods):
+        for part, values in zip(("", "_se"), by_method[method], strict=True):
+            columns[f"{score_column(method)}{part}"][fresh] = values
     parameters = {
-        **{"command": "salon curate score", "methods": list(methods), "strata": strata, "seed": seed},
-        **{"extractor": extractor.identity, "state": None if state is None else state.name},
+        "command": "salon curate score",
+        "methods": list(request.methods),
+        "strata": request.strata or "none",
+        "seed": request.seed,
+        "extractor": extractor.identity,
+        "state": None if request.state is None else request.state.name,
     }
-    digest = collection.write(
-        out,
-        {key: pa.array(values, pa.float64(), from_pandas=True) for key, values in columns.items()},
-        parameters=parameters,
-    )
+    arrays = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in columns.items()}
+    digest = write_child(collection, request.out, arrays, parameters=parameters)
     seconds = time.perf_counter() - started
     return {
-        "images": len(collection.rows),
+        "images": count,
         "scored": len(fresh),
         "seconds": round(seconds, 3),
         "images_per_second": round(len(fresh) / seconds, 1),
-        "manifest": str(out),
+        "manifest": str(request.out),
         "hash": digest,
         **parameters,
     }
 
 
-def name(method: str) -> str:
-    """A method as its columns name it: d-low -> d_low."""
-    return method.replace("-", "_")
-
-
-def _by_discriminators(
-    collection: Collection,
-    columns: Columns,
-    methods: Sequence[str],
-    typical: NDArray[np.float64] | None,
-    snapshots: Path | None,
-    folder: Path | None,
-    preset: str,
-    kimg: float,
-    seed: int,
-    device: torch.device,
-) -> None:
-    dataset, indices = collection.dataset, collection.indices
-    every = np.arange(len(indices))
-    if "d-low" in methods:
-        if snapshots is None:
-            raise RequestError("--method d-low needs --run: a snapshot, a run or a folder of runs")
-        _set(
-            columns,
-            "d-low",
-            discriminator_scores.d_low(_snapshots(snapshots), dataset, indices, device, seed=seed),
-            every,
-        )
-    if not {"d-core", "d-cross"} & set(methods):
-        return
-    if folder is None:
-        raise RequestError("--method d-core and d-cross need --folder, where their discriminators are trained")
-    config = make_config(
-        preset=preset,
-        resolution=dataset.resolution,
-        num_classes=0,
-        dataset=collection.manifest.dataset,
-        manifest=collection.manifest.hash,
-        overrides={"seed": seed, "mirror": True},
+def _by_features(
+    collection: Collection, extractor: Extractor, request: ScoreRequest, fresh: NDArray[np.int64]
+) -> dict[str, Scores]:
+    # Method -> scores of the images at the places `fresh`. All processes look for the state before one writes it.
+    fitted = request.state is not None and request.state.exists()
+    strata = stratum_numbers(collection, request.strata)[fresh]
+    features = embed(
+        collection.dataset, collection.indices[fresh], extractor, folder_for(collection.fingerprint, extractor)
     )
-    if "d-core" in methods:
-        assert typical is not None
-        _set(
-            columns,
-            "d-core",
-            discriminator_scores.d_core(folder, config, kimg, dataset, indices, typical, device),
-            every,
-        )
-    if "d-cross" in methods:
-        _set(columns, "d-cross", discriminator_scores.d_cross(folder, config, kimg, dataset, indices, device), every)
+    if request.state is not None and fitted:
+        state = density.load(request.state)
+        if state.extractor != extractor.key:
+            raise RequestError(
+                f"`state` {request.state} must be of the features {extractor.key}; it is of {state.extractor}"
+            )
+        return density.score(state, features, strata, fitted=False)
+    state = density.fit(features, strata, seed=request.seed, extractor=extractor.key)
+    with distributed.main_first():
+        if request.state is not None and distributed.is_main():
+            state.save(request.state)
+    return density.score(state, features, density.pool_small(strata), fitted=True)
 
 
 def _snapshots(path: Path) -> list[snapshot.Snapshot]:
     # All that a run kept: one snapshot's logit is noisy.
     kept = snapshot.list_newest_first(path / "snapshots") if path.is_dir() else []
     return [snapshot.load(file) for file in kept] or [snapshot.find(path)]
-
-
-def _set(columns: Columns, method: str, found: tuple[NDArray[Any], NDArray[Any]], rows: NDArray[np.int64]) -> None:
-    for part, values in zip(("", "_se"), found, strict=True):
-        columns[f"score_{name(method)}{part}"][rows] = values
 
 
 def _keep_known(collection: Collection, known: Path, columns: Columns) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ def option_names(command: click.Command, ctx: click.Context) -> dict[str, str]:
             option = max(parameter.opts, key=len)
             names[option.removeprefix("--").replace("-", "_")] = option
         else:
-            option = parameter.make_metavar(ctx)
+            option = parameter.make_metavar(ctx).strip("[].")  # SOURCE... is one SOURCE in a sentence
         names[str(parameter.name)] = option
     return names
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from gan.data import manifest as manifests
 from gan.data.dataset import ImageDataset
 from gan.data.manifest import Manifest
+from gan.data.strata import STRATA as STRATA
 from gan.errors import RequestError
-
-STRATA = ("label", "style", "genre", "artist")  # columns that part images into strata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
+class DecodedImage:
     """An image that was read: `image` is RGB, 8 bits, upright; the rest describes the original."""
 
     image: Image.Image
@@ -86,7 +86,7 @@ def decode(
     at_least: int | None = None,
     background: Colour = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
-) -> Decoded:
+) -> DecodedImage:
     """Read an image file, or the bytes of one -> its pixels as upright sRGB.
 
     With `at_least`, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at
@@ -131,7 +131,7 @@ def _limits(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _decode(image: Image.Image, at_least: int | None, background: Colour) -> Decoded:
+def _decode(image: Image.Image, at_least: int | None, background: Colour) -> DecodedImage:
     mode, format, (width, height) = image.mode, str(image.format), image.size
     if at_least and format in ("JPEG", "MPO"):
         image.draft(None, (at_least, at_least))
@@ -149,7 +149,7 @@ def _decode(image: Image.Image, at_least: int | None, background: Colour) -> Dec
         rgb = rgb.transpose(_UPRIGHT[orientation])
     if orientation >= 5:  # a quarter turn
         width, height = height, width
-    return Decoded(image=rgb, width=width, height=height, mode=mode, format=format)
+    return DecodedImage(image=rgb, width=width, height=height, mode=mode, format=format)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,0 +1,54 @@
+"""Child manifests: the rows of a collection's manifest with more columns. The manifest itself is never changed."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gan import __version__
+from gan.data import manifest
+from gan.data.collection import Collection
+from gan.errors import RequestError
+from gan.runtime import distributed
+
+
+def write_child(collection: Collection, out: Path, columns: dict[str, pa.Array], **details: Any) -> str:
+    """Write a child of the collection's manifest with these columns -> its hash.
+
+    The columns are those of the images at `collection.indices`, [M] each; all other rows have nulls in them. `details`
+    join the header. Of several processes the main one writes. Raises RequestError when `out` exists.
+    """
+    parent = collection.require_manifest()
+    rows = parent.rows
+    place = np.full(len(rows), -1)
+    place[collection.rows] = np.arange(len(collection.rows))
+    taken = pa.array(place, pa.int64(), mask=place < 0)
+    for name, values in columns.items():
+        if name in rows.column_names:
+            rows = rows.drop_columns([name])
+        rows = rows.append_column(name, values.take(taken))
+    origin = {"parent": parent.hash, "dataset": parent.dataset}
+    digest = parent.hash  # in the others, until the main process has told
+    with distributed.main_first():
+        if distributed.is_main():
+            digest = manifest.write_tables(out, [rows], **origin, versions={"salon": __version__}, **details)
+    return distributed.from_main(digest)
+
+
+def stratum_numbers(collection: Collection, column: str | None) -> NDArray[np.int64]:
+    """Each image's stratum by a column of STRATA, for the images at `collection.indices`; int64 [M].
+
+    The number follows from the value, so that it is the same in all manifests; 0 without a column. Images without a
+    value share a number. Raises RequestError when none has a value.
+    """
+    if column is None:
+        return np.zeros(len(collection.rows), np.int64)
+    values = ["" if value is None else str(value) for value in collection.column(column)]
+    if not any(values):
+        path = collection.require_manifest().path
+        raise RequestError(f"{path} must have a {column} for some image to go by it; it has none")
+    numbers = {value: int(hashlib.sha256(value.encode()).hexdigest()[:12], 16) for value in set(values)}
+    return np.array([numbers[value] for value in values], np.int64)

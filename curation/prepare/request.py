@@ -1,0 +1,85 @@
+"""What `salon prepare` takes. Light: the command line reads its defaults here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.prepare.wikiart import KINDS
+from gan.errors import RequestError
+from gan.runtime.files import refuse_existing
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """What to prepare, and how. Raises RequestError for what does not go together, and an `out` that cannot be meant.
+
+    A dry run without sources only describes the WikiArt lists: see `lists_only`.
+    """
+
+    sources: tuple[Path, ...] = ()  # folders and ZIPs of images
+    out: Path | None = None  # the .zip to write; None: for a dry run
+    dry_run: bool = False  # read and report, and write nothing
+    overwrite: bool = False  # whether `out` may exist
+    resolution: int | None = None  # side of the square images, px: a power of two, 8 to 1024; None: for the lists only
+    fit: str = "stretch"  # stretch, crop or pad
+    format: str = "jpeg"  # jpeg, png or webp
+    quality: int = 95  # of JPEG, 1 to 100
+    filter: str = "lanczos"  # one of resize.FILTERS
+    background: str = "white"  # name or #rrggbb of the colour behind transparency, and around padded images
+    labels: str | None = None  # folders, style, genre, artist or the path of a CSV file; None: no labels
+    wikiart_csv: Path | None = None  # folder of the WikiArt lists; None: no lists
+    style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
+    genre: tuple[str, ...] = ()  # genres to keep, likewise
+    artist: tuple[str, ...] = ()  # artists to keep, likewise
+    limit: int | None = None  # only the first so many files, by their paths; None: all
+    keep_duplicates: bool = False  # also images whose encoded pixels are those of another
+    max_pixels: int = 200_000_000  # larger originals are quarantined
+    workers: int | None = None  # processes that decode; None: one a core
+
+    def __post_init__(self) -> None:
+        self._require_lists()
+        if self.lists_only:
+            return
+        if not self.sources:
+            raise RequestError(
+                "`sources` must be a folder or a ZIP of images; got none. Try: salon prepare paintings/ ..."
+            )
+        if self.out is None and not self.dry_run:
+            raise RequestError("`out` must name the dataset to write, such as paintings.zip; or add `dry_run`")
+        if self.resolution is None or not 8 <= self.resolution <= 1024 or self.resolution & (self.resolution - 1):
+            got = "none" if self.resolution is None else f"{self.resolution} instead"
+            raise RequestError(f"`resolution` must be a power of two from 8 to 1024; got {got}")
+        if self.archive is not None:
+            self._require_place(self.archive)
+
+    @property
+    def archive(self) -> Path | None:
+        """The archive to write; None for a dry run."""
+        return None if self.dry_run else self.out
+
+    @property
+    def chosen(self) -> dict[str, tuple[str, ...]]:
+        """Names to keep for each kind of list; a kind without any does not select."""
+        return {"style": self.style, "genre": self.genre, "artist": self.artist}
+
+    @property
+    def lists_only(self) -> bool:
+        """Whether only the WikiArt lists are to be described."""
+        return self.dry_run and self.wikiart_csv is not None and not self.sources
+
+    def _require_lists(self) -> None:
+        if self.wikiart_csv is not None:
+            return
+        asking = [f"`{kind}`" for kind, names in self.chosen.items() if names]
+        asking += [f"`labels` {self.labels}"] if self.labels in KINDS else []
+        if asking:
+            raise RequestError(f"{asking[0]} needs the WikiArt lists: add `wikiart_csv`, their folder")
+
+    def _require_place(self, archive: Path) -> None:
+        if archive.suffix.lower() != ".zip":
+            raise RequestError(f"`out` must end in .zip; got {archive} instead")
+        if archive.is_dir():
+            raise RequestError(f"`out` must be a file; got {archive}, which is a folder, instead")
+        refuse_existing([archive], self.overwrite)
+        for source in self.sources:
+            if source.resolve() in (archive.resolve(), *archive.resolve().parents):
+                raise RequestError(f"`out` must lie outside `sources`, which stays as it is; got {archive} instead")

@@ -1,0 +1,24 @@
+"""What the commands that compare features read: a dataset with its manifest, and an extractor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from curation.score.request import FeatureRequest
+from eval.features.extractor import Extractor, load_extractor
+from gan import device as devices
+from gan.data.collection import Collection
+from gan.runtime import distributed
+
+
+@contextmanager
+def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
+    """The collection and the extractor of a request; the processes that torchrun started are connected meanwhile.
+
+    Raises RequestError when the dataset has no manifest, or there is no such extractor or device.
+    """
+    device = devices.select(request.device)
+    extractor = load_extractor(request.extractor, weights=request.weights, fetch=request.fetch, device=device)
+    with distributed.joined(device):
+        collection = Collection.open(request.dataset, request.manifest)
+        collection.require_manifest()
+        yield collection, extractor

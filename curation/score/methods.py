@@ -1,0 +1,12 @@
+"""The methods of scoring how typical an image is, and the columns of a manifest that hold their scores."""
+
+BY_FEATURES = ("density", "knn")  # by an extractor's features; the order of the rows in a fitted state
+BY_DISCRIMINATOR = ("d-low",)  # by a run's discriminator: a baseline
+METHODS = (*BY_FEATURES, *BY_DISCRIMINATOR)
+REMOVED = ("d-core", "d-cross")  # manifests may hold their scores
+DISCRIMINATOR_PREFIX = "score_d_"  # of the columns of scores by discriminators, also of those removed
+
+
+def score_column(method: str) -> str:
+    """The column of a method's scores, such as score_d_low of d-low; its standard errors lie in score_d_low_se."""
+    return f"score_{method.replace('-', '_')}"

@@ -1,0 +1,64 @@
+"""What `salon curate check` and `salon curate score` take. Light: the command line reads its defaults here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.score.methods import BY_FEATURES, METHODS, REMOVED
+from gan.errors import RequestError
+from gan.runtime.files import refuse_existing
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRequest:
+    """A dataset with its manifest, and the extractor whose features of the images are compared.
+
+    Raises RequestError when `out` exists.
+    """
+
+    dataset: Path
+    manifest: Path | None = None  # of the dataset; None: the one beside it
+    out: Path  # the manifest to write: a new folder
+    extractor: str = "efficientnet-lite0"
+    weights: Path | None = None  # file of the extractor's weights; None: where they are looked for
+    fetch: bool = False  # whether the weights may be downloaded
+    device: str = "auto"  # cpu, cuda or cuda:N; auto: a GPU where there is one
+
+    def __post_init__(self) -> None:
+        refuse_existing([self.out])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(FeatureRequest):
+    """What to flag."""
+
+    labels: str | None = None  # column of STRATA that is checked for label noise; None: no column
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest(FeatureRequest):
+    """How to score. Raises RequestError for an unknown method, and for what does not go together."""
+
+    methods: tuple[str, ...] = BY_FEATURES  # of METHODS
+    strata: str | None = None  # column of STRATA: images are compared with those of the same value; None: with all
+    seed: int = 0  # of halves and of minibatches
+    state: Path | None = None  # .npz file of the fitted models: read where it exists, else written; None: not kept
+    known: Path | None = None  # manifest whose scores are taken over, by the hash of the pixels; None: score all images
+    run: Path | None = None  # snapshot, run or folder of runs whose discriminator scores; d-low alone needs it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for method in self.methods:
+            if method in REMOVED:
+                raise RequestError(
+                    f"`methods` must not be {method}, which is gone: discriminators trained to find outliers did "
+                    "hardly better than chance (AUROC of d-core 0.567, of density and knn 0.971)"
+                )
+            if method not in METHODS:
+                raise RequestError(f"`methods` must be one of {', '.join(METHODS)}; got {method} instead")
+        has_state = self.state is not None and self.state.exists()
+        if self.known is not None and (set(self.methods) - set(BY_FEATURES) or not has_state):
+            raise RequestError("`known` needs an existing `state`, and the methods density and knn alone")
+        if self.run is not None and "d-low" not in self.methods:
+            raise RequestError("`run` needs `methods` d-low; other methods look at no run")
+        if self.run is None and "d-low" in self.methods:
+            raise RequestError("`methods` d-low needs `run`: a snapshot, a run or a folder of runs")
