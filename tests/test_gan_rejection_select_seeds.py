@@ -17,6 +17,7 @@ from gan.networks.generator import Generator
 from gan.rejection import algorithms, calibration, keep_training, select_seeds
 from gan.rejection.discriminator_logits import DiscriminatorLogits
 from gan.rejection.keep_training import KeepTrainingSettings, KeptTraining
+from gan.rejection.request import SelectionRequest
 from gan.rejection.select_seeds import choose
 from gan.sampling.latents import MAX_SEED
 from gan.training import losses
@@ -101,8 +102,8 @@ def steep(tiny_config, real):
 def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, real, monkeypatch):
     monkeypatch.setattr(select_seeds, "_CHUNK", 4)
     candidates = list(range(1000, 1040))
-    options = {"reject": method, "count": 5, "budget": 3, "data": real, "burn_in": 20}
-    seeds, figures = choose(steep, pixels_of, lambda seeds: None, candidates, options)
+    request = SelectionRequest(reject=method, count=5, budget=3, calibration_data=real, burn_in=20)
+    seeds, figures = choose(steep, pixels_of, lambda seeds: None, candidates, request)
     own = range(MAX_SEED, 0, -1)  # seeds of what is no candidate: references, then the burn-in
     critic = DiscriminatorLogits(steep.D, pixels_of(own[:12], None))
     dataset = ImageDataset(real)
@@ -134,14 +135,14 @@ def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, 
 
 def test_drs_gives_up_after_a_thousand_candidates_an_image(steep, monkeypatch):
     monkeypatch.setattr(select_seeds, "_MOST", 40)
-    options = {"reject": "drs", "count": 2, "gamma": 60.0, "burn_in": 16, "calibration": "none"}
-    with pytest.raises(RequestError, match=r"accepted 0 of 80 candidates, and --count asks for 2"):
-        choose(steep, pixels_of, lambda seeds: None, None, options)
+    request = SelectionRequest(reject="drs", count=2, gamma=60.0, burn_in=16, calibration="none")
+    with pytest.raises(RequestError, match=r"accepted 0 of 80 candidates, and `count` asks for 2"):
+        choose(steep, pixels_of, lambda seeds: None, None, request)
 
 
 def test_what_decides_gamma():
     def given(**options):
-        return select_seeds.Request(reject="drs", count=7, calibration="none", **options)
+        return SelectionRequest(reject="drs", count=7, calibration="none", **options)
 
     assert given().gamma_choice() == {"budget": 4} and given(budget=9).gamma_choice() == {"budget": 9}
     assert given(gamma=0.0).gamma_choice() == {"gamma": 0.0}
