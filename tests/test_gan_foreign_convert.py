@@ -177,7 +177,7 @@ def write_tf(path, G, D, G_options=None, D_options=None):
     path.write_bytes(pickle.dumps((generator(doubled), discriminator, generator(G)), protocol=4))
 
 
-def tf_paint(G, z):
+def tf_generate(G, z):
     """The image of TensorFlow's variables, computed from its definitions: weights [kh, kw, I, O], w alike in layers."""
     mapping, synthesis, _ = tf_variables_of_generator(G)
     v = {name: torch.tensor(np.array(array)) for name, array in {**mapping, **synthesis}.items()}
@@ -346,7 +346,7 @@ def test_a_clamp_is_reported_where_it_would_have_changed_images(tmp_path, peers,
         assert ("images differ" in outcome.err) is told
 
 
-def test_without_a_discriminator_it_paints_but_does_not_train_on(tmp_path, peers, networks, tiny_dataset):
+def test_without_a_discriminator_it_generates_but_does_not_train_on(tmp_path, peers, networks, tiny_dataset):
     write_ada(tmp_path / "ada.pkl", numpy_state(networks[0]), None)
     found, outcome = imported(tmp_path / "ada.pkl", tmp_path)
     assert found.D is None and outcome.json["discriminator"] is False
@@ -366,7 +366,7 @@ def test_tensorflow(tmp_path, peers, networks):
     assert found.config.network == networks[0].config and not (tmp_path / "canary").exists()
     z = torch.randn(3, 8)
     with torch.no_grad():
-        expected, img = tf_paint(G, z), found.G_ema(z, noise_mode="const")
+        expected, img = tf_generate(G, z), found.G_ema(z, noise_mode="const")
     assert (img - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 

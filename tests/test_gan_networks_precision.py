@@ -92,7 +92,7 @@ def test_another_precision_is_refused():
         precision.apply(Generator(NETWORK), "fp8")
 
 
-def test_a_run_in_bf16_resumes_to_the_bit_and_paints(tiny_dataset, tmp_path):
+def test_a_run_in_bf16_resumes_to_the_bit_and_generates(tiny_dataset, tmp_path):
     def train(out, kimg):
         options = [kimg if option == "0.032" else option for option in TINY_TRAINING]
         done = run_salon("train", "--data", tiny_dataset, "--out", out, *options, "--precision", "bf16", "--json")

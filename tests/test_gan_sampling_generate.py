@@ -34,17 +34,17 @@ def conditional(tiny_network):
     return make_generator(dataclasses.replace(tiny_network, num_classes=3))
 
 
-def paint(G, seeds, *positional, **options):
+def generated(G, seeds, *positional, **options):
     return np.stack(list(generate.generate(G, seeds, *positional, **options)))
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
 def test_one_seed_is_one_image_whatever_the_batch_and_the_order(G, noise_mode):
-    alone = paint(G, SEEDS, noise_mode=noise_mode, batch_size=1)
+    alone = generated(G, SEEDS, noise_mode=noise_mode, batch_size=1)
     assert alone.dtype == np.uint8 and alone.shape == (8, 16, 16, 3)
     for batch_size in (3, 8):
-        assert np.array_equal(paint(G, SEEDS, noise_mode=noise_mode, batch_size=batch_size), alone)
-    backwards = paint(G, SEEDS[::-1], noise_mode=noise_mode, batch_size=5)
+        assert np.array_equal(generated(G, SEEDS, noise_mode=noise_mode, batch_size=batch_size), alone)
+    backwards = generated(G, SEEDS[::-1], noise_mode=noise_mode, batch_size=5)
     assert np.array_equal(backwards[::-1], alone)
     assert len({image.tobytes() for image in alone}) == len(SEEDS)
 
@@ -53,24 +53,24 @@ def test_one_seed_is_one_image_in_a_larger_network():
     # Convolutions of this size round otherwise in another batch.
     config = NetworkConfig(resolution=64, z_dim=8, w_dim=8, mapping_layers=1, channel_base=2048, channel_max=64)
     G = make_generator(config)
-    alone = paint(G, SEEDS, batch_size=1)
-    assert np.array_equal(paint(G, SEEDS, batch_size=8), alone)
+    alone = generated(G, SEEDS, batch_size=1)
+    assert np.array_equal(generated(G, SEEDS, batch_size=8), alone)
 
 
 def test_random_noise_depends_on_the_seed_alone(G):
     torch.manual_seed(1)
-    first = paint(G, SEEDS, noise_mode="random")
+    first = generated(G, SEEDS, noise_mode="random")
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert np.array_equal(paint(G, SEEDS, noise_mode="random"), first)
-    assert torch.equal(torch.get_rng_state(), state)  # training goes on as if no sheet had been painted
+    assert np.array_equal(generated(G, SEEDS, noise_mode="random"), first)
+    assert torch.equal(torch.get_rng_state(), state)  # training goes on as if no image had been generated
     ws = generate.map_seeds(G, [0])
     one, other = (next(generate.synthesize(G, ws, noise_mode="random", seeds=[seed])) for seed in (0, 1))
     assert not np.array_equal(one, other)
 
 
 def test_noise_modes_differ(G):
-    const, random, none = (paint(G, [0], noise_mode=mode) for mode in ("const", "random", "none"))
+    const, random, none = (generated(G, [0], noise_mode=mode) for mode in ("const", "random", "none"))
     assert not np.array_equal(const, random) and not np.array_equal(const, none) and not np.array_equal(random, none)
 
 
@@ -81,7 +81,7 @@ def test_latents_are_those_of_the_family():
 
 
 def test_truncation_to_nothing_is_the_average_image(G):
-    images = paint(G, SEEDS, truncation_psi=0)
+    images = generated(G, SEEDS, truncation_psi=0)
     average = next(generate.synthesize(G, G.mapping.w_avg.repeat(1, G.config.num_ws, 1)))
     assert all(np.array_equal(image, average) for image in images)
 
@@ -118,16 +118,16 @@ def test_mixing_no_layers_is_the_row_and_all_layers_the_column(G):
 
 
 def test_classes(conditional, G):
-    day, night = paint(conditional, [0], [0]), paint(conditional, [0], [2])
+    day, night = generated(conditional, [0], [0]), generated(conditional, [0], [2])
     assert not np.array_equal(day, night)
-    both = paint(conditional, [0, 0], [2, 0])
+    both = generated(conditional, [0, 0], [2, 0])
     assert np.array_equal(both[0], night[0]) and np.array_equal(both[1], day[0])
     with pytest.raises(RequestError, match="`classes` must be given: this generator has 3 classes, 0 to 2"):
-        paint(conditional, [0])
+        generated(conditional, [0])
     with pytest.raises(RequestError, match="`classes` must be from 0 to 2; got 3 instead"):
-        paint(conditional, [0], [3])
+        generated(conditional, [0], [3])
     with pytest.raises(RequestError, match="`classes` must be left out"):
-        paint(G, [0], [0])
+        generated(G, [0], [0])
 
 
 def test_a_half_used_generator_leaves_gradients_on():

@@ -1,4 +1,4 @@
-"""Snapshots: what is saved is what is painted; anything damaged or foreign is refused."""
+"""Snapshots: what is saved is what is loaded; anything damaged or foreign is refused."""
 
 import json
 import os
