@@ -122,6 +122,7 @@ def test_a_legitimate_minority_keeps_its_floor(tmp_path):
     assert len(unstratified) == 50 and sum(minority[unstratified]) > 10
     outcome, rows = prune(path, "--keep", 0.95, "--strata", "genre", "--floor", 0.9, out="b")
     assert len(dropped(rows)) == 50 and sum(minority[dropped(rows)]) == 2
+    assert manifest.read_header(tmp_path / "b")["strata"] == outcome.json["strata"]
     assert outcome.json["strata"]["nude"]["kept"] == 18 and outcome.json["strata"]["landscape"]["low rank"] == 48
     _, rows = prune(path, "--keep", 0.95, "--strata", "genre", out="c")  # the floor by default: twice what all lose
     assert sum(minority[dropped(rows)]) == 2
@@ -170,6 +171,28 @@ def test_a_protected_or_a_persons_image_is_not_flagged(tmp_path):
 def test_the_tail_is_of_the_images_that_are_kept():
     rank, kept = np.array([0.5, 0.9, 0.91, 0.95, np.nan, 1.0]), np.array([1, 1, 1, 0, 1, 1], bool)
     assert quotas.highest(rank, kept, 0.1).tolist() == [False, False, True, False, False, True]
+
+
+def test_the_methods_that_are_asked_for_rank(tmp_path):
+    up, middle = np.arange(12.0), np.array([5.0, 6, 0, 7, 8, 9, 10, 11, 1, 2, 3, 4])
+    path = scored(tmp_path / "m", score_knn=middle, score_d_low=up[::-1])
+    keep = ("--keep", 0.75)
+    assert dropped(prune(path, *keep, out="a")[1]) == [0, 1, 2]  # density and knn, the discriminator never by itself
+    assert dropped(prune(path, *keep, "--method", "d-low", out="b")[1]) == [9, 10, 11]
+    outcome, rows = prune(path, *keep, "--method", "knn", out="c")
+    assert dropped(rows) == [2, 8, 9] and rows["p/2.png"]["reason"] == "low rank: 0.0417 by knn"
+    both = ("--method", "density", "--method", "d-low")
+    outcome, rows = prune(path, *keep, *both, "--fuse", "min", out="d")
+    assert dropped(rows) == [0, 1, 11] and outcome.json["parameters"]["methods"] == ["density", "d-low"]
+    assert rows["p/0.png"]["reason"] == "low rank: 0.0417 by density, d-low"
+
+
+def test_without_strata_nothing_binds_but_the_share(tmp_path):
+    path = scored(tmp_path / "m")
+    assert dropped(prune(path, "--keep", 0.05, out="a")[1]) == list(range(11))
+    by_genre = prune(path, "--keep", 0.7, "--strata", "genre", out="b")[0].json
+    assert by_genre["parameters"]["floor"] == 0.4 and by_genre["parameters"]["tail"] == 0.05
+    assert prune(path, "--keep", 0.3, "--strata", "genre", out="c")[0].json["parameters"]["floor"] == 0
 
 
 def test_a_cap_takes_the_lowest_of_a_stratum(tmp_path):
@@ -264,6 +287,8 @@ def test_a_dry_run_prints_the_table_and_writes_nothing(tmp_path):
     assert ["landscape", "8", "5", "0", "0", "3", "0", "0", "62.5%"] in lines
     assert ["all", "12", "9", "0", "0", "3", "0", "0", "75.0%"] in lines
     assert "Dry run: nothing was written" in outcome.out
+    figures = run_salon("curate", "prune", path, "--keep", 0.75, "--dry-run", "--json").json
+    assert (figures["out"], figures["hash"], figures["kept"]) == (None, None, 9)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 

@@ -30,7 +30,7 @@ def test_the_most_alike_are_those_of_brute_force(blocks, count):
 def test_similar_pairs_are_those_of_brute_force(blocks):
     features = draw(40)
     features[[3, 17, 39]] = features[5] + 0.1 * draw(3, seed=1)
-    features += 10  # what all have in common makes no two alike
+    features += np.linspace(5, 20, 16, dtype=np.float32)  # what all have in common makes no two alike
     unit = normalized(features - features.mean(axis=0))
     expected = np.argwhere(np.triu(unit @ unit.T >= 0.9, k=1))
     assert len(expected) == 6
@@ -48,6 +48,14 @@ def test_wrong_labels_in_a_cluster_are_found():
     given = labels.copy()
     given[[0, 70, 129]] = 1, 2, 0
     assert mislabelled(features, given) == [0, 70, 129] and mislabelled(features, labels) == []
+
+
+def test_likeness_is_around_the_mean_of_the_set():
+    labels = np.repeat([0, 1], 40)
+    features = 10 + 10 * labels[:, None].astype(np.float32) + 0.5 * draw(80)  # both lie in one direction from 0
+    given = labels.copy()
+    given[3] = 1
+    assert mislabelled(features, given) == [3]
 
 
 def test_two_of_a_kind_speak_for_one_another():

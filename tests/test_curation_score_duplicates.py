@@ -39,6 +39,15 @@ def test_the_first_bit_is_the_sign_of_a_frequency_and_not_of_the_brightness():
             assert perceptual_hash(grey.round().astype(np.uint8)) & 1 == (sign == 1)
 
 
+@pytest.mark.parametrize(("v", "u"), [(1, 0), (0, 1), (3, 5), (7, 7), (2, 6)])
+def test_each_bit_is_the_sign_of_its_frequency(v, u):
+    steps = np.pi * (2 * np.arange(32) + 1) / 64
+    wave = np.outer(np.cos(v * steps), np.cos(u * steps))[:, :, None].repeat(3, axis=2)
+    for sign in (1, -1):
+        value = perceptual_hash((128 + 50 * sign * wave).round().astype(np.uint8))
+        assert value >> (8 * v + u) & 1 == (sign == 1)  # hashes are kept in manifests
+
+
 def test_bands_are_the_four_quarters_of_a_hash():
     hashes = np.array([0x4444333322221111, 0x8], np.uint64)
     assert [duplicates._band(hashes, band).tolist() for band in range(4)] == [
@@ -75,6 +84,7 @@ def test_many_equal_hashes_are_looked_at_in_parts(monkeypatch):
     assert parts == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
     assert list(duplicates._chunks(np.array([50, 1]), largest=10)) == [(0, 1), (1, 2)]
     assert len(near_hashes(np.zeros(40, np.uint64), 0)) == 40 * 39 // 2
+    monkeypatch.setattr(duplicates._chunks, "__defaults__", (10,))
     several = np.tile(RNG.integers(0, 2**64, 3, np.uint64), 5)  # three images, five times each
     assert near_hashes(several, 0).tolist() == [[a, b] for a in range(15) for b in range(a + 3, 15, 3)]
 

@@ -119,10 +119,13 @@ def test_standard_errors_are_a_binomials_and_a_jackknifes_over_the_balls(small_b
         assert (estimate.se, estimate.low, estimate.high) == pytest.approx((peer.se, peer.low, peer.high), rel=1e-9)
 
 
-@pytest.mark.parametrize("narrow", [1.0, 0.3])
+@pytest.mark.parametrize("narrow", [1.0, 0.3, "grid"])
 def test_the_error_of_density_is_that_of_leaving_samples_of_either_set_out(small_blocks, narrow):
     rng = np.random.default_rng(11)
-    real, gen = rng.normal(size=(41, 4)), rng.normal(size=(37, 4)) * narrow + 0.2
+    if narrow == "grid":  # where many lie on a rim
+        real, gen = (rng.integers(0, 9, size=(n, 2)).astype(float) for n in (41, 37))
+    else:
+        real, gen = rng.normal(size=(41, 4)), rng.normal(size=(37, 4)) * narrow + 0.2
 
     def density(some):
         return (cdist(some, gen) < np.sort(cdist(some, some))[:, 5, None]).sum() / 37 / 5
@@ -154,6 +157,7 @@ def test_what_lies_on_a_rim_is_precise_and_not_dense():
     real, gen = np.array([[0.0], [1.0], [10.0], [11.0]]), np.array([[2.0], [12.0], [-1.0]])
     found = compare(real, gen, k=1, k_density=1)
     assert values(found.precision_recall())["precision"] == 1
+    assert values(precision_recall(gen, real, 1))["recall"] == 1
     assert set(values(found.density_coverage()).values()) == {0}
     inside = compare(real, gen - 1e-6, k=1, k_density=1)
     assert values(inside.density_coverage()) == {"density": pytest.approx(2 / 3), "coverage": 0.5}

@@ -93,6 +93,8 @@ def test_of_probabilities_the_surest_half_is_kept():
     alone, of_kept = linear_separability(latents[kept], (probabilities[kept] > 0.5)[:, None])
     assert of_kept["0"] == entropies["0"] and sure.value == pytest.approx(alone.value)
     assert (sure.se, sure.low) == pytest.approx((alone.se, alone.low)) and sure.n == 2000
+    unsure = np.where(rng.random(2000) < 0.5, 0.51, 0.49)[:, None]  # that latents do not tell
+    assert linear_separability(latents, unsure)[0].value == pytest.approx(2, abs=0.02)
     certain = np.array([[0.0], [1.0], [0.5], [0.5], [0.2]])
     assert linear_separability(np.zeros((5, 2)), certain)[1]["0"].n == 2  # a half of 5, rounded
     assert linear_separability(np.zeros((1, 2)), np.array([[0.7]]))[1]["0"].n == 1

@@ -236,6 +236,12 @@ def test_who_is_stopped_tries_no_further():
         assert len(calls) == attempts
 
 
+def test_a_call_has_the_time_that_is_left():
+    calls = []
+    assert Patience(timeout=3600, retries=0).ask(answer_after(0, calls), Stopped()) == "answer"
+    assert 1800 < calls[0] <= 3600
+
+
 def test_a_pause_that_would_end_beyond_the_deadline_is_not_made(monkeypatch):
     monkeypatch.setattr(retry, "_FIRST", 1e6)
     calls, lines, stopped = [], [], Stopped()
