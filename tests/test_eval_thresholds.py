@@ -42,10 +42,10 @@ def test_bounds(text, value, met):
 
 @pytest.mark.parametrize("text", ["fid", "fid=20", "fid<", "fid<many", "fid<nan", "fid<inf", "<20", "fid<2<3"])
 def test_what_is_no_bound_is_refused(text):
-    with pytest.raises(RequestError, match="--require must be METRIC<NUMBER"):
+    with pytest.raises(RequestError, match="`require` must be METRIC<NUMBER"):
         parse(text, ["fid"])
 
 
 def test_a_metric_that_is_not_measured_is_refused():
-    with pytest.raises(RequestError, match="--require must name one of fd, kd; got fid"):
+    with pytest.raises(RequestError, match="`require` must name one of fd, kd; got fid"):
         parse("fid<20", ["fd", "kd"])

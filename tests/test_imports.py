@@ -15,9 +15,9 @@ PACKAGES = ["gan", "eval", "curation", "serving"]  # each may import those befor
 ROOMS = [
     *("gan.errors", "gan.runtime", "gan.ops", "gan.device", "gan.config", "gan.data", "gan.networks", "gan.snapshot"),
     *("gan.sampling", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
-    *("eval.features", "eval.metrics", "eval.data", "eval.metric_registry", "eval.thresholds"),
-    *("eval.accepted_samples", "eval.generator_metrics", "eval.report", "eval.evaluate", "eval.compare"),
-    *("eval.request", "eval.evaluator", "eval.training_hook", "eval.cli"),
+    *("eval.request", "eval.features", "eval.metrics", "eval.data", "eval.metric_registry", "eval.thresholds"),
+    *("eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report", "eval.evaluate"),
+    *("eval.compare", "eval.evaluator", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.collection", "curation.prepare", "curation.score", "curation.decide"),
     *("curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),
@@ -115,7 +115,8 @@ def test_no_arrow_runs_up(module):
 
 
 def test_no_module_reaches_itself():
-    arrows = {name: imports(name, at_import=False) & set(FILES) - {name} for name in FILES}
+    # What a package exports is loaded when it is asked for, and is no arrow.
+    arrows = {name: imports(name, at_import=name in PACKAGES) & set(FILES) - {name} for name in FILES}
     for module in FILES:
         seen, waiting = set(), [module]
         while waiting:

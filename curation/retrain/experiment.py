@@ -23,12 +23,15 @@ from curation.retrain.plan import METRICS, PLAN, START, Plan
 from curation.retrain.splits import ARMS, FOR_TRAINING, HELD_OUT, NOT_DRAWN, write_set
 from curation.retrain.verdict import deciding_metric
 from eval.compare import Entry, read_entry
-from eval.evaluate import IMAGES_A_DIMENSION, RESULTS
+from eval.evaluate import RESULTS
 from eval.evaluator import Evaluator
+from eval.figures import IMAGES_A_DIMENSION
 from eval.metric_registry import require_possible
+from eval.request import EvaluationRequest
 from gan import snapshot
 from gan.config import TrainingConfig
 from gan.data import manifest as manifests
+from gan.data.collection import Collection
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.files import atomic, write_json
@@ -96,16 +99,16 @@ class Experiment:
     def judge(self, device: torch.device) -> Evaluator:
         """What judges all arms alike, by the held-out images."""
         own = self.plan.request.holdout_data is None
-        judge = Evaluator(
-            self.plan.request.holdout_data or self.plan.request.data,
-            device,
+        request = EvaluationRequest(
             metrics=METRICS,
-            manifest=self.out / "manifests" / HELD_OUT if own else None,
             num_images=self.plan.request.num_images,
-            strata_by=self.plan.strata_by,
-            extractors=[self.plan.extractor],
-            files=self.plan.request.weights,
+            strata=self.plan.strata_by,
+            extractors=(self.plan.extractor,),
+            weights=tuple(self.plan.request.weights),
         )
+        held_out = self.out / "manifests" / HELD_OUT if own else None
+        collection = Collection.open(self.plan.request.holdout_data or self.plan.request.data, held_out)
+        judge = Evaluator(collection, request, device)
         require_possible(list(METRICS), judge.extractors[0], self.plan.request.num_images, len(judge.real))
         if judge.strata and max(Counter(name for name in judge.strata if name).values(), default=0) < 2:
             raise RequestError(

@@ -10,13 +10,12 @@ import numpy as np
 
 from curation.retrain import splits as sets
 from curation.retrain.splits import ARMS, Sets
-from eval.data import reference
-from eval.data.image_sources import DatasetSource
+from eval.data.reference import NEIGHBOURS
 from eval.evaluator import default_extractor, parse_weights
 from gan.config import TrainingConfig
 from gan.data import manifest as manifests
+from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
-from gan.data.manifest import Manifest
 from gan.errors import RequestError
 from gan.runtime.console import progress
 from gan.runtime.files import read_json, sha256
@@ -73,10 +72,10 @@ class Plan:
             raise RequestError(f"--manifest {request.manifest} must be of the dataset {request.data}; it is of another")
         self._require_fitting_network()
         # What the strata are told of: all images, of which some will judge, or those of the other dataset.
-        self.judges: tuple[DatasetSource, Manifest | None] = (
-            reference.open_reference(request.holdout_data)
+        self.judges = (
+            Collection.open(request.holdout_data)
             if request.holdout_data
-            else (DatasetSource(ImageDataset(request.data), fingerprint=self.fingerprint), self.manifest)
+            else Collection(dataset=ImageDataset(request.data), fingerprint=self.fingerprint, manifest=self.manifest)
         )
         self.strata_by = self._choose_strata()
         self.sets = self._split()
@@ -120,11 +119,11 @@ class Plan:
         if wanted == "none":
             return None
         if wanted != "auto":
-            reference.strata(*self.judges, wanted)
+            self.judges.stratum_names(wanted)
             return wanted
         for kind in AUTO:
             with suppress(RequestError):  # no image has one
-                if len(set(reference.strata(*self.judges, kind))) > 1:
+                if len(set(self.judges.stratum_names(kind))) > 1:
                     return kind
         return None
 
@@ -132,7 +131,7 @@ class Plan:
         # Of every image of the dataset; nothing is known of them where another one judges.
         if self.strata_by is None or self.request.holdout_data:
             return [None] * len(self.dataset)
-        return reference.strata(*self.judges, self.strata_by)
+        return self.judges.stratum_names(self.strata_by)
 
     def _split(self) -> Sets:
         request, names = self.request, self.dataset.names
@@ -143,10 +142,10 @@ class Plan:
         candidates = kept if request.holdout_of == "kept" else np.arange(len(names), dtype=np.int64)
         share = 0.0 if request.holdout_data else request.holdout
         held_out = sets.hold_out(candidates, self._strata(), share, request.seed)
-        if not request.holdout_data and len(held_out) <= reference.NEIGHBOURS:
+        if not request.holdout_data and len(held_out) <= NEIGHBOURS:
             raise RequestError(
                 f"--holdout {request.holdout:g} leaves {len(held_out)} images to judge by; "
-                f"it must leave at least {reference.NEIGHBOURS + 1}, or name a dataset with --holdout-data"
+                f"it must leave at least {NEIGHBOURS + 1}, or name a dataset with --holdout-data"
             )
         found = sets.split(kept, len(names), held_out, repeats=request.repeats, seed=request.seed)
         if not len(found.curated):
@@ -159,7 +158,7 @@ class Plan:
 
     def _require_other_images(self) -> int:
         # -> how many images --holdout-data has
-        other = self.judges[0].dataset
+        other = self.judges.dataset
         if other.resolution != self.dataset.resolution:
             raise RequestError(
                 f"--holdout-data {other.path} must hold images of {self.dataset.resolution} pixels, as --data; "
@@ -176,10 +175,8 @@ class Plan:
                 f"--holdout-data {other.path} must share no image with --data; {len(shared)} are in both, "
                 f"e.g. {shared[0]}"
             )
-        if len(other) <= reference.NEIGHBOURS:
-            raise RequestError(
-                f"--holdout-data must hold at least {reference.NEIGHBOURS + 1} images; got {len(other)} instead"
-            )
+        if len(other) <= NEIGHBOURS:
+            raise RequestError(f"--holdout-data must hold at least {NEIGHBOURS + 1} images; got {len(other)} instead")
         return len(other)
 
     def _identity(self) -> dict[str, Any]:
@@ -194,7 +191,7 @@ class Plan:
             "kimg": request.kimg,
             "holdout": request.holdout if own else None,
             "holdout_of": request.holdout_of if own else None,
-            "holdout_data": None if own else self.judges[0].identity["sha256"],
+            "holdout_data": None if own else self.judges.fingerprint,
             "strata_by": self.strata_by,
             "seed": request.seed,
             "num_images": request.num_images,

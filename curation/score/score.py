@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from curation.collection import Collection
 from curation.score import density, discriminator_scores
-from eval.data.embedding import embed, folder_for
+from eval.data.feature_cache import features_of
 from eval.features.extractor import Extractor
 from gan import snapshot
 from gan.config import make_config
@@ -64,9 +64,7 @@ def score(
     groups = collection.strata(strata)
     typical = None
     if by_density or "d-core" in methods:
-        features = embed(
-            collection.dataset, collection.indices[fresh], extractor, folder_for(collection.manifest.dataset, extractor)
-        )
+        features = features_of(collection.dataset, collection.indices[fresh], extractor)
         fitted = state is None or not state.exists()
         if fitted:
             model = density.fit(features, groups[fresh], seed=seed, extractor=extractor.key)

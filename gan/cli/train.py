@@ -217,6 +217,7 @@ def train(
 
     from gan import device as devices
     from gan.config import parse_override
+    from gan.data.collection import Collection
     from gan.runtime import distributed
     from gan.training import microbatches
     from gan.training.logger import require_wandb
@@ -265,7 +266,7 @@ def train(
             if metrics != "none" and distributed.is_main():
                 make_hook = click.get_current_context().obj  # from the root: this package knows nothing of the metrics
                 where = {"out": run.path / "metrics", "device": target, "weights": metrics_weights}
-                hooks.append(make_hook(data, metrics, metrics_budget or 5, manifest=manifest, **where))
+                hooks.append(make_hook(Collection.open(data, manifest), metrics, metrics_budget or 5, **where))
         say(json.dumps(config.to_dict(), indent=2))
         say(f"R1 gamma: {config.r1_gamma:.4g}" + ("" if "r1_gamma" in fields else " (from resolution and batch size)"))
         say(f"Images: {len(training.indices)} of {len(dataset)} in {data}")

@@ -38,7 +38,7 @@ class Request:
     reject: str  # drs, mh or obrs
     count: int  # images to accept
     budget: int | None = None  # candidates an image; None: 4, or what gamma comes to
-    data: Path | None = None  # dataset of real images
+    data: Path | ImageDataset | None = None  # dataset of real images; one that is open is not hashed again
     calibration: str = "platt"  # platt, isotonic or none
     burn_in: int = 256  # generated images to calibrate on and to estimate DRS's maximum, and at most so many real ones
     gamma: float | None = None  # of DRS
@@ -165,8 +165,9 @@ class _Judge:
         return self._critic(progress(pixels, "Judging real images", len(indices)), classes)
 
 
-def _open(path: Path, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
-    dataset = ImageDataset(path)
+def _open(data: Path | ImageDataset, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
+    dataset = data if isinstance(data, ImageDataset) else ImageDataset(data)
+    path = dataset.path
     if dataset.resolution != (wanted := source.config.network.resolution):
         raise RequestError(
             f"--data must hold images of {wanted}x{wanted}, as {source.path} paints them; {path} has "
