@@ -22,7 +22,7 @@ from curation.decide import quotas
 from curation.prepare.pipeline import collect
 from curation.prepare.request import PrepareRequest
 from curation.score import density, discriminator_scores
-from eval.data.embedding import embed
+from eval.data.feature_cache import features_of
 from eval.features.extractor import load_extractor
 from gan.config import make_config
 from gan.data.collection import Collection
@@ -105,7 +105,7 @@ def trained(folder: Path, kimg: float, collection: Collection) -> Snapshot:
 def score(collection: Collection, small: Collection, folder: Path, kimg: float, seed: int) -> dict[str, np.ndarray]:
     """Scores of every image by each method."""
     extractor = load_extractor("efficientnet-lite0", device=CPU)
-    features = embed(collection.dataset, collection.indices, extractor, folder / "features")
+    features = features_of(collection.dataset, collection.indices, extractor)
     strata = stratum_numbers(collection, "label")
     state = density.fit(features, strata, seed=seed, extractor=extractor.key)
     by_method = {m: v for m, (v, _) in density.score(state, features, strata, fitted=True).items()}

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eval.data.image_sources import DatasetSource, SnapshotSource
+from eval.data.image_sources import DatasetSource
+from eval.data.snapshot_source import SnapshotSource
 from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import paired_difference
 from eval.metrics.result_key import digest
@@ -41,7 +42,7 @@ class AcceptedSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, each made now."""
         seeds = self._seeds[first:end]
-        return self._source.paint(seeds, self._source.classes(seeds))
+        return self._source.generate(seeds, self._source.classes(seeds))
 
     def format(self, index: int) -> str:
         """Never a file's."""
@@ -55,26 +56,27 @@ class AcceptedSource:
 def accept(source: SnapshotSource, real: DatasetSource, options: Mapping[str, Any], out: Path) -> AcceptedSource:
     """As many images as `source` has, of the candidates from its first seed on, that a discriminator accepts.
 
-    `options` are those of gan.rejection.select_seeds.choose, and "calibration_data"; without it what judges
-    calibrates too. Of several processes the main one chooses. Raises RequestError for what cannot be done.
+    `options` are those of gan.rejection.select_seeds.choose, and "calibration_data"; without it the
+    reference images calibrate too. Of several processes the main one chooses. Raises RequestError for what cannot be
+    done.
     """
     asked = {**options, "count": len(source)}
-    data = asked.pop("calibration_data", None)
-    own = data is None and (options.get("calibration") != "none" or options["reject"] == "mh")
-    data = Path(real.name) if own else data
-    fingerprint = None if data is None else real.identity["sha256"] if own else ImageDataset(data).fingerprint()
+    path = asked.pop("calibration_data", None)
+    own = path is None and (options.get("calibration") != "none" or options["reject"] == "mh")
+    data = real.dataset if own else None if path is None else ImageDataset(path)
+    fingerprint = None if data is None else data.fingerprint()
     file = out / "rejection" / f"{digest({**source.identity, **asked, 'data': fingerprint})}.json"
     with distributed.main_first():
         if distributed.is_main() and not file.exists():
             candidates = range(source.seed, MAX_SEED // 2)
             request = SelectionRequest(**asked, calibration_data=data)
-            chosen = choose(source.snapshot, source.paint, source.classes, candidates, request)
+            chosen = choose(source.snapshot, source.generate, source.classes, candidates, request)
             write_json(file, {"seeds": chosen[0], "figures": chosen[1]})
-    found = read_json(file)
-    figures = {**found["figures"], "calibrated_on_reference": fingerprint == real.identity["sha256"]}
+    choice = read_json(file)
+    figures = {**choice["figures"], "calibrated_on_reference": fingerprint == real.identity["sha256"]}
     if figures["calibrated_on_reference"]:
-        say("Note: the images that judge calibrate the discriminator as well; name others with --calibration-data")
-    return AcceptedSource(source, in_place(found["seeds"], source.seed), name(options), figures)
+        say("Note: the reference images calibrate the discriminator as well; name others with `calibration_data`")
+    return AcceptedSource(source, in_place(choice["seeds"], source.seed), name(options), figures)
 
 
 def name(options: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Compare evaluations: a curve over training, differences from the best one, and which that is.
 
-Two snapshots that were judged by the same images of one bank of latents differ by something surer than their own
+Two snapshots that were evaluated by the same images of one bank of latents differ by something surer than their own
 intervals say, as chance moves both alike: such differences are paired.
 """
 
@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.data.feature_cache import Thumbnails
+from eval.data import feature_cache
+from eval.data.thumbnails import Thumbnails
 from eval.evaluate import FORMAT, RESULTS
 from eval.metric_registry import HIGHER_IS_BETTER, Result
 from eval.metrics.confidence_intervals import Estimate, normal_interval, paired_difference
 from eval.metrics.result_key import require_comparable
+from gan import snapshot
 from gan.errors import RequestError
 from gan.runtime.files import read_json, require_format
 
@@ -39,8 +41,8 @@ def read_entry(path: Path) -> Entry:
     """An entry from an evaluation's folder or its results.json. Raises RequestError when it is neither."""
     file = path / RESULTS if path.is_dir() else path
     figures = read_json(file)
-    found = figures.get("format") if isinstance(figures, dict) else None
-    require_format(file, "results of salon eval run", found, FORMAT)
+    written = figures.get("format") if isinstance(figures, dict) else None
+    require_format(file, "results of salon eval run", written, FORMAT)
     generator = figures["generator"]
     results: dict[str, Result] = {}
     for fields in figures["results"]:
@@ -55,8 +57,31 @@ def read_entry(path: Path) -> Entry:
         z_bank=generator.get("z_bank"),
         images=int(generator["images"]),
         results=results,
-        pictures=Thumbnails(pictures) if pictures.is_dir() else None,
+        pictures=Thumbnails(pictures, feature_cache.SHARD) if pictures.is_dir() else None,
     )
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Entry], list[Path]]:
+    """Entries of those that are results of evaluations, and the snapshots that are to be evaluated: those named, and
+    all of a run, in the order of training.
+
+    Raises RequestError for anything else.
+    """
+    entries: list[Entry] = []
+    waiting: list[Path] = []
+    for path in paths:
+        if path.suffix == ".json" or (path / RESULTS).exists():
+            entries.append(read_entry(path))
+        elif path.suffix == ".safetensors":
+            waiting.append(path)
+        elif newest_first := snapshot.list_newest_first(path / "snapshots") or snapshot.list_newest_first(path):
+            waiting += newest_first[::-1]
+        elif runs := sorted(path.glob("*/snapshots")):
+            raise RequestError(f"{path} is a folder of runs; name one of them, such as {runs[-1].parent}")
+        else:
+            state = "it is none of them" if path.exists() else "it does not exist"
+            raise RequestError(f"{path} must be results of eval run, a run, or a snapshot; {state}")
+    return entries, waiting
 
 
 def in_order(entries: Sequence[Entry]) -> list[Entry]:

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from eval.data import feature_cache
 from eval.data.feature_cache import folder_name, load_arrays, save_arrays, shard_count
-from eval.data.image_sources import SnapshotSource
 from eval.data.reference import Reference
+from eval.data.snapshot_source import SnapshotSource
 from eval.metric_registry import BLOCKS, Result, identity_of
 from eval.metrics.confidence_intervals import Vector, linear_jackknife
 from eval.metrics.feature_stats import Features
@@ -29,7 +29,7 @@ from gan.runtime.console import progress
 from gan.runtime.files import sha256
 from gan.sampling import generate as sampling
 
-LPIPS = ("lpips-vgg", "lpips-linear")  # the two files of weights, by the names that --weights takes
+LPIPS = ("lpips-vgg", "lpips-linear")  # the two files of weights, by the names that `weights` takes
 REGULARIZATION = 0.01  # of the classifier that names attributes: features are many, images few
 
 
@@ -107,7 +107,7 @@ def separability(source: SnapshotSource, reference: Reference, gen: Features, st
     known = np.array([index for index, name in enumerate(strata) if name is not None], np.int64)
     names = sorted({str(strata[index]) for index in known})
     if len(names) < 2:
-        raise RequestError(f"--metrics ls needs --strata with two or more values; got {len(names)}")
+        raise RequestError(f"`metrics` ls needs `strata` with two or more values; got {len(names)}")
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
     classifier.fit(reference.features.take(known), [strata[index] for index in known])
     probabilities = np.concatenate([classifier.predict_proba(block) for _, block in gen.blocks()])  # [N, strata]

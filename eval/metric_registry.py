@@ -4,8 +4,9 @@ With Inception's features the names are FID, KID and IS; with any other network'
 their values have nothing in common.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,6 @@ from gan.errors import RequestError
 
 BLOCKS = 20  # of every jackknife
 K, K_DENSITY, SPLITS = 3, 5, 10
-OF_FEATURES = ("fid", "kid", "pr", "dc", "is")
-OF_GENERATORS = ("ppl", "ls")  # these need a snapshot
-METRICS = (*OF_FEATURES, *OF_GENERATORS)
-
-NAMES = {
-    **{"fid": "FID", "fid_corrected": "FID, bias-corrected", "fd": "FD", "fd_corrected": "FD, bias-corrected"},
-    **{"kid": "KID", "kd": "KD", "is": "IS", "cs": "Classifier score"},
-    **{"precision": "Precision", "recall": "Recall", "density": "Density", "coverage": "Coverage"},
-    **{"ppl": "PPL", "ls": "Separability"},
-}
-HIGHER_IS_BETTER = {"is", "cs", "precision", "recall", "density", "coverage"}
-_GIVES = {"pr": ("precision", "recall"), "dc": ("density", "coverage")}
-_OTHERWISE = {"fid": "fd", "fid_corrected": "fd_corrected", "kid": "kd", "is": "cs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,30 +74,62 @@ class Result:
             raise RequestError(f"a result must be as salon eval writes it; {error!r} instead") from error
 
 
-def require_known(metrics: list[str]) -> None:
+class FeatureSets:
+    """Features of generated and real images by one extractor, and what metrics share of them."""
+
+    def __init__(self, reference: Reference, gen: Features, logits: Callable[[], Features]) -> None:
+        self.reference, self.gen, self.logits = reference, gen, logits
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """All pairs of generated and real images, for pr, dc, realism and nearest neighbours."""
+        neighbours = self.reference.neighbours
+        return compare(self.reference.features, self.gen, k=K, k_density=K_DENSITY, real_neighbours=neighbours)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number:
+    """A number that a metric gives."""
+
+    id: str
+    name: str  # as people write it
+    higher_is_better: bool = False
+    other: tuple[str, str] | None = None  # id and name where the features are not Inception's; None: the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric by the name that requests have for it."""
+
+    name: str
+    gives: tuple[Number, ...]
+    measure: Callable[[FeatureSets], list[Result]] | None = None  # None: it needs a snapshot (eval.generator_metrics)
+    least_generated: int = 0  # images
+    least_real: int = 0  # images
+    needs_logits: bool = False
+
+
+def require_known(metrics: Sequence[str]) -> None:
     """Raise RequestError for an unknown metric, or none."""
     if not metrics or any(metric not in METRICS for metric in metrics):
         wrong = next((metric for metric in metrics if metric not in METRICS), "none")
-        raise RequestError(f"--metrics must be some of {','.join(METRICS)}; got {wrong} instead")
+        raise RequestError(f"`metrics` must be some of {','.join(METRICS)}; got {wrong} instead")
 
 
 def result_ids(metric: str, inception: bool) -> list[str]:
     """What a metric's results are called with Inception's or another network's features."""
-    ids = [metric, "fid_corrected"] if metric == "fid" else list(_GIVES.get(metric, [metric]))
-    return ids if inception else [_OTHERWISE.get(id, id) for id in ids]
+    return [number.other[0] if number.other and not inception else number.id for number in METRICS[metric].gives]
 
 
-def require_possible(metrics: list[str], extractor: Extractor, n: int, reference_n: int) -> None:
+def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int) -> None:
     """Raise RequestError when an extractor's features, or so few images, cannot give a metric."""
-    if "is" in metrics and not extractor.has_logits:
-        raise RequestError(f"--metrics is needs an extractor with logits; {extractor.name} has none")
-    needed = {"fid": (3, 4), "kid": (3, 3), "pr": (K + 1, NEIGHBOURS + 1), "dc": (2, NEIGHBOURS + 1), "is": (1, 0)}
-    for metric in metrics:
-        least, least_reference = needed.get(metric, (0, 0))
-        if n < least or reference_n < least_reference:
+    for metric in (METRICS[name] for name in metrics):
+        if metric.needs_logits and not extractor.has_logits:
+            raise RequestError(f"`metrics` {metric.name} needs an extractor with logits; {extractor.name} has none")
+        if n < metric.least_generated or reference_n < metric.least_real:
             raise RequestError(
-                f"--metrics {metric} needs at least {least} generated and {least_reference} real images; "
-                f"got {n} and {reference_n}"
+                f"`metrics` {metric.name} needs at least {metric.least_generated} generated and {metric.least_real} "
+                f"real images; got {n} and {reference_n}"
             )
 
 
@@ -126,56 +146,116 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
     )
 
 
-def measure(
-    metric: str, reference: Reference, gen: Features, logits: Features | None, comparison: Comparison | None
+def _frechet(sets: FeatureSets) -> list[Result]:
+    reference, n = sets.reference, len(sets.gen)
+    jackknife = frechet_jackknife(sets.gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
+    raw = Result(
+        identity=identity_of("fid", reference, n, {}),
+        estimate=jackknife.raw(),
+        noise_floor=reference.noise_floor(n),
+        replicates=jackknife,
+    )
+    identity = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS})
+    return [raw, Result(identity=identity, estimate=jackknife.bias_corrected(), replicates=jackknife)]
+
+
+def _kernel(sets: FeatureSets) -> list[Result]:
+    distance = kernel_distance(sets.gen, sets.reference.features, within_b=sets.reference.within)
+    identity = identity_of("kid", sets.reference, len(sets.gen), {"degree": 3, "gamma": None, "coef0": 1})
+    return [Result(identity=identity, estimate=distance.estimate, replicates=distance.jackknife(BLOCKS))]
+
+
+def _inception_score(sets: FeatureSets) -> list[Result]:
+    identity = identity_of("is", sets.reference, len(sets.gen), {"splits": SPLITS})
+    return [Result(identity=identity, estimate=inception_score(sets.logits(), SPLITS))]
+
+
+def _precision_recall(sets: FeatureSets) -> list[Result]:
+    comparison = sets.comparison
+    # Means over generated images, and over real ones. Differences take the balls as they are.
+    means = {"precision": comparison.precise.counts > 0, "recall": comparison.recalled.counts > 0}
+    return _by_neighbours(sets, comparison.precision_recall(), means, K)
+
+
+def _density_coverage(sets: FeatureSets) -> list[Result]:
+    comparison = sets.comparison
+    means = {"density": comparison.dense.counts / K_DENSITY, "coverage": comparison.coverage.counts > 0}
+    return _by_neighbours(sets, comparison.density_coverage(), means, K_DENSITY)
+
+
+def _by_neighbours(
+    sets: FeatureSets, estimates: Mapping[str, Estimate], means: Mapping[str, Array], k: int
 ) -> list[Result]:
-    """One metric of OF_FEATURES; `comparison` is of `compare_sets`, for pr and dc."""
-    if metric == "fid":
-        return _frechet(reference, gen)
-    if metric == "kid":
-        distance = kernel_distance(gen, reference.features, within_b=reference.within)
-        identity = identity_of("kid", reference, len(gen), {"degree": 3, "gamma": None, "coef0": 1})
-        return [Result(identity=identity, estimate=distance.estimate, replicates=distance.jackknife(BLOCKS))]
-    if metric == "is":
-        assert logits is not None
-        identity = identity_of("is", reference, len(gen), {"splits": SPLITS})
-        return [Result(identity=identity, estimate=inception_score(logits, SPLITS))]
-    assert comparison is not None
-    judged: dict[str, Array]
-    if metric == "pr":
-        estimates, options = comparison.precision_recall(), {"k": K}
-        # Means over generated images, and over real ones. Differences take the balls as they are.
-        judged = {"precision": comparison.precise.counts > 0, "recall": comparison.recalled.counts > 0}
-    else:
-        estimates, options = comparison.density_coverage(), {"k": K_DENSITY}
-        judged = {"density": comparison.dense.counts / K_DENSITY, "coverage": comparison.coverage.counts > 0}
     return [
         Result(
-            identity=identity_of(name, reference, len(gen), options),
+            identity=identity_of(name, sets.reference, len(sets.gen), {"k": k}),
             estimate=estimate,
-            replicates=linear_jackknife(estimate.value, np.asarray(judged[name], np.float64), BLOCKS),
+            replicates=linear_jackknife(estimate.value, np.asarray(means[name], np.float64), BLOCKS),
         )
         for name, estimate in estimates.items()
     ]
 
 
-def compare_sets(reference: Reference, gen: Features) -> Comparison:
-    """All pairs of generated and real images, for pr, dc, realism and nearest neighbours."""
-    return compare(reference.features, gen, k=K, k_density=K_DENSITY, real_neighbours=reference.neighbours)
-
-
-def _frechet(reference: Reference, gen: Features) -> list[Result]:
-    n = len(gen)
-    jackknife = frechet_jackknife(gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
-    floor = reference.noise_floor(n)
-    raw = Result(
-        identity=identity_of("fid", reference, n, {}),
-        estimate=jackknife.raw(),
-        noise_floor=floor,
-        replicates=jackknife,
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="fid",
+            gives=(
+                Number(id="fid", name="FID", other=("fd", "FD")),
+                Number(id="fid_corrected", name="FID, bias-corrected", other=("fd_corrected", "FD, bias-corrected")),
+            ),
+            measure=_frechet,
+            least_generated=3,
+            least_real=4,
+        ),
+        Metric(
+            name="kid",
+            gives=(Number(id="kid", name="KID", other=("kd", "KD")),),
+            measure=_kernel,
+            least_generated=3,
+            least_real=3,
+        ),
+        Metric(
+            name="pr",
+            gives=(
+                Number(id="precision", name="Precision", higher_is_better=True),
+                Number(id="recall", name="Recall", higher_is_better=True),
+            ),
+            measure=_precision_recall,
+            least_generated=K + 1,
+            least_real=NEIGHBOURS + 1,
+        ),
+        Metric(
+            name="dc",
+            gives=(
+                Number(id="density", name="Density", higher_is_better=True),
+                Number(id="coverage", name="Coverage", higher_is_better=True),
+            ),
+            measure=_density_coverage,
+            least_generated=K + 1,
+            least_real=NEIGHBOURS + 1,
+        ),
+        Metric(
+            name="is",
+            gives=(Number(id="is", name="IS", higher_is_better=True, other=("cs", "Classifier score")),),
+            measure=_inception_score,
+            least_generated=1,
+            needs_logits=True,
+        ),
+        Metric(name="ppl", gives=(Number(id="ppl", name="PPL"),)),
+        Metric(name="ls", gives=(Number(id="ls", name="Separability"),)),
     )
-    identity = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS})
-    return [raw, Result(identity=identity, estimate=jackknife.bias_corrected(), replicates=jackknife)]
+}
+OF_FEATURES = tuple(metric.name for metric in METRICS.values() if metric.measure)
+OF_GENERATORS = tuple(metric.name for metric in METRICS.values() if not metric.measure)  # these need a snapshot
+
+_NUMBERS = [number for metric in METRICS.values() for number in metric.gives]
+_OTHERWISE = {number.id: number.other[0] for number in _NUMBERS if number.other}
+NAMES = {number.id: number.name for number in _NUMBERS} | dict(number.other for number in _NUMBERS if number.other)
+HIGHER_IS_BETTER = {
+    id for number in _NUMBERS if number.higher_is_better for id in (number.id, *(number.other or ())[:1])
+}
 
 
 def _estimate(fields: Mapping[str, Any]) -> Estimate:

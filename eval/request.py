@@ -1,28 +1,68 @@
-"""What was asked for, kept with the results: the same request goes on in a folder, another one replaces nothing."""
+"""What is asked of the evaluation, as plain values; light, so that `--help` reads the defaults here."""
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError
-from gan.runtime.files import read_json
+
+SPACES, SAMPLINGS = ("w", "z"), ("end", "full")  # of path length
 
 
-def require_folder(out: Path) -> None:
-    """Raise RequestError when --out is a file."""
-    if out.is_file():
-        raise RequestError(f"--out must be a folder; got the file {out} instead")
+@dataclass(frozen=True, kw_only=True)
+class FeatureRequest:
+    """How features are extracted. Raises RequestError for values out of range."""
+
+    extractors: tuple[str, ...] = ()  # networks by name; (): Inception where its weights are, else one that has them
+    weights: tuple[str, ...] = ()  # NAME=PATH: files of weights of extractors, and of lpips-vgg and lpips-linear
+    fetch: bool = False  # whether missing weights of extractors may be downloaded
+    preprocess: str | None = None  # name of a way to resize (eval.features.preprocess); None: each network's own
+    precision: str = "fp32"  # of the network: fp32 or bf16
+    backend: str = "torch"  # what runs the network: torch, onnxruntime or openvino
+    batch_size: int = 16  # images
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise RequestError(f"`batch_size` must be at least 1; got {self.batch_size} instead")
 
 
-def require_same(file: Path, request: Mapping[str, Any], overwrite: bool) -> None:
-    """Raise RequestError when `file` holds the results of another request and --overwrite is not given."""
-    if overwrite or not file.exists():
-        return
-    found = read_json(file)
-    there = (found.get("request") if isinstance(found, dict) else None) or {}
-    here = json.loads(json.dumps(request))
-    if there != here:
-        apart = [f"{key} is {there.get(key)} there, {here[key]} here" for key in here if there.get(key) != here[key]]
-        why = "; ".join(apart) if there else "it does not say which"
-        raise RequestError(f"--out would replace {file} of another request: {why}; choose another, or add --overwrite")
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest(FeatureRequest):
+    """How images are evaluated against a dataset. Raises RequestError for values out of range."""
+
+    metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")  # names of eval.metric_registry
+    num_images: int | None = None  # images to evaluate; None: 10,000 of a snapshot, all of a folder or ZIP
+    seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
+    truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
+    strata: str | None = None  # column to report by as well: label, style, genre or artist; None: none
+    ppl_space: str = "w"  # latent space of path length: w or z
+    ppl_sampling: str = "end"  # where on its path a step is measured: end or full
+    ppl_crop: bool = False  # path length only where aligned portraits have the face
+    require: tuple[str, ...] = ()  # bounds that results must keep, such as "fid<20"
+    rejection: Mapping[str, Any] | None = None  # options of eval.accepted_samples.accept; None: no rejection
+    overwrite: bool = False  # whether results of another request are replaced
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_images is not None and self.num_images < 1:
+            raise RequestError(f"`num_images` must be at least 1; got {self.num_images} instead")
+        for name, value, known in (
+            ("ppl_space", self.ppl_space, SPACES),
+            ("ppl_sampling", self.ppl_sampling, SAMPLINGS),
+        ):
+            if value not in known:
+                raise RequestError(f"`{name}` must be one of {', '.join(known)}; got {value} instead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionOptions:
+    """How images are rejected, and what the discriminator is calibrated on; None: not given."""
+
+    reject: str | None = None  # drs, mh or obrs
+    budget: int | None = None  # candidates an accepted image
+    calibration: str | None = None  # platt, isotonic or none
+    burn_in: int | None = None  # generated images to calibrate on
+    gamma: float | None = None  # of drs
+    gamma_percentile: float | None = None  # of drs, per cent
+    calibration_data: Path | None = None  # dataset to calibrate on; None: that of the evaluation

@@ -51,8 +51,8 @@ def parse(text: str, possible: Sequence[str]) -> Requirement:
     except ValueError:
         bound = math.nan
     if match is None or not math.isfinite(bound):
-        raise RequestError(f"--require must be METRIC<NUMBER, with <, <=, > or >=; got {text!r} instead")
+        raise RequestError(f"`require` must be METRIC<NUMBER, with <, <=, > or >=; got {text!r} instead")
     if match[1] not in possible:
         remedy = ": that needs Inception's weights" if match[1] in ("fid", "fid_corrected", "kid", "is") else ""
-        raise RequestError(f"--require must name one of {', '.join(possible)}; got {match[1]} instead{remedy}")
+        raise RequestError(f"`require` must name one of {', '.join(possible)}; got {match[1]} instead{remedy}")
     return Requirement(metric=match[1], sign=match[2], bound=bound)

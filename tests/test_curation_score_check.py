@@ -6,12 +6,13 @@ import pytest
 from curation.score import check
 from curation.score.check import exact, mislabelled, most_alike, similar
 from curation.score.density import normalized
+from eval.metrics import neighbours
 
 
 @pytest.fixture(params=[(7, 5), (4, 64), (64, 3)], ids=lambda sizes: f"blocks of {sizes[0]} by {sizes[1]}")
 def blocks(request, monkeypatch):
-    for name, size in zip(("BLOCK", "COLUMNS"), request.param, strict=True):
-        monkeypatch.setattr(check, name, size)
+    for module, size in zip((check, neighbours), request.param, strict=True):
+        monkeypatch.setattr(module, "BLOCK", size)
 
 
 def draw(count, dim=16, seed=0):

@@ -7,10 +7,11 @@ import pytest
 from conftest import run_salon, write_dataset
 
 from eval.accepted_samples import AcceptedSource, in_place, name
-from eval.data.image_sources import SnapshotSource
+from eval.data.snapshot_source import SnapshotSource
 from eval.metric_registry import Result
 from eval.metrics.result_key import require_comparable
 from gan import snapshot
+from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 
@@ -103,6 +104,16 @@ def test_other_methods_and_the_images_that_judge(method, judge, tmp_path):
     assert f"Accepted by {method}-budget=4: 8 of " in outcome.out and "--calibration-data" in outcome.err
     figures = json.loads((tmp_path / "results.json").read_text())["rejection"]
     assert figures["calibrated_on_reference"] is True and figures["trained_on_data"] is True
+
+
+def test_a_dataset_that_judges_and_calibrates_is_hashed_once(judge, tiny_dataset, tmp_path, monkeypatch):
+    assert judge(tmp_path / "first", metrics="kid", calibrate=None).code == 0  # the features are in the cache
+    names, read = ImageDataset(tiny_dataset).names, []
+    original = ImageDataset.read_bytes
+    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    assert judge(tmp_path / "second", metrics="kid", calibrate=None).code == 0
+    counts = np.array([read.count(name) for name in names])
+    assert (counts[1:] == 2).all() and counts[0] == 3  # hashed, and decoded to calibrate; the first was opened, too
 
 
 def test_by_class_each_seed_is_judged_as_what_it_is(judge, conditional_snapshot, unseen, tmp_path):

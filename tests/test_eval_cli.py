@@ -7,13 +7,13 @@ import pytest
 from conftest import run_salon, write_dataset
 
 from eval import cli
-from eval.data.image_sources import SnapshotSource
-from eval.data.reference import STRATA
+from eval.data.snapshot_source import SnapshotSource
 from eval.evaluator import default_extractor, parse_weights
 from eval.features.extractor import BACKENDS, EXTRACTORS, PRECISIONS
 from eval.features.preprocess import PRESETS
 from eval.metric_registry import result_ids
 from gan.data import manifest
+from gan.data.collection import STRATA
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 
@@ -111,7 +111,7 @@ def test_the_choices_are_those_that_there_are():
     options = {option.name: option.type for option in cli.run.params}
     assert tuple(options["backend"].choices) == BACKENDS and tuple(options["precision"].choices) == PRECISIONS
     assert tuple(options["preprocess"].choices) == tuple(PRESETS)
-    assert tuple(options["strata_by"].choices) == ("none", *sorted(STRATA, key=("label", *STRATA).index))
+    assert tuple(options["strata"].choices) == ("none", *STRATA)
 
 
 def test_strata_and_a_manifest(tiny_dataset, tmp_path):
@@ -171,9 +171,7 @@ def test_a_damaged_image_of_the_dataset_is_named_with_a_remedy(tiny_dataset, tmp
         for name in whole.namelist():
             torn.writestr(name, whole.read(name) if "img00000005" not in name else whole.read(name)[:60])
     outcome = run_salon("eval", "reference", tmp_path / "torn.zip", *LITE)
-    refused(
-        outcome, "holds an image that cannot be judged by", "img00000005.png", "Prepare it again with salon prepare"
-    )
+    refused(outcome, "holds an image that cannot be read", "img00000005.png", "Prepare it again with salon prepare")
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "text.png").write_text("text")
     words = ("eval", "run", "--images", tmp_path / "pictures", "--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
@@ -226,7 +224,7 @@ def test_inception_is_the_default_where_its_weights_are(tmp_path, monkeypatch, i
 def test_weights_are_named():
     assert [str(path) for path in parse_weights(["vgg16=a=b", "lpips-vgg=c"]).values()] == ["a=b", "c"]
     for wrong in ("vgg16", "vgg16=", "=x", "vgg=x"):
-        with pytest.raises(RequestError, match="--weights must be NAME=PATH"):
+        with pytest.raises(RequestError, match="`weights` must be NAME=PATH"):
             parse_weights([wrong])
     with pytest.raises(RequestError, match="must name the file of vgg16 once"):
         parse_weights(["vgg16=a", "vgg16=b"])

@@ -14,8 +14,10 @@ from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import Jackknife
 from eval.metrics.result_key import Identity
-from eval.training_hook import metric
+from eval.request import EvaluationRequest
+from eval.training_hook import hook, metric
 from gan import snapshot
+from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.device import select
 from gan.errors import RequestError
@@ -25,6 +27,7 @@ from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
 from gan.training.training_loop import train
 
+LITE = ("efficientnet-lite0",)
 KEY = Identity(
     metric="kd",
     extractor="x",
@@ -52,16 +55,10 @@ def judged(tiny_run, tiny_dataset, tmp_path_factory):
     """Folders of two evaluations of one snapshot, with psi 1 and 0.5, and one of other seeds."""
     out = tmp_path_factory.mktemp("judged")
     for name, psi, seed in (("full", 1.0, 0), ("half", 0.5, 0), ("others", 1.0, 100)):
-        judge = Evaluator(
-            tiny_dataset,
-            select("cpu"),
-            metrics=["fid", "kid", "pr"],
-            extractors=["efficientnet-lite0"],
-            num_images=20,
-            truncation_psi=psi,
-            seed=seed,
+        request = EvaluationRequest(
+            metrics=("fid", "kid", "pr"), extractors=LITE, num_images=20, truncation_psi=psi, seed=seed
         )
-        judge(tiny_run, out / name)
+        Evaluator(Collection.open(tiny_dataset), request, select("cpu"))(tiny_run, out / name)
     return out
 
 
@@ -203,15 +200,20 @@ def test_what_cannot_be_compared_is_refused(judged, tmp_path):
         read_entry(tmp_path / "torn.json")
 
 
-def test_metrics_in_training_leave_its_random_numbers_alone(tiny_run, tiny_dataset, lite, tmp_path, monkeypatch):
-    measure = metric(tiny_dataset, ["fid", "kid"], lite, out=tmp_path)
+def in_training(data, *metrics):
+    """What evaluates snapshots during a training on `data`."""
+    request = EvaluationRequest(metrics=metrics, extractors=LITE, overwrite=True)
+    return Evaluator(Collection.open(data), request, select("cpu"))
+
+
+def test_metrics_in_training_leave_its_random_numbers_alone(tiny_run, tiny_dataset, tmp_path, monkeypatch):
+    measure = metric(in_training(tiny_dataset, "fid", "kid"), tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")  # the hook runs in the main process while the others wait
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     (path,) = (tiny_run / "snapshots").glob("*.safetensors")
-    hook = BudgetedMetrics(measure, smallest=60)
-    figures = hook.on_snapshot(path)
+    figures = BudgetedMetrics(measure, smallest=60).on_snapshot(path)
     assert torch.equal(torch.get_rng_state(), before[0]) and np.array_equal(np.random.get_state()[1], before[1])
     key = "fd@efficientnet-lite0/imagenet/fp32/n=50"  # of 60 that the budget allowed
     assert {key, f"{key}/se", "kd@efficientnet-lite0/imagenet/fp32/n=50", "images", "seconds"} <= set(figures)
@@ -219,20 +221,20 @@ def test_metrics_in_training_leave_its_random_numbers_alone(tiny_run, tiny_datas
     assert written["results"][0]["value"] == figures[key]
 
 
-def test_metrics_in_training_are_of_features(tiny_dataset, lite, tmp_path):
+def test_metrics_in_training_are_of_features(tiny_dataset, tmp_path):
     for wrong in ("ppl", "ls", "fud"):
-        with pytest.raises(RequestError, match=f"of features alone; got {wrong}"):
-            metric(tiny_dataset, ["fid", wrong], lite, out=tmp_path)
+        with pytest.raises(RequestError, match=f"`metrics` must be none, or some of fid,kid,pr,dc,is; got {wrong}"):
+            hook(Collection.open(tiny_dataset), f"fid,{wrong}", 5, out=tmp_path, device=select("cpu"))
 
 
-def test_a_run_with_metrics_is_the_run_without(tiny_run, tiny_dataset, lite, tmp_path):
+def test_a_run_with_metrics_is_the_run_without(tiny_run, tiny_dataset, tmp_path):
     (path,) = (tiny_run / "snapshots").glob("*.safetensors")
     config = snapshot.load(path).config
     dataset = ImageDataset(tiny_dataset)
     dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
     options = TrainingOptions(total_kimg=0.032, kimg_per_tick=0.016, network_snapshot_ticks=1, workers=0)
-    hook = BudgetedMetrics(metric(tiny_dataset, ["kid"], lite, out=tmp_path / "metrics"), 90, smallest=20)
-    train(Run(tmp_path / "run"), config, options, dataset, np.arange(12), select("cpu"), hooks=[hook])
+    budgeted = BudgetedMetrics(metric(in_training(tiny_dataset, "kid"), tmp_path / "metrics"), 90, smallest=20)
+    train(Run(tmp_path / "run"), config, options, dataset, np.arange(12), select("cpu"), hooks=[budgeted])
     rows = [json.loads(line) for line in Run(tmp_path / "run").metrics.read_text().splitlines()]
     assert rows and "kd@efficientnet-lite0/imagenet/fp32/n=20" in rows[0]
     (with_metrics,) = checkpoint.list_newest_first(tmp_path / "run" / "checkpoints")[:1]

@@ -1,12 +1,19 @@
-"""Features of a dataset: batches by several threads give what the extractor gives, in order."""
+"""The feature cache: an image goes through a network once, whoever asks, and by threads as by the extractor alone."""
+
+import hashlib
+import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from conftest import run_salon, write_dataset
 
-from eval.data.embedding import embed
+from eval.data.feature_cache import features_of
+from eval.features.extractor import Extractor
 from gan.data.dataset import ImageDataset
-from gan.errors import ImageError
+from gan.errors import RequestError
+from gan.runtime.files import cache_folder
 
 
 @pytest.fixture
@@ -18,23 +25,81 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """How often each image goes through each network: (network, preprocessing and so on; SHA-256 of the pixels)."""
+    counts: Counter[tuple[str, str]] = Counter()
+    call = Extractor.__call__
+
+    def counted(self, pixels):
+        for image in pixels:
+            counts[json.dumps(self.identity), hashlib.sha256(np.ascontiguousarray(image)).hexdigest()] += 1
+        return call(self, pixels)
+
+    monkeypatch.setattr(Extractor, "__call__", counted)
+    return counts
+
+
+def images(dataset, indices):
+    return np.stack([dataset.pixels(int(index)).transpose(1, 2, 0) for index in indices])
+
+
 def test_threads_that_share_the_images_find_what_the_extractor_finds(
-    lite, tiny_dataset, tmp_path, two_threads, monkeypatch
+    lite, tiny_dataset, two_threads, monkeypatch, empty_cache, seen
 ):
     monkeypatch.setattr(lite, "batch_size", 4)
     dataset = ImageDataset(tiny_dataset)
-    indices = np.array([11, 0, 3, 5, 4, 2, 7, 1, 10, 9])  # two batches and a half
-    pixels = np.stack([dataset.image(int(index)) for index in indices])
-    found = embed(dataset, indices, lite, tmp_path)
-    assert np.abs(found - lite(pixels)["features"]).max() < 1e-5
-    assert np.abs(found[0] - found[1]).max() > 1e-3
-    monkeypatch.setattr(type(lite), "__call__", None)
-    assert (embed(dataset, indices, lite, tmp_path) == found).all()  # nothing is computed again
+    indices = np.array([11, 0, 3, 5, 4, 2, 7, 1, 10, 9])
+    features = features_of(dataset, indices, lite)
+    assert features.shape == (10, lite.dim) and features.dtype == np.float32
+    assert set(seen.values()) == {1} and len(seen) == 12  # the whole shard
+    assert (features_of(dataset, indices[::-1], lite) == features[::-1]).all()
+    assert set(seen.values()) == {1}  # nothing is computed again
+    assert np.abs(features - lite(images(dataset, indices))["features"]).max() < 1e-5
+    assert np.abs(features[0] - features[1]).max() > 1e-3
 
 
-def test_a_bad_image_is_named(lite, tiny_dataset, tmp_path, two_threads, monkeypatch):
+def test_a_part_of_a_dataset_takes_the_shards_that_it_needs(lite, tiny_dataset, empty_cache, seen, small_shards):
     dataset = ImageDataset(tiny_dataset)
-    monkeypatch.setattr(dataset, "resolution", 17)
-    with pytest.raises(ImageError, match="16x16"):
-        embed(dataset, np.arange(3), lite, tmp_path)
-    assert not list(tmp_path.iterdir())
+    features = features_of(dataset, np.array([9, 1]), lite)  # in the third and the first shard of 4
+    (files,) = (sorted(file.name for file in folder.iterdir()) for folder in (cache_folder() / "features").iterdir())
+    assert files == ["features-00000.npy", "features-00002.npy"] and len(seen) == 8
+    every = features_of(dataset, np.arange(12), lite)
+    assert (every[[9, 1]] == features).all() and len(seen) == 12 and set(seen.values()) == {1}
+    assert features_of(dataset, np.arange(0), lite).shape == (0, lite.dim)
+
+
+def test_a_bad_image_is_named_where_it_is_asked_for(lite, tmp_path, two_threads, empty_cache):
+    path = write_dataset(tmp_path / "set.zip", [(16, 16), (17, 17), (16, 16)])
+    dataset = ImageDataset(path)
+    with pytest.raises(RequestError, match=r"holds an image that cannot be read: .*17x17.*drop it with a manifest"):
+        features_of(dataset, np.arange(3), lite)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    features = features_of(dataset, np.array([2, 0]), lite)
+    assert np.abs(features - lite(images(dataset, [2, 0]))["features"]).max() < 1e-5
+    with pytest.raises(RequestError, match="17x17"):
+        features_of(dataset, np.array([1]), lite)
+
+
+def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_cache, seen):
+    data = tmp_path / "set.zip"
+    assert run_salon("prepare", two_styles, "--out", data, "--resolution", 32, "--labels", "folders").code == 0
+    network = ("--device", "cpu", "--extractor", "efficientnet-lite0")
+    checked = tmp_path / "checked.manifest"
+    for request in (
+        ("curate", "check", data, "--out", checked),
+        ("curate", "score", data, "--manifest", checked, "--out", tmp_path / "scored.manifest"),
+        ("eval", "reference", data),
+        ("eval", "reference", data, "--manifest", checked),
+        ("style", "train", "--data", data, "--target", "Stripes", "--out", tmp_path / "style.onnx"),
+    ):
+        outcome = run_salon(*request, *network)
+        assert outcome.code == 0, outcome.err
+    networks = Counter(network for network, _ in seen)
+    assert sorted(networks.values()) == [36, 36, 36]  # as it is for all; mirrored and uncropped for styles
+    assert set(seen.values()) == {1}

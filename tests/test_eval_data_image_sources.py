@@ -7,8 +7,11 @@ import pytest
 from conftest import run_salon, write_dataset
 from PIL import Image
 
-from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource, is_snapshot, open_source
+from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, is_snapshot, open_source
+from eval.data.snapshot_source import SnapshotSource
 from gan import snapshot
+from gan.data import manifest
+from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.sampling import generate, latents
@@ -44,7 +47,7 @@ def test_classes_follow_from_seeds_as_often_as_the_data_has_them(conditional_sna
     (image,) = generate.generate(source.G, [7], [classes[7]])
     assert np.array_equal(next(source.pixels(7, 8)), image)
     assert source.z_bank != SnapshotSource(conditional_snapshot, 400, class_shares=[1, 1]).z_bank
-    with pytest.raises(RequestError, match="paints 2 classes; the dataset has 3"):
+    with pytest.raises(RequestError, match="generates 2 classes; the dataset has 3"):
         SnapshotSource(conditional_snapshot, 4, class_shares=[1, 1, 1])
 
 
@@ -89,15 +92,19 @@ def test_a_part_of_a_folder_is_drawn_from_all_of_it(pictures):
         FilesSource(pictures, 7)
 
 
-def test_a_dataset_gives_the_images_that_are_chosen(tiny_dataset):
+def test_a_dataset_gives_the_images_that_are_kept(tiny_dataset, tmp_path):
     dataset = ImageDataset(tiny_dataset)
-    source = DatasetSource(dataset, indices=[5, 2], manifest="some")
+    rows = [{"name": dataset.names[index], "verdict": "keep"} for index in (5, 2)]
+    digest = manifest.write(tmp_path / "chosen", rows, dataset=dataset.fingerprint(), parent=None)
+    source = DatasetSource(Collection.open(tiny_dataset, tmp_path / "chosen"))
     first, second = source.pixels(0, 2)
-    assert np.array_equal(first.transpose(2, 0, 1), dataset.pixels(5))
-    assert np.array_equal(second.transpose(2, 0, 1), dataset.pixels(2))
-    assert [source.label(0), source.label(1), source.format(0)] == ["night", "day", "png"]
-    assert source.class_shares() == [1, 1]
-    assert source.identity != DatasetSource(dataset).identity
+    assert np.array_equal(first.transpose(2, 0, 1), dataset.pixels(2))
+    assert np.array_equal(second.transpose(2, 0, 1), dataset.pixels(5))
+    assert [source.label(0), source.label(1), source.format(0)] == ["day", "night", "png"]
+    assert source.class_shares() == [1, 1] and source.indices.tolist() == [2, 5]
+    every = DatasetSource(Collection.open(tiny_dataset))
+    assert every.identity == {"kind": "dataset", "sha256": dataset.fingerprint(), "manifest": None}
+    assert source.identity == {**every.identity, "manifest": digest}
 
 
 def test_an_iterator_is_read_once_and_in_order():
@@ -110,7 +117,7 @@ def test_an_iterator_is_read_once_and_in_order():
     assert len(list(source.pixels(3, 5))) == 2
     with pytest.raises(RequestError, match="must give 5 images; it ended after 1"):
         list(open_source(images[:1], 5).pixels(0, 5))
-    with pytest.raises(RequestError, match="num_images must be given"):
+    with pytest.raises(RequestError, match="`num_images` must be given"):
         open_source(iter(images))
     assert source.identity != open_source(iter(images), 5).identity
 

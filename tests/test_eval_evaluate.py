@@ -15,15 +15,21 @@ import pytest
 from conftest import until, write_dataset
 from PIL import Image
 
-from eval.data import feature_cache, reference
-from eval.data.feature_cache import FeatureShards, Thumbnails, one_pass
-from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, SnapshotSource
+from eval.data import feature_cache
+from eval.data.feature_cache import FeatureShards, one_pass
+from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource
+from eval.data.reference import folder_of, open_references
+from eval.data.snapshot_source import SnapshotSource
+from eval.data.thumbnails import Thumbnails
 from eval.evaluate import REPORT, RESULTS, evaluate
 from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.feature_stats import Features
 from eval.metrics.frechet import frechet_distance
+from eval.request import EvaluationRequest
 from gan import snapshot
+from gan.data import manifest
+from gan.data.collection import Collection
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import encode
 from gan.device import select
@@ -60,31 +66,39 @@ def painted(tmp_path_factory):
     return path
 
 
+def evaluator(data, *metrics, **request):
+    """What evaluates against `data` by efficientnet-lite0."""
+    asked = EvaluationRequest(metrics=metrics, extractors=("efficientnet-lite0",), **request)
+    return Evaluator(Collection.open(data), asked, select("cpu"))
+
+
 def values(figures):
     return {row["key"]: (row["value"], row["low"], row["high"]) for row in figures["results"]}
 
 
 def test_each_image_is_made_once_for_all_that_lack_it(painted, lite, tmp_path, small_shards):
     source = Counted(painted)
-    takers = [FeatureShards(tmp_path / "a", lite), FeatureShards(tmp_path / "b", lite), Thumbnails(tmp_path / "c")]
-    assert one_pass(source, takers, batch_size=3, what="Test") == 10
+    takers = [FeatureShards(tmp_path / name, lite, logits=True) for name in "ab"]
+    takers.append(Thumbnails(tmp_path / "c", feature_cache.SHARD))
+    assert one_pass(source, takers, batch_size=3, description="Test") == 10
     assert source.asked == list(range(10))
-    assert one_pass(source, takers, batch_size=3, what="Test") == 0
+    assert one_pass(source, takers, batch_size=3, description="Test") == 0
     (tmp_path / "b" / "features-00001.npy").unlink()
     before = (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns
-    assert one_pass(source, takers, batch_size=3, what="Test") == 4
+    assert one_pass(source, takers, batch_size=3, description="Test") == 4
     assert (tmp_path / "a" / "features-00001.npy").stat().st_mtime_ns == before
     assert source.asked[10:] == [4, 5, 6, 7]
     expected = lite(list(source.pixels(0, 10)))
     for taker in takers[:2]:
         for name in ("features", "logits"):
-            assert np.allclose(taker.read(range(3), name).rows(0, 10), expected[name], rtol=1e-4, atol=1e-4)
+            assert np.allclose(taker.read(np.arange(10), name).rows(0, 10), expected[name], rtol=1e-4, atol=1e-4)
 
 
 def test_moments_of_shards_are_those_of_all(painted, lite, tmp_path, small_shards):
     taker = FeatureShards(tmp_path, lite)
-    one_pass(FilesSource(painted), [taker], batch_size=4, what="Test")
-    merged, every = feature_cache.moments(taker, 10), taker.read(range(3)).rows(0, 10)
+    one_pass(FilesSource(painted), [taker], batch_size=4, description="Test")
+    features = taker.read(np.arange(10))
+    merged, every = feature_cache.shared_moments(features, tmp_path / "moments.npz"), features.rows(0, 10)
     assert merged.count == 10
     assert np.allclose(merged.mean, every.mean(0), rtol=1e-12)
     assert np.allclose(merged.cov, np.cov(every.T), rtol=1e-9, atol=1e-12)
@@ -95,8 +109,8 @@ def test_pictures_are_small_and_tell_what_the_files_were(tmp_path):
     rng = np.random.default_rng(0)
     for name, size in (("a.jpg", (300, 150)), ("b.png", (20, 20))):
         Image.fromarray(rng.integers(0, 256, [size[1], size[0], 3], np.uint8)).save(tmp_path / "files" / name)
-    pictures = Thumbnails(tmp_path / "pictures")
-    one_pass(FilesSource(tmp_path / "files"), [pictures], batch_size=2, what="Test")
+    pictures = Thumbnails(tmp_path / "pictures", feature_cache.SHARD)
+    one_pass(FilesSource(tmp_path / "files"), [pictures], batch_size=2, description="Test")
     traits = pictures.traits(2)
     assert dict(traits.formats) == {"jpeg": 1, "png": 1} and dict(traits.sizes) == {(300, 150): 1, (20, 20): 1}
     with Image.open(io.BytesIO(pictures.jpeg(0))) as small:
@@ -104,7 +118,7 @@ def test_pictures_are_small_and_tell_what_the_files_were(tmp_path):
 
 
 def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     found = evaluate(FilesSource(painted), real, metrics=METRICS, extractors=[lite], out=tmp_path)
     features = [Features([lite(list(s.pixels(0, len(s))))["features"]]) for s in (FilesSource(painted), real)]
     by_id = {result.id: result for result in found.results}
@@ -124,7 +138,7 @@ def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_
 
 
 def test_the_dataset_itself_is_perfect_and_seen_to_be_a_copy(tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     found = evaluate(FilesSource(tiny_dataset), real, metrics=METRICS, extractors=[lite], out=tmp_path)
     by_id = {result.id: result.estimate.value for result in found.results}
     assert abs(by_id["fd"]) < 1e-6 and by_id["precision"] == by_id["recall"] == by_id["coverage"] == 1
@@ -134,7 +148,7 @@ def test_the_dataset_itself_is_perfect_and_seen_to_be_a_copy(tiny_dataset, lite,
 
 
 def test_strata_of_labelled_images_are_judged_by_their_own(tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     names = [real.label(index) for index in range(12)]
     for index, image in enumerate(real.pixels(0, 12)):
         file = tmp_path / "files" / names[index] / f"{index}.png"
@@ -156,7 +170,7 @@ def test_strata_of_labelled_images_are_judged_by_their_own(tiny_dataset, lite, t
 
 
 def test_an_iterator_gives_the_numbers_of_its_files(painted, tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     files = FilesSource(painted)
     outcomes = [
         evaluate(source, real, metrics=["fid", "pr"], extractors=[lite], out=tmp_path / name)
@@ -169,41 +183,43 @@ def test_one_changed_pixel_is_another_reference(tiny_dataset, lite, tmp_path):
     with zipfile.ZipFile(tiny_dataset) as archive:
         archive.extractall(tmp_path / "copy")
     dataset = ImageDataset(tmp_path / "copy")
-    before = reference.Reference(DatasetSource(dataset), lite)
-    assert before.folder == reference.Reference(DatasetSource(ImageDataset(tiny_dataset)), lite).folder
+    before = DatasetSource(Collection.open(tmp_path / "copy"))
+    assert folder_of(before, lite) == folder_of(DatasetSource(Collection.open(tiny_dataset)), lite)
     file = tmp_path / "copy" / dataset.names[0]
     pixels = np.array(Image.open(file))
     pixels[3, 4, 1] ^= 1
     Image.fromarray(pixels).save(file)
-    after = reference.Reference(DatasetSource(ImageDataset(tmp_path / "copy")), lite)
-    assert after.folder != before.folder
-    fewer = reference.Reference(DatasetSource(dataset, fingerprint="0", manifest="m"), lite)
-    assert fewer.folder != reference.Reference(DatasetSource(dataset, fingerprint="0"), lite).folder
+    after = DatasetSource(Collection.open(tmp_path / "copy"))
+    assert folder_of(after, lite) != folder_of(before, lite)
+    rows = [{"name": name, "verdict": "keep"} for name in dataset.names[1:]]
+    manifest.write(tmp_path / "fewer", rows, dataset=after.identity["sha256"], parent=None)
+    fewer = DatasetSource(Collection.open(tmp_path / "copy", tmp_path / "fewer"))
+    assert folder_of(fewer, lite) != folder_of(after, lite)
 
 
 def test_weights_preprocessing_and_precision_are_in_the_references_key(tiny_dataset, lite):
     from copy import copy
 
-    source = DatasetSource(ImageDataset(tiny_dataset))
-    folders = {reference.Reference(source, lite).folder}
+    source = DatasetSource(Collection.open(tiny_dataset))
+    folders = {folder_of(source, lite)}
     for part in ("extractor", "preprocess", "precision", "backend", "weights"):
         other = copy(lite)
         other.identity = {**lite.identity, part: "another"}
-        folders.add(reference.Reference(source, other).folder)
+        folders.add(folder_of(source, other))
     assert len(folders) == 6
 
 
 def test_a_reference_that_is_there_is_not_extracted_again(tmp_path, lite):
     source = Counted(write_dataset(tmp_path / "real.zip", [(16, 16)] * 8))
     for expected in (8, 8):
-        (own,), _ = reference.pass_over(source, [lite], batch_size=4)
+        (own,), _ = open_references(source, [lite], batch_size=4)
         own.prepare()
         assert len(source.asked) == expected
     made = {file.name for file in own.folder.iterdir()}
-    assert made >= {"features-00000.npy", "moments.npz", "factor.npz", "kernel.npz", "neighbours.npz", "identity.json"}
+    assert made == {"moments.npz", "factor.npz", "kernel.npz", "neighbours.npz", "identity.json"}
     (own.folder / "moments.npz").write_bytes(b"torn")
     with pytest.raises(SalonError, match=r"moments\.npz must hold arrays.*Remove it"):
-        reference.pass_over(source, [lite], batch_size=4)
+        open_references(source, [lite], batch_size=4)
 
 
 def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
@@ -212,7 +228,7 @@ def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
     for _ in range(8):
         writer.add(encode(Image.fromarray(rng.integers(0, 256, [32, 32, 3], np.uint8)), "jpeg"))
     writer.close()
-    real = DatasetSource(ImageDataset(tmp_path / "jpeg.zip"))
+    real = DatasetSource(Collection.open(tmp_path / "jpeg.zip"))
     found = evaluate(FilesSource(painted), real, metrics=["fid"], extractors=[lite], out=tmp_path / "out")
     text = "\n".join(found.figures["warnings"])
     assert "JPEG" in text and "16x16 and 32x32" in text and "wants 12,800 images" in text
@@ -223,30 +239,26 @@ def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
 @pytest.mark.parametrize(
     "metrics, said",
     [
-        (["ppl"], "ppl needs a snapshot"),
-        (["ls"], "ls needs a snapshot"),
-        (["fid", "fud"], "--metrics must be some of .*; got fud"),
+        (["ls"], "`metrics` ls needs a snapshot"),
+        (["fid", "fud"], "`metrics` must be some of .*; got fud"),
         ([], "got none"),
     ],
 )
 def test_metrics_that_do_not_fit_are_refused_before_any_work(metrics, said, painted, tiny_dataset, lite, tmp_path):
     source = Counted(painted)
     with pytest.raises(RequestError, match=said):
-        evaluate(
-            source, DatasetSource(ImageDataset(tiny_dataset)), metrics=metrics, extractors=[lite], out=tmp_path / "out"
-        )
+        evaluator(tiny_dataset, *metrics).evaluate(source, tmp_path / "out")
     assert source.asked == [] and not (tmp_path / "out").exists()
 
 
 def test_too_few_images_are_refused(lite, tmp_path):
     few = write_dataset(tmp_path / "few.zip", [(16, 16)] * 6)
-    real = DatasetSource(ImageDataset(few))
-    with pytest.raises(RequestError, match="--metrics pr needs at least 4 generated and 7 real images; got 6 and 6"):
-        evaluate(FilesSource(few), real, metrics=["pr"], extractors=[lite], out=tmp_path / "out")
+    with pytest.raises(RequestError, match="`metrics` pr needs at least 4 generated and 7 real images; got 6 and 6"):
+        evaluator(few, "pr")(few, tmp_path / "out")
 
 
 def test_all_snapshots_are_judged_by_one_bank_of_latents(tiny_run, tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     source = SnapshotSource(tiny_run, 8, seed=5)
     found = evaluate(source, real, metrics=["kid"], extractors=[lite], out=tmp_path)
     generator = found.figures["generator"]
@@ -283,8 +295,7 @@ def whole(tiny_run, tiny_dataset, tmp_path_factory):
     """Figures of an evaluation of 60 images that nothing stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_cache, "SHARD", 4)
-        judge = Evaluator(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=60)
-        return judge(tiny_run, tmp_path_factory.mktemp("whole")).figures
+        return evaluator(tiny_dataset, *CHEAP, num_images=60)(tiny_run, tmp_path_factory.mktemp("whole")).figures
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -303,8 +314,7 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
     if number == signal.SIGINT:
         assert "Stopped. Nothing was left half-written." in err
         return
-    judge = Evaluator(tiny_dataset, select("cpu"), metrics=CHEAP, extractors=["efficientnet-lite0"], num_images=count)
-    resumed = judge(tiny_run, tmp_path / "out").figures
+    resumed = evaluator(tiny_dataset, *CHEAP, num_images=count)(tiny_run, tmp_path / "out").figures
     assert 0 < resumed["images_made"] < count == whole["images_made"]
     assert values(resumed) == values(whole)
     assert not list((tmp_path / "out").rglob("*.partial"))
@@ -312,8 +322,7 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
 
 def test_two_processes_give_the_numbers_of_one(tiny_run, tiny_dataset, tmp_path, monkeypatch, small_shards):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of one"))
-    judge = Evaluator(tiny_dataset, select("cpu"), metrics=METRICS, extractors=["efficientnet-lite0"], num_images=22)
-    one = judge(tiny_run, tmp_path / "one").figures
+    one = evaluator(tiny_dataset, *METRICS, num_images=22)(tiny_run, tmp_path / "one").figures
     monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of two"))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     words = [

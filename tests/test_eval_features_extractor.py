@@ -116,16 +116,16 @@ def test_without_its_weights_a_network_says_what_to_put_where(name, tmp_path, mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "inception"}, "--extractor must be one of .*; got inception instead"),
-        ({"preprocess": "tf2"}, "--preprocess must be one of .*; got tf2 instead"),
-        ({"precision": "fp16"}, "--precision must be one of .*; got fp16 instead"),
-        ({"backend": "tflite"}, "--backend must be one of .*; got tflite instead"),
-        ({"backend": "openvino", "device": torch.device("cuda")}, "--backend openvino needs --device cpu"),
+        ({"extractor": "inception"}, "`extractor` must be one of .*; got inception instead"),
+        ({"preprocess": "tf2"}, "`preprocess` must be one of .*; got tf2 instead"),
+        ({"precision": "fp16"}, "`precision` must be one of .*; got fp16 instead"),
+        ({"backend": "tflite"}, "`backend` must be one of .*; got tflite instead"),
+        ({"backend": "openvino", "device": torch.device("cuda")}, "`backend` openvino needs `device` cpu"),
     ],
 )
 def test_bad_requests(options, message):
     with pytest.raises(RequestError, match=message):
-        load_extractor(**({"name": "efficientnet-lite0"} | options))
+        load_extractor(**({"extractor": "efficientnet-lite0"} | options))
     assert "fetch" in inspect.signature(load_extractor).parameters
     assert inspect.signature(load_extractor).parameters["fetch"].default is False
 

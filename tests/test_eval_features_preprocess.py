@@ -97,10 +97,10 @@ def test_what_sets_two_sets_apart():
     assert differences(reference, reference) == []
     assert differences(reference, FileProperties()) != []
     (compression,) = differences(reference, traits(("png", 64, 64)))
-    assert "100% of the images that are judged are JPEGs and 0% of the dataset's" in compression
-    assert compression.endswith("; judge PNGs")
+    assert "100% of the evaluated images are JPEGs and 0% of the dataset's" in compression
+    assert compression.endswith("; evaluate PNGs")
     (compression,) = differences(traits(("array", 64, 64)), reference)
-    assert compression.endswith("; prepare the dataset from its source with --format png")
+    assert compression.endswith("; prepare the dataset as PNGs from its source")
     (size,) = differences(reference, traits(("jpeg", 128, 128), ("jpeg", 128, 128), ("jpeg", 64, 64)))
     assert "64x64 and 128x128" in size
 

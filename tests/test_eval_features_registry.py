@@ -8,7 +8,8 @@ import torch
 
 from eval.features import runtimes
 from eval.features.dinov2 import PATCH, TRAINED_GRID, Dinov2
-from eval.features.registry import NETWORKS
+from eval.features.extractor import EXTRACTORS
+from eval.features.registry import NETWORKS, register
 from eval.features.torchvision_compat import torch_fidelity, torchvision
 from gan.errors import RequestError
 
@@ -110,3 +111,14 @@ def test_dinov2_interpolates_its_positions(dinov2):
     row = ramp.positions(16, 16)[0, 1:17, 0]
     assert (row.diff() > 0).all() and abs(float(row.mean()) - 18) < 0.3
     assert torch.allclose(ramp.positions(16, 16)[0, 1:, 0].reshape(16, 16), row.expand(16, 16), atol=1e-4)
+
+
+def test_a_network_of_ones_own_is_known_by_its_name():
+    own = dataclasses.replace(NETWORKS["vgg16"], name="own")
+    register(own)
+    try:
+        assert EXTRACTORS["own"] is own
+        with pytest.raises(ValueError, match="own is registered already"):
+            register(own)
+    finally:
+        del NETWORKS["own"]

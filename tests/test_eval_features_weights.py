@@ -36,7 +36,7 @@ def test_a_missing_file_is_named_with_its_place(cache):
     with pytest.raises(RequestError) as caught:
         weights.find("net", FILE, None)
     message = str(caught.value)
-    assert all(part in message for part in ("network.pth", FILE.url, str(cache), "--weights")) and "\n" not in message
+    assert all(part in message for part in ("network.pth", FILE.url, str(cache), "`weights`")) and "\n" not in message
     assert not cache.exists()
 
 
@@ -44,7 +44,7 @@ def test_the_users_file_comes_first(cache, tmp_path):
     cache.mkdir(parents=True)
     (cache / "network.pth").write_bytes(b"cached")
     mine = tmp_path / "mine.pth"
-    with pytest.raises(RequestError, match=f"--weights of net must be an existing file; got {mine} instead"):
+    with pytest.raises(RequestError, match=f"`weights` of net must be an existing file; got {mine} instead"):
         weights.find("net", FILE, mine)
     mine.write_bytes(b"mine")
     assert weights.find("net", FILE, mine) == mine

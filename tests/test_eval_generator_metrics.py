@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from eval import generator_metrics
-from eval.data.image_sources import DatasetSource, SnapshotSource
+from eval.data.image_sources import DatasetSource
+from eval.data.snapshot_source import SnapshotSource
 from eval.evaluate import evaluate
+from eval.evaluator import Evaluator
 from eval.generator_metrics import PathLength, path_lengths
 from eval.metrics.lpips import STAGES, Lpips
 from eval.metrics.path_length import path_distances, path_length
-from gan.data.dataset import ImageDataset
+from eval.request import EvaluationRequest
+from gan.data.collection import Collection
+from gan.device import select
 from gan.errors import RequestError
 from gan.runtime.files import sha256
 
@@ -68,15 +72,17 @@ def test_the_replicates_are_those_of_a_trimmed_mean(tiny_run, lpips_files, tmp_p
 
 
 def test_separability_of_strata(tiny_run, tiny_dataset, lite, tmp_path):
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     names = [real.label(index) for index in range(12)]
     source = SnapshotSource(tiny_run, 24)
     found = evaluate(source, real, metrics=["ls"], extractors=[lite], out=tmp_path, strata=names)
     (result,) = found.results
     assert 1 <= result.estimate.value <= 2 and result.estimate.n == 24  # of one attribute, exp of at most log 2
     assert result.identity.options["attributes"] == ["day"]  # night says the same
-    with pytest.raises(RequestError, match="needs --strata"):
-        evaluate(source, real, metrics=["ls"], extractors=[lite], out=tmp_path)
+    with pytest.raises(RequestError, match="`metrics` ls needs `strata`"):
+        Evaluator(
+            real.collection, EvaluationRequest(metrics=("ls",), extractors=("efficientnet-lite0",)), select("cpu")
+        ).evaluate(source, tmp_path)
     with pytest.raises(RequestError, match="two or more values; got 1"):
         evaluate(source, real, metrics=["ls"], extractors=[lite], out=tmp_path, strata=["day"] * 12)
     assert np.isfinite(result.estimate.se)

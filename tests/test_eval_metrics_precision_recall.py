@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+import eval.metrics.neighbours as search
 import eval.metrics.precision_recall as module
 from eval.metrics.confidence_intervals import wilson
 from eval.metrics.precision_recall import compare, density_coverage, nearest, neighbours, precision_recall, realism
@@ -30,7 +31,8 @@ def brute(real, gen, k, k_density):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 16)
+    for blocked in (module, search):
+        monkeypatch.setattr(blocked, "BLOCK", 16)
 
 
 def test_blocks_give_what_all_pairs_give(small_blocks):
@@ -190,7 +192,8 @@ def test_intervals_cover_what_is_measured_on_average():
 
 
 def test_memory_grows_with_the_samples_and_not_with_their_pairs(monkeypatch):
-    monkeypatch.setattr(module, "BLOCK", 128)
+    for blocked in (module, search):
+        monkeypatch.setattr(blocked, "BLOCK", 128)
     rng = np.random.default_rng(6)
     real, gen = rng.normal(size=(2, 2500, 4))
     tracemalloc.start()

@@ -14,7 +14,8 @@ from eval.evaluate import REPORT, evaluate
 from eval.evaluator import Evaluator
 from eval.report import charts
 from eval.report.html import number
-from gan.data.dataset import ImageDataset
+from eval.request import EvaluationRequest
+from gan.data.collection import Collection
 from gan.device import select
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,16 +27,15 @@ OTHER = {"id": "precision", "name": "Precision", "value": 0.8, "low": 0.75, "hig
 def judged(tiny_run, tiny_dataset, tmp_path_factory):
     """An evaluation with everything that a report shows, and its folder."""
     out = tmp_path_factory.mktemp("report")
-    judge = Evaluator(
-        tiny_dataset,
-        select("cpu"),
-        metrics=["fid", "kid", "pr", "dc", "is"],
-        extractors=["efficientnet-lite0"],
+    request = EvaluationRequest(
+        metrics=("fid", "kid", "pr", "dc", "is"),
+        extractors=("efficientnet-lite0",),
         num_images=20,
-        strata_by="label",
-        bounds=["fd<1"],
+        strata="label",
+        require=("fd<1",),
     )
-    return judge(tiny_run, out), out / REPORT
+    evaluator = Evaluator(Collection.open(tiny_dataset), request, select("cpu"))
+    return evaluator(tiny_run, out), out / REPORT
 
 
 def test_a_report_holds_every_number_and_key(judged):
@@ -67,7 +67,7 @@ def test_names_in_a_report_are_text(tiny_dataset, lite, tmp_path):
     folder = tmp_path / "<b>bold"
     folder.mkdir()
     shutil.copy(tiny_dataset, folder / "<script>.zip")
-    real = DatasetSource(ImageDataset(tiny_dataset))
+    real = DatasetSource(Collection.open(tiny_dataset))
     source = FilesSource(folder / "<script>.zip")
     evaluate(source, real, metrics=["kid"], extractors=[lite], out=tmp_path / "out")
     page = (tmp_path / "out" / REPORT).read_text()

@@ -52,12 +52,12 @@ def test_each_result_of_the_metric_has_a_row():
 
 @pytest.mark.parametrize("text", ["fid", "fid=20", "fid<", "fid<many", "fid<nan", "fid<inf", "<20", "fid<2<3"])
 def test_what_is_no_bound_is_refused(text):
-    with pytest.raises(RequestError, match="--require must be METRIC<NUMBER"):
+    with pytest.raises(RequestError, match="`require` must be METRIC<NUMBER"):
         parse(text, ["fid"])
 
 
 def test_a_metric_that_is_not_measured_is_refused():
-    with pytest.raises(RequestError, match="must name one of fd, kd; got fid instead: that needs Inception"):
+    with pytest.raises(RequestError, match="`require` must name one of fd, kd; got fid instead: that needs Inception"):
         parse("fid<20", ["fd", "kd"])
     with pytest.raises(RequestError, match=r"got ppl instead$"):
         parse("ppl<20", ["fd", "kd"])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import HANG, TINY_TRAINING, run_salon
 
-from eval.data import embedding
 from gan.runtime.files import cache_folder
 from gan.training.run_dir import Run
 
@@ -18,11 +17,10 @@ ROOT = Path(__file__).parents[1]
 SALON = """
 import sys
 
-from eval.data import embedding
 from eval.data import feature_cache
 from gan.__main__ import main
 
-embedding.SHARD = feature_cache.SHARD = 4  # so that few images are shared out, too
+feature_cache.SHARD = 4  # so that few images are shared out, too
 if __name__ == "__main__":
     main(sys.argv[1:])
 """
@@ -120,8 +118,7 @@ def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, sma
         assert value == pytest.approx(values[1][key], rel=1e-6, abs=1e-9), key
 
 
-def test_scores(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "SHARD", 4)
+def test_scores(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
     request = [*requests(prepared, tiny_run)["score"], "--device", "cpu", "--out"]
     one = run_salon(*request, tmp_path / "one", "--json").json
     monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))

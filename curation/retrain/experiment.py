@@ -23,12 +23,15 @@ from curation.retrain.plan import METRICS, PLAN, START, RetrainPlan
 from curation.retrain.splits import ARMS, FOR_TRAINING, HELD_OUT, NOT_DRAWN, write_set
 from curation.retrain.verdict import deciding_metric
 from eval.compare import Entry, read_entry
-from eval.evaluate import IMAGES_A_DIMENSION, RESULTS
+from eval.evaluate import RESULTS
 from eval.evaluator import Evaluator
+from eval.figures import IMAGES_A_DIMENSION
 from eval.metric_registry import require_possible
+from eval.request import EvaluationRequest
 from gan import snapshot
 from gan.config import TrainingConfig
 from gan.data import manifest as manifests
+from gan.data.collection import Collection
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.files import atomic, write_json
@@ -101,16 +104,16 @@ class Experiment:
         Raises RequestError when there are too few of them, or no stratum has two.
         """
         own = self.plan.request.holdout_data is None
-        evaluator = Evaluator(
-            self.plan.request.holdout_data or self.plan.request.dataset,
-            device,
+        request = EvaluationRequest(
             metrics=METRICS,
-            manifest=self.out / "manifests" / HELD_OUT if own else None,
             num_images=self.plan.request.num_images,
-            strata_by=self.plan.strata_by,
-            extractors=[self.plan.extractor],
-            files=self.plan.request.weights,
+            strata=self.plan.strata_by,
+            extractors=(self.plan.extractor,),
+            weights=tuple(self.plan.request.weights),
         )
+        held_out = self.out / "manifests" / HELD_OUT if own else None
+        collection = Collection.open(self.plan.request.holdout_data or self.plan.request.dataset, held_out)
+        evaluator = Evaluator(collection, request, device)
         require_possible(list(METRICS), evaluator.extractors[0], self.plan.request.num_images, len(evaluator.real))
         if evaluator.strata and max(Counter(name for name in evaluator.strata if name).values(), default=0) < 2:
             raise RequestError(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.retrain.results import signed
-from eval.data.feature_cache import Thumbnails
+from eval.data.thumbnails import Thumbnails
 from eval.report.html import picture_uri, write_page
 
 REPORT = "report.html"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from curation.child_manifest import stratum_numbers, write_child
@@ -16,7 +15,8 @@ from curation.score.density import BLOCK, normalized
 from curation.score.image_checks import EXACT, MISLABELLED, NEAR, Measures
 from curation.score.inputs import opened
 from curation.score.request import CheckRequest
-from eval.data.embedding import embed, folder_for
+from eval.data.feature_cache import features_of
+from eval.metrics.neighbours import neighbours
 from gan.data.collection import Collection
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
@@ -25,7 +25,6 @@ NEIGHBOURS = 10  # of an image, that speak for its label
 MIN_AGREEMENT = 0.8  # share of the neighbours that agree on another label
 MIN_LIFT = 1.5
 MIN_CLASS = 20  # images
-COLUMNS = 16_384  # images that a block is compared with at a time
 
 Floats = NDArray[np.float32]
 
@@ -38,9 +37,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
     with opened(request) as (collection, extractor):
         labels = None if request.labels is None else stratum_numbers(collection, request.labels)
         measures, hashes = _measure(collection)
-        features = embed(
-            collection.dataset, collection.indices, extractor, folder_for(collection.fingerprint, extractor)
-        )
+        features = features_of(collection.dataset, collection.indices, extractor)
         near = duplicates.confirmed(duplicates.near_hashes(hashes), features)
         group = duplicates.groups(near, len(hashes))
         series = duplicates.groups(similar(features), len(hashes))
@@ -147,20 +144,8 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
 
 def most_alike(unit: Floats, k: int) -> NDArray[np.int64]:
     """Of each unit vector [N, dim] the `k` others (or all, where fewer) of the largest cosine, places [N, k]."""
-    every = torch.from_numpy(unit)
-    found = np.empty([len(unit), min(k, len(unit) - 1)], np.int64)
-    for a in range(0, len(unit), BLOCK):
-        rows = every[a : a + BLOCK]
-        cosines, places = torch.empty([len(rows), 0]), torch.empty([len(rows), 0], dtype=torch.int64)
-        for b in range(0, len(unit), COLUMNS):
-            block = rows @ every[b : b + COLUMNS].T
-            block.diagonal(a - b).fill_(-torch.inf)  # an image is no neighbour of itself
-            best = block.topk(min(k, block.shape[1]))
-            cosines, places = torch.cat([cosines, best.values], 1), torch.cat([places, best.indices + b], 1)
-            order = cosines.topk(min(found.shape[1], cosines.shape[1])).indices
-            cosines, places = cosines.gather(1, order), places.gather(1, order)
-        found[a : a + BLOCK] = places.numpy()
-    return found
+    k = min(k, len(unit) - 1)
+    return neighbours(unit, k, dtype=np.float32).indices if k else np.empty([len(unit), 0], np.int64)
 
 
 def _group_column(group: NDArray[np.int64]) -> pa.Array:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.score.methods import BY_FEATURES
+from eval.metrics.neighbours import neighbours_among
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
@@ -198,8 +199,7 @@ def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float
 
 def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
     """Distance of each of unit features [N, dim] to its k-th nearest of [M, dim]."""
-    squared = 2 - 2 * (features @ references.T)
-    return np.sqrt(np.maximum(np.partition(squared, k - 1, axis=1)[:, k - 1], 0)).astype(np.float64)
+    return neighbours_among(features, references, k, dtype=np.float32).distances[:, -1].astype(np.float64)
 
 
 def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> FittedStratum:

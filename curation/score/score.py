@@ -13,7 +13,7 @@ from curation.score import density, discriminator_scores
 from curation.score.inputs import opened
 from curation.score.methods import BY_FEATURES, score_column
 from curation.score.request import ScoreRequest
-from eval.data.embedding import embed, folder_for
+from eval.data.feature_cache import features_of
 from eval.features.extractor import Extractor
 from gan import snapshot
 from gan.data import manifest
@@ -81,9 +81,7 @@ def _by_features(
     # Method -> scores of the images at the places `fresh`. All processes look for the state before one writes it.
     fitted = request.state is not None and request.state.exists()
     strata = stratum_numbers(collection, request.strata)[fresh]
-    features = embed(
-        collection.dataset, collection.indices[fresh], extractor, folder_for(collection.fingerprint, extractor)
-    )
+    features = features_of(collection.dataset, collection.indices[fresh], extractor)
     if request.state is not None and fitted:
         state = density.load(request.state)
         if state.extractor != extractor.key:

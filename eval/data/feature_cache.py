@@ -1,167 +1,186 @@
-"""One pass over a source's images, for any number of takers, kept in shards: a killed pass goes on where it was.
+"""Resumable, sharded cache of features: one pass over the images serves all extractors, and an image goes through a
+network once, whoever asks for its features.
 
-Each image is made once and given to all that still lack its shard. Shards are whole or absent; of several processes
-each makes every so-manyth.
+Shard i holds the images at positions i * SHARD, ... of a source. Shards are whole or absent: a killed pass goes on with
+those that are missing. Of several processes each makes every so-manyth.
+
+$SALON_CACHE/features/DIGEST/    of real images. The digest is of all images of a dataset (names, bytes, labels),
+                                 whichever a manifest keeps, and of the network with its weights, preprocessing,
+                                 precision and backend
+OUT/features/DIGEST/             of generated images, in the folder of their evaluation
 """
 
-import io
-import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from PIL import Image
+import torch
+from numpy.typing import NDArray
 
-from eval.data.image_sources import Source
+from eval.data.image_sources import DatasetImages, DatasetSource, Source
+from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
-from eval.features.preprocess import FileProperties
 from eval.metrics.feature_stats import Array, Features, Moments
 from eval.metrics.result_key import digest
-from gan.data.images import Pixels, encode
+from gan.data.dataset import ImageDataset
+from gan.data.images import Pixels
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.console import progress
-from gan.runtime.files import atomic, remove_stale_partials
+from gan.runtime.files import atomic, cache_folder, remove_stale_partials
 
 SHARD = 256  # images
-THUMBNAIL = 96  # longest side in pixels
-QUALITY = 85
+MEMORY = 2**28  # bytes of pixels that wait to be extracted at a time, if one batch is not more
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
+Part = TypeVar("Part")
+
+
+class Shards(Protocol):
+    """What a pass fills. `take` makes something of a batch, in any thread; `write` makes a shard's files of that."""
+
+    folder: Path
+
+    def has(self, shard: int, rows: Places) -> bool:
+        """Whether the shard is there, and has what is made of the images at its `rows`."""
+        ...
+
+    def take(self, pixels: Sequence[Pixels | None]) -> Any:
+        """Images [H, W, 3] of one shard; None for one that cannot be read."""
+        ...
+
+    def write(self, shard: int, parts: Sequence[Any], source: Source) -> None:
+        """Write the shard from what `take` gave of its batches, in order."""
+        ...
 
 
 class FeatureShards:
-    """A source's features by one extractor, and its logits, in a folder of .npy files [n, d], float32."""
+    """Features by one extractor in a folder of .npy files [n, dim], float32, and `logits`, where they are asked for.
 
-    def __init__(self, folder: Path, extractor: Extractor) -> None:
-        self.folder, self.extractor = folder, extractor
-        self._found: list[dict[str, Array]] = []
-
-    def has(self, shard: int) -> bool:
-        """Features are written last."""
-        return _shard(self.folder, "features", shard).exists()
-
-    def take(self, pixels: list[Pixels]) -> None:
-        """Extract."""
-        self._found.append(dict(self.extractor(pixels)))
-
-    def finish(self, shard: int, source: Source, first: int) -> None:
-        """Write logits, then features."""
-        for name in sorted(self._found[0], reverse=True):  # logits, features
-            with atomic(_shard(self.folder, name, shard)) as temporary, open(temporary, "wb") as file:
-                np.save(file, np.concatenate([found[name] for found in self._found]), allow_pickle=False)
-        self._found = []
-
-    def read(self, shards: Iterable[int], name: str = "features") -> Features:
-        """The shards as memory maps."""
-        return Features.open([_shard(self.folder, name, shard) for shard in shards])
-
-
-class Thumbnails:
-    """Small pictures of a source's images, and of what format and size they are, in one ZIP a shard."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._images: list[Image.Image] = []
-        self._sizes: list[tuple[int, int]] = []
-
-    def has(self, shard: int) -> bool:
-        """Whether its ZIP is there."""
-        return _shard(self.folder, "pictures", shard, ".zip").exists()
-
-    def take(self, pixels: list[Pixels]) -> None:
-        """Shrink; small images stay as they are."""
-        for image in pixels:
-            small = Image.fromarray(image)
-            self._sizes.append(small.size)
-            small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-            self._images.append(small)
-
-    def finish(self, shard: int, source: Source, first: int) -> None:
-        """Write the ZIP."""
-        formats = [source.format(first + offset) for offset in range(len(self._images))]
-        with (
-            atomic(_shard(self.folder, "pictures", shard, ".zip")) as temporary,
-            zipfile.ZipFile(temporary, "w") as archive,
-        ):
-            for offset, image in enumerate(self._images):
-                archive.writestr(f"{first + offset}.jpg", encode(image, "jpeg", QUALITY))
-            archive.writestr(
-                "traits.json", json.dumps([[f, *size] for f, size in zip(formats, self._sizes, strict=True)])
-            )
-        self._images, self._sizes = [], []
-
-    def jpeg(self, index: int) -> bytes:
-        """The small picture of image `index`, a JPEG file's bytes."""
-        with zipfile.ZipFile(_shard(self.folder, "pictures", index // SHARD, ".zip")) as archive:
-            return archive.read(f"{index}.jpg")
-
-    def image(self, index: int) -> Image.Image:
-        """The same, decoded."""
-        return Image.open(io.BytesIO(self.jpeg(index)))
-
-    def traits(self, count: int) -> FileProperties:
-        """Formats and sizes of images 0..count."""
-        traits = FileProperties()
-        for shard in range(-(-count // SHARD)):
-            with zipfile.ZipFile(_shard(self.folder, "pictures", shard, ".zip")) as archive:
-                for format, width, height in json.loads(archive.read("traits.json")):
-                    traits.add(format, width, height)
-        return traits
-
-
-def one_pass(source: Source, takers: Sequence[FeatureShards | Thumbnails], *, batch_size: int, what: str) -> int:
-    """Give every image to every taker that lacks it -> the number of images that were made, in this process.
-
-    Of several processes (see gan.runtime.distributed) this one makes its share; it returns when all shards are there.
-    Raises RequestError where it cannot see those of another one.
+    The row of an image that cannot be read is NaN.
     """
-    for folder in {taker.folder for taker in takers}:
+
+    def __init__(self, folder: Path, extractor: Extractor, *, logits: bool = False) -> None:
+        self.folder, self.extractor = folder, extractor
+        self._names = ("logits", "features") if logits else ("features",)  # in the order in which they are written
+
+    def has(self, shard: int, rows: Places) -> bool:
+        """Whether the shard is there, with features of the images at its `rows`."""
+        file = _file(self.folder, "features", shard)
+        return file.exists() and not np.isnan(Features.open([file]).shards[0][rows, 0]).any()
+
+    def take(self, pixels: Sequence[Pixels | None]) -> dict[str, Floats]:
+        """Extract features, and logits, of a batch."""
+        images = [image for image in pixels if image is not None]
+        alike = len({image.shape for image in images}) == 1
+        extracted = self.extractor(np.stack(images) if alike else images)
+        if len(images) < len(pixels):
+            readable = np.array([image is not None for image in pixels])
+            extracted = {name: _spread(rows, readable) for name, rows in extracted.items()}
+        return {name: extracted[name] for name in self._names}
+
+    def write(self, shard: int, parts: Sequence[dict[str, Floats]], source: Source) -> None:
+        """Write logits, then features."""
+        for name in self._names:
+            with atomic(_file(self.folder, name, shard)) as temporary, open(temporary, "wb") as file:
+                np.save(file, np.concatenate([part[name] for part in parts]), allow_pickle=False)
+
+    def read(self, positions: Places, name: str = "features") -> Features:
+        """Features of the images at `positions` [n], as memory maps."""
+        shards = positions // SHARD
+        there = np.unique(shards)
+        features = Features.open([_file(self.folder, name, shard) for shard in there.tolist()])
+        rows = np.searchsorted(there, shards) * SHARD + positions % SHARD
+        return features if np.array_equal(rows, np.arange(len(features))) else features.view(rows)
+
+
+def cached(
+    source: Source, extractors: Sequence[Extractor], *, batch_size: int, description: str
+) -> tuple[list[Features], Thumbnails]:
+    """Features [n, dim] of a source's images by each extractor, and small images, from the user's cache.
+
+    What is missing there is made in one pass; of a dataset the shards that hold a kept image, each as a whole. Of
+    several processes all must call it, and each makes its share. Raises RequestError for a kept image that cannot be
+    read.
+    """
+    images: Source = source.all_images if isinstance(source, DatasetSource) else source
+    positions = source.indices if isinstance(source, DatasetSource) else np.arange(len(source))
+    thumbnails = Thumbnails(_cache_folder(images), SHARD, positions)
+    sets = [FeatureShards(_cache_folder(images, extractor), extractor) for extractor in extractors]
+    one_pass(images, [thumbnails, *sets], positions=positions, batch_size=batch_size, description=description)
+    return [shards.read(positions) for shards in sets], thumbnails
+
+
+def features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) -> Floats:
+    """Features of the images of a dataset at `indices` [n], in memory, float32 [n, dim]; see `cached`."""
+    images = DatasetImages(dataset, indices)
+    shards = FeatureShards(_cache_folder(images, extractor), extractor)
+    one_pass(images, [shards], positions=indices, batch_size=extractor.batch_size, description="Extracting features")
+    if not len(indices):
+        return np.empty((0, extractor.dim), np.float32)
+    features: Floats = shards.read(indices).subset(np.arange(len(indices))).shards[0]
+    return features
+
+
+def one_pass(
+    source: Source, sets: Sequence[Shards], *, batch_size: int, description: str, positions: Places | None = None
+) -> int:
+    """Fill all shards that hold images at `positions` (default: all images) -> number of images made in this process.
+
+    Each image is made once for all sets that lack its shard. Of several processes (see gan.runtime.distributed) each
+    makes its share; all return when all shards are there. Raises RequestError where one cannot see another's.
+    """
+    for folder in {shards.folder for shards in sets}:
         remove_stale_partials(folder)
     count = len(source)
-    mine = range(distributed.rank(), shard_count(count), distributed.world_size())
-    waiting = [shard for shard in mine if not all(taker.has(shard) for taker in takers)]
+    needed = rows_by_shard(np.arange(count) if positions is None else positions)
+    mine = list(needed)[distributed.rank() :: distributed.world_size()]
+    lacking = {shard: [own for own in sets if not own.has(shard, needed[shard])] for shard in mine}
+    waiting = [shard for shard in mine if lacking[shard]]
     if waiting and source.identity["kind"] == "iterator" and distributed.world_size() > 1:
-        raise RequestError("an iterator of images must be judged by one process; write them to a folder first")
+        raise RequestError("an iterator of images must be evaluated by one process; write them to a folder first")
     images = (
         (shard, image) for shard in waiting for image in source.pixels(shard * SHARD, min((shard + 1) * SHARD, count))
     )
     total = sum(min(SHARD, count - shard * SHARD) for shard in waiting)
-    for shard, some in groupby(progress(images, what, total), key=itemgetter(0)):
-        lacking = [taker for taker in takers if not taker.has(shard)]
-        pixels = map(itemgetter(1), some)
-        while batch := list(islice(pixels, batch_size)):
-            for taker in lacking:
-                taker.take(batch)
-        for taker in lacking:
-            taker.finish(shard, source, shard * SHARD)
+    workers = torch.get_num_threads() if _on_cpu(sets) else 1
+    with ThreadPoolExecutor(workers) as pool:
+        for shard, members in groupby(progress(images, description, total), key=itemgetter(0)):
+            parts: dict[int, list[Any]] = {number: [] for number in range(len(lacking[shard]))}
+            for batches in _grouped(map(itemgetter(1), members), batch_size, workers):
+                for number, own in enumerate(lacking[shard]):
+                    parts[number] += _in_threads(pool, own.take, batches)
+            for number, own in enumerate(lacking[shard]):
+                own.write(shard, parts[number], source)
     distributed.anyone(False)  # until all have made theirs
-    for taker in takers:
-        if not all(taker.has(shard) for shard in range(shard_count(count))):
+    for own in sets:
+        if not all(own.has(shard, rows[:0]) for shard, rows in needed.items()):
             raise RequestError(
-                f"SALON_CACHE and --out must be folders that all machines share; {taker.folder} lacks what another made"
+                f"SALON_CACHE and `out` must be folders that all machines share; {own.folder} lacks what another made"
             )
     return total
 
 
-def moments(shards: FeatureShards, count: int) -> Moments:
-    """Of all features, kept beside them. Of several processes each counts its shards; the main one merges them.
+def shared_moments(features: Features, path: Path) -> Moments:
+    """Moments of all features, kept in `path`. Of several processes each counts its part; the main one merges them.
 
-    Must be called by all processes, after one_pass; the others get the same from the file.
+    Must be called by all processes; the others get the same from the file.
     """
-    path = shards.folder / "moments.npz"
     if not path.exists():
         world, rank = distributed.world_size(), distributed.rank()
-        mine = range(rank, shard_count(count), world)
-        parts = [shards.folder / f"moments-{part}-of-{world}.npz" for part in range(world)]
-        own = shards.read(mine).moments() if mine else Moments(shards.extractor.dim)
-        save_arrays(parts[rank], own.to_arrays())
+        parts = [path.with_name(f"moments-{part}-of-{world}.npz") for part in range(world)]
+        edges = np.linspace(0, len(features), world + 1).astype(int)
+        save_arrays(parts[rank], features.moments(np.arange(edges[rank], edges[rank + 1])).to_arrays())
         distributed.anyone(False)
         with distributed.main_first():
             if distributed.is_main():
-                total = Moments(shards.extractor.dim)
+                total = Moments(features.dim)
                 for part in parts:
                     total.merge(Moments.from_arrays(load_arrays(part)))
                 save_arrays(path, total.to_arrays())
@@ -180,6 +199,13 @@ def shard_count(count: int) -> int:
     return -(-count // SHARD)
 
 
+def rows_by_shard(positions: Places) -> dict[int, Places]:
+    """Shard -> the rows in it of those images at `positions` [n] that it holds."""
+    ordered = np.sort(positions)
+    shards, starts = np.unique(ordered // SHARD, return_index=True)
+    return dict(zip(shards.tolist(), np.split(ordered % SHARD, starts[1:]), strict=True)) if len(ordered) else {}
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as .npz, atomically."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
@@ -196,5 +222,51 @@ def load_arrays(path: Path) -> dict[str, Array]:
         raise RequestError(f"{path} must hold arrays; {reason}. Remove it, and it is made again") from error
 
 
-def _shard(folder: Path, name: str, shard: int, suffix: str = ".npy") -> Path:
-    return folder / f"{name}-{shard:05d}{suffix}"
+def _cache_folder(images: Source, extractor: Extractor | None = None) -> Path:
+    identity = {"images": images.identity} | ({} if extractor is None else {"extractor": extractor.identity})
+    return cache_folder() / "features" / folder_name(identity)
+
+
+def _on_cpu(sets: Sequence[Shards]) -> bool:
+    return all(own.extractor.device.type == "cpu" for own in sets if isinstance(own, FeatureShards))
+
+
+def _grouped(pixels: Iterable[Pixels | None], batch_size: int, workers: int) -> Iterator[list[list[Pixels | None]]]:
+    # Lists of a batch for each worker, or of as many as MEMORY takes.
+    images = iter(pixels)
+    group: list[list[Pixels | None]] = []
+    held = 0
+    while batch := list(islice(images, batch_size)):
+        group.append(batch)
+        held += sum(image.nbytes for image in batch if image is not None)
+        if len(group) == workers or held >= MEMORY:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _in_threads(pool: Executor, function: Callable[[Any], Part], batches: Sequence[Any]) -> list[Part]:
+    # On a CPU each thread computes a batch of its own: threads that share one wait for each other after every layer,
+    # and for longer when other threads decode meanwhile.
+    threads = torch.get_num_threads()
+
+    def alone(batch: Any) -> Part:
+        torch.set_num_threads(max(1, threads // len(batches)))
+        return function(batch)
+
+    try:
+        return list(pool.map(alone, batches))
+    finally:
+        torch.set_num_threads(threads)  # the number is the whole process's
+
+
+def _spread(rows: Floats, readable: NDArray[np.bool_]) -> Floats:
+    # Rows [n, d] of the readable images among others, whose rows are NaN.
+    spread = np.full((len(readable), rows.shape[1]), np.nan, np.float32)
+    spread[readable] = rows
+    return spread
+
+
+def _file(folder: Path, name: str, shard: int) -> Path:
+    return folder / f"{name}-{shard:05d}.npy"

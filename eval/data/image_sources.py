@@ -10,25 +10,22 @@ import os
 import threading
 import uuid
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from gan import snapshot
+from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource
+from gan.data.collection import Collection
 from gan.data.dataset import UNREADABLE, ImageDataset
 from gan.data.images import SUFFIXES, Pixels
 from gan.errors import ImageError, RequestError
 from gan.runtime.console import progress
-from gan.runtime.files import sha256
 from gan.runtime.parallel import ordered_map
-from gan.sampling import generate, latents
-
-DEFAULT_COUNT = 10_000  # images of a snapshot
 
 
 class Source(Protocol):
@@ -41,8 +38,8 @@ class Source(Protocol):
         """Number of images."""
         ...
 
-    def pixels(self, first: int, end: int) -> Iterator[Pixels]:
-        """Images first..end, uint8 [H, W, 3] of any sizes."""
+    def pixels(self, first: int, end: int) -> Iterator[Pixels | None]:
+        """Images first..end, uint8 [H, W, 3] of any sizes; None for one that cannot be read and need not be."""
         ...
 
     def format(self, index: int) -> str:
@@ -54,112 +51,63 @@ class Source(Protocol):
         ...
 
 
-class SnapshotSource:
-    """A generator's images: image i is the one of seed `seed` + i, whatever the batch size, as in salon generate.
+class DatasetImages:
+    """All images of a dataset by position, whichever a manifest keeps: what the feature cache holds shards of.
 
-    A conditional generator paints each class as often as `class_shares` [classes] says (default: all alike); the class
-    of an image follows from its seed too, so that all snapshots are judged by one bank of latents.
+    An image that cannot be read is None; at a `required` position [n] it raises RequestError.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        count: int = DEFAULT_COUNT,
-        *,
-        seed: int = 0,
-        truncation_psi: float = 1.0,
-        class_shares: Sequence[float] | None = None,
-        device: torch.device | None = None,
-        batch_size: int = 16,
-    ) -> None:
-        if count < 1 or seed + count - 1 > latents.MAX_SEED:
-            raise RequestError(
-                f"--num-images must be at least 1, and seeds at most {latents.MAX_SEED}; got {count} from {seed} on"
-            )
-        self.snapshot = snapshot.find(path)
-        self.G = self.snapshot.G_ema.to(device or torch.device("cpu"))
-        self.seed, self.count, self.truncation_psi, self.batch_size = seed, count, truncation_psi, batch_size
-        classes = self.G.config.num_classes
-        shares = np.full(classes, 1.0) if class_shares is None else np.asarray(class_shares, float)
-        if classes and (len(shares) != classes or not shares.sum()):
-            raise RequestError(f"{path} paints {classes} classes; the dataset has {len(shares)}")
-        self._shares = shares / shares.sum() if classes else None
-        self.name = str(self.snapshot.path)
-        self.identity = {
-            "kind": "snapshot",
-            "sha256": sha256(self.snapshot.path),
-            "truncation_psi": truncation_psi,
-            "z_bank": self.z_bank,
-            "device": next(self.G.parameters()).device.type,  # convolutions round differently there
-        }
-
-    @property
-    def z_bank(self) -> str:
-        """Names the latents and classes that image 0, 1, ... are made of; equal banks make differences paired."""
-        classes = "" if self._shares is None else hashlib.sha256(self._shares.tobytes()).hexdigest()[:16]
-        return f"seeds from {self.seed}, z_dim {self.G.config.z_dim}" + (f", classes {classes}" if classes else "")
+    def __init__(self, dataset: ImageDataset, required: NDArray[np.int64]) -> None:
+        self.dataset = dataset
+        self._required = np.zeros(len(dataset), bool)
+        self._required[required] = True
+        self.name = str(dataset.path)
+        self.identity: dict[str, Any] = {"kind": "dataset", "sha256": dataset.fingerprint(), "manifest": None}
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.dataset)
 
-    def seeds(self, first: int, end: int) -> list[int]:
-        """The seeds of images first..end."""
-        return list(range(self.seed + first, self.seed + end))
+    def pixels(self, first: int, end: int) -> Iterator[Pixels | None]:
+        """Images first..end, decoded by several threads."""
+        with ThreadPoolExecutor() as pool:
+            yield from ordered_map(pool, self.read, range(first, end))
 
-    def classes(self, seeds: Sequence[int]) -> list[int] | None:
-        """The class that is painted for each seed; None for a generator without classes."""
-        if self._shares is None:
-            return None
-        return [int(np.random.default_rng([seed, 1]).choice(len(self._shares), p=self._shares)) for seed in seeds]
-
-    def paint(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
-        """The images of any seeds, each made now."""
-        return generate.generate(self.G, seeds, classes, truncation_psi=self.truncation_psi, batch_size=self.batch_size)
-
-    def pixels(self, first: int, end: int) -> Iterator[Pixels]:
-        """Images first..end, each made now."""
-        seeds = self.seeds(first, end)
-        return self.paint(seeds, self.classes(seeds))
+    def read(self, position: int) -> Pixels | None:
+        """One image, uint8 [H, W, 3]."""
+        try:
+            return self.dataset.pixels(position).transpose(1, 2, 0)  # CHW -> HWC
+        except ImageError as error:
+            if not self._required[position]:
+                return None
+            raise RequestError(
+                f"{self.name} holds an image that cannot be read: {error}. "
+                "Prepare it again with salon prepare, or drop it with a manifest."
+            ) from error
 
     def format(self, index: int) -> str:
-        """Never a file's."""
-        return "array"
+        """By the name's ending."""
+        return SUFFIXES[Path(self.dataset.names[index]).suffix.lower()]
 
     def label(self, index: int) -> str | None:
-        """The class that was asked for."""
-        return self.class_name(self.seed + index)
-
-    def class_name(self, seed: int) -> str | None:
-        """Name of the class that is painted for a seed."""
-        classes = self.classes([seed])
-        if classes is None:
+        """Name of an image's class in dataset.json."""
+        if self.dataset.labels is None:
             return None
-        names = self.snapshot.classes
-        return names[classes[0]] if names else str(classes[0])
+        number = self.dataset.label(index)
+        return self.dataset.classes[number] if self.dataset.classes else str(number)
 
 
 class DatasetSource:
-    """The images `indices` of a prepared dataset, or all of them. `manifest` is the hash of what chose them.
+    """The images of a prepared dataset that a collection keeps; `indices` [M] are their positions in the dataset.
 
-    Raises RequestError at an image that cannot be read.
+    Raises RequestError when it keeps none, and at an image that cannot be read.
     """
 
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        *,
-        fingerprint: str | None = None,
-        indices: Sequence[int] | None = None,
-        manifest: str | None = None,
-    ) -> None:
-        self.dataset = dataset
-        self.indices = list(range(len(dataset)) if indices is None else indices)
-        self.name = str(dataset.path)
-        self.identity = {
-            "kind": "dataset",
-            "sha256": fingerprint or dataset.fingerprint(),
-            "manifest": manifest,
-        }
+    def __init__(self, collection: Collection) -> None:
+        self.collection, self.dataset = collection, collection.dataset
+        self.indices = collection.require_kept()
+        self.all_images = DatasetImages(self.dataset, self.indices)
+        self.name = self.all_images.name
+        self.identity: dict[str, Any] = {**self.all_images.identity, "manifest": collection.selection}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -167,24 +115,17 @@ class DatasetSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, decoded by several threads."""
         with ThreadPoolExecutor() as pool:
-            try:
-                yield from ordered_map(pool, self.dataset.image, self.indices[first:end])
-            except ImageError as error:
-                raise RequestError(
-                    f"{self.name} holds an image that cannot be judged by: {error}. "
-                    "Prepare it again with salon prepare, or drop it with a manifest."
-                ) from error
+            for image in ordered_map(pool, self.all_images.read, self.indices[first:end].tolist()):
+                assert image is not None  # all of these are required
+                yield image
 
     def format(self, index: int) -> str:
         """By the name's ending."""
-        return SUFFIXES[Path(self.dataset.names[self.indices[index]]).suffix.lower()]
+        return self.all_images.format(int(self.indices[index]))
 
     def label(self, index: int) -> str | None:
-        """Of dataset.json."""
-        if self.dataset.labels is None:
-            return None
-        number = self.dataset.label(self.indices[index])
-        return self.dataset.classes[number] if self.dataset.classes else str(number)
+        """Name of an image's class in dataset.json."""
+        return self.all_images.label(int(self.indices[index]))
 
     def class_shares(self) -> list[int] | None:
         """How many images each class has; None without labels."""
@@ -215,7 +156,7 @@ class FilesSource:
             chosen = np.random.default_rng(seed).permutation(len(self.names))[:count]
             self.names = [self.names[index] for index in sorted(chosen)]
         elif count is not None and count > len(self.names):
-            raise RequestError(f"--num-images must be at most the {len(self.names)} images in {path}; got {count}")
+            raise RequestError(f"`num_images` must be at most the {len(self.names)} images in {path}; got {count}")
         self.identity = {"kind": "files", "sha256": self._fingerprint()}
 
     def __len__(self) -> int:
@@ -292,21 +233,21 @@ class IteratorSource:
 
 
 def open_source(
-    what: Path | Iterable[Pixels], count: int | None = None, *, seed: int = 0, **how: Any
+    images: Path | Iterable[Pixels], count: int | None = None, *, seed: int = 0, **options: Any
 ) -> SnapshotSource | FilesSource | IteratorSource:
-    """The source that `what` is: a snapshot (a file, a run), a folder or ZIP of images, or an iterator with its count.
+    """The source of `images`: of a snapshot (a file, a run), a folder or ZIP of images, or an iterator with its count.
 
-    `how` goes to SnapshotSource. Raises RequestError for anything else.
+    `options` are those of SnapshotSource. Raises RequestError for anything else.
     """
-    if not isinstance(what, str | Path):
+    if not isinstance(images, str | Path):
         if count is None:
-            raise RequestError("num_images must be given for an iterator of images")
-        return IteratorSource(what, count)
-    path = Path(what)
+            raise RequestError("`num_images` must be given for an iterator of images")
+        return IteratorSource(images, count)
+    path = Path(images)
     if not path.exists():
         raise RequestError(f"{path} must be a snapshot, or a folder or ZIP of images; it does not exist")
     if is_snapshot(path):
-        return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **how)
+        return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **options)
     return FilesSource(path, count, seed=seed)
 
 

@@ -88,9 +88,9 @@ def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The package's state dict under the names of EfficientNetLite0. Names it does not know stay, to be refused."""
     renamed = {}
     for name, tensor in state.items():
-        found = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(.+)", name)
-        if found:
-            block, part, rest = found.groups()
+        match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?(\w+)\.(.+)", name)
+        if match:
+            block, part, rest = match.groups()
             table, prefix = (_OUTSIDE, "") if block is None else (_IN_BLOCK, f"trunk.blocks.{block}.")
             name = f"{prefix}{table.get(part, part)}.{rest}"
         renamed[name] = tensor

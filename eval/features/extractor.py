@@ -73,33 +73,33 @@ class Extractor:
             )
         if len(pixels) < MIN_CALIBRATION_IMAGES:
             raise RequestError(f"calibration needs {MIN_CALIBRATION_IMAGES} images; got {len(pixels)} instead")
-        found = relative_distance(reference(pixels)["features"], self._extract(pixels)["features"])
-        if not found < MAX_CALIBRATION:
+        distance = relative_distance(reference(pixels)["features"], self._extract(pixels)["features"])
+        if not distance < MAX_CALIBRATION:
             raise RequestError(
                 f"{self.key} must move the features of these images by less than {MAX_CALIBRATION:.1e} of their "
-                f"variance; got {found:.1e} instead. Use fp32"
+                f"variance; got {distance:.1e} instead. Use fp32"
             )
-        self.calibration = found
-        return found
+        self.calibration = distance
+        return distance
 
     def _extract(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
         features = np.empty([len(pixels), self.dim], np.float32)
         for start in range(0, len(pixels), self.batch_size):
-            some = pixels[start : start + self.batch_size]
+            batch = pixels[start : start + self.batch_size]
             with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-                x = self._preset(some, self._network.size).to(self.device)
-                features[start : start + len(some)] = (
+                x = self._preset(batch, self._network.size).to(self.device)
+                features[start : start + len(batch)] = (
                     self._run(x.sub_(self._mean).div_(self._std)).float().cpu().numpy()
                 )
-        found = {"features": features}
+        outputs = {"features": features}
         if self.has_logits:
             weight, bias = self._head
-            found["logits"] = features @ weight.T + bias
-        return found
+            outputs["logits"] = features @ weight.T + bias
+        return outputs
 
 
 def load_extractor(
-    name: str,
+    extractor: str,
     *,
     weights: Path | None = None,
     preprocess: str | None = None,
@@ -114,24 +114,24 @@ def load_extractor(
     torch, onnxruntime or openvino. `fetch` allows to download missing weights; nothing else ever does.
     Raises RequestError for an unknown name, missing or foreign weights, and what does not go together.
     """
-    for option, value, known in (
-        ("--extractor", name, tuple(EXTRACTORS)),
-        ("--preprocess", preprocess or next(iter(PRESETS)), tuple(PRESETS)),
-        ("--precision", precision, PRECISIONS),
-        ("--backend", backend, BACKENDS),
+    for parameter, value, known in (
+        ("extractor", extractor, tuple(EXTRACTORS)),
+        ("preprocess", preprocess or next(iter(PRESETS)), tuple(PRESETS)),
+        ("precision", precision, PRECISIONS),
+        ("backend", backend, BACKENDS),
     ):
         if value not in known:
-            raise RequestError(f"{option} must be one of {', '.join(known)}; got {value} instead")
+            raise RequestError(f"`{parameter}` must be one of {', '.join(known)}; got {value} instead")
     target = devices.select(device) if isinstance(device, str) else device
     if backend != "torch" and target.type != "cpu":
-        raise RequestError(f"--backend {backend} needs --device cpu; got {target} instead")
-    network = EXTRACTORS[name]
+        raise RequestError(f"`backend` {backend} needs `device` cpu; got {target} instead")
+    network = EXTRACTORS[extractor]
     preset = PRESETS[preprocess or network.preset]
     path = find_weights(network, weights, fetch=fetch)
     digest = sha256(path)
     cut = network.load(path, digest)
     identity = {
-        "extractor": name,
+        "extractor": extractor,
         "preprocess": preset.name,
         "precision": precision,
         "backend": backend,
@@ -150,12 +150,12 @@ def load_extractor(
     return Extractor(network, preset, run, head, identity, target)
 
 
-def relative_distance(reference: Floats, found: Floats) -> float:
+def relative_distance(reference: Floats, features: Floats) -> float:
     """Fréchet distance of two sets of features [N, dim], as a share of the reference's variance tr S, in O(N^2 dim).
 
     With centred features A and B, tr (S_A S_B)^1/2 is the nuclear norm of A B^T / N: no dim x dim matrix is needed.
     """
-    a, b = (features.astype(np.float64) for features in (reference, found))
+    a, b = (each.astype(np.float64) for each in (reference, features))
     shift = a.mean(0) - b.mean(0)
     a, b = a - a.mean(0), b - b.mean(0)
     nuclear = np.linalg.svd(a @ b.T, compute_uv=False).sum()

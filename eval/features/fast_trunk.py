@@ -103,8 +103,8 @@ def check(run: Run, module: nn.Module, size: int, tolerance: float = TOLERANCE) 
     generator = torch.Generator().manual_seed(CHECK_SEED)
     x = torch.rand([3, 3, size, size], generator=generator).mul_(2).sub_(1)
     with torch.inference_mode():
-        expected, found = module(x), run(x.contiguous(memory_format=torch.channels_last)).float().cpu()
-    difference = float((found - expected).abs().max() / expected.abs().max())
+        expected, actual = module(x), run(x.contiguous(memory_format=torch.channels_last)).float().cpu()
+    difference = float((actual - expected).abs().max() / expected.abs().max())
     if not difference <= tolerance:
         raise SalonError(
             f"an extractor's fast form must agree with the plain one to {tolerance:.0e}; it differs by {difference:.1e}"

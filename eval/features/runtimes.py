@@ -24,7 +24,7 @@ def load(module: nn.Module, size: int, backend: str, precision: str = "fp32") ->
     """
     open_graph = {"onnxruntime": _onnxruntime, "openvino": _openvino}[backend]
     if backend == "onnxruntime" and precision != "fp32":
-        raise RequestError(f"--backend onnxruntime computes in fp32 alone; got --precision {precision} instead")
+        raise RequestError(f"`backend` onnxruntime computes in fp32 alone; got `precision` {precision} instead")
     folded = fold_batch_norm(module)
     path = cache_folder() / "trunks" / f"{_key(folded, size)}.onnx"
     if not path.exists():
@@ -34,10 +34,10 @@ def load(module: nn.Module, size: int, backend: str, precision: str = "fp32") ->
         if precision == "fp32":
             check(run, module, size)
     except (ImportError, OSError) as error:
-        raise RequestError(f"--backend {backend} needs pip install 'salon[{BACKENDS[backend]}]': {error}") from error
+        raise RequestError(f"`backend` {backend} needs pip install 'salon[{BACKENDS[backend]}]': {error}") from error
     except Exception as error:  # of whatever class a runtime raises: a damaged file, or one that it reads otherwise
         path.unlink(missing_ok=True)
-        raise SalonError(f"--backend {backend} is refused, and its cached graph removed: {error}") from error
+        raise SalonError(f"`backend` {backend} is refused, and its cached graph removed: {error}") from error
     return run
 
 

@@ -46,13 +46,13 @@ def find(network: str, file: WeightsFile, given: Path | None, *, fetch: bool = F
     """
     if given is not None:
         if not given.is_file():
-            raise RequestError(f"--weights of {network} must be an existing file; got {given} instead")
+            raise RequestError(f"`weights` of {network} must be an existing file; got {given} instead")
         return given
     path = folder() / file.name
     if not path.is_file():
         if not fetch:
             raise RequestError(
-                f"{network} needs its weights: put {file.name} ({file.url}) into {folder()}, or name it with --weights"
+                f"{network} needs its weights: put {file.name} ({file.url}) into {folder()}, or name it with `weights`"
             )
         _fetch(file, path)
     return path

@@ -91,15 +91,19 @@ class Moments:
 
 
 class Features:
-    """Features [N, d] in shards [n, d] one after the other, which may be memory maps: read block by block."""
+    """Features [N, d] in shards [n, d] one after the other, which may be memory maps: read block by block.
 
-    def __init__(self, shards: Sequence[Array]) -> None:
+    With `chosen` [N] they are those rows of the shards, in that order.
+    """
+
+    def __init__(self, shards: Sequence[Array], chosen: Array | None = None) -> None:
         if not shards or any(s.ndim != 2 or s.shape[1] != shards[0].shape[1] for s in shards):
             shapes = [list(s.shape) for s in shards]
             raise ValueError(f"shards must be one or more of [n, d] with the same d; got {shapes} instead")
         self.shards = list(shards)
         self.dim = int(shards[0].shape[1])
         self._starts = np.cumsum([0, *(len(shard) for shard in shards)])
+        self._chosen = None if chosen is None else np.asarray(chosen)
 
     @classmethod
     def open(cls, paths: Sequence[Path]) -> "Features":
@@ -113,11 +117,14 @@ class Features:
         return cls(shards)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return int(self._starts[-1]) if self._chosen is None else len(self._chosen)
 
     def rows(self, first: int, end: int) -> Matrix:
         """Rows first..end as float64 [end - first, d], a copy."""
         out = np.empty((end - first, self.dim))
+        if self._chosen is not None:
+            self._take(np.arange(first, end), out)
+            return out
         for shard, start in zip(self.shards, self._starts, strict=False):
             low, high = max(first, start), min(end, start + len(shard))
             if low < high:
@@ -134,6 +141,10 @@ class Features:
         """All rows from `first` on, `size` at a time: (index of the first, float64 [size or fewer, d])."""
         for start in range(first, len(self), size):
             yield start, self.rows(start, min(start + size, len(self)))
+
+    def view(self, indices: Array) -> "Features":
+        """Rows by index, in any order, without a copy."""
+        return Features(self.shards, indices if self._chosen is None else self._chosen[indices])
 
     def subset(self, indices: Array) -> "Features":
         """Rows by index, as they are stored, in memory. Raises ValueError for none."""
@@ -159,7 +170,7 @@ class Features:
         return moments
 
     def _take(self, indices: Array, out: Array) -> None:
-        indices = np.asarray(indices)
+        indices = np.asarray(indices) if self._chosen is None else self._chosen[indices]
         where = np.searchsorted(self._starts, indices, side="right") - 1  # the shard of each
         for index in np.unique(where):
             chosen = where == index

@@ -156,9 +156,9 @@ def _roots_of_gram(projected: Matrix, groups: list[Array]) -> tuple[float, list[
     roots = []
     for group in groups:
         stays = np.delete(np.arange(len(gram)), group)
-        some = gram[np.ix_(stays, stays)]
-        some = some - some.mean(axis=0) - some.mean(axis=1)[:, None] + some.mean()  # around the mean of what stays
-        roots.append(_trace_of_root(some / (len(stays) - 1)))
+        rest = gram[np.ix_(stays, stays)]
+        rest = rest - rest.mean(axis=0) - rest.mean(axis=1)[:, None] + rest.mean()  # around the mean of what stays
+        roots.append(_trace_of_root(rest / (len(stays) - 1)))
     return _trace_of_root(gram / (len(gram) - 1)), roots
 
 

@@ -76,12 +76,12 @@ def _convolution(weights: Mapping[str, torch.Tensor], name: str) -> nn.Conv2d:
 
 
 def _tensor(weights: Mapping[str, torch.Tensor], name: str, shape: tuple[int | None, ...]) -> torch.Tensor:
-    found = weights.get(name)
-    if not isinstance(found, torch.Tensor):
+    tensor = weights.get(name)
+    if not isinstance(tensor, torch.Tensor):
         raise RequestError(f"the weights of LPIPS must hold {name}; it is missing")
-    if len(found.shape) != len(shape) or any(s not in (None, f) for s, f in zip(shape, found.shape, strict=True)):
-        raise RequestError(f"{name} must have the shape {list(shape)}; got {list(found.shape)} instead")
-    return found.float()
+    if len(tensor.shape) != len(shape) or any(s not in (None, t) for s, t in zip(shape, tensor.shape, strict=True)):
+        raise RequestError(f"{name} must have the shape {list(shape)}; got {list(tensor.shape)} instead")
+    return tensor.float()
 
 
 def _read(path: Path, what: str) -> Mapping[str, torch.Tensor]:

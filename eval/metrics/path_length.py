@@ -92,7 +92,7 @@ def _steps(
     if space == "z":
         a, b = z.double().unbind(1)
         return torch.stack([G.mapping(slerp(a, b, at[:, None]).float(), c) for at in ends])
-    a, b = (G.mapping(some, c).double() for some in z.unbind(1))
+    a, b = (G.mapping(end, c).double() for end in z.unbind(1))
     return torch.stack([torch.lerp(a, b, at[:, None, None]).float() for at in ends])
 
 

@@ -12,48 +12,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics.confidence_intervals import Estimate, Vector, normal_interval, wilson
-from eval.metrics.feature_stats import Array, Features, Matrix, as_features
+from eval.metrics.feature_stats import Array, Features, as_features
+from eval.metrics.neighbours import Neighbours, neighbours, squared_distances
 
 BLOCK = 1024  # samples on either side of a block of distances
-CANCELLED = 1e-8  # |x-y|^2 below this share of |x|^2 + |y|^2 is computed anew, from differences
 TIE = 1e-12  # squared distances this close, relatively, are equal: the k-th neighbour lies on its ball, not within
 
 
-@dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """The k nearest others of each sample of a set, nearest first. Worth keeping for a reference."""
-
-    distances: Matrix  # [N, k]
-    indices: NDArray[np.int64]  # [N, k]
-
-
 class Cover:
-    """Which of `judged` samples lie in a ball of any of `balls` samples, and how much hangs on single balls."""
+    """Which of a set's `samples` lie in a ball of any of `balls` samples, and how much hangs on single balls."""
 
-    def __init__(self, judged: int, balls: int) -> None:
-        self.counts = np.zeros(judged, np.int64)  # balls around each
-        self.visits = np.zeros(balls, np.int64)  # judged samples in each ball
-        self._last = np.zeros(judged, np.int64)  # one ball around each
+    def __init__(self, samples: int, balls: int) -> None:
+        self.counts = np.zeros(samples, np.int64)  # balls around each
+        self.visits = np.zeros(balls, np.int64)  # samples in each ball
+        self._last = np.zeros(samples, np.int64)  # one ball around each
 
-    def add(self, judged: int, balls: int, inside: NDArray[np.bool_]) -> None:
-        """Count a block in: inside [n, m] of the judged samples and balls that start at these indices."""
+    def add(self, samples: int, balls: int, inside: NDArray[np.bool_]) -> None:
+        """Count a block in: inside [n, m] of the samples and balls that start at these indices."""
         n, m = inside.shape
         counts = inside.sum(axis=1)
-        self.counts[judged : judged + n] += counts
+        self.counts[samples : samples + n] += counts
         self.visits[balls : balls + m] += inside.sum(axis=0)
-        self._last[judged : judged + n][counts > 0] = balls + inside.argmax(axis=1)[counts > 0]
+        self._last[samples : samples + n][counts > 0] = balls + inside.argmax(axis=1)[counts > 0]
 
     def estimate(self) -> Estimate:
         """The covered share. Wilson's interval, widened by the jackknife over balls: what each alone covers.
 
         It ignores that other balls would grow, and so errs to the wide side (up to twice as wide for small k).
         """
-        judged, balls = len(self.counts), len(self.visits)
+        samples, balls = len(self.counts), len(self.visits)
         covered = int((self.counts > 0).sum())
-        alone = np.bincount(self._last[self.counts == 1], minlength=balls) / judged
-        guess = (covered + 1) / (judged + 2)  # neither 0 nor 1
-        spread = 1 + (balls - 1) * float(alone.var()) / (guess * (1 - guess) / judged)
-        estimate = wilson(covered, judged, spread)
+        alone = np.bincount(self._last[self.counts == 1], minlength=balls) / samples
+        guess = (covered + 1) / (samples + 2)  # neither 0 nor 1
+        spread = 1 + (balls - 1) * float(alone.var()) / (guess * (1 - guess) / samples)
+        estimate = wilson(covered, samples, spread)
         return replace(estimate, method="Wilson, widened by a jackknife over the balls")
 
 
@@ -116,7 +108,7 @@ def compare(
         rows = slice(i, i + len(x))
         for j, y in gen.blocks(BLOCK):
             columns = slice(j, j + len(y))
-            squared = _squared_distances(x - centre, y - centre)
+            squared = squared_distances(x - centre, y - centre)
             precise.add(j, i, (squared <= reach[rows, None] * (1 + TIE)).T)
             recalled.add(i, j, squared <= reach_gen[columns] * (1 + TIE))
             inside = squared < reach_density[rows, None] * (1 - TIE)
@@ -145,29 +137,6 @@ def compare(
     )
 
 
-def neighbours(features: Features | Array, k: int) -> Neighbours:
-    """The k nearest others of each sample [N, d]. Raises ValueError unless there are more samples than that."""
-    features = as_features(features)
-    if not 1 <= k < len(features):
-        raise ValueError(f"k must be from 1 to the samples but one; got {k} of {len(features)} samples instead")
-    best = np.full((len(features), k), np.inf)
-    indices = np.zeros((len(features), k), np.int64)
-    centre = features.mean()
-    for i, x in features.blocks(BLOCK):
-        for j, y in features.blocks(BLOCK, first=i):
-            squared = _squared_distances(x - centre, y - centre)
-            if i == j:
-                np.fill_diagonal(squared, np.inf)
-            _keep_least(best[i : i + len(x)], indices[i : i + len(x)], squared, j)
-            if i != j:
-                _keep_least(best[j : j + len(y)], indices[j : j + len(y)], squared.T, i)
-    order = np.argsort(best, axis=1)
-    return Neighbours(
-        distances=np.sqrt(np.take_along_axis(best, order, axis=1)),
-        indices=np.take_along_axis(indices, order, axis=1),
-    )
-
-
 def precision_recall(real: Features | Array, gen: Features | Array, k: int = 3) -> dict[str, Estimate]:
     """ "precision" and "recall" alone; see Comparison."""
     return compare(real, gen, k=k, k_density=k).precision_recall()
@@ -187,28 +156,3 @@ def nearest(real: Features | Array, gen: Features | Array) -> tuple[NDArray[np.i
     """Index of the real sample next to each generated one, and how far it is: [N], [N]."""
     comparison = compare(real, gen, k=1, k_density=1)
     return comparison.nearest, comparison.nearest_distance
-
-
-def _squared_distances(x: Matrix, y: Matrix) -> Matrix:
-    # [n, d], [m, d] -> [n, m]. |x|^2 + |y|^2 - 2 x.y loses digits where x and y are close: there it is done again.
-    scale = np.einsum("id,id->i", x, x)[:, None] + np.einsum("jd,jd->j", y, y)
-    squared: Matrix = scale - 2 * (x @ y.T)
-    close = np.argwhere(squared < CANCELLED * scale)
-    for first in range(0, len(close), BLOCK):
-        i, j = close[first : first + BLOCK].T
-        difference = x[i] - y[j]
-        squared[i, j] = np.einsum("pd,pd->p", difference, difference)
-    return squared
-
-
-def _keep_least(best: Matrix, indices: NDArray[np.int64], squared: Matrix, first: int) -> None:
-    # best [n, k] becomes the k least of itself and squared [n, m], in place, the largest last; so do their indices.
-    k = best.shape[1]
-    rows = squared.min(axis=1) < best[:, -1]
-    both = np.concatenate([best[rows], squared[rows]], axis=1)
-    which = np.concatenate(
-        [indices[rows], np.broadcast_to(np.arange(first, first + squared.shape[1]), squared[rows].shape)], axis=1
-    )
-    chosen = np.argpartition(both, k - 1, axis=1)[:, :k]
-    best[rows] = np.take_along_axis(both, chosen, axis=1)
-    indices[rows] = np.take_along_axis(which, chosen, axis=1)

@@ -1,4 +1,4 @@
-"""Reports: one small HTML file each that opens from disk and needs nothing else, of results and small pictures."""
+"""Reports: one small HTML file each that opens from disk and needs nothing else, of results and small images."""
 
 import base64
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from eval.data.feature_cache import Thumbnails
+from eval.data.thumbnails import Thumbnails
 from eval.report import charts
 from gan.runtime.console import duration
 from gan.runtime.files import atomic
@@ -63,8 +63,8 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails |
             if x in entries[0]["results"] and y in entries[0]["results"]
         ],
         "strips": [
-            [picture_uri(some, index) for index in range(min(8, entry["images"]))] if some else []
-            for entry, some in zip(entries, pictures, strict=True)
+            [picture_uri(thumbnails, index) for index in range(min(8, entry["images"]))] if thumbnails else []
+            for entry, thumbnails in zip(entries, pictures, strict=True)
         ],
     }
     write_page("comparison.html.j2", path, figures=figures, **pages)
@@ -91,9 +91,9 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
         temporary.write_text(text, encoding="utf-8")
 
 
-def picture_uri(pictures: Thumbnails, index: int) -> str:
-    """Small picture `index` as a data URI."""
-    return jpeg_uri(pictures.jpeg(index))
+def picture_uri(thumbnails: Thumbnails, index: int) -> str:
+    """Small image `index` as a data URI."""
+    return jpeg_uri(thumbnails.jpeg(index))
 
 
 def jpeg_uri(content: bytes) -> str:

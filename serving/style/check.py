@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eval.data.feature_cache import QUALITY, THUMBNAIL
+from eval.data.thumbnails import QUALITY, THUMBNAIL
 from eval.metrics.confidence_intervals import wilson
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.data.image_sources import DatasetSource, FilesSource
-from eval.data.reference import open_reference
+from gan.data.collection import Collection
 from gan.data.manifest import Manifest
 from gan.errors import RequestError
 from gan.runtime.console import say
@@ -49,8 +49,8 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
     data, manifest = _dataset_of(data, manifest)
     source: DatasetSource | FilesSource
     if manifest is not None or _is_prepared(data):
-        source, described = open_reference(data, manifest)
-        columns = _columns(source, described)
+        source = DatasetSource(Collection.open(data, manifest))
+        columns = _columns(source, source.collection.manifest)
     else:
         source = FilesSource(data)
         columns = [source.label(index) for index in range(len(source))], [artist_of(name) for name in source.names]

@@ -4,6 +4,7 @@ Its card, which travels inside of the file, says what it learned from and how of
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from eval.data.feature_cache import FeatureShards, Thumbnails, folder_name, one_pass, shard_count
+from eval.data.feature_cache import cached
+from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor, find_weights, load_extractor
 from eval.features.registry import NETWORKS
 from gan import __version__
 from gan.data.images import Pixels
 from gan.errors import RequestError
 from gan.runtime.console import progress, say
-from gan.runtime.files import cache_folder
 from serving.contract import CLASSIFIER, ModelMetadata
 from serving.export import onnx_file
 from serving.style import head as classifier_head
@@ -125,29 +126,26 @@ def _parity(request: StyleTrainingRequest, paintings: Paintings, expected: Doubl
     return {"opset": onnx_file.OPSET, "difference": difference, "images": len(images)}
 
 
-class _Mirrored(FeatureShards):
-    """Features of mirrored images."""
+class _Mirrored(Extractor):
+    """An extractor that sees images mirrored."""
 
-    def take(self, pixels: list[Pixels]) -> None:
-        super().take([image[:, ::-1] for image in pixels])
+    def __init__(self, extractor: Extractor) -> None:
+        vars(self).update(vars(extractor))
+        self.identity = {**extractor.identity, "mirrored": "left to right"}
+
+    def __call__(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
+        return super().__call__([image[:, ::-1] for image in pixels])
 
 
 def _features(paintings: Paintings, middle: Extractor, square: Extractor) -> tuple[Floats, Thumbnails]:
     # Features [N, D] of the paintings, and thumbnails of the source; both are kept, shard by shard.
-    source = paintings.source
-
-    def folder(name: str, extractor: Extractor) -> Path:
-        return cache_folder() / "style" / folder_name({"images": source.identity, name: extractor.identity})
-
-    views = [
-        FeatureShards(folder("as it is", middle), middle),
-        _Mirrored(folder("mirrored", middle), middle),
-        FeatureShards(folder("as it is", square), square),
-    ]
-    thumbnails = Thumbnails(views[0].folder)
-    one_pass(source, [*views, thumbnails], batch_size=middle.batch_size, what="Extracting features")
-    shards = range(shard_count(len(source)))
-    features = np.mean([view.read(shards).take(paintings.indices) for view in views], axis=0)
+    views, thumbnails = cached(
+        paintings.source,
+        [middle, _Mirrored(middle), square],
+        batch_size=middle.batch_size,
+        description="Extracting features",
+    )
+    features = np.mean([view.take(paintings.indices) for view in views], axis=0)
     return features.astype(np.float32), thumbnails
 
 

@@ -1,0 +1,119 @@
+"""Parts of results.json beside the metrics: strata, notable images, warnings, and what was evaluated with what."""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eval import metric_registry
+from eval.data.image_sources import Source
+from eval.data.reference import Reference
+from eval.data.snapshot_source import SnapshotSource
+from eval.data.thumbnails import Thumbnails
+from eval.features.preprocess import differences
+from eval.metrics.confidence_intervals import linear_jackknife, wilson
+from eval.metrics.feature_stats import Features
+from eval.metrics.precision_recall import Comparison
+from eval.metrics.strata import strata_table
+from gan import __version__
+
+IMAGES_A_DIMENSION = 10  # fewer make a Fréchet distance mostly bias
+NOTABLE = 12  # images shown as best, worst, and closest to real ones
+
+
+def strata_rows(
+    strata: Sequence[str | None],
+    reference: Reference,
+    gen: Features,
+    source: Source,
+    comparison: Comparison | None,
+) -> list[dict[str, Any]]:
+    """A row for each of the `strata` [M] of the real images.
+
+    Generated images belong to the one that they are labelled with; without labels, to none.
+    """
+    labels = [source.label(index) for index in range(len(source))]
+    known = np.array([index for index, name in enumerate(strata) if name is not None], np.int64)
+    labelled = set(labels) & set(strata) - {None}
+    table = strata_table(
+        reference.features.subset(known),
+        [str(strata[index]) for index in known],
+        gen,
+        [str(label) for label in labels] if labelled else None,
+    )
+    rows = []
+    for row in table:
+        members = [index for index in known if strata[index] == row.name]
+        covers = {} if comparison is None else {"coverage": comparison.coverage, "recall": comparison.recalled}
+        covered = {name: _proportion(cover.counts[members] > 0) for name, cover in covers.items()}
+        rows.append({**asdict(row), "labelled": bool(labelled), "coverage": None, "recall": None, **covered})
+    return rows
+
+
+def notable(comparison: Comparison | None, reference: Reference) -> dict[str, Any]:
+    """Indices of the most and the least real images, and of those that are closest to a real one: copies, perhaps."""
+    if comparison is None:
+        return {"best": [], "worst": [], "closest": []}
+    order = np.argsort(-comparison.realism, kind="stable")
+    # As a share of how far the real image's own next neighbour is.
+    usual = reference.neighbours.distances[comparison.nearest, 0]
+    ratio = comparison.nearest_distance / np.maximum(usual, np.finfo(float).tiny)
+    realism = [None if np.isinf(value) else float(value) for value in comparison.realism]  # None: a copy
+    return {
+        "best": [{"index": int(index), "realism": realism[index]} for index in order[:NOTABLE]],
+        "worst": [{"index": int(index), "realism": realism[index]} for index in order[::-1][:NOTABLE]],
+        "closest": [
+            {"index": int(index), "real": int(comparison.nearest[index]), "ratio": float(ratio[index])}
+            for index in np.argsort(ratio, kind="stable")[:NOTABLE]
+        ],
+        "closer_than_real": int((ratio < 1).sum()),
+    }
+
+
+def warnings(
+    metrics: Sequence[str],
+    source: Source,
+    thumbnails: Thumbnails,
+    real_thumbnails: Thumbnails,
+    references: Sequence[Reference],
+) -> list[str]:
+    """What makes the numbers less than they look: other file formats or sizes than the dataset's, too few images."""
+    lines = differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
+    for reference in references:
+        dim, n = reference.extractor.dim, min(len(source), len(reference))
+        if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
+            name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
+            lines.append(
+                f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "
+                f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance"
+            )
+    return lines
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """A source's name, size and identity; of a snapshot also how far it was trained."""
+    described = {"name": source.name, "images": len(source), **source.identity}
+    if isinstance(source, SnapshotSource):
+        described |= {"cur_nimg": source.snapshot.cur_nimg, "seed": source.seed}
+    return described
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {
+        "salon": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def _proportion(hit: NDArray[np.bool_]) -> dict[str, Any]:
+    # With replicates over the real images [m], so that two evaluations of one stratum can be compared in pairs.
+    estimate = wilson(int(hit.sum()), len(hit))
+    replicates = linear_jackknife(estimate.value, hit.astype(np.float64), metric_registry.BLOCKS)
+    return {**asdict(estimate), "replicates": replicates.to_dict()}
