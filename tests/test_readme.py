@@ -93,7 +93,7 @@ def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton):
     assert {words[1] for words in done} == families | {"query", "run"}
     all_exist(tmp_path, "grid.png", "served.png", "mix.png", "loop.mp4", "review.html", "retraining/report.html")
     all_exist(tmp_path, "evaluation/report.html", "evaluation/results.json", "comparison/comparison.html")
-    assert len(list((tmp_path / "pictures").iterdir())) == 9
+    assert len(list((tmp_path / "images").iterdir())) == 9
 
 
 @pytest.mark.parametrize("page", [README, *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.stem)
