@@ -93,7 +93,7 @@ def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton):
     assert {words[1] for words in done} == families | {"query", "run"}
     all_exist(tmp_path, "grid.png", "served.png", "mix.png", "loop.mp4", "review.html", "retraining/report.html")
     all_exist(tmp_path, "evaluation/report.html", "evaluation/results.json", "comparison/comparison.html")
-    assert len(list((tmp_path / "pictures").iterdir())) == 9
+    assert len(list((tmp_path / "images").iterdir())) == 9
 
 
 @pytest.mark.parametrize("page", [README, *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.stem)
@@ -118,6 +118,9 @@ def test_the_pages_are_built_without_warnings_and_load_nothing_from_elsewhere(tm
     reference = pages[tmp_path / "reference" / "commands.html"]
     assert '<h4 id="salon-eval-run">' in reference and "<code>--num-images NIMG</code>" in reference
     assert "<!-- commands -->" not in reference and "\b" not in reference
+    python = pages[tmp_path / "reference" / "python.html"]
+    assert 'id="gan.sampling.generate.generate"' in python and "[rows*H, columns*W, 3]" in python
+    assert re.search(r"<code>batch_size</code></td>\s*<td>images an iteration, over all devices", python)
 
 
 def test_long_commands_are_broken_as_a_shell_reads_them():
