@@ -6,7 +6,7 @@ import torch
 
 from gan.networks.discriminator import Discriminator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
-from serving.export.discriminator_graph import JudgeImage
+from serving.export.discriminator_graph import LogitOfImage
 
 
 def images(count: int, seed: int) -> list:
@@ -26,7 +26,7 @@ def test_the_graph_judges_as_the_critic(tiny_network, num_classes, group_size):
     references = [images(needed, seed) for seed in range(num_classes or 1)]
     pixels, classes = images(5, 9), [0, 1, 1, 0, 1]
     label = torch.tensor(classes)[:, None] if num_classes else None
-    found = JudgeImage(D, references)(torch.from_numpy(np.stack(pixels)), label)
+    found = LogitOfImage(D, references)(torch.from_numpy(np.stack(pixels)), label)
     for index, image in enumerate(pixels):
         some = [classes[index]] if num_classes else None
         critic = DiscriminatorLogits(D, references[some[0] if some else 0], some and some * needed)

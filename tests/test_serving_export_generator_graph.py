@@ -7,7 +7,7 @@ from gan.config import NetworkConfig
 from gan.data.images import to_pixels
 from gan.networks.generator import Generator
 from gan.sampling import generate
-from serving.export.generator_graph import MappingGraph, PaintZ, SynthesisGraph, to_image
+from serving.export.generator_graph import MappingGraph, ImageFromZ, SynthesisGraph, to_image
 
 SEEDS = [3, 1, 4]
 
@@ -34,7 +34,7 @@ def test_the_graph_is_the_generator_with_a_psi_and_a_class_for_each_image(tiny_n
         [generate.map_seeds(G, [seed], classes and [classes[i]], truncation_psi=psi[i]) for i, seed in enumerate(SEEDS)]
     )
     expected = G.synthesis(ws, "const")
-    graph = PaintZ(MappingGraph(G), SynthesisGraph(G.synthesis))
+    graph = ImageFromZ(MappingGraph(G), SynthesisGraph(G.synthesis))
     label = torch.tensor(classes)[:, None] if classes else None
     image, img = graph(generate.latents(SEEDS, 8), torch.tensor(psi)[:, None], label)
     torch.testing.assert_close(img, expected, atol=1e-5, rtol=1e-5)

@@ -44,10 +44,10 @@ def cubism(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     towards = rng.normal(0, 1, [count, 2])
     near = np.take_along_axis(offsets, facet[..., None, None], 2)[:, :, 0]  # [height, width, 2], from its own centre
     light = (near * towards[facet]).sum(-1) / width * 130
-    painted = colours[facet] + light[..., None]
+    pixels = colours[facet] + light[..., None]
     edges = (facet != np.roll(facet, 1, 0)) | (facet != np.roll(facet, 1, 1))
-    painted[edges] *= 0.45
-    return Image.fromarray(np.clip(painted, 0, 255).astype(np.uint8))
+    pixels[edges] *= 0.45
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
 def woodblock(scene: Image.Image, rng: np.random.Generator) -> Image.Image:

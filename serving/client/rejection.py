@@ -33,8 +33,8 @@ def choose(
             f"got {len(seeds)} instead"
         )
     seeds = seeds[:needed]
-    judged = progress(client.score(seeds, truncation_psi, label), "Judging candidates", needed)
-    logits = np.array(list(judged), np.float64)
+    scores = progress(client.score(seeds, truncation_psi, label), "Logits of candidates", needed)
+    logits = np.array(list(scores), np.float64)
     probabilities = algorithms.budgeted_probabilities(logits, budget)
     chosen = algorithms.draw(probabilities, float(algorithms.uniforms(seeds[:1])[0]))
     accepted = [seeds[place] for place in chosen.tolist()]

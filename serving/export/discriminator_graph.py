@@ -16,7 +16,7 @@ from gan.networks.discriminator import Discriminator
 from gan.rejection.discriminator_logits import GROUPS, count_references
 
 
-class JudgeImage(nn.Module):
+class LogitOfImage(nn.Module):
     """image uint8 [N, H, W, 3], label int64 [N, 1] where D knows classes -> logit float32 [N, 1].
 
     `references` are, for each of the K classes, count_references(D) images, uint8 [H, W, 3] each.

@@ -24,8 +24,8 @@ from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
 from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, ModelMetadata, inputs, model_name
 from serving.export import model_config, onnx_file
-from serving.export.discriminator_graph import JudgeImage
-from serving.export.generator_graph import MappingGraph, PaintWs, PaintZ, SynthesisGraph
+from serving.export.discriminator_graph import LogitOfImage
+from serving.export.generator_graph import MappingGraph, ImageFromWs, ImageFromZ, SynthesisGraph
 from serving.export.model_config import ENSEMBLES, Settings
 from serving.export.model_repository import Model, ModelRepository
 from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
@@ -171,10 +171,10 @@ class _Export:
             return MappingGraph(G), ("ws",)
         if kind == "discriminator":
             assert D is not None
-            return JudgeImage(D, self._references), ("logit",)
+            return LogitOfImage(D, self._references), ("logit",)
         synthesis = SynthesisGraph(G.synthesis, {"fp32": torch.float32, "fp16": torch.float16}[self.settings.precision])
-        paint = PaintWs(synthesis) if kind == "synthesis" else PaintZ(MappingGraph(G), synthesis)
-        return paint, ("image", "img")
+        graph = ImageFromWs(synthesis) if kind == "synthesis" else ImageFromZ(MappingGraph(G), synthesis)
+        return graph, ("image", "img")
 
 
 def _run(path: Path, given: Sequence[str]) -> Run:

@@ -54,7 +54,7 @@ def to_image(img: torch.Tensor) -> torch.Tensor:
     return (img * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-class PaintWs(nn.Module):
+class ImageFromWs(nn.Module):
     """ws -> image, and img beside it, by which the export is checked."""
 
     def __init__(self, synthesis: SynthesisGraph) -> None:
@@ -66,15 +66,15 @@ class PaintWs(nn.Module):
         return to_image(img), img
 
 
-class PaintZ(nn.Module):
+class ImageFromZ(nn.Module):
     """z, truncation_psi and label -> image and img."""
 
     def __init__(self, mapping: MappingGraph, synthesis: SynthesisGraph) -> None:
         super().__init__()
-        self.mapping, self.paint = mapping, PaintWs(synthesis)
+        self.mapping, self.from_ws = mapping, ImageFromWs(synthesis)
 
     def forward(
         self, z: torch.Tensor, truncation_psi: torch.Tensor, label: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        image, img = self.paint(self.mapping(z, truncation_psi, label))
+        image, img = self.from_ws(self.mapping(z, truncation_psi, label))
         return image, img

@@ -19,7 +19,7 @@ def write(folder: Path, images: Path | None) -> Path:
 
     A file that is there stays as it is, unless nothing was made yet from its other images. Folders inside `images` are
     taken for styles; a style whose name holds that of TARGET, or else the first, is the one to check for. Raises
-    RequestError when `images` is no folder or empty, or when `folder` holds pictures, or a demo of others.
+    RequestError when `images` is no folder or empty, or when `folder` holds images, or a demo of others.
     """
     styles: list[str] = []
     if images is not None:

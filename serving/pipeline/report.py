@@ -36,7 +36,7 @@ def write(file: PipelineFile, records: Mapping[str, Record], path: Path) -> None
                 "title": STAGES[name].title,
                 "record": record,
                 "headline": headline(record),
-                "pictures": [(_uri(image), caption) for image, caption in _images(record, records, base)],
+                "images": [(_uri(image), caption) for image, caption in _images(record, records, base)],
                 "served": STAGES[name].served,
                 "report": os.path.relpath(report, path.parent) if name in _REPORTS and report.exists() else None,
             }
