@@ -7,7 +7,7 @@ from gan.config import NetworkConfig
 from gan.data.images import to_pixels
 from gan.networks.generator import Generator
 from gan.sampling import generate
-from serving.export.generator_graph import MappingGraph, ImageFromZ, SynthesisGraph, to_image
+from serving.export.generator_graph import ImageFromZ, MappingGraph, SynthesisGraph, to_image
 
 SEEDS = [3, 1, 4]
 

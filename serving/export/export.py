@@ -25,7 +25,7 @@ from gan.snapshot import Snapshot
 from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, ModelMetadata, inputs, model_name
 from serving.export import model_config, onnx_file
 from serving.export.discriminator_graph import LogitOfImage
-from serving.export.generator_graph import MappingGraph, ImageFromWs, ImageFromZ, SynthesisGraph
+from serving.export.generator_graph import ImageFromWs, ImageFromZ, MappingGraph, SynthesisGraph
 from serving.export.model_config import ENSEMBLES, Settings
 from serving.export.model_repository import Model, ModelRepository
 from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
