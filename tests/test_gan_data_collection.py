@@ -97,3 +97,11 @@ def test_a_dataset_is_hashed_once(dataset, tmp_path, monkeypatch):
     assert collection.dataset.fingerprint() == collection.fingerprint
     counts = np.array([read.count(name) for name in collection.dataset.names])
     assert (counts[1:] == 1).all() and counts[0] == 2  # the first one was opened for its size
+
+
+def test_another_manifest_selects_without_another_hash(dataset, tmp_path, monkeypatch):
+    collection = Collection.open(dataset)
+    monkeypatch.setattr(ImageDataset, "read_bytes", None)
+    rows = [row(collection.dataset.names[3])]
+    manifests.write(tmp_path / "chosen", rows, dataset=collection.fingerprint, parent=None)
+    assert collection.selecting(tmp_path / "chosen").kept.tolist() == [3] and collection.kept.tolist() == [0, 1, 2, 3]

@@ -31,7 +31,6 @@ from eval.request import EvaluationRequest
 from gan import snapshot
 from gan.config import TrainingConfig
 from gan.data import manifest as manifests
-from gan.data.collection import Collection
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.files import atomic, write_json
@@ -103,7 +102,6 @@ class Experiment:
 
         Raises RequestError when there are too few of them, or no stratum has two.
         """
-        own = self.plan.request.holdout_data is None
         request = EvaluationRequest(
             metrics=METRICS,
             num_images=self.plan.request.num_images,
@@ -111,9 +109,10 @@ class Experiment:
             extractors=(self.plan.extractor,),
             weights=tuple(self.plan.request.weights),
         )
-        held_out = self.out / "manifests" / HELD_OUT if own else None
-        collection = Collection.open(self.plan.request.holdout_data or self.plan.request.dataset, held_out)
-        evaluator = Evaluator(collection, request, device)
+        reference = self.plan.reference
+        if self.plan.request.holdout_data is None:
+            reference = reference.selecting(self.out / "manifests" / HELD_OUT)
+        evaluator = Evaluator(reference, request, device)
         require_possible(list(METRICS), evaluator.extractors[0], self.plan.request.num_images, len(evaluator.real))
         if evaluator.strata and max(Counter(name for name in evaluator.strata if name).values(), default=0) < 2:
             raise RequestError(

@@ -44,7 +44,7 @@ class Collection:
         Without `manifest` the one beside the dataset (see manifest_beside) describes the images, where it is of this
         dataset; all images are used. `beside` False leaves that one unread. `columns` are those of the manifest to
         read, besides "name" and "verdict"; None reads all. Raises RequestError when there is no such dataset or
-        manifest, `manifest` is of another dataset, or keeps no image of it.
+        manifest, `manifest` is of another dataset, or names no image of it.
         """
         images = ImageDataset(dataset)
         fingerprint = images.fingerprint()
@@ -55,12 +55,20 @@ class Collection:
             if description is not None and description.dataset != fingerprint:
                 description = None
             return cls(dataset=images, fingerprint=fingerprint, manifest=description)
-        chosen = manifests.read(manifest, read)
-        if chosen.dataset != fingerprint:
-            raise RequestError(f"`manifest` {manifest} must be of the dataset {dataset}; it is of another")
-        collection = cls(dataset=images, fingerprint=fingerprint, manifest=chosen, selected=True)
+        return cls(dataset=images, fingerprint=fingerprint)._selected_by(manifests.read(manifest, read))
+
+    def selecting(self, manifest: Path) -> "Collection":
+        """The same dataset, not hashed again, with the images that `manifest` selects. Raises as `open` does."""
+        return self._selected_by(manifests.read(manifest))
+
+    def _selected_by(self, manifest: Manifest) -> "Collection":
+        if manifest.dataset != self.fingerprint:
+            raise RequestError(
+                f"`manifest` {manifest.path} must be of the dataset {self.dataset.path}; it is of another"
+            )
+        collection = Collection(dataset=self.dataset, fingerprint=self.fingerprint, manifest=manifest, selected=True)
         if not len(collection.rows):
-            raise RequestError(f"`manifest` {manifest} must name images of {dataset}; it names none")
+            raise RequestError(f"`manifest` {manifest.path} must name images of {self.dataset.path}; it names none")
         return collection
 
     def require_manifest(self) -> Manifest:
