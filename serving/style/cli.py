@@ -134,7 +134,7 @@ def check(request: StyleCheckRequest, connection: Connection, out: Path | None, 
 
     \b
     salon style check --url grpc://127.0.0.1:8001 --num-images 256 --target Impressionism --require 0.6
-    salon style check --images pictures --classifier style.onnx --out checked
+    salon style check --images images --classifier style.onnx --out checked
     """
     from gan.runtime.files import write_json
     from serving.style import check as style_check
