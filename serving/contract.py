@@ -1,5 +1,5 @@
-"""The one table of what is served: models, tensors, and what a model says of itself. The exporter, the writer of
-config.pbtxt and the client all read it; it imports nothing that a client lacks.
+"""The contract of exporter, server and client: kinds of models, their tensors, and their metadata. It imports nothing
+that a client lacks.
 
 Axis legend: N batch, L layers (num_ws), K styles, H = W the resolution; -1 is free.
 """
@@ -35,14 +35,18 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """What a model says of itself, in config.pbtxt's parameters as JSON. What a model has none of is None or empty."""
+    """Metadata of a model, as JSON in config.pbtxt's parameters and in ONNX files.
+
+    A model of a generator, which is every one but the style classifier, has the four sizes, each above 0. Other fields
+    are None or empty where a model has none.
+    """
 
     kind: str  # one of KINDS
     generator: str | None = None  # name of the generator that it belongs to
     z_dim: int | None = None
     w_dim: int | None = None
     num_ws: int | None = None
-    resolution: int | None = None
+    resolution: int | None = None  # pixels
     num_classes: int = 0
     classes: list[str] = field(default_factory=list)  # names, where the dataset has them
     snapshot: str | None = None  # SHA-256 of the file that it was exported from
@@ -58,20 +62,25 @@ class ModelMetadata:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
-        """The inverse of to_json. Raises ValueError for anything else."""
+        """The inverse of to_json. Raises ValueError for anything else, and for sizes that are missing."""
         values = json.loads(text)
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise ValueError(f"must be a model in the format {FORMAT}; got {found} instead")
+        format = values.get("format") if isinstance(values, dict) else None
+        if format != FORMAT:
+            raise ValueError(f"must be a model in the format {FORMAT}; got {format} instead")
         try:
-            about = cls(**values)
+            metadata = cls(**values)
         except TypeError as error:
-            raise ValueError(f"not what a model of Salon says of itself: {error}") from error
-        if about.kind not in KINDS:
-            raise ValueError(f"must be one of {', '.join(KINDS)}; got {about.kind} instead")
-        return about
+            raise ValueError(f"not the metadata of a model of Salon's: {error}") from error
+        if metadata.kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(KINDS)}; got {metadata.kind} instead")
+        for name in () if metadata.kind == CLASSIFIER else SIZES:
+            size = getattr(metadata, name)
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{name} of a {metadata.kind} must be a whole number above 0; got {size} instead")
+        return metadata
 
 
+SIZES = ("z_dim", "w_dim", "num_ws", "resolution")  # of a generator, in the metadata of all its models
 KINDS = (
     "generator",  # z -> image
     "mapping",  # z -> ws
@@ -94,54 +103,56 @@ def model_name(kind: str, generator: str = DEFAULT_NAME) -> str:
     return generator if kind == "generator" else f"{generator}_{kind}"
 
 
-def inputs(about: ModelMetadata) -> list[Tensor]:
-    """What a model takes."""
+def inputs(metadata: ModelMetadata) -> list[Tensor]:
+    """Input tensors of a model."""
     psi = Tensor("truncation_psi", "FP32", (1,))
-    label = [Tensor("label", "INT64", (1,))] if about.num_classes else []  # index of the class
-    if about.kind in ("generator", "mapping", "generate_and_score", "generate_and_classify"):
-        return [Tensor("z", "FP32", (_known(about.z_dim),)), psi, *label]
-    if about.kind == "synthesis":
-        return [Tensor("ws", "FP32", (_known(about.num_ws), _known(about.w_dim)))]
-    if about.kind == "seed_to_png":
+    label = [Tensor("label", "INT64", (1,))] if metadata.num_classes else []  # index of the class
+    if metadata.kind in ("generator", "mapping", "generate_and_score", "generate_and_classify"):
+        return [Tensor("z", "FP32", (_size(metadata.z_dim),)), psi, *label]
+    if metadata.kind == "synthesis":
+        return [Tensor("ws", "FP32", (_size(metadata.num_ws), _size(metadata.w_dim)))]
+    if metadata.kind == "seed_to_png":
         optional = [dataclasses.replace(psi, optional=True), Tensor("format", "BYTES", (1,), optional=True)]
         return [Tensor("seed", "INT64", (1,)), *optional, *label]
-    if about.kind == "discriminator":
-        side = _known(about.resolution)
+    if metadata.kind == "discriminator":
+        side = _size(metadata.resolution)
         return [Tensor("image", "UINT8", (side, side, 3)), *label]
     return [Tensor("image", "UINT8", (-1, -1, 3))]  # style_classifier
 
 
-def outputs(about: ModelMetadata) -> list[Tensor]:
-    """What a model gives."""
-    if about.kind == "mapping":
-        return [Tensor("ws", "FP32", (_known(about.num_ws), _known(about.w_dim)))]
-    if about.kind == "seed_to_png":
+def outputs(metadata: ModelMetadata) -> list[Tensor]:
+    """Output tensors of a model."""
+    if metadata.kind == "mapping":
+        return [Tensor("ws", "FP32", (_size(metadata.num_ws), _size(metadata.w_dim)))]
+    if metadata.kind == "seed_to_png":
         return [Tensor("file", "BYTES", (1,))]
-    found = []
-    if about.kind in ("generator", "synthesis", "generate_and_score", "generate_and_classify"):
-        side = _known(about.resolution)
-        found.append(Tensor("image", "UINT8", (side, side, 3)))  # NHWC, RGB
-    if about.kind in ("discriminator", "generate_and_score"):
-        found.append(Tensor("logit", "FP32", (1,)))  # of one image by itself, as in gan.rejection.discriminator_logits
-    if about.kind in ("style_classifier", "generate_and_classify"):
-        found.append(Tensor("probabilities", "FP32", (len(about.styles),)))
-    return found
+    tensors = []
+    if metadata.kind in ("generator", "synthesis", "generate_and_score", "generate_and_classify"):
+        side = _size(metadata.resolution)
+        tensors.append(Tensor("image", "UINT8", (side, side, 3)))  # NHWC, RGB
+    if metadata.kind in ("discriminator", "generate_and_score"):
+        tensors.append(
+            Tensor("logit", "FP32", (1,))
+        )  # of one image by itself, as in gan.rejection.discriminator_logits
+    if metadata.kind in ("style_classifier", "generate_and_classify"):
+        tensors.append(Tensor("probabilities", "FP32", (len(metadata.styles),)))
+    return tensors
 
 
-def limits(about: ModelMetadata) -> dict[str, tuple[float, float]]:
-    """The smallest and largest number that each input may hold; those of bytes are left out."""
+def limits(metadata: ModelMetadata) -> dict[str, tuple[float, float]]:
+    """Smallest and largest number that each input may hold; inputs of bytes are left out."""
     from gan.sampling.latents import MAX_SEED
 
-    known = {
+    ranges = {
         "z": (-Z_LIMIT, Z_LIMIT),
         "ws": (-W_LIMIT, W_LIMIT),
         "truncation_psi": PSI_RANGE,
-        "label": (0, about.num_classes - 1),
+        "label": (0, metadata.num_classes - 1),
         "seed": (0, MAX_SEED),
     }
-    return {tensor.name: known[tensor.name] for tensor in inputs(about) if tensor.name in known}
+    return {tensor.name: ranges[tensor.name] for tensor in inputs(metadata) if tensor.name in ranges}
 
 
-def _known(size: int | None) -> int:
-    assert size is not None
+def _size(size: int | None) -> int:
+    assert size is not None  # as from_json makes sure
     return size

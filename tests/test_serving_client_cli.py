@@ -26,7 +26,7 @@ def served(monkeypatch):
         return transport
 
     monkeypatch.setattr("serving.client.client.connect", connect)
-    monkeypatch.setattr(retry, "_FIRST", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     monkeypatch.delenv("SALON_URL", raising=False)
     return transport
 

@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as services
 
 from gan.errors import RequestError, SalonError
-from serving.client.retry import Patience, Unavailable
+from serving.client.retry import RetryPolicy, Unavailable
 from serving.client.transport import connect
 
 Z = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -257,7 +257,7 @@ def test_every_fault_becomes_one_clear_line(way, name):
 def test_no_answer_in_time(served):
     transport, server = served
     server.fault = ("silence", b"")
-    with pytest.raises(SalonError, match=r"did not answer within 0\.2 s; raise --timeout") as caught:
+    with pytest.raises(SalonError, match=r"did not answer within 0\.2 s; raise `timeout`") as caught:
         transport.infer("generator", {"z": Z}, ["image"], 0.2)
     assert not isinstance(caught.value, Unavailable)
     server.fault = None  # what comes late is not taken for the next answer
@@ -281,7 +281,7 @@ def test_nobody_there(scheme):
         probe.bind(("127.0.0.1", 0))  # taken, but nobody listens
         with (
             closing(connect(f"{scheme}://127.0.0.1:{probe.getsockname()[1]}")) as transport,
-            pytest.raises(Unavailable, match=r"Connection refused.*; start a server with `salon serve`.*--url"),
+            pytest.raises(Unavailable, match=r"Connection refused.*; start a server with `salon serve`.*`url`"),
         ):
             transport.server(30)
 
@@ -307,13 +307,13 @@ def test_a_server_that_comes_back_is_found(way):
         with pytest.raises(Unavailable):
             transport.server(30)
         with SERVERS[way](port=int(url.rpartition(":")[2])):
-            assert Patience().ask(transport.server, threading.Event())["version"] == "2.51.0"
+            assert RetryPolicy().ask(transport.server, threading.Event())["version"] == "2.51.0"
             transport.close()
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8001", "ftp://host:1", "http://host:0", "http://host:99999", "grpc://"])
 def test_what_is_no_url(url):
-    with pytest.raises(RequestError, match="--url must be grpc://HOST:PORT or http://HOST:PORT"):
+    with pytest.raises(RequestError, match="`url` must be grpc://HOST:PORT or http://HOST:PORT"):
         connect(url)
 
 

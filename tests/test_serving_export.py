@@ -354,7 +354,7 @@ def test_each_export_is_a_new_version_of_all_its_models(tmp_path, tiny_run, clas
         (["--name", "../x"], "--name must be"),
         (["--models", "painter"], "--models must be some of generator, .*; got 'painter'"),
         (["--models", "seed_to_png"], "--models seed_to_png needs generator among them"),
-        (["--models", "style_classifier"], "--models style_classifier needs --classifier FILE"),
+        (["--models", "style_classifier"], "--models style_classifier needs --classifier"),
         (["--tensorrt"], "--tensorrt needs --backend onnxruntime"),
         (["--classifier", README], "must be an ONNX file that Salon wrote"),
         (["--snapshot", "nowhere"], "nowhere must be a snapshot"),

@@ -84,3 +84,13 @@ def test_another_description_is_refused(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError):
             model_config.read_about(file)
+
+
+@pytest.mark.parametrize("size", contract.SIZES)
+@pytest.mark.parametrize("value", [None, 0, "8"])
+def test_metadata_of_a_generator_needs_its_sizes(size, value):
+    told = about("seed_to_png")
+    assert ModelMetadata.from_json(told.to_json()) == told
+    text = json.dumps(json.loads(told.to_json()) | {size: value})
+    with pytest.raises(ValueError, match=f"{size} of a seed_to_png must be a whole number above 0; got {value}"):
+        ModelMetadata.from_json(text)

@@ -76,7 +76,7 @@ def test_a_damaged_counter_is_refused(tmp_path):
 def test_one_process_publishes_at_a_time_and_a_killed_one_is_not_waited_for(tmp_path):
     repository = ModelRepository(tmp_path / "models")
     code = "import sys; from pathlib import Path; from serving.export.model_repository import ModelRepository\n"
-    code += "with ModelRepository(Path(sys.argv[1]))._alone():\n    print('held', flush=True)\n    input()"
+    code += "with ModelRepository(Path(sys.argv[1]))._lock():\n    print('held', flush=True)\n    input()"
     command = [sys.executable, "-c", code, str(repository.path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"

@@ -3,7 +3,7 @@
 import pytest
 
 from gan.errors import RequestError
-from serving.gallery.access import RateLimit, TooMany, parse_rate
+from serving.gallery.access import RateExceeded, RateLimit, parse_rate
 
 
 @pytest.mark.parametrize(("text", "rate"), [("60/min", (60, 60.0)), (" 2 / s", (2, 1.0)), ("1000/h", (1000, 3600.0))])
@@ -13,7 +13,7 @@ def test_rates(text, rate):
 
 @pytest.mark.parametrize("text", ["", "60", "0/min", "-1/min", "60/day", "1.5/s", "60/min/s", "9999999999/s"])
 def test_rates_that_are_refused(text):
-    with pytest.raises(RequestError, match="--rate must be requests a time, such as 60/min"):
+    with pytest.raises(RequestError, match="`rate` must be requests a time, such as 60/min"):
         parse_rate(text)
 
 
@@ -41,5 +41,5 @@ def test_clients_are_forgotten():
 
 
 def test_the_message_says_when_to_go_on():
-    error = TooMany(RateLimit(60, 60.0), 0.2)
+    error = RateExceeded(RateLimit(60, 60.0), 0.2)
     assert error.seconds == 1 and "60 requests in 60 s" in str(error) and "Go on in 1 s" in str(error)

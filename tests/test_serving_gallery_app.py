@@ -32,8 +32,8 @@ ABOUT = ModelMetadata(kind="generator", resolution=16, z_dim=8, w_dim=8, num_ws=
 KINDS = ("generator", "mapping", "synthesis", "generate_and_classify")
 
 
-class Stand:
-    """In place of a client: pictures that follow from latents as a painter's do. It counts what it is asked."""
+class StandIn:
+    """In place of a client: images that follow from latents as a generator's do. It counts what it is asked."""
 
     def __init__(self, models: list[ModelMetadata]) -> None:
         self.served = models
@@ -58,22 +58,22 @@ class Stand:
         z = latents.draw(seeds, 8) * np.float32(truncation_psi) + np.float32(label or 0)
         return np.repeat(z[:, None], 6, axis=1)
 
-    def _paint(self, ws) -> list[np.ndarray]:
-        rows = np.clip(128 + 60 * ws, 0, 255).astype(np.uint8)  # [N, 6, 8]: a picture of the latents themselves
+    def _synthesize(self, ws) -> list[np.ndarray]:
+        rows = np.clip(128 + 60 * ws, 0, 255).astype(np.uint8)  # [N, 6, 8]: an image of the latents themselves
         return [np.pad(np.repeat(row[..., None], 3, axis=2), ((0, 10), (0, 8), (0, 0)), "edge") for row in rows]
 
-    def _judge(self, images) -> np.ndarray:
+    def _classify(self, images) -> np.ndarray:
         sums = np.array([image.reshape(-1, 3).mean() / 255 for image in images], np.float32)
         return np.stack([sums / 2, 1 - sums, sums / 2], axis=1)
 
     def generate(self, seeds, *, truncation_psi=1.0, label=None):
         self._asked("generate", *seeds)
-        return self._paint(self._ws(seeds, truncation_psi, label))
+        return self._synthesize(self._ws(seeds, truncation_psi, label))
 
     def generate_and_classify(self, seeds, *, truncation_psi=1.0, label=None):
         self._asked("generate_and_classify", *seeds)
-        images = self._paint(self._ws(seeds, truncation_psi, label))
-        return zip(images, self._judge(images), strict=True)
+        images = self._synthesize(self._ws(seeds, truncation_psi, label))
+        return zip(images, self._classify(images), strict=True)
 
     def map_seeds(self, seeds, *, truncation_psi=1.0, label=None):
         self._asked("map", *seeds)
@@ -81,19 +81,19 @@ class Stand:
 
     def synthesize(self, ws):
         self._asked("synthesize", len(ws))
-        return self._paint(ws)
+        return self._synthesize(ws)
 
     def classify(self, images):
         self._asked("classify", len(images))
-        return self._judge(images)
+        return self._classify(images)
 
 
 @pytest.fixture
-def stand() -> Stand:
-    """Two painters, "generator" and "people" in two classes, and a classifier."""
+def stand() -> StandIn:
+    """Two generators, "generator" and "people" in two classes, and a classifier."""
     people = replace(ABOUT, generator="people", num_classes=2, classes=["day", "night"], snapshot="cd" * 32)
     both = [replace(about, kind=kind) for about in (replace(ABOUT, generator="generator"), people) for kind in KINDS]
-    return Stand([*both, ModelMetadata(kind="style_classifier", styles=STYLES)])
+    return StandIn([*both, ModelMetadata(kind="style_classifier", styles=STYLES)])
 
 
 @contextlib.contextmanager
@@ -104,7 +104,7 @@ def opened(gallery: Gallery) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def visit(stand: Stand, **options) -> Iterator[httpx.Client]:
+def visit(stand: StandIn, **options) -> Iterator[httpx.Client]:
     """A client of a gallery of what `stand` serves."""
     with (
         opened(Gallery(lambda name: stand, **options)) as address,
@@ -115,8 +115,8 @@ def visit(stand: Stand, **options) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def client(stand) -> Iterator[httpx.Client]:
-    with visit(stand) as found:
-        yield found
+    with visit(stand) as visitor:
+        yield visitor
 
 
 def pixels(answer) -> np.ndarray:
@@ -159,15 +159,15 @@ def test_what_there_is_to_choose_from(client):
     assert (about["model"], about["wall"], about["max_images"]) == ("generator", 12, 16)
 
 
-def test_a_picture_in_each_format(client, stand):
-    expected = np.array(stand._paint(stand._ws([42], 0.7, None))[0])
+def test_an_image_in_each_format(client, stand):
+    expected = np.array(stand._synthesize(stand._ws([42], 0.7, None))[0])
     for format in ("png", "webp"):
         answer = client.get(f"/image?seed=42&psi=0.7&format={format}")
         assert answer.headers["content-type"] == f"image/{format}"
         assert np.array_equal(pixels(answer), expected)
     assert np.abs(pixels(client.get("/image?seed=42&psi=0.7&format=jpeg")).astype(int) - expected).mean() < 10
-    assert stand.calls == [("generate_and_classify", 42)]  # painted once
-    night = np.array(stand._paint(stand._ws([42], 1, 1))[0])
+    assert stand.calls == [("generate_and_classify", 42)]  # generated once
+    night = np.array(stand._synthesize(stand._ws([42], 1, 1))[0])
     assert np.array_equal(pixels(client.get("/image?model=people&seed=42&class=1")), night)
 
 
@@ -183,7 +183,7 @@ def test_an_answer_may_be_kept_as_long_as_it_holds(client, stand):
     assert "immutable" not in client.get("/image?seed=1&v=cdcdcdcdcdcd").headers["cache-control"]
 
 
-def test_another_snapshot_is_another_picture(client, stand, monkeypatch):
+def test_another_snapshot_is_another_image(client, stand, monkeypatch):
     monkeypatch.setattr(backend, "FRESH", 0.0)
     tag = client.get("/image?seed=1").headers["etag"]
     stand.served = [replace(about, snapshot="ef" * 32) for about in stand.served]
@@ -194,41 +194,44 @@ def test_another_snapshot_is_another_picture(client, stand, monkeypatch):
     assert stand.calls == [("generate_and_classify", 1)] * 2
 
 
-def test_another_classifier_judges_anew(client, stand, monkeypatch):
+def test_another_classifier_changes_the_styles(client, stand, monkeypatch):
     monkeypatch.setattr(backend, "FRESH", 0.0)
     assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in STYLES
     stand.served = [replace(about, styles=["a", "b", "c"] if about.styles else []) for about in stand.served]
     assert client.get("/scene?seed=5").json()["pictures"][0]["verdict"][0][0] in ("a", "b", "c")
     stand.served = [replace(about, styles=["a", "b"] if about.styles else []) for about in stand.served]
-    monkeypatch.setattr(stand, "_judge", lambda images: np.full([len(images), 2], 0.5))
+    monkeypatch.setattr(stand, "_classify", lambda images: np.full([len(images), 2], 0.5))
     assert len(client.get("/scene?seed=5").json()["pictures"][0]["verdict"]) == 2
 
 
 def test_the_scenes(client, stand):
-    wall = client.get("/scene?view=wall&seed=5&count=3").json()
-    assert [picture["title"] for picture in wall["pictures"]] == ["No. 5", "No. 6", "No. 7"]
-    assert wall["snapshot"] == "abababababab" and stand.calls == [("generate_and_classify", 5, 6, 7)]
+    grid = client.get("/scene?view=wall&seed=5&count=3").json()
+    assert [image["title"] for image in grid["pictures"]] == ["Seed 5", "Seed 6", "Seed 7"]
+    assert grid["snapshot"] == "abababababab" and stand.calls == [("generate_and_classify", 5, 6, 7)]
     mixed = client.get("/scene?view=mix&seed=5&to=8&layers=colour&psi=0.5").json()["pictures"]
     ws = stand._ws([5, 8], 0.5, None)
     assert np.array_equal(
-        pixels(client.get("/" + mixed[2]["src"])), stand._paint(latents.mix(ws[:1], ws[1:], [4, 5]))[0]
+        pixels(client.get("/" + mixed[2]["src"])), stand._synthesize(latents.mix(ws[:1], ws[1:], [4, 5]))[0]
     )
-    assert mixed[2]["name"] == "generator-5-colour-8.png" and "colour of No. 8" in mixed[2]["alt"]
+    assert mixed[2]["name"] == "generator-5-colour-8.png" and "colour of seed 8" in mixed[2]["alt"]
     frames = client.get("/scene?view=journey&seed=5&to=8&psi=0.5&count=4").json()["pictures"]
     assert len(frames) == 4
     ends = [pixels(client.get("/" + frames[i]["file"])) for i in (0, 3)]
-    assert all(np.array_equal(end, image) for end, image in zip(ends, stand._paint(ws), strict=True))
+    assert all(np.array_equal(end, image) for end, image in zip(ends, stand._synthesize(ws), strict=True))
     calls = list(stand.calls)
-    for picture in [*wall["pictures"], *mixed, *frames]:
-        assert client.get("/" + picture["src"]).status_code == 200
-    assert stand.calls == calls  # all of it was painted with the scenes
+    for image in [*grid["pictures"], *mixed, *frames]:
+        assert client.get("/" + image["src"]).status_code == 200
+    assert stand.calls == calls  # all of it was generated with the scenes
 
 
 def test_verdicts_are_those_of_the_classifier(client, stand):
-    (picture,) = client.get("/scene?view=picture&seed=5").json()["pictures"]
-    judged = stand._judge(stand._paint(stand._ws([5], 1, None)))[0]
-    assert picture["verdict"][0] == [STYLES[int(judged.argmax())], pytest.approx(float(judged.max()), abs=1e-4)]
-    assert [p for _, p in picture["verdict"]] == sorted((p for _, p in picture["verdict"]), reverse=True)
+    (image,) = client.get("/scene?view=picture&seed=5").json()["pictures"]
+    probabilities = stand._classify(stand._synthesize(stand._ws([5], 1, None)))[0]
+    assert image["verdict"][0] == [
+        STYLES[int(probabilities.argmax())],
+        pytest.approx(float(probabilities.max()), abs=1e-4),
+    ]
+    assert [p for _, p in image["verdict"]] == sorted((p for _, p in image["verdict"]), reverse=True)
     mixed = client.get("/scene?view=mix&seed=5&to=6&layers=shapes").json()["pictures"][2]
     assert mixed["verdict"] and ("classify", 1) in stand.calls
     stand.served = [about for about in stand.served if "classif" not in about.kind]
@@ -236,7 +239,7 @@ def test_verdicts_are_those_of_the_classifier(client, stand):
         assert other.get("/scene?seed=5").json()["pictures"][0]["verdict"] is None
 
 
-def test_a_painter_without_latents_paints_seeds_alone(stand):
+def test_a_generator_without_latents_generates_from_seeds_alone(stand):
     stand.served = [about for about in stand.served if about.kind == "generator"]
     with visit(stand) as client:
         assert [model["mixes"] for model in client.get("/about").json()["models"]] == [False, False]
@@ -246,7 +249,7 @@ def test_a_painter_without_latents_paints_seeds_alone(stand):
 
 
 @pytest.mark.parametrize("format", ["webp", "mp4"])
-def test_a_journey_goes_there_and_back(client, format):
+def test_an_interpolation_goes_there_and_back(client, format):
     answer = client.get(f"/journey?seed=1&to=2&count=5&format={format}")
     assert answer.status_code == 200, answer.text
     with av.open(io.BytesIO(answer.content)) if format == "mp4" else contextlib.nullcontext() as movie:
@@ -319,7 +322,7 @@ def test_other_faults_of_the_server_are_told(client, stand, capsys):
     stand.broken = SalonError("out of memory")
     answer = client.get("/image?seed=1")
     assert answer.status_code == 502 and "out of memory" in answer.text
-    assert "could not paint: out of memory" in capsys.readouterr().err
+    assert "could not generate: out of memory" in capsys.readouterr().err
 
 
 def test_a_model_that_vanished_is_no_fault_of_the_visitors(client, stand):
@@ -336,10 +339,10 @@ def test_what_is_kept_has_a_limit(stand, monkeypatch):
     monkeypatch.setattr(backend, "CACHE_BYTES", 3 * 16 * 16 * 3)
     gallery = Gallery(lambda name: stand)
     with opened(gallery) as address, httpx.Client(base_url=address, trust_env=False) as client:
-        wall = client.get("/scene?view=wall&count=5").json()["pictures"]
-        assert len(wall) == 5 and gallery.studio.bytes == 3 * 16 * 16 * 3 and len(gallery.studio.kept) == 3
-        for picture in wall[::-1]:  # those not kept any more are painted again
-            assert client.get("/" + picture["src"]).status_code == 200
+        grid = client.get("/scene?view=wall&count=5").json()["pictures"]
+        assert len(grid) == 5 and gallery.backend.cached_bytes == 3 * 16 * 16 * 3 and len(gallery.backend.cache) == 3
+        for image in grid[::-1]:  # those not kept any more are generated again
+            assert client.get("/" + image["src"]).status_code == 200
     assert [call[1:] for call in stand.calls] == [(0, 1, 2, 3, 4), (1,), (0,)]
 
 
@@ -350,7 +353,7 @@ def test_a_repository_needs_a_generator():
 
 def test_the_model_to_show_first_must_be_there(stand):
     Gallery(lambda name: stand, model="people").check()
-    with pytest.raises(RequestError, match="--model must be one of generator, people; got monet"):
+    with pytest.raises(RequestError, match="`model` must be one of generator, people; got monet"):
         Gallery(lambda name: stand, model="monet").check()
 
 
@@ -378,7 +381,7 @@ def test_what_is_missing_is_named(monkeypatch):
 
 
 READY = "document.querySelector('#stage[aria-busy=false]')"
-LOADED = "document.getElementById('picture').naturalWidth === 16"
+LOADED = "document.getElementById('image').naturalWidth === 16"
 
 
 def enter(browser, field: str, text: str) -> None:
@@ -388,38 +391,38 @@ def enter(browser, field: str, text: str) -> None:
     browser.run(f"document.getElementById('{field}').blur()")
 
 
-def bytes_of_picture(browser) -> str:
+def bytes_of_image(browser) -> str:
     return browser.run(
-        "fetch(document.getElementById('picture').src).then(a => a.arrayBuffer())"
+        "fetch(document.getElementById('image').src).then(a => a.arrayBuffer())"
         ".then(b => [...new Uint8Array(b)].join())"
     )
 
 
-def test_a_visitor_looks_mixes_and_travels(stand, browser):
+def test_a_visitor_looks_mixes_and_interpolates(stand, browser):
     with opened(Gallery(lambda name: stand)) as address:
         browser.open(address, READY)
-        assert browser.run("document.querySelectorAll('#wall img').length") == 12
-        assert browser.run("[...document.querySelectorAll('#wall img')].every(i => i.naturalWidth === 16 && i.alt)")
-        browser.run("document.querySelector('#wall figure:nth-child(4) a').click()")
+        assert browser.run("document.querySelectorAll('#grid img').length") == 12
+        assert browser.run("[...document.querySelectorAll('#grid img')].every(i => i.naturalWidth === 16 && i.alt)")
+        browser.run("document.querySelector('#grid figure:nth-child(4) a').click()")
         browser.until(f"{READY} && location.search.includes('view=picture') && {LOADED}")
-        assert browser.run("document.getElementById('title').textContent") == "No. 3"
+        assert browser.run("document.getElementById('title').textContent") == "Seed 3"
         enter(browser, "seed", "42")
-        browser.until(f"{READY} && document.getElementById('title').textContent === 'No. 42' && {LOADED}")
+        browser.until(f"{READY} && document.getElementById('title').textContent === 'Seed 42' && {LOADED}")
         assert ("generate_and_classify", 42) in stand.calls
-        assert "%" in browser.run("document.getElementById('verdict').textContent")
+        assert "%" in browser.run("document.getElementById('styles').textContent")
         browser.press("3")
         browser.until(f"{READY} && document.querySelectorAll('#parents img').length === 2")
         enter(browser, "to", "7")
         browser.run("document.querySelector('#parts input[value=composition]').click()")
         title = "document.getElementById('title').textContent"
-        browser.until(f"{READY} && {title} === 'No. 42 with composition and colour of No. 7' && {LOADED}")
-        link, painted = browser.run("location.href"), bytes_of_picture(browser)
+        browser.until(f"{READY} && {title} === 'Seed 42 with composition and colour of seed 7' && {LOADED}")
+        link, generated = browser.run("location.href"), bytes_of_image(browser)
         assert "v=abababababab" in link and "layers=composition,colour" in link
         browser.press("4")
-        browser.until(f"{READY} && {title} === 'From No. 42 to No. 7'")
-        before = browser.run("document.getElementById('picture').src")
+        browser.until(f"{READY} && {title} === 'From seed 42 to seed 7'")
+        before = browser.run("document.getElementById('image').src")
         browser.press(" ")
-        browser.until(f"document.getElementById('picture').src !== '{before}' && {LOADED}")
+        browser.until(f"document.getElementById('image').src !== '{before}' && {LOADED}")
         browser.press(" ")
         browser.until("document.getElementById('play').textContent === 'Play'")
         assert browser.run("document.getElementById('mp4').href").startswith(f"{address}journey?")
@@ -427,10 +430,10 @@ def test_a_visitor_looks_mixes_and_travels(stand, browser):
         browser.until(f"{READY} && {title}.includes('composition') && {LOADED}")
         browser.open("about:blank", "true")
     assert browser.errors == []
-    with opened(Gallery(lambda name: stand)) as other:  # one that has painted nothing yet
+    with opened(Gallery(lambda name: stand)) as other:  # one that has generated nothing yet
         browser.open(other + "?" + link.split("?")[1], READY)
-        assert browser.run(title) == "No. 42 with composition and colour of No. 7"
-        assert bytes_of_picture(browser) == painted
+        assert browser.run(title) == "Seed 42 with composition and colour of seed 7"
+        assert bytes_of_image(browser) == generated
     assert browser.errors == []
 
 
@@ -444,14 +447,14 @@ def test_the_page_waits_for_a_server_that_is_gone(stand, browser, monkeypatch):
         status = "document.getElementById('status').textContent"
         browser.until(f"{status}.includes('not there')")
         stand.broken = None
-        browser.until(f"{READY} && {status} === '' && document.getElementById('title').textContent === 'No. 2'")
+        browser.until(f"{READY} && {status} === '' && document.getElementById('title').textContent === 'Seed 2'")
         assert all("503" in str(error) for error in browser.errors)
 
 
-def test_an_old_link_says_that_its_painter_changed(stand, browser):
+def test_an_old_link_says_that_its_generator_changed(stand, browser):
     with opened(Gallery(lambda name: stand)) as address:
         browser.open(address + "?view=picture&seed=1&v=000000000000", READY)
-        assert "earlier version" in browser.run("document.getElementById('status').textContent")
+        assert "earlier snapshot" in browser.run("document.getElementById('status').textContent")
 
 
 def test_classes_styles_and_widths(stand, browser):
@@ -492,7 +495,7 @@ def server(triton, model_repository):
     return triton(model_repository)
 
 
-def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path):
+def test_the_command_shows_the_images_of_salon_generate(server, tiny_run, tmp_path):
     outcome = run_salon("generate", tiny_run, "--seeds", "5", "--out", tmp_path, "--truncation-psi", "0.7")
     assert outcome.code == 0, outcome.err
     expected = np.asarray(Image.open(next(tmp_path.iterdir())).convert("RGB")).astype(int)
@@ -502,16 +505,16 @@ def test_the_command_shows_what_salon_generate_paints(server, tiny_run, tmp_path
             assert names == {"generator": [], "times": ["day", "night"]}
             alone = client.get("/image?seed=5&psi=0.7&format=png")
             assert np.abs(pixels(alone) - expected).max() <= 1
-            wall = client.get("/scene?view=wall&seed=0&count=12&psi=0.5").json()["pictures"]
-            assert all(picture["verdict"][0][0] in ("red", "green", "blue") for picture in wall)
+            grid = client.get("/scene?view=wall&seed=0&count=12&psi=0.5").json()["pictures"]
+            assert all(image["verdict"][0][0] in ("red", "green", "blue") for image in grid)
             mixed = client.get("/scene?view=mix&seed=5&to=6&layers=colour&model=times&class=1").json()["pictures"]
-            assert len({client.get("/" + picture["src"]).content for picture in mixed}) == 3 and mixed[2]["verdict"]
+            assert len({client.get("/" + image["src"]).content for image in mixed}) == 3 and mixed[2]["verdict"]
             frames = client.get("/scene?view=journey&seed=5&to=6&count=5&psi=0.7").json()["pictures"]
             assert np.abs(pixels(client.get("/" + frames[0]["src"])) - expected).max() <= 1
             running.send_signal(signal.SIGINT)
             out, err = running.communicate(timeout=HANG)
         assert running.returncode == 0, err
-        assert out == "" and f"{1 + 12 + 3 + 5} pictures were painted" in err
+        assert out == "" and f"{1 + 12 + 3 + 5} images were generated" in err
 
 
 def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
@@ -520,17 +523,17 @@ def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
         browser.open(address, READY)
         browser.press("2")
         enter(browser, "seed", "42")
-        browser.until(f"{READY} && {title} === 'No. 42' && {LOADED}")
+        browser.until(f"{READY} && {title} === 'Seed 42' && {LOADED}")
         browser.press("3")
         browser.until(f"{READY} && document.querySelectorAll('#parents img').length === 2")
-        link, painted = browser.run("location.href"), bytes_of_picture(browser)
+        link, generated = browser.run("location.href"), bytes_of_image(browser)
         server.stop()
         browser.press("2")
-        enter(browser, "seed", "99")  # which no view has shown, so that it must be painted
+        enter(browser, "seed", "99")  # which no view has shown, so that it must be generated
         browser.until("document.getElementById('status').textContent")
         ports = {f"{name}_port": urlsplit(getattr(server, f"{name}_url")).port for name in ("http", "grpc", "metrics")}
         triton(model_repository, **ports)
-        browser.until(f"{READY} && {title} === 'No. 99' && document.getElementById('status').textContent === ''")
+        browser.until(f"{READY} && {title} === 'Seed 99' && document.getElementById('status').textContent === ''")
     with command("--url", server.grpc_url) as (address, _):
         browser.open(f"{address}?{urlsplit(link).query}", READY)
-        assert bytes_of_picture(browser) == painted
+        assert bytes_of_image(browser) == generated

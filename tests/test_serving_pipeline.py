@@ -1,4 +1,4 @@
-"""The whole loop as one file: what the file may say, what runs again when, and what a stop leaves."""
+"""The pipeline as one file: what the file may say, what runs again when, and what a stop leaves."""
 
 import json
 import os

@@ -214,7 +214,7 @@ def test_the_command_gives_up_a_server_that_dies_at_once(repository, program):
     assert salon.returncode == 1 and "ended with code 137" in said and "Starting it again" not in said
 
 
-def test_nothing_outlives_the_keeper(repository, installed_triton):
+def test_nothing_outlives_the_supervisor(repository, installed_triton):
     with serve(repository, server=installed_triton) as server:
         os.kill(int(stat(server.pid)[1]), signal.SIGKILL)
         until(lambda: not processes(server.pid) and not shared_memory(server.id))
@@ -339,7 +339,7 @@ def test_bad_requests_are_one_line(tmp_path, repository):
 def test_the_installed_server_serves_this_machine_only(repository):
     bundled = Triton(program=Path("tritonserver"), variables={}, bundled=True)
     for host in ("0.0.0.0", "192.0.2.1"):
-        with pytest.raises(RequestError, match=r"--host must be 127\.0\.0\.1 with the server that Salon installs"):
+        with pytest.raises(RequestError, match=r"`host` must be 127\.0\.0\.1 with the server that Salon installs"):
             serve(repository, server=bundled, host=host)
         servers.check_host(host, Triton(program=Path("tritonserver"), variables={}, bundled=False))
     for host in ("127.0.0.1", "127.0.0.2"):

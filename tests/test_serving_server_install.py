@@ -20,7 +20,7 @@ def test_a_named_server_comes_first_then_path(tmp_path, monkeypatch):
     named = triton.find(tmp_path / "named" / "tritonserver")
     assert named.program == tmp_path / "named" / "tritonserver" and not named.bundled
     assert triton.find().program == tmp_path / "path" / "tritonserver"
-    with pytest.raises(RequestError, match=r"--tritonserver must be an executable program; got .*missing instead"):
+    with pytest.raises(RequestError, match=r"`tritonserver` must be an executable program; got .*missing instead"):
         triton.find(tmp_path / "missing")
 
 
@@ -84,7 +84,7 @@ def test_an_environment_whose_interpreter_has_gone_is_made_anew(tmp_path, monkey
 def test_a_python_that_fits_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path))
     monkeypatch.setattr(triton, "PYTHONS", ("3.1", "3.0"))
-    with pytest.raises(SalonError, match=r"needs Python 3.1 or 3.0, and none is on PATH: install one .*--tritonserver"):
+    with pytest.raises(SalonError, match=r"needs Python 3.1 or 3.0, and none is on PATH: install one .*`tritonserver`"):
         triton.bundled()
 
 

@@ -44,5 +44,5 @@ def test_faults_are_named_with_their_remedy(line, reason):
 
 
 def test_a_log_that_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"--log must be a file that can be written; got .*: Is a directory"):
+    with pytest.raises(RequestError, match=r"`log` must be a file that can be written; got .*: Is a directory"):
         ServerLog(tmp_path)

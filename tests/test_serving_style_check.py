@@ -14,7 +14,7 @@ from conftest import HANG, run_salon
 
 from gan.errors import RequestError
 from serving.contract import ModelMetadata
-from serving.style.check import Seen, card_errors, check
+from serving.style.check import ClassifiedImages, card_errors, check
 from serving.style.prevalence import Errors, Proportion
 from serving.style.report import PAGE, RESULTS, write_check
 
@@ -31,17 +31,17 @@ def about(sensitivity: float, specificity: float, side: int = 64) -> ModelMetada
     return ModelMetadata(kind="style_classifier", styles=["Sea", "Sky"], card=card)
 
 
-def seen(hits: int, n: int, side: int = 64) -> Seen:
+def classified(hits: int, n: int, side: int = 64) -> ClassifiedImages:
     """Of n images the first `hits` are of the first style, the earlier the surer."""
     first = np.where(np.arange(n) < hits, 0.95, 0.45) - np.arange(n) * 1e-4
     probabilities = np.stack([first, 1 - first], 1).astype(np.float32)
-    return Seen(
+    return ClassifiedImages(
         probabilities=probabilities, names=[f"seed {i}" for i in range(n)], thumbnails=[b"jpeg"] * n, sides=[side] * n
     )
 
 
 def test_figures_of_a_known_case():
-    figures = check(seen(40, 100), about(0.75, 0.9), require=0.3)
+    figures = check(classified(40, 100), about(0.75, 0.9), require=0.3)
     assert (figures["target"], figures["raw"]["value"], figures["yardstick"]["value"]) == ("Sea", 0.4, 0.75)
     assert figures["corrected"]["value"] == pytest.approx((0.4 + 0.9 - 1) / (0.75 + 0.9 - 1))
     assert [(row["style"], row["images"]) for row in figures["styles"]] == [("Sky", 60), ("Sea", 40)]
@@ -57,24 +57,25 @@ def test_figures_of_a_known_case():
 
 
 def test_a_requirement_is_for_the_lower_end_at_the_confidence():
-    low = check(seen(40, 100), about(0.75, 0.9))["corrected"]["low"]
+    low = check(classified(40, 100), about(0.75, 0.9))["corrected"]["low"]
     for confidence, require, met in ((0.95, low - 1e-6, True), (0.95, low + 1e-6, False), (0.99, low - 1e-6, False)):
-        figures = check(seen(40, 100), about(0.75, 0.9), require=require, confidence=confidence)
+        figures = check(classified(40, 100), about(0.75, 0.9), require=require, confidence=confidence)
         assert figures["requirement"]["met"] is met
 
 
 def test_a_classifier_near_to_guessing_meets_no_requirement():
-    figures = check(seen(100, 100), about(0.55, 0.5), require=0.0)
+    figures = check(classified(100, 100), about(0.55, 0.5), require=0.0)
     assert figures["corrected"] is None and figures["requirement"]["met"] is False
     assert any("cannot tell" in warning for warning in figures["warnings"])
 
 
 def test_what_makes_its_errors_others_is_warned_of():
-    assert any("look more like it" in w for w in check(seen(99, 100), about(0.75, 0.9))["warnings"])
+    assert any("look more like it" in w for w in check(classified(99, 100), about(0.75, 0.9))["warnings"])
     assert any(
-        "Fewer" in w and "train the classifier with" in w for w in check(seen(0, 100), about(0.75, 0.7))["warnings"]
+        "Fewer" in w and "train the classifier with" in w
+        for w in check(classified(0, 100), about(0.75, 0.7))["warnings"]
     )
-    small = check(seen(40, 100, side=32), about(0.75, 0.9))["warnings"]
+    small = check(classified(40, 100, side=32), about(0.75, 0.9))["warnings"]
     assert len(small) == 1 and "learned from images of 64 pixels; these have 32" in small[0]
 
 
@@ -144,10 +145,10 @@ def test_seeds_beyond_the_last_are_refused_before_a_server_is_asked():
 
 
 def test_names_in_a_report_are_text(tmp_path):
-    figures = check(seen(40, 100), about(0.75, 0.9), require=0.3)
+    figures = check(classified(40, 100), about(0.75, 0.9), require=0.3)
     figures["most"][0]["name"] = '"><script>'
     source = {"kind": "files", "name": "<b>bold"}
-    write_check({**figures, "source": source, "classifier": {}, "salon": "1"}, seen(40, 100), tmp_path / PAGE)
+    write_check({**figures, "source": source, "classifier": {}, "salon": "1"}, classified(40, 100), tmp_path / PAGE)
     page = (tmp_path / PAGE).read_text()
     assert "<script" not in page and "<b>" not in page and "&lt;b&gt;bold" in page
 

@@ -98,18 +98,18 @@ def test_a_temperature_is_looked_for_in_its_range():
     assert style_head.calibrate(sure, np.array([1, 0]))[1] == pytest.approx(10, rel=0.01)
 
 
-def test_five_painters_of_every_style_are_enough():
+def test_five_artists_of_every_style_are_enough():
     labels = np.repeat([0, 1], 25)
     assert len(style_head.split(labels, np.arange(50) // 5, 0)) == 5
-    with pytest.raises(RequestError, match="more painters"):
+    with pytest.raises(RequestError, match="more artists"):
         style_head.split(labels, np.arange(50) // 15, 0)
-    with pytest.raises(RequestError, match="more painters"):
+    with pytest.raises(RequestError, match="more artists"):
         style_head.split(np.r_[labels, [2] * 4], np.arange(54), 0)  # four images of a style, in five folds
 
 
-def test_too_few_painters_are_refused():
+def test_too_few_artists_are_refused():
     labels = np.repeat([0, 1], 20)
-    with pytest.raises(RequestError, match="more painters of every style, or choose --group-by image"):
+    with pytest.raises(RequestError, match="more artists of every style, or choose `group_by` image"):
         style_head.split(labels, labels, 0)
 
 

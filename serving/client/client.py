@@ -24,7 +24,7 @@ from gan.errors import RequestError, SalonError
 from gan.sampling import latents
 from gan.sampling.latents import Floats
 from serving.client import status
-from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, Patience
+from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy
 from serving.client.transport import Transport, connect
 from serving.client.transport_errors import Arrays
 from serving.contract import (
@@ -67,7 +67,7 @@ class Client:
         if concurrency < 1:
             raise RequestError(f"`concurrency` must be at least 1; got {concurrency} instead")
         self.model = model
-        self._patience = Patience(timeout=timeout, retries=retries)
+        self._retry_policy = RetryPolicy(timeout=timeout, retries=retries)
         self._transport = transport or connect(url)
         self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
         self._announce, self._announced = announce, False
@@ -113,86 +113,87 @@ class Client:
     def score(
         self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
     ) -> Iterator[float]:
-        """One logit a seed: what the discriminator says of its image."""
+        """One logit a seed: the discriminator's, of the seed's image."""
         answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
         return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
 
     def map_seeds(self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None) -> Floats:
         """ws [N, num_ws, w_dim] of seeds, for gan.sampling.latents.mix and gan.sampling.latents.loop."""
-        about = self.about("mapping")
-        found = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label)]
-        return np.concatenate([np.empty([0, about.num_ws or 0, about.w_dim or 0], np.float32), *found])
+        metadata = self.about("mapping")
+        batches = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label)]
+        return np.concatenate([np.empty([0, metadata.num_ws or 0, metadata.w_dim or 0], np.float32), *batches])
 
     def synthesize(self, ws: Floats) -> Iterator[Pixels]:
         """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, 3]."""
-        about = self.about("synthesis")
-        if ws.ndim != 3 or ws.shape[1:] != (about.num_ws, about.w_dim) or not np.isfinite(ws).all():
-            raise RequestError(f"ws must be finite, [N, {about.num_ws}, {about.w_dim}]; got {list(ws.shape)} instead")
-        requests = ({"ws": np.ascontiguousarray(some, np.float32)} for some in _split(ws, _GENERATED))
-        return (image for answer in self._run(about, requests) for image in answer["image"])
+        metadata = self.about("synthesis")
+        if ws.ndim != 3 or ws.shape[1:] != (metadata.num_ws, metadata.w_dim) or not np.isfinite(ws).all():
+            shape = f"[N, {metadata.num_ws}, {metadata.w_dim}]"
+            raise RequestError(f"`ws` must be finite, {shape}; got {list(ws.shape)} instead")
+        requests = ({"ws": np.ascontiguousarray(batch, np.float32)} for batch in _split(ws, _GENERATED))
+        return (image for answer in self._run(metadata, requests) for image in answer["image"])
 
     # Classifying
 
     def classify(self, images: Iterable[Pixels]) -> Floats:
         """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
-        about = self.about(CLASSIFIER)
+        metadata = self.about(CLASSIFIER)
         requests = ({"image": batch} for batch in _batches(images))
-        found = [answer["probabilities"] for answer in self._run(about, requests)]
-        return np.concatenate([np.empty([0, len(about.styles)], np.float32), *found])
+        rows = [answer["probabilities"] for answer in self._run(metadata, requests)]
+        return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
 
-    # Looking around
+    # Metadata and state
 
     def about(self, kind: str) -> ModelMetadata:
-        """What the model of a kind, for this generator, says of itself; asked for once.
+        """Metadata of the model of a kind, for this generator; asked for once.
 
         Raises RequestError, with what there is, when it is not served.
         """
         if kind not in self._known:
             name = model_name(kind, self.model)
             try:
-                found = self._read_about(name)
+                metadata = self._read_metadata(name)
             except RequestError as error:
                 raise self._absent(kind) from error
-            if found is None or found.kind != kind:
+            if metadata is None or metadata.kind != kind:
                 raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another `model`")
-            self._known[kind] = found
+            self._known[kind] = metadata
         return self._known[kind]
 
     def models(self) -> list[ModelMetadata]:
-        """What each model that is ready says of itself; those that are not of Salon's making are left out."""
+        """Metadata of each model that is ready; those that are not of Salon's making are left out."""
         ready = {entry["name"] for entry in self._ask(self._transport.index) if entry.get("state") == "READY"}
-        return [about for name in sorted(ready) if (about := self._read_about(name))]
+        return [metadata for name in sorted(ready) if (metadata := self._read_metadata(name))]
 
     def status(self) -> dict[str, Any]:
         """The server's version, whether it is ready, its models and their statistics, as client.status names them."""
         server, ready = self._ask(self._transport.server), self._ask(self._transport.ready)
         index = self._ask(self._transport.index)
         names = {entry["name"] for entry in index if entry.get("state") == "READY"}
-        abouts = {name: self._read_about(name) for name in names}
+        metadata = {name: self._read_metadata(name) for name in names}
         statistics = self._ask(self._transport.statistics)
-        return {"url": self.url, **status.summarize(server, ready, index, statistics, abouts)}
+        return {"url": self.url, **status.summarize(server, ready, index, statistics, metadata)}
 
-    # How it is done
+    # Requests
 
     def _from_seeds(self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None) -> Iterator[Arrays]:
-        about = self.about(kind)
+        metadata = self.about(kind)
         _check(seeds, psi)
-        z_dim, index = about.z_dim or 0, _class_index(about, label)
+        z_dim, index = metadata.z_dim or 0, _class_index(metadata, label)
 
-        def request(some: Sequence[int]) -> Arrays:
-            shape = [len(some), 1]
-            arrays: Arrays = {"z": latents.draw(some, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
+        def request(batch: Sequence[int]) -> Arrays:
+            shape = [len(batch), 1]
+            arrays: Arrays = {"z": latents.draw(batch, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
         size = MAX_BATCH if kind == "mapping" else _GENERATED
-        return self._run(about, (request(some) for some in _split(seeds, size)))
+        return self._run(metadata, (request(batch) for batch in _split(seeds, size)))
 
-    def _run(self, about: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
+    def _run(self, metadata: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
         # The answers in the order of the requests; at most so many are under way or wait for those before them.
         waiting: deque[Future[Arrays]] = deque()
         try:
             for request in requests:
-                waiting.append(self._pool.submit(self._infer, about, request))
+                waiting.append(self._pool.submit(self._infer, metadata, request))
                 if len(waiting) >= 2 * self._concurrency:
                     yield waiting.popleft().result()
             while waiting:
@@ -201,18 +202,18 @@ class Client:
             for future in waiting:
                 future.cancel()
 
-    def _infer(self, about: ModelMetadata, request: Arrays) -> Arrays:
-        name, count = model_name(about.kind, self.model), len(next(iter(request.values())))
+    def _infer(self, metadata: ModelMetadata, request: Arrays) -> Arrays:
+        name, count = model_name(metadata.kind, self.model), len(next(iter(request.values())))
         # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
-        wanted = [tensor.name for tensor in outputs(about)]
+        wanted = [tensor.name for tensor in outputs(metadata)]
         answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout))
-        for tensor in outputs(about):
-            if (found := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
-                raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(found)} instead")
+        for tensor in outputs(metadata):
+            if (answered := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
+                raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(answered)} instead")
         return answer
 
     def _ask(self, call: Callable[[float], Answer]) -> Answer:
-        answer = self._patience.ask(call, self._stopped, self._tell)
+        answer = self._retry_policy.ask(call, self._stopped, self._tell)
         self._announced = False
         return answer
 
@@ -221,7 +222,7 @@ class Client:
             self._announced = True
             self._announce(line)
 
-    def _read_about(self, name: str) -> ModelMetadata | None:
+    def _read_metadata(self, name: str) -> ModelMetadata | None:
         parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
         if PARAMETER not in parameters:
             return None
@@ -232,7 +233,7 @@ class Client:
 
     def _absent(self, kind: str) -> RequestError:
         models = self.models()
-        generators = sorted(about.generator or DEFAULT_NAME for about in models if about.kind == "generator")
+        generators = sorted(m.generator or DEFAULT_NAME for m in models if m.kind == "generator")
         if kind != CLASSIFIER and self.model not in generators:
             known = ", ".join(generators) or "(none is served)"
             return RequestError(f"`model` must be one of {known}; got {self.model} instead")
@@ -248,18 +249,18 @@ def _check(seeds: Sequence[int], psi: float) -> None:
         raise RequestError(f"`truncation_psi` must be from {low:g} to {high:g}; got {psi} instead")
 
 
-def _class_index(about: ModelMetadata, label: int | str | None) -> int | None:
-    number = about.num_classes
+def _class_index(metadata: ModelMetadata, label: int | str | None) -> int | None:
+    number = metadata.num_classes
     if not number:
         if label is not None:
             raise RequestError("`label` must be left out: this generator was trained without classes")
         return None
     if label is None:
         raise RequestError(f"`label` must be given: this generator has {number} classes, 0 to {number - 1}")
-    if isinstance(label, str) and label not in about.classes and not label.isdecimal():
-        known = ", ".join(about.classes) or "(no names)"
+    if isinstance(label, str) and label not in metadata.classes and not label.isdecimal():
+        known = ", ".join(metadata.classes) or "(no names)"
         raise RequestError(f"`label` must be an index or one of {known}; got {label} instead")
-    index = about.classes.index(label) if label in about.classes else int(label)
+    index = metadata.classes.index(label) if label in metadata.classes else int(label)
     if not 0 <= index < number:
         raise RequestError(f"`label` must be from 0 to {number - 1}; got {index} instead")
     return index
@@ -276,7 +277,7 @@ def _batches(images: Iterable[Pixels]) -> Iterator[NDArray[np.uint8]]:
     batch: list[Pixels] = []
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise RequestError(f"images must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)} instead")
+            raise RequestError(f"`images` must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)} instead")
         full = len(batch) == MAX_BATCH or (len(batch) + 1) * image.nbytes > _MOST_BYTES
         if batch and (full or image.shape != batch[0].shape):
             yield np.stack(batch)

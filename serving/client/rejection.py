@@ -20,7 +20,7 @@ def choose(
     truncation_psi: float = 1.0,
     label: int | str | None = None,
 ) -> tuple[list[int], dict[str, Any]]:
-    """Accept `count` of `count * budget` seeds -> them, in the order of the candidates, and figures for the report.
+    """Accepted seeds, `count` of `count * budget`, in the order of the candidates, and figures for the report.
 
     Optimal budgeted rejection (Verine et al. 2024) on the logits as they are; candidates are all seeds from 0 on where
     they are None. Raises RequestError when there are too few, or the server has no discriminator.
@@ -37,7 +37,7 @@ def choose(
     logits = np.array(list(scores), np.float64)
     probabilities = algorithms.budgeted_probabilities(logits, budget)
     chosen = algorithms.draw(probabilities, float(algorithms.uniforms(seeds[:1])[0]))
-    accepted = [seeds[place] for place in chosen.tolist()]
+    accepted = [seeds[index] for index in chosen.tolist()]
     figures = {
         "method": "obrs",
         "candidates": needed,

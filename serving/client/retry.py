@@ -1,4 +1,4 @@
-"""How long a client tries: a deadline for every request, and pauses that grow between one attempt and the next."""
+"""Retry policy of the client: a deadline for every request, and exponential backoff with jitter between attempts."""
 
 import random
 import threading
@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from gan.errors import RequestError, SalonError
 
-TIMEOUT, RETRIES, CONCURRENCY = 120.0, 6, 4  # what a client has where nothing else is asked for
-_FIRST, _LONGEST = 0.25, 5.0  # seconds between attempts; each pause is twice the one before
+TIMEOUT, RETRIES, CONCURRENCY = 120.0, 6, 4  # defaults of a client
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between attempts; each pause is twice the one before
 
 Answer = TypeVar("Answer")
 
@@ -20,14 +20,11 @@ class Unavailable(SalonError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
-    """`timeout` seconds for a request with all of its attempts; at most `retries` attempts after the first.
+class RetryPolicy:
+    """Limits of a request's attempts. Raises RequestError when they are out of range."""
 
-    Raises RequestError when they are out of range.
-    """
-
-    timeout: float = TIMEOUT
-    retries: int = RETRIES
+    timeout: float = TIMEOUT  # seconds, for a request with all of its attempts
+    retries: int = RETRIES  # attempts after the first one
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout < float("inf"):
@@ -41,13 +38,13 @@ class Patience:
         stopped: threading.Event,
         announce: Callable[[str], None] = lambda line: None,
     ) -> Answer:
-        """The answer of call(seconds left). Only Unavailable is tried again, never a request at fault.
+        """Answer of call(seconds left). Only Unavailable is tried again, never a request at fault.
 
         `announce` gets a line before the second attempt. Once `stopped` is set there is no further one.
         Raises what the last attempt raised.
         """
         end = time.monotonic() + self.timeout
-        pause = _FIRST
+        pause = _FIRST_PAUSE
         for attempt in range(self.retries + 1):
             try:
                 return call(max(end - time.monotonic(), 0.001))
@@ -61,5 +58,5 @@ class Patience:
                     announce(f"{error}. Trying again, {self.retries} times within {left:.0f} s")
                 if stopped.wait(wait):
                     raise
-                pause = min(2 * pause, _LONGEST)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         raise AssertionError("the last attempt returns or raises")

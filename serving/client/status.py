@@ -1,4 +1,4 @@
-"""What a Triton server says of its state, as one set of figures. Over gRPC, numbers are texts and zeros are absent."""
+"""State and statistics of a Triton server, as one set of figures. Over gRPC, numbers are texts and zeros are absent."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,20 @@ def summarize(
     ready: bool,
     index: Sequence[Mapping[str, Any]],
     statistics: Sequence[Mapping[str, Any]],
-    abouts: Mapping[str, ModelMetadata | None],
+    metadata: Mapping[str, ModelMetadata | None],
 ) -> dict[str, Any]:
-    """The answers of serving.client.transport.Transport -> server, version, ready, and one entry a version of a model.
+    """Name, version and readiness of the server, and one entry a version of a model, from the answers of a
+    serving.client.transport.Transport and the models' `metadata` by name.
 
-    An entry holds name, version, state, reason, about (None: not of Salon's making), succeeded and failed requests,
-    images, executions, and mean milliseconds a request: queue_ms in the queue, compute_ms in the model, total_ms from
-    its arrival to its answer; None where there was no request. Ensembles have total_ms alone.
+    An entry holds name, version, state, reason, about (its metadata; None: not of Salon's making), succeeded and failed
+    requests, images, executions, and mean milliseconds a request: queue_ms in the queue, compute_ms in the model,
+    total_ms from its arrival to its answer; None where there was no request. Ensembles have total_ms alone.
     """
     counted = {(entry["name"], entry.get("version", "")): entry for entry in statistics}
     models = []
     for entry in sorted(index, key=lambda entry: (entry["name"], _number(entry.get("version", 0)))):
         name, version = entry["name"], entry.get("version", "")
-        about = abouts.get(name)
+        about = metadata.get(name)
         models.append(
             {
                 "name": name,

@@ -39,8 +39,8 @@ class GrpcTransport:
             tensors[-1].set_data_from_numpy(array)
         wanted = [grpc.InferRequestedOutput(name) for name in outputs]
         with self._errors(timeout):
-            found = self._client.infer(model, tensors, outputs=wanted, client_timeout=timeout)
-        return {name: found.as_numpy(name) for name in outputs}
+            result = self._client.infer(model, tensors, outputs=wanted, client_timeout=timeout)
+        return {name: result.as_numpy(name) for name in outputs}
 
     def server(self, timeout: float) -> dict[str, Any]:
         return self._ask(self._client.get_server_metadata, timeout)

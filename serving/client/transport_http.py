@@ -43,8 +43,8 @@ class HttpTransport:
         path, header = f"v2/models/{quote(model)}/infer", {_LENGTH: str(length if length is not None else len(body))}
         headers, answer = self._checked(*self._send("POST", path, timeout, body, header))
         try:
-            found = InferenceServerClient.parse_response_body(answer, header_length=int(headers[_LENGTH]))
-            return {name: found.as_numpy(name) for name in outputs}
+            result = InferenceServerClient.parse_response_body(answer, header_length=int(headers[_LENGTH]))
+            return {name: result.as_numpy(name) for name in outputs}
         except (InferenceServerException, ValueError, KeyError, TypeError) as error:
             raise failed(self.url, f"its answer is none of Triton's ({error})") from error
 
@@ -81,16 +81,16 @@ class HttpTransport:
         self, method: str, path: str, timeout: float, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         # -> status, headers, content. Only the transport's own errors are raised here.
-        connection, whole = self._borrow(timeout), False
+        connection, complete = self._borrow(timeout), False
         try:
             connection.request(method, f"/{path}", body, headers or {})
             answer = connection.getresponse()
-            content, whole = answer.read(), True
+            content, complete = answer.read(), True
             return answer.status, answer.headers, content
         except (OSError, http.client.HTTPException) as error:
             raise self._explained(error, timeout) from error
         finally:
-            if not whole:
+            if not complete:
                 connection.close()  # half an answer may wait in it; the next request opens it anew
             self._busy.discard(connection)
             self._idle.append(connection)

@@ -25,7 +25,7 @@ COUNTER = "versions.json"  # {"last": the last number that was given}
 class Model:
     """A model that is ready to be published."""
 
-    about: ModelMetadata
+    metadata: ModelMetadata
     config: str  # text of config.pbtxt
     files: Path | None  # folder that becomes the version; None: an empty one, as ensembles have
 
@@ -46,14 +46,14 @@ class ModelRepository:
             raise RequestError(f"`out` must be a folder; {path} is a file")
 
     def models(self) -> dict[str, ModelMetadata]:
-        """Name -> what the model says of itself, of all models of Salon's."""
-        found = {}
+        """Metadata by name, of all models of Salon's."""
+        metadata = {}
         for config in sorted(self.path.glob(f"*/{model_config.FILE}")):
             try:
-                found[config.parent.name] = model_config.read_about(config)
+                metadata[config.parent.name] = model_config.read_about(config)
             except ValueError:
                 continue  # a model of somebody else's, which may stand beside
-        return found
+        return metadata
 
     def refuse_others(self, names: list[str]) -> None:
         """Raise RequestError when one of the names belongs to a folder that is no model of Salon's."""
@@ -66,13 +66,13 @@ class ModelRepository:
                 )
 
     def publish(self, models: list[Model]) -> int:
-        """Add a version of each model, in the order given -> its number. Older versions stay."""
-        with self._alone():
-            version = 1 + max([self._counted(), *(n for name in self._folders() for n in self._versions(name))])
+        """Number of the version that is added of each model, in the order given. Older versions stay."""
+        with self._lock():
+            version = 1 + max([self._last_version(), *(n for name in self._folders() for n in self._versions(name))])
             write_json(self.path / COUNTER, {"last": version})  # first: a number that failed is spent
             remove_stale_partials(self.path)
             for model in models:
-                folder = self.path / served_name(model.about)
+                folder = self.path / served_name(model.metadata)
                 if folder.exists():
                     remove_stale_partials(folder)
                     with atomic(folder / str(version)) as temporary:
@@ -86,7 +86,7 @@ class ModelRepository:
                         (temporary / model_config.FILE).write_text(model.config, encoding="utf-8")
         return version
 
-    def _alone(self) -> AbstractContextManager[object]:
+    def _lock(self) -> AbstractContextManager[object]:
         # One process at a time; the system gives the lock back when the process ends, however it ends.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ class ModelRepository:
         except OSError as error:
             raise disk_error(error, self.path) from error
 
-    def _counted(self) -> int:
+    def _last_version(self) -> int:
         counter = self.path / COUNTER
         if not counter.exists():
             return 0

@@ -1,4 +1,4 @@
-"""Whether an exported graph computes what gan.sampling and gan.rejection.discriminator_logits compute in PyTorch.
+"""Parity of exported graphs with PyTorch: with gan.sampling and gan.rejection.discriminator_logits.
 
 Axis legend: ws [N, L, w_dim]; img float32 NCHW; image uint8 NHWC; logit [N, 1].
 """
@@ -27,7 +27,7 @@ PSIS = (1.0, 0.7, 0.5, -0.3)
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far a graph may be from PyTorch."""
+    """Tolerances of a graph against PyTorch."""
 
     img: float  # largest difference of ws, img and logit
     levels: int  # largest difference of image
@@ -39,7 +39,7 @@ BOUNDS = {"fp32": Bounds(1e-3, 1, 0.999), "fp16": Bounds(0.05, 6, 0.7)}
 
 @dataclass(frozen=True)
 class Reference:
-    """N seeds and what PyTorch makes of them, by the contract's names; psi and class change from row to row."""
+    """Tensors of N seeds as PyTorch computes them, by the contract's names; psi and class change from row to row."""
 
     tensors: dict[str, Array]
 
@@ -47,38 +47,41 @@ class Reference:
         return len(self.tensors["z"])
 
     def compare(
-        self, run: Run, about: ModelMetadata, names: tuple[str, ...], given: tuple[str, ...], bounds: Bounds
+        self, run: Run, metadata: ModelMetadata, names: tuple[str, ...], given: tuple[str, ...], bounds: Bounds
     ) -> float:
-        """The largest difference of the outputs `given` for batches of 1, 3 and all -> that of the floats.
+        """Largest difference of the float tensors among the outputs `given`, over batches of 1, 3 and all.
 
-        Raises SalonError when it is out of bounds.
+        Raises SalonError when an output is out of bounds.
         """
         largest = 0.0
         for size in sorted({1, min(3, len(self)), len(self)}):
             # The last ones, so that each batch holds another first image.
-            found = run({name: self.tensors[name][-size:] for name in names})
+            outputs = run({name: self.tensors[name][-size:] for name in names})
             for name in given:
-                largest = max(largest, _difference(found[name], self.tensors[name][-size:], name, about, bounds))
+                largest = max(largest, _difference(outputs[name], self.tensors[name][-size:], name, metadata, bounds))
         return largest
 
 
-def make_reference(G: Generator, count: int, critics: list[DiscriminatorLogits] | None) -> Reference:
-    """What PyTorch makes of the seeds 0 to count - 1. `critics`: one for each class, or one alone; None: no logit."""
+def make_reference(G: Generator, count: int, discriminator_logits: list[DiscriminatorLogits] | None) -> Reference:
+    """Reference of the seeds 0 to count - 1.
+
+    `discriminator_logits`: one for each class, or one alone; None: without logits.
+    """
     number = G.config.num_classes
     psi = np.resize(np.array(PSIS, np.float32), [count, 1])
     classes = [index % number for index in range(count)] if number else None
     rows: dict[str, list[Array]] = {"ws": [], "img": [], "image": [], "logit": []}
-    for seed in progress(range(count), "Painting", count):
-        some = classes and classes[seed : seed + 1]
+    for seed in progress(range(count), "Computing references", count):
+        label = classes and classes[seed : seed + 1]
         with torch.inference_mode():
-            ws = generate.map_seeds(G, [seed], some, truncation_psi=float(psi[seed, 0]))
+            ws = generate.map_seeds(G, [seed], label, truncation_psi=float(psi[seed, 0]))
             img = G.synthesis(ws, "const")
         image = to_pixels(img)
         rows["ws"].append(ws.numpy())
         rows["img"].append(img.contiguous().numpy())
         rows["image"].append(image)
-        if critics:
-            logits = critics[some[0] if some else 0](image, some)
+        if discriminator_logits:
+            logits = discriminator_logits[label[0] if label else 0](image, label)
             rows["logit"].append(logits.astype(np.float32)[:, None])
     tensors = {name: np.concatenate(arrays) for name, arrays in rows.items() if arrays}
     tensors |= {"z": generate.latents(range(count), G.config.z_dim).numpy(), "truncation_psi": psi}
@@ -87,11 +90,13 @@ def make_reference(G: Generator, count: int, critics: list[DiscriminatorLogits] 
     return Reference(tensors)
 
 
-def _difference(found: Array, expected: Array, name: str, about: ModelMetadata, bounds: Bounds) -> float:
-    batch = f"{name} of the exported {about.kind} in a batch of {len(expected)}"
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise SalonError(f"{batch} must be {expected.dtype} {expected.shape}; got {found.dtype} {found.shape} instead")
-    apart = np.abs(found.astype(np.float64) - expected)
+def _difference(output: Array, expected: Array, name: str, metadata: ModelMetadata, bounds: Bounds) -> float:
+    batch = f"{name} of the exported {metadata.kind} in a batch of {len(expected)}"
+    if output.shape != expected.shape or output.dtype != expected.dtype:
+        raise SalonError(
+            f"{batch} must be {expected.dtype} {expected.shape}; got {output.dtype} {output.shape} instead"
+        )
+    apart = np.abs(output.astype(np.float64) - expected)
     if name != "image":
         if not apart.max() <= bounds.img:  # nor is NaN
             raise SalonError(f"{batch} must be within {bounds.img} of PyTorch's; it is {apart.max():.3g} away")

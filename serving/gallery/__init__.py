@@ -1,1 +1,4 @@
-"""The web gallery."""
+"""The web gallery of a served generator: image grids, style mixing, interpolation.
+
+Public: Gallery (app), GalleryRequest (request).
+"""

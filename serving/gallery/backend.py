@@ -1,4 +1,4 @@
-"""Between the gallery and the server: asks it for pictures, keeps those it has, knows whether it is there."""
+"""Between the gallery and the server: asks it for images, caches them, knows whether it is there."""
 
 import asyncio
 import math
@@ -16,11 +16,11 @@ from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.sampling.latents import Floats
 from serving.client.retry import Unavailable
-from serving.contract import DEFAULT_NAME, ModelMetadata
-from serving.gallery.scenes import Picture, combine
+from serving.contract import CLASSIFIER, DEFAULT_NAME, ModelMetadata
+from serving.gallery.scenes import ImageSpec, combine
 
 CACHE_BYTES = 128 << 20  # of pixels
-FRESH = 5.0  # seconds for which what the server said of its models holds
+FRESH = 5.0  # seconds for which the server's list of models holds
 PAUSE = 1.0  # seconds between attempts while it is gone
 Result = TypeVar("Result")
 
@@ -42,92 +42,97 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A picture, uint8 [H, W, 3], and the probabilities of its styles [K], where a classifier is served."""
+class GeneratedImage:
+    """Pixels, uint8 [H, W, 3], and probabilities of styles, float32 [K]; None where no classifier is served."""
 
     pixels: Pixels
     probabilities: Floats | None
 
 
 @dataclass(frozen=True)
-class Painter:
-    """A generator that is served, and what else is served for it."""
+class ServedGenerator:
+    """A generator on the server, and what else is served for it."""
 
     name: str
-    about: ModelMetadata
-    kinds: frozenset[str]
-    styles: tuple[str, ...]
+    metadata: ModelMetadata
+    kinds: frozenset[str]  # of models, as in contract.KINDS
+    styles: tuple[str, ...]  # of the classifier, in the order of its probabilities; empty: none is served
 
     @property
-    def mixes(self) -> bool:
-        """Whether its latents can be had and painted, for mixes and journeys."""
+    def has_latents(self) -> bool:
+        """Whether seeds can be mapped to ws and these synthesized, as style mixing and interpolation need."""
         return {"mapping", "synthesis"} <= self.kinds
 
 
 class Backend:
-    """All painters of a server. `connect` gives a client for a generator's name.
+    """All generators of a server, and a cache of their images. `connect` gives a client for a generator's name.
 
-    One thread speaks with the server, and one call after the other: equal requests are painted once, and the client
-    sends the parts of a call at the same time.
+    One thread speaks with the server, and one call after the other: equal requests are carried out once, and the
+    client sends the parts of a call at the same time.
     """
 
     def __init__(self, connect: Callable[[str], Client]) -> None:
         self.connect = connect
-        self.thread = ThreadPoolExecutor(1, "studio")
-        self.turn = asyncio.Lock()
+        self.thread = ThreadPoolExecutor(1, "gallery-backend")
+        self.lock = asyncio.Lock()
         self.clients: dict[str, Client] = {}
-        self.kept: OrderedDict[str, Painted] = OrderedDict()  # by tag, the least recently used first
-        self.bytes = self.painted = 0
-        self.known: dict[str, Painter] = {}
+        self.cache: OrderedDict[str, GeneratedImage] = OrderedDict()  # by tag, the least recently used first
+        self.cached_bytes = self.images_generated = 0
+        self.served: dict[str, ServedGenerator] = {}
         self.asked_at = self.gone_at = -math.inf
         self.gone = False
 
-    async def painters(self) -> dict[str, Painter]:
-        """The generators, in the server's order. Raises Unavailable while it is gone, SalonError where it has none."""
+    async def generators(self) -> dict[str, ServedGenerator]:
+        """Generators by name, in the server's order.
+
+        Raises Unavailable while the server is gone, SalonError where it has none.
+        """
         if self._is_stale():
-            async with self.turn:  # whoever waited for the same answer has it
+            async with self.lock:  # whoever waited for the same answer has it
                 if self._is_stale():
-                    self._adopt(await self._ask(self._look))
-        return self.known
+                    self._adopt(await self._ask(self._read_generators))
+        return self.served
 
-    async def painter(self, name: str) -> Painter:
-        """The generator of a name, or the first one for "". Raises RequestError too, when there is none."""
-        painters = await self.painters()
-        if name and name not in painters:
-            raise RequestError(f"model must be one of {', '.join(painters)}; got {name[:100]} instead")
-        return painters[name] if name else next(iter(painters.values()))
+    async def generator(self, name: str | None) -> ServedGenerator:
+        """The generator of a name, or the first one for None. Raises RequestError too, when there is none."""
+        served = await self.generators()
+        if name and name not in served:
+            raise RequestError(f"model must be one of {', '.join(served)}; got {name[:100]} instead")
+        return served[name] if name else next(iter(served.values()))
 
-    def has(self, pictures: Iterable[Picture], painter: Painter) -> bool:
-        """Whether all of them are kept, so that the server need not be asked."""
-        return all(picture.tag(painter.about) in self.kept for picture in pictures)
+    def has(self, specs: Iterable[ImageSpec], generator: ServedGenerator) -> bool:
+        """Whether all images are cached, so that the server need not be asked."""
+        return all(spec.tag(generator.metadata) in self.cache for spec in specs)
 
-    async def paint(self, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-        """The pictures, all of one truncation and class. Raises Unavailable, SalonError and RequestError."""
-        if any(picture.to is not None for picture in pictures) and not painter.mixes:
-            raise RequestError(f"{painter.name} is served without its latents, which mixes and journeys need")
-        tags = [picture.tag(painter.about) for picture in pictures]
-        found = {tag: self.kept[tag] for tag in tags if tag in self.kept}
-        if any(tag not in found for tag in tags):
-            async with self.turn:  # whoever waited for the same pictures finds them made
-                found = {tag: self.kept[tag] for tag in tags if tag in self.kept}
-                missing = {tag: p for tag, p in zip(tags, pictures, strict=True) if tag not in found}
+    async def generate(self, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[GeneratedImage]:
+        """The images, all of one truncation and class. Raises Unavailable, SalonError and RequestError."""
+        if any(spec.to is not None for spec in specs) and not generator.has_latents:
+            raise RequestError(
+                f"{generator.name} is served without its latents, which style mixing and interpolation need"
+            )
+        tags = [spec.tag(generator.metadata) for spec in specs]
+        images = self._cached(tags)
+        if len(images) < len(set(tags)):
+            async with self.lock:  # whoever waited for the same images finds them in the cache
+                images = self._cached(tags)
+                missing = {tag: spec for tag, spec in zip(tags, specs, strict=True) if tag not in images}
                 if missing:
-                    some = list(missing.values())
-                    made = await self._ask(lambda: _paint(self._client(painter.name), some, painter))
-                    self.painted += len(made)
-                    found |= dict(zip(missing, made, strict=True))
-        for tag, painted in found.items():
-            self._keep(tag, painted)
-        return [found[tag] for tag in tags]
+                    client, wanted = self._client, list(missing.values())
+                    generated = await self._ask(lambda: _generate(client(generator.name), wanted, generator))
+                    self.images_generated += len(generated)
+                    images |= dict(zip(missing, generated, strict=True))
+        for tag, image in images.items():
+            self._keep(tag, image)
+        return [images[tag] for tag in tags]
 
-    def look(self) -> dict[str, Painter]:
-        """The generators, asked of the server now. Raises SalonError when it does not answer."""
-        self._adopt(self.thread.submit(self._look).result())
-        return self.known
+    def refresh(self) -> dict[str, ServedGenerator]:
+        """Generators by name, asked of the server now. Raises SalonError when it does not answer."""
+        self._adopt(self.thread.submit(self._read_generators).result())
+        return self.served
 
     def close(self) -> None:
         """End what is under way."""
-        self._forget()
+        self._close_clients()
         self.thread.shutdown(cancel_futures=True)
 
     def _is_stale(self) -> bool:
@@ -137,91 +142,100 @@ class Backend:
 
     async def _ask(self, work: Callable[[], Result]) -> Result:
         try:
-            done = await asyncio.get_running_loop().run_in_executor(self.thread, work)
+            answer = await asyncio.get_running_loop().run_in_executor(self.thread, work)
         except Unavailable as error:
             if not self.gone:
                 say(f"The server is gone: {error}")
             self.gone, self.gone_at = True, time.monotonic()
             raise
-        except RequestError as error:  # what was asked was checked before: the models are not those that were known
+        except RequestError as error:  # the request was checked before: the models are not those that were known
             self.asked_at = -math.inf
             raise SalonError(str(error)) from error
         if self.gone:
             say("The server is back")
         self.gone = False
-        return done
+        return answer
 
     def _client(self, name: str) -> Client:
         if name not in self.clients:
             self.clients[name] = self.connect(name)
         return self.clients[name]
 
-    def _look(self) -> dict[str, Painter]:
+    def _read_generators(self) -> dict[str, ServedGenerator]:
         return group(self._client(DEFAULT_NAME).models())
 
-    def _adopt(self, known: dict[str, Painter]) -> None:
-        if known != self.known:  # clients remember what models say of themselves, and what is kept has old verdicts
-            self._forget()
-            self.kept.clear()
-            self.bytes = 0
-        self.known, self.asked_at = known, time.monotonic()
+    def _adopt(self, served: dict[str, ServedGenerator]) -> None:
+        if served != self.served:  # clients remember the models' metadata, and the cache holds old probabilities
+            self._close_clients()
+            self.cache.clear()
+            self.cached_bytes = 0
+        self.served, self.asked_at = served, time.monotonic()
 
-    def _forget(self) -> None:
-        forgotten, self.clients = self.clients, {}
-        for client in forgotten.values():
+    def _close_clients(self) -> None:
+        clients, self.clients = self.clients, {}
+        for client in clients.values():
             client.close()
 
-    def _keep(self, tag: str, painted: Painted) -> None:
-        if tag not in self.kept:
-            self.bytes += painted.pixels.nbytes
-        self.kept[tag] = painted
-        self.kept.move_to_end(tag)
-        while self.bytes > CACHE_BYTES:
-            self.bytes -= self.kept.popitem(last=False)[1].pixels.nbytes
+    def _cached(self, tags: Iterable[str]) -> dict[str, GeneratedImage]:
+        return {tag: self.cache[tag] for tag in tags if tag in self.cache}
+
+    def _keep(self, tag: str, image: GeneratedImage) -> None:
+        if tag not in self.cache:
+            self.cached_bytes += image.pixels.nbytes
+        self.cache[tag] = image
+        self.cache.move_to_end(tag)
+        while self.cached_bytes > CACHE_BYTES:
+            self.cached_bytes -= self.cache.popitem(last=False)[1].pixels.nbytes
 
 
-def group(models: Sequence[ModelMetadata]) -> dict[str, Painter]:
-    """The generators among the models of a server, each with what belongs to it. Raises SalonError for none."""
+def group(models: Sequence[ModelMetadata]) -> dict[str, ServedGenerator]:
+    """Generators by name, each with what belongs to it, among the models of a server. Raises SalonError for none."""
     kinds: dict[str, set[str]] = {}
-    for about in models:
-        kinds.setdefault(about.generator or DEFAULT_NAME, set()).add(about.kind)
-    styles = next((tuple(about.styles) for about in models if about.kind == "style_classifier"), ())
-    found = {}
-    for about in models:
-        if about.kind == "generator":
-            name = about.generator or DEFAULT_NAME
-            found[name] = Painter(name=name, about=about, kinds=frozenset(kinds[name]), styles=styles)
-    if not found:
+    for metadata in models:
+        kinds.setdefault(metadata.generator or DEFAULT_NAME, set()).add(metadata.kind)
+    styles = next((tuple(metadata.styles) for metadata in models if metadata.kind == CLASSIFIER), ())
+    generators = {}
+    for metadata in models:
+        if metadata.kind == "generator":
+            name = metadata.generator or DEFAULT_NAME
+            generators[name] = ServedGenerator(name, metadata, frozenset(kinds[name]), styles)
+    if not generators:
         raise SalonError("no generator is served there; salon export makes a model repository with one")
-    return found
+    return generators
 
 
-def _paint(client: Client, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-    # A picture always comes from the same models, whatever it is asked for together with: its bytes never change.
-    plain = [picture for picture in pictures if picture.to is None]
-    others = [picture for picture in pictures if picture.to is not None]
-    made = dict(zip(plain, _paint_seeds(client, plain, painter), strict=True)) if plain else {}
-    if others:
-        made |= dict(zip(others, _paint_latents(client, others, painter), strict=True))
-    return [made[picture] for picture in pictures]
+def _generate(client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[GeneratedImage]:
+    # An image always comes from the same models, whatever it is asked for together with: its bytes never change.
+    of_seeds = [spec for spec in specs if spec.to is None]
+    of_latents = [spec for spec in specs if spec.to is not None]
+    images: dict[ImageSpec, GeneratedImage] = {}
+    if of_seeds:
+        images |= zip(of_seeds, _generate_from_seeds(client, of_seeds, generator), strict=True)
+    if of_latents:
+        images |= zip(of_latents, _generate_from_latents(client, of_latents, generator), strict=True)
+    return [images[spec] for spec in specs]
 
 
-def _paint_seeds(client: Client, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-    seeds, psi, label = [picture.seed for picture in pictures], pictures[0].psi, pictures[0].label
-    if "generate_and_classify" in painter.kinds:
-        both = client.generate_and_classify(seeds, truncation_psi=psi, label=label)
-        return [Painted(np.asarray(pixels), np.asarray(row)) for pixels, row in both]
-    return _judged(client, list(client.generate(seeds, truncation_psi=psi, label=label)), painter)
+def _generate_from_seeds(
+    client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator
+) -> list[GeneratedImage]:
+    seeds, psi, label = [spec.seed for spec in specs], specs[0].psi, specs[0].label
+    if "generate_and_classify" in generator.kinds:
+        pairs = client.generate_and_classify(seeds, truncation_psi=psi, label=label)
+        return [GeneratedImage(np.asarray(pixels), np.asarray(row)) for pixels, row in pairs]
+    return _classified(client, list(client.generate(seeds, truncation_psi=psi, label=label)), generator)
 
 
-def _paint_latents(client: Client, pictures: Sequence[Picture], painter: Painter) -> list[Painted]:
-    seeds = sorted({seed for picture in pictures for seed in picture.seeds()})
-    ws = client.map_seeds(seeds, truncation_psi=pictures[0].psi, label=pictures[0].label)
-    rows = dict(zip(seeds, ws, strict=True))
-    mixed = [combine(picture, np.stack([rows[seed] for seed in picture.seeds()])) for picture in pictures]
-    return _judged(client, list(client.synthesize(np.concatenate(mixed))), painter)
+def _generate_from_latents(
+    client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator
+) -> list[GeneratedImage]:
+    seeds = sorted({seed for spec in specs for seed in spec.seeds()})
+    ws = client.map_seeds(seeds, truncation_psi=specs[0].psi, label=specs[0].label)
+    ws_of = dict(zip(seeds, ws, strict=True))
+    combined = [combine(spec, np.stack([ws_of[seed] for seed in spec.seeds()])) for spec in specs]
+    return _classified(client, list(client.synthesize(np.concatenate(combined))), generator)
 
 
-def _judged(client: Client, images: Sequence[Pixels], painter: Painter) -> list[Painted]:
-    judged = client.classify(images) if painter.styles else [None] * len(images)
-    return [Painted(pixels, row) for pixels, row in zip(images, judged, strict=True)]
+def _classified(client: Client, images: Sequence[Pixels], generator: ServedGenerator) -> list[GeneratedImage]:
+    probabilities = client.classify(images) if generator.styles else [None] * len(images)
+    return [GeneratedImage(pixels, row) for pixels, row in zip(images, probabilities, strict=True)]

@@ -1,20 +1,21 @@
 "use strict";
 
 // The address of the page holds all that it shows. Whatever a visitor does changes the address, and the page follows it:
-// it asks /scene for the pictures of that address, which are painted then, and hangs them up. What a visitor can do stands
-// in gallery_controls.js, and $ and element() in page.js, which are loaded before.
+// it asks /scene for the images of that address, which are generated then, and shows them. What a visitor can do stands in
+// gallery_controls.js, and $ and element() in page.js, which are loaded before.
 
+// Values of `view` in addresses, which links hold: a grid, an image, a style mix, an interpolation.
 const VIEWS = ["wall", "picture", "mix", "journey"];
-let about = null; // what there is to choose from
-let state = {}; // what the address says
-let scene = []; // the pictures that are shown
+let about = null; // generators and limits, as /about tells them
+let state = {}; // parameters of the address
+let scene = []; // images of the view, as /scene tells them
 let asking = null; // the request under way
 let again = null; // the timer of the next attempt
 
 // State and address
 
 const model = () => about.models.find((each) => each.name === state.model) || about.models[0];
-const whole = (text, most) => (/^\d{1,10}$/.test(text) && Number(text) <= most ? Number(text) : null);
+const integer = (text, maximum) => (/^\d{1,10}$/.test(text) && Number(text) <= maximum ? Number(text) : null);
 
 function read() {
   const query = new URLSearchParams(location.search);
@@ -22,12 +23,12 @@ function read() {
   state = { view: query.get("view"), model: query.get("model") || about.model, v: query.get("v") || "" };
   const mixes = model().mixes;
   if (!VIEWS.includes(state.view) || (!mixes && ["mix", "journey"].includes(state.view))) state.view = "wall";
-  state.seed = whole(query.get("seed"), about.max_seed) ?? 0;
-  state.to = whole(query.get("to"), about.max_seed) ?? state.seed + 1;
+  state.seed = integer(query.get("seed"), about.max_seed) ?? 0;
+  state.to = integer(query.get("to"), about.max_seed) ?? state.seed + 1;
   state.layers = (query.get("layers") ?? "colour").split(",").filter((part) => about.parts.includes(part));
   state.psi = psi >= about.psi[0] && psi <= about.psi[1] ? psi : 1;
-  state.class = Math.min(whole(query.get("class"), 1e9) ?? 0, Math.max(model().classes.length - 1, 0));
-  state.step = whole(query.get("step"), about.max_images - 1) ?? 0;
+  state.class = Math.min(integer(query.get("class"), 1e9) ?? 0, Math.max(model().classes.length - 1, 0));
+  state.step = integer(query.get("step"), about.max_images - 1) ?? 0;
 }
 
 function parameters(given) {
@@ -86,12 +87,12 @@ async function ask() {
   const mine = (asking = new AbortController());
   $("stage").setAttribute("aria-busy", "true");
   try {
-    const found = await get(sceneAddress(), mine.signal);
-    await Promise.all(found.pictures.map((picture) => load(picture.src)));
+    const answer = await get(sceneAddress(), mine.signal);
+    await Promise.all(answer.pictures.map((image) => load(image.src)));
     if (mine !== asking) return;
-    scene = found.pictures;
-    note(found.snapshot);
-    hang();
+    scene = answer.pictures;
+    note(answer.snapshot);
+    show();
     $("stage").setAttribute("aria-busy", "false");
   } catch (error) {
     if (mine !== asking || error.name === "AbortError") return;
@@ -104,14 +105,14 @@ async function load(address) {
   const image = new Image();
   image.src = address;
   await image.decode().catch(() => {
-    throw Object.assign(new Refused("A picture did not arrive. The page asks again."), { wait: 3 });
+    throw Object.assign(new Refused("An image did not arrive. The page asks again."), { wait: 3 });
   });
 }
 
 function note(snapshot) {
   const other = state.v && state.v !== snapshot;
   $("status").textContent = other
-    ? "This link is of an earlier version of the painter, which would paint another picture of this number." : "";
+    ? "This link is of an earlier snapshot of the generator; the image of this seed has changed." : "";
   if (other) return;
   model().snapshot = state.v = snapshot;
   history.replaceState(null, "", `?${parameters(state)}`);
@@ -119,30 +120,30 @@ function note(snapshot) {
 
 // Showing
 
-function judged(picture, most) {
-  if (!picture.verdict) return "";
-  return picture.verdict.slice(0, most).map(([style, p]) => `${style}\u00a0${Math.round(100 * p)}\u00a0%`).join(" · ");
+function styles(image, count) {
+  if (!image.verdict) return "";
+  return image.verdict.slice(0, count).map(([style, p]) => `${style}\u00a0${Math.round(100 * p)}\u00a0%`).join(" · ");
 }
 
-function small(picture) {
-  const href = `?${parameters({ ...state, view: "picture", seed: picture.seed })}`;
-  const link = element("a", { href }, element("img", { src: picture.src, alt: picture.alt }));
+function thumbnail(image) {
+  const href = `?${parameters({ ...state, view: "picture", seed: image.seed })}`;
+  const link = element("a", { href }, element("img", { src: image.src, alt: image.alt }));
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    go({ view: "picture", seed: picture.seed });
+    go({ view: "picture", seed: image.seed });
   });
-  const caption = element("figcaption", {}, element("span", {}, picture.title), element("span", {}, judged(picture, 1)));
+  const caption = element("figcaption", {}, element("span", {}, image.title), element("span", {}, styles(image, 1)));
   return element("figure", {}, link, caption);
 }
 
-function hang() {
+function show() {
   const { view } = state;
-  $("wall").replaceChildren(...(view === "wall" ? scene.map(small) : []));
-  $("parents").replaceChildren(...(view === "mix" ? scene.slice(0, 2).map(small) : []));
+  $("grid").replaceChildren(...(view === "wall" ? scene.map(thumbnail) : []));
+  $("parents").replaceChildren(...(view === "mix" ? scene.slice(0, 2).map(thumbnail) : []));
   $("step").max = scene.length - 1;
   if (view === "journey") state.step = Math.min(state.step, scene.length - 1);
-  if (view !== "wall") single(scene[view === "journey" ? state.step : scene.length - 1]);
+  if (view !== "wall") showOne(scene[view === "journey" ? state.step : scene.length - 1]);
   if (view === "journey") {
     const query = new URLSearchParams(sceneAddress().split("?")[1]);
     for (const format of ["webp", "mp4"]) {
@@ -153,13 +154,13 @@ function hang() {
   }
 }
 
-function single(picture) {
-  $("picture").src = picture.src;
-  $("picture").alt = picture.alt;
-  $("title").textContent = picture.title;
-  $("verdict").textContent = judged(picture, 3);
-  $("download").href = picture.file;
-  $("download").download = picture.name;
+function showOne(image) {
+  $("image").src = image.src;
+  $("image").alt = image.alt;
+  $("title").textContent = image.title;
+  $("styles").textContent = styles(image, 3);
+  $("download").href = image.file;
+  $("download").download = image.name;
   $("step").value = state.step;
 }
 

@@ -3,11 +3,11 @@
 // The controls of the gallery: what they show of the address, and how they change it. about, state and scene are those
 // of gallery.js, which calls arrange() and listen() when it has them.
 
-const NEXT = { wall: "Another wall", picture: "Another picture", mix: "Another pair", journey: "Another journey" };
-let playing = null; // the timer of the journey
-let direction = 1; // in which it goes
+const NEXT = { wall: "Another grid", picture: "Another image", mix: "Another pair", journey: "Another interpolation" };
+let playing = null; // the timer of the interpolation
+let direction = 1; // in which its steps go
 
-const chance = () => Math.floor(Math.random() * 100000);
+const randomSeed = () => Math.floor(Math.random() * 100000);
 
 function arrange() {
   const { view } = state;
@@ -19,7 +19,7 @@ function arrange() {
     link.hidden = ["mix", "journey"].includes(link.dataset.view) && !model().mixes;
   }
   const hide = (id, hidden) => ($(id).hidden = hidden);
-  hide("wall", view !== "wall");
+  hide("grid", view !== "wall");
   hide("parents", view !== "mix");
   hide("shown", view === "wall");
   hide("player", view !== "journey");
@@ -33,15 +33,15 @@ function arrange() {
   options($("class"), model().classes.map((name, index) => [index, name]), state.class);
   $("seed").value = state.seed;
   $("to").value = state.to;
-  $("seed-label").textContent = { wall: "From No.", picture: "No.", mix: "No.", journey: "From No." }[view];
-  $("to-label").textContent = view === "journey" ? "to No." : "mixed with No.";
+  $("seed-label").textContent = { wall: "First seed", picture: "Seed", mix: "Seed", journey: "From seed" }[view];
+  $("to-label").textContent = view === "journey" ? "To seed" : "Second seed";
   $("psi").value = state.psi;
   $("psi-value").textContent = `ψ ${state.psi.toFixed(2)}`;
   $("stage").dataset.view = view;
   $("next").textContent = NEXT[view];
-  $("download").textContent = view === "journey" ? "This picture" : "Download";
+  $("download").textContent = view === "journey" ? "This image" : "Download";
   for (const box of $("parts").querySelectorAll("input")) box.checked = state.layers.includes(box.value);
-  document.title = view === "wall" ? "Salon" : `No. ${state.seed}${pair ? ` and No. ${state.to}` : ""} · Salon`;
+  document.title = view === "wall" ? "Salon" : `Seed ${state.seed}${pair ? ` and seed ${state.to}` : ""} · Salon`;
 }
 
 function options(select, pairs, chosen) {
@@ -53,32 +53,32 @@ function options(select, pairs, chosen) {
 
 function turn(forwards) {
   const by = (state.view === "wall" ? about.wall : 1) * (forwards ? 1 : -1);
-  if (state.view === "journey") walk(Math.min(Math.max(state.step + by, 0), scene.length - 1));
+  if (state.view === "journey") seek(Math.min(Math.max(state.step + by, 0), scene.length - 1));
   else if (state.seed + by >= 0 && state.seed + by <= about.max_seed) go({ seed: state.seed + by });
   else if (state.seed && !forwards) go({ seed: 0 });
 }
 
 function next() {
   if (state.view === "wall") turn(true);
-  else go({ seed: chance(), to: chance(), step: 0 });
+  else go({ seed: randomSeed(), to: randomSeed(), step: 0 });
 }
 
-function walk(step) {
+function seek(step) {
   stop();
   state.step = step;
-  if (scene[step]) single(scene[step]);
+  if (scene[step]) showOne(scene[step]);
   history.replaceState(null, "", `?${parameters(state)}`);
 }
 
 function play() {
-  if (playing) return walk(state.step);
+  if (playing) return seek(state.step);
   $("play").textContent = "Pause";
   $("play").setAttribute("aria-pressed", "true");
   playing = setInterval(() => {
     if (scene.length < 2) return;
     if (state.step + direction < 0 || state.step + direction >= scene.length) direction = -direction;
     state.step += direction;
-    single(scene[state.step]);
+    showOne(scene[state.step]);
   }, 1000 / 12);
   return playing;
 }
@@ -102,11 +102,11 @@ async function copy() {
 function listen() {
   for (const name of ["seed", "to"]) {
     $(name).addEventListener("change", () => {
-      const number = whole($(name).value.trim(), about.max_seed);
-      if (number === null) $("status").textContent = `A number must be from 0 to ${about.max_seed}.`;
+      const number = integer($(name).value.trim(), about.max_seed);
+      if (number === null) $("status").textContent = `A seed must be from 0 to ${about.max_seed}.`;
       else go({ [name]: number, step: 0 });
     });
-    document.querySelector(`[data-chance=${name}]`).addEventListener("click", () => go({ [name]: chance(), step: 0 }));
+    document.querySelector(`[data-random=${name}]`).addEventListener("click", () => go({ [name]: randomSeed(), step: 0 }));
   }
   $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
   $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
@@ -119,7 +119,7 @@ function listen() {
     });
     return element("label", {}, box, part);
   }));
-  $("step").addEventListener("input", () => walk(Number($("step").value)));
+  $("step").addEventListener("input", () => seek(Number($("step").value)));
   $("play").addEventListener("click", play);
   $("next").addEventListener("click", next);
   $("copy").addEventListener("click", copy);
@@ -140,7 +140,7 @@ function pressed(event) {
   const actions = {
     ArrowLeft: () => turn(false),
     ArrowRight: () => turn(true),
-    r: () => (state.view === "wall" ? go({ seed: chance() }) : next()),
+    r: () => (state.view === "wall" ? go({ seed: randomSeed() }) : next()),
     d: () => state.view !== "wall" && $("download").click(),
     c: copy,
     " ": () => state.view === "journey" && !event.target.closest("button, a") && play(),

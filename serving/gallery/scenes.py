@@ -1,4 +1,4 @@
-"""What a visitor of the gallery asks for: pictures by what decides them, and the address that makes each again."""
+"""Image specifications: all that determines an image of the gallery, read from an address and written as one."""
 
 import hashlib
 import math
@@ -12,48 +12,50 @@ from serving.contract import IMAGE_FORMATS, PSI_RANGE, ModelMetadata
 
 # The layers of a synthesis network from coarse to fine, in thirds, by what they decide (Karras et al. 2019, 3.1).
 PARTS = ("composition", "shapes", "colour")
+# Values of `view` in addresses, which links hold: a grid, an image, a style mix, an interpolation.
 VIEWS = ("wall", "picture", "mix", "journey")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture: of a seed, of a mix with the parts `layers` of the seed `to`, or a step on the way to it."""
+class ImageSpec:
+    """An image: of a seed, of a style mix with the parts `layers` of the seed `to`, or a step of an interpolation."""
 
-    model: str
+    model: str  # name of the generator
     seed: int
-    psi: float = 1.0
-    label: int | None = None
-    to: int | None = None
-    layers: tuple[str, ...] = ()  # of a mix: those of PARTS that come from `to`
-    step: int = 0  # of a journey: 0 is `seed`, `steps` is `to`
-    steps: int = 0  # 0: no journey
+    psi: float = 1.0  # truncation
+    label: int | None = None  # index of the class; None: for a generator without classes
+    to: int | None = None  # second seed of a style mix or an interpolation; None: neither
+    layers: tuple[str, ...] = ()  # of a style mix: those of PARTS that come from `to`
+    step: int = 0  # of an interpolation: 0 is `seed`, `steps` is `to`
+    steps: int = 0  # 0: no interpolation
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str], about: ModelMetadata, most: int) -> "Picture":
-        """Read an address; `about` is the generator's, `most` the limit of pictures a request.
+    def from_query(cls, query: Mapping[str, str], metadata: ModelMetadata, max_images: int) -> "ImageSpec":
+        """The specification that an address's parameters hold; `metadata` is the generator's, `max_images` the limit
+        of images in one request.
 
-        Raises RequestError, naming the parameter, for what the generator cannot paint.
+        Raises RequestError, naming the parameter, for what the generator cannot generate.
         """
         layers = tuple(part for part in query.get("layers", "").split(",") if part)
         if unknown := [part for part in layers if part not in PARTS]:
             raise RequestError(f"layers must be some of {', '.join(PARTS)}; got {unknown[0]} instead")
-        steps = _whole(query, "steps", 0, most - 1)
-        to = _whole(query, "to", None, MAX_SEED)
+        steps = _integer(query, "steps", 0, max_images - 1)
+        to = _integer(query, "to", None, MAX_SEED)
         if to is None and (steps or layers):
             raise RequestError("to must name a second seed where there are layers or steps; it is missing")
         return cls(
             model=query.get("model", ""),
-            seed=_whole(query, "seed", 0, MAX_SEED) or 0,
+            seed=_integer(query, "seed", 0, MAX_SEED) or 0,
             psi=_psi(query.get("psi", "1")),
-            label=_label(query, about),
+            label=_label(query, metadata),
             to=to,
             layers=tuple(part for part in PARTS if part in layers),
-            step=_whole(query, "step", 0, steps or 0) or 0,
+            step=_integer(query, "step", 0, steps or 0) or 0,
             steps=steps or 0,
         )
 
     def query(self) -> str:
-        """The parameters of its address, the inverse of from_query."""
+        """Parameters of the image's address, the inverse of from_query."""
         fields: dict[str, object] = {"model": self.model, "seed": self.seed, "psi": f"{self.psi:g}"}
         if self.label is not None:
             fields["class"] = self.label
@@ -65,74 +67,75 @@ class Picture:
             fields |= {"step": self.step, "steps": self.steps}
         return urlencode(fields, safe=",")
 
-    def tag(self, about: ModelMetadata) -> str:
-        """What changes exactly when the pixels may: a digest of the snapshot and of all that decides the picture."""
-        return hashlib.sha256(f"{about.snapshot} {self.query()}".encode()).hexdigest()[:32]
+    def tag(self, metadata: ModelMetadata) -> str:
+        """Digest of the snapshot and the specification, 32 hexadecimal digits: it changes when the pixels do."""
+        return hashlib.sha256(f"{metadata.snapshot} {self.query()}".encode()).hexdigest()[:32]
 
     def seeds(self) -> list[int]:
-        """The seeds that it needs latents of."""
+        """Seeds whose latents the image is made from: one or two."""
         return [self.seed] if self.to is None else [self.seed, self.to]
 
     def title(self) -> str:
-        """What hangs beside it."""
+        """Caption of the image."""
         if self.to is None:
-            return f"No. {self.seed}"
+            return f"Seed {self.seed}"
         if self.steps:
-            return f"From No. {self.seed} to No. {self.to}"
+            return f"From seed {self.seed} to seed {self.to}"
         parts = " and ".join([", ".join(self.layers[:-1]), *self.layers[-1:]] if self.layers[1:] else self.layers)
-        return f"No. {self.seed} with {parts} of No. {self.to}" if parts else f"No. {self.seed}"
+        return f"Seed {self.seed} with {parts} of seed {self.to}" if parts else f"Seed {self.seed}"
 
     def file_name(self) -> str:
-        """A name for the download, without suffix."""
+        """Name of the downloaded file, without suffix."""
         middle = f"-step{self.step}of{self.steps}" if self.steps else "".join(f"-{part}" for part in self.layers)
         return f"{self.model}-{self.seed}" + (f"{middle}-{self.to}" if self.to is not None else "")
 
 
-def scene(view: str, picture: Picture, count: int) -> list[Picture]:
-    """The pictures of a view, all of which `picture` describes: a wall of `count` seeds, a picture, a mix (first its
-    two parents), a journey of `count` pictures. Raises RequestError for an unknown view, or a journey to nowhere.
+def scene(view: str, spec: ImageSpec, count: int) -> list[ImageSpec]:
+    """Specifications of all images of a view, which `spec` describes: "wall" is a grid of `count` seeds, "picture" one
+    image, "mix" a style mix after its two parents, "journey" an interpolation of `count` images.
+
+    Raises RequestError for an unknown view, or one of two seeds where `to` is None.
     """
     if view not in VIEWS:
         raise RequestError(f"view must be one of {', '.join(VIEWS)}; got {view} instead")
-    alone = replace(picture, to=None, layers=(), step=0, steps=0)
+    of_seed = replace(spec, to=None, layers=(), step=0, steps=0)
     if view == "picture":
-        return [alone]
+        return [of_seed]
     if view == "wall":
-        return [replace(alone, seed=(picture.seed + i) % (MAX_SEED + 1)) for i in range(count)]
-    if picture.to is None:
-        raise RequestError(f"to must name a second seed for a {view}; it is missing")
+        return [replace(of_seed, seed=(spec.seed + i) % (MAX_SEED + 1)) for i in range(count)]
+    if spec.to is None:
+        raise RequestError(f"to must name a second seed for view {view}; it is missing")
     if view == "mix":
-        return [alone, replace(alone, seed=picture.to), replace(picture, step=0, steps=0)]
+        return [of_seed, replace(of_seed, seed=spec.to), replace(spec, step=0, steps=0)]
     if count < 2:
-        raise RequestError(f"count must be 2 or more for a journey; got {count} instead")
-    return [replace(picture, layers=(), step=step, steps=count - 1) for step in range(count)]
+        raise RequestError(f"count must be 2 or more for view {view}; got {count} instead")
+    return [replace(spec, layers=(), step=step, steps=count - 1) for step in range(count)]
 
 
-def combine(picture: Picture, ws: Floats) -> Floats:
-    """ws of the picture's seeds [1 or 2, num_ws, w_dim] -> ws [1, num_ws, w_dim] of the picture."""
-    if picture.to is None:
+def combine(spec: ImageSpec, ws: Floats) -> Floats:
+    """ws of the image [1, num_ws, w_dim], from those of its seeds [1 or 2, num_ws, w_dim]."""
+    if spec.to is None:
         return ws
-    if not picture.steps:
-        return mix(ws[:1], ws[1:], layers(picture.layers, ws.shape[1]))
+    if not spec.steps:
+        return mix(ws[:1], ws[1:], layers(spec.layers, ws.shape[1]))
     # A loop of two seeds goes there and comes back on the same way: this is its first half, and the seed at its end.
-    return loop(ws, picture.steps)[picture.step : picture.step + 1]
+    return loop(ws, spec.steps)[spec.step : spec.step + 1]
 
 
 def layers(parts: Sequence[str], num_ws: int) -> list[int]:
-    """The layers of some PARTS."""
+    """Indices of the layers that PARTS name, of `num_ws` layers."""
     bounds = [round(num_ws * i / len(PARTS)) for i in range(len(PARTS) + 1)]
-    chosen = [range(bounds[i], bounds[i + 1]) for i, part in enumerate(PARTS) if part in parts]
-    return [layer for some in chosen for layer in some]
+    return [layer for i, part in enumerate(PARTS) if part in parts for layer in range(bounds[i], bounds[i + 1])]
 
 
 def image_format(text: str) -> str:
-    """One of contract.IMAGE_FORMATS. Raises RequestError for another."""
+    """`text` itself, which must be one of contract.IMAGE_FORMATS. Raises RequestError for another."""
     if text not in IMAGE_FORMATS:
         raise RequestError(f"format must be one of {', '.join(IMAGE_FORMATS)}; got {text} instead")
     return text
 
 
-def _whole(query: Mapping[str, str], name: str, default: int | None, maximum: int) -> int | None:
+def _integer(query: Mapping[str, str], name: str, default: int | None, maximum: int) -> int | None:
     text = query.get(name)
     if text is None or text == "":
         return default
@@ -152,9 +155,9 @@ def _psi(text: str) -> float:
     return round(psi, 4) + 0.0  # so that its address says all of it; -0.0 is 0
 
 
-def _label(query: Mapping[str, str], about: ModelMetadata) -> int | None:
-    if not about.num_classes:
+def _label(query: Mapping[str, str], metadata: ModelMetadata) -> int | None:
+    if not metadata.num_classes:
         if query.get("class"):
             raise RequestError("class must be left out: this generator was trained without classes")
         return None
-    return _whole(query, "class", 0, about.num_classes - 1)
+    return _integer(query, "class", 0, metadata.num_classes - 1)

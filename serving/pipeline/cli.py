@@ -23,7 +23,7 @@ PAGE = "index.html"
 @json_option
 @click.pass_context
 def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as_json: bool) -> None:
-    """Run the whole loop that a file describes: dataset, training, evaluation, curation, export, checks.
+    """Run the pipeline that a file describes: dataset, training, evaluation, curation, export, checks.
 
     Each table of FILE.toml is a stage, and its keys are the options of that stage's command:
 
@@ -60,7 +60,7 @@ def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as
 @json_option
 @click.pass_context
 def demo(context: click.Context, out: Path, data: Path | None, as_json: bool) -> None:
-    """Show the whole loop on made-up paintings, or on your own: minutes, on two cores, without a GPU.
+    """Run the whole pipeline on made-up paintings, or on your own: minutes, on two cores, without a GPU.
 
     Writes demo.toml, a file for salon run, and runs it: makes images with a few that do not belong, trains on them,
     evaluates the generator, finds the outliers, trains on with and without them, and serves and checks the result. The
@@ -115,9 +115,9 @@ def check(file: "PipelineFile", root: click.Group, context: click.Context) -> No
         command, parent = root, context
         for word in STAGES[name].command.split():
             assert isinstance(command, click.Group)
-            found = command.get_command(parent, word)
-            assert found is not None
-            parent, command = click.Context(command, parent=parent, info_name=word), found  # type: ignore[assignment]
+            subcommand = command.get_command(parent, word)
+            assert subcommand is not None
+            parent, command = click.Context(command, parent=parent, info_name=word), subcommand  # type: ignore[assignment]
         depth = len(STAGES[name].command.split())
         try:
             command.make_context(name, line[depth:], parent=parent)

@@ -42,7 +42,7 @@ def write(file: PipelineFile, records: Mapping[str, Record], path: Path) -> None
             }
         )
     served = records["export"].output if "export" in records else None
-    write_page("loop.html.j2", path, templates=[_TEMPLATES], file=file, stages=stages, served=served)
+    write_page("pipeline.html.j2", path, templates=[_TEMPLATES], file=file, stages=stages, served=served)
 
 
 def headline(record: Record) -> str:
@@ -99,7 +99,7 @@ def _images(record: Record, records: Mapping[str, Record], base: Path) -> list[t
         shown = (
             (
                 dropped[:48],
-                f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped{_found(rows, records, base)}",
+                f"{min(len(dropped), 48)} of the {len(dropped)} that were dropped{_planted(rows, records, base)}",
             ),
             (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
         )
@@ -109,7 +109,7 @@ def _images(record: Record, records: Mapping[str, Record], base: Path) -> list[t
     return []
 
 
-def _found(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], base: Path) -> str:
+def _planted(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], base: Path) -> str:
     # How many of the outliers that were planted are among those dropped.
     if "synthetic" not in records:
         return ""

@@ -48,7 +48,7 @@ class Server:
         """Start `command`, which serves HTTP, gRPC and metrics at `urls`, with the environment `variables`."""
         self.id, self._log = id, log
         self.http_url, self.grpc_url, self.metrics_url = urls
-        self._keeper = subprocess.Popen(
+        self._supervisor = subprocess.Popen(
             [sys.executable, "-I", supervisor.__file__, id, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -57,13 +57,13 @@ class Server:
             cwd="/",  # the interpreter of a Python model looks for modules where it is
             start_new_session=True,  # Ctrl-C at the terminal is for Salon, which stops the server in order
         )
-        assert self._keeper.stdout is not None
-        first = self._keeper.stdout.readline()
+        assert self._supervisor.stdout is not None
+        first = self._supervisor.stdout.readline()
         if not first:
-            self._keeper.wait()
-            said = log.last_lines()
+            self._supervisor.wait()
+            lines = log.last_lines()
             self.stop()
-            raise SalonError(f"{command[0]} could not be started:\n{said}")
+            raise SalonError(f"{command[0]} could not be started:\n{lines}")
         self.pid = int(first)  # of tritonserver
 
     @property
@@ -86,7 +86,7 @@ class Server:
 
     def is_running(self) -> bool:
         """Whether its process is there."""
-        return self._keeper.poll() is None
+        return self._supervisor.poll() is None
 
     def load(self, models: list[str], timeout: float) -> Iterator[str]:
         """Names of models as they are loaded, until all are ready.
@@ -113,15 +113,15 @@ class Server:
 
     def wait(self) -> None:
         """Wait until the server ends by itself. Raises SalonError when it does, with the last lines of its log."""
-        self._keeper.wait()
+        self._supervisor.wait()
         raise self._end()
 
     def stop(self) -> None:
         """Let it finish the requests that it is at, within some seconds; return when nothing of it is left."""
-        assert self._keeper.stdin is not None and self._keeper.stdout is not None
-        self._keeper.stdin.close()
-        self._keeper.wait()
-        self._keeper.stdout.close()
+        assert self._supervisor.stdin is not None and self._supervisor.stdout is not None
+        self._supervisor.stdin.close()
+        self._supervisor.wait()
+        self._supervisor.stdout.close()
         self._log.close()
 
     def __enter__(self) -> "Server":
@@ -134,7 +134,7 @@ class Server:
 
     def _end(self) -> SalonError:
         return SalonError(
-            f"The server ended with code {self._keeper.wait()}. Its last lines:\n{self._log.last_lines()}"
+            f"The server ended with code {self._supervisor.wait()}. Its last lines:\n{self._log.last_lines()}"
         )
 
     def _ask(self, path: str, body: bytes | None = None) -> Any:

@@ -1,6 +1,6 @@
-"""Runs a server for exactly as long as the process that asked for it lives. A program of its own:
+"""Supervisor of a server process: it runs exactly as long as the process that started it. A program of its own:
 
-    python keeper.py PREFIX COMMAND...
+    python supervisor.py PREFIX COMMAND...
 
 starts COMMAND, prints its process id, and stops it when standard input ends, which a pipe does when the other side
 closes it or dies, by whatever signal. Then SIGTERM, some seconds for requests in flight, SIGKILL for what is left of
@@ -21,17 +21,19 @@ SHARED_MEMORY = Path("/dev/shm")
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
-def keep(prefix: str, command: list[str]) -> int:
-    """Run `command` until it ends or standard input does -> its exit code, as a shell gives it: 128 + signal."""
+def supervise(prefix: str, command: list[str]) -> int:
+    """Exit code of `command`, which runs until it ends or standard input does; 128 + signal where one ended it."""
     parent = os.getpid()
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: not between fork and exec
 
-    def follow() -> None:  # in the server, before it starts: it dies when this process is killed
+    def die_with_parent() -> None:  # in the server, before it starts: it dies when this process is killed
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 
-    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0, preexec_fn=follow)
+    server = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0, preexec_fn=die_with_parent
+    )
     ended = os.pidfd_open(server.pid)
     try:
         print(server.pid, flush=True)
@@ -53,6 +55,6 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # its end is that of standard input; not SIG_IGN, which exec hands on
     try:
-        sys.exit(keep(sys.argv[1], sys.argv[2:]))
+        sys.exit(supervise(sys.argv[1], sys.argv[2:]))
     except OSError as error:  # such as of a file that is no program
         sys.exit(f"{sys.argv[2]}: {error.strerror}")

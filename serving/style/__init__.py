@@ -1,1 +1,5 @@
-"""The style classifier, and the check of images by it."""
+"""The style classifier, and the check of a generator's images by it.
+
+Public: train (train), check (check), Classifier (onnx_classifier), open_paintings (dataset), Errors and corrected
+(prevalence), StyleTrainingRequest and StyleCheckRequest (request).
+"""

@@ -21,7 +21,7 @@ SIDE_SHARE = 0.75  # of the side that the classifier learned from; smaller image
 
 
 @dataclass(kw_only=True)
-class Seen:
+class ClassifiedImages:
     """N images that were classified: probabilities [N, K], a JPEG thumbnail of each, names such as "seed 7", sides."""
 
     probabilities: Floats
@@ -30,8 +30,8 @@ class Seen:
     sides: list[int]  # the shorter one, in pixels
 
 
-def look(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> Seen:
-    """Go once through images [H, W, 3] with their probabilities [K]; only thumbnails stay in memory."""
+def collect(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> ClassifiedImages:
+    """Classified images of pairs: pixels [H, W, 3] and probabilities [K]. Only thumbnails stay in memory."""
     rows, thumbnails, sides = [], [], []
     for pixels, probabilities in pairs:
         image = Image.fromarray(pixels)
@@ -39,7 +39,7 @@ def look(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> Seen:
         image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         thumbnails.append(encode(image, "jpeg", QUALITY))
         rows.append(probabilities)
-    return Seen(probabilities=np.stack(rows), names=list(names), thumbnails=thumbnails, sides=sides)
+    return ClassifiedImages(probabilities=np.stack(rows), names=list(names), thumbnails=thumbnails, sides=sides)
 
 
 def card_errors(about: ModelMetadata, target: str | None) -> tuple[str, Errors]:
@@ -59,7 +59,7 @@ def card_errors(about: ModelMetadata, target: str | None) -> tuple[str, Errors]:
 
 
 def check(
-    seen: Seen,
+    classified: ClassifiedImages,
     about: ModelMetadata,
     target: str | None = None,
     *,
@@ -72,10 +72,10 @@ def check(
     """
     target, errors = card_errors(about, target)
     column = about.styles.index(target)
-    n = len(seen.names)
-    hits = int((seen.probabilities.argmax(1) == column).sum())
+    n = len(classified.names)
+    hits = int((classified.probabilities.argmax(1) == column).sum())
     rate = corrected(hits, n, errors, confidence)
-    order = np.argsort(-seen.probabilities[:, column], kind="stable")
+    order = np.argsort(-classified.probabilities[:, column], kind="stable")
     own = errors.sensitivity
     return {
         "target": target,
@@ -86,25 +86,25 @@ def check(
         "yardstick": asdict(wilson(own.hits, own.n, own.spread, confidence)),
         "specificity": errors.specificity.value,
         "youden": errors.youden,
-        "styles": _styles(seen, about, column, confidence),
-        "most": _listed(seen, order[:SHOWN], column),
-        "least": _listed(seen, order[::-1][: min(SHOWN, n - min(SHOWN, n))], column),
+        "styles": _styles(classified, about, column, confidence),
+        "most": _listed(classified, order[:SHOWN], column),
+        "least": _listed(classified, order[::-1][: min(SHOWN, n - min(SHOWN, n))], column),
         "requirement": None if require is None else _requirement(require, None if rate is None else rate.low),
-        "warnings": list(_warnings(seen, about, target, errors, rate is None)),
-        "side": int(statistics.median(seen.sides)),
+        "warnings": list(_warnings(classified, about, target, errors, rate is None)),
+        "side": int(statistics.median(classified.sides)),
     }
 
 
-def _styles(seen: Seen, about: ModelMetadata, column: int, confidence: float) -> list[dict[str, Any]]:
+def _styles(classified: ClassifiedImages, about: ModelMetadata, column: int, confidence: float) -> list[dict[str, Any]]:
     # The commonest first; "taken" is the share of real images of a style that are taken for the target.
     confusion = about.card.get("held_out", {}).get("confusion")  # [true, found]
-    counts = np.bincount(seen.probabilities.argmax(1), minlength=len(about.styles))
-    means = seen.probabilities.mean(0, dtype=np.float64)
+    counts = np.bincount(classified.probabilities.argmax(1), minlength=len(about.styles))
+    means = classified.probabilities.mean(0, dtype=np.float64)
     rows = [
         {
             "style": style,
             "images": int(count),
-            "share": asdict(wilson(int(count), len(seen.names), level=confidence)),
+            "share": asdict(wilson(int(count), len(classified.names), level=confidence)),
             "mean_probability": float(mean),
             "taken": confusion[k][column] / sum(confusion[k]) if confusion else None,
         }
@@ -113,9 +113,10 @@ def _styles(seen: Seen, about: ModelMetadata, column: int, confidence: float) ->
     return sorted(rows, key=lambda row: (-row["images"], row["style"]))
 
 
-def _listed(seen: Seen, order: Iterable[int], column: int) -> list[dict[str, Any]]:
+def _listed(classified: ClassifiedImages, order: Iterable[int], column: int) -> list[dict[str, Any]]:
     return [
-        {"index": int(i), "name": seen.names[i], "probability": float(seen.probabilities[i, column])} for i in order
+        {"index": int(i), "name": classified.names[i], "probability": float(classified.probabilities[i, column])}
+        for i in order
     ]
 
 
@@ -123,13 +124,15 @@ def _requirement(require: float, low: float | None) -> dict[str, Any]:
     return {"minimum": require, "rate": "corrected", "bound": low, "met": low is not None and low >= require}
 
 
-def _warnings(seen: Seen, about: ModelMetadata, target: str, errors: Errors, untold: bool) -> Iterator[str]:
+def _warnings(
+    classified: ClassifiedImages, about: ModelMetadata, target: str, errors: Errors, untold: bool
+) -> Iterator[str]:
     if untold:
         yield (
             f"The check cannot tell: the classifier finds {errors.sensitivity.value:.0%} of real {target} and takes "
             f"{1 - errors.specificity.value:.0%} of other images for it, which is too near to guessing to correct for."
         )
-    n, hits = len(seen.names), int((seen.probabilities.argmax(1) == about.styles.index(target)).sum())
+    n, hits = len(classified.names), int((classified.probabilities.argmax(1) == about.styles.index(target)).sum())
     real = errors.sensitivity
     if hits / n > wilson(real.hits, real.n, real.spread).high:
         yield (
@@ -141,7 +144,7 @@ def _warnings(seen: Seen, about: ModelMetadata, target: str, errors: Errors, unt
             f"Fewer of these images are called {target} than real ones of other styles are, so the corrected rate may "
             "be wrong. Look at them, and train the classifier with images of whatever else they show."
         )
-    learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(seen.sides))
+    learned, here = int(about.card.get("data", {}).get("side", 0)), int(statistics.median(classified.sides))
     if here < SIDE_SHARE * learned:
         yield (
             f"The classifier learned from images of {learned} pixels; these have {here} and look blurred to it, so "

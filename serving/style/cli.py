@@ -134,23 +134,23 @@ def check(request: StyleCheckRequest, connection: Connection, out: Path | None, 
 
     \b
     salon style check --url grpc://127.0.0.1:8001 --num-images 256 --target Impressionism --require 0.6
-    salon style check --images pictures --classifier style.onnx --out checked
+    salon style check --images images --classifier style.onnx --out checked
     """
     from gan.runtime.files import write_json
     from serving.style import check as style_check
-    from serving.style.images import look
+    from serving.style.images import classify_images
     from serving.style.report import PAGE, RESULTS, write_check
 
     refuse_existing([out / RESULTS, out / PAGE] if out else [], overwrite)
-    seen, about, origin = look(request, connection)
+    classified, about, origin = classify_images(request, connection)
     figures = {
-        **style_check.check(seen, about, request.target, require=request.require, confidence=request.confidence),
+        **style_check.check(classified, about, request.target, require=request.require, confidence=request.confidence),
         **origin,
     }
     lines = [*figures["warnings"], _check(figures)]
     if out:
         write_json(out / RESULTS, figures)
-        write_check(figures, seen, out / PAGE)
+        write_check(figures, classified, out / PAGE)
         lines.append(f"Report: {out / PAGE}")
     result("\n".join(lines), figures, as_json)
     if (required := figures["requirement"]) and not required["met"]:

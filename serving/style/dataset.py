@@ -59,8 +59,8 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
 
 def artist_of(name: str) -> str | None:
     """The artist in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
-    artist, found, _ = Path(name).name.partition("_")
-    return artist if found and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
+    artist, separator, _ = Path(name).name.partition("_")
+    return artist if separator and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
 
 
 def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
@@ -110,10 +110,10 @@ def _assemble(
     if few := sorted(set(counts) - set(names)):
         say(f"Left out, with fewer than {MIN_PAINTINGS} images: {', '.join(few)}")
     if len(names) < 2:
-        found = ", ".join(f"{style} {count}" for style, count in counts.most_common(5)) or "none"
+        styles_found = ", ".join(f"{style} {count}" for style, count in counts.most_common(5)) or "none"
         raise RequestError(
             f"`data` must hold two styles or more with {MIN_PAINTINGS} images each, as folders named by style or in a "
-            f"manifest's column style; {source.name} holds {found}"
+            f"manifest's column style; {source.name} holds {styles_found}"
         )
     indices = np.array([index for index, style in enumerate(styles) if style in names], np.int64)
     keys = [artists[index] or f"image {index}" for index in indices]

@@ -15,8 +15,7 @@ from gan.sampling.latents import MAX_SEED, Floats
 from serving.client.client import Client
 from serving.client.request import Connection
 from serving.contract import CLASSIFIER, MAX_BATCH, ModelMetadata
-from serving.style.check import Seen, card_errors
-from serving.style.check import look as see
+from serving.style.check import ClassifiedImages, card_errors, collect
 from serving.style.onnx_classifier import Classifier
 from serving.style.request import StyleCheckRequest
 
@@ -31,8 +30,10 @@ class Classify(Protocol):
         ...
 
 
-def look(request: StyleCheckRequest, connection: Connection) -> tuple[Seen, ModelMetadata, dict[str, Any]]:
-    """Generate or read images and classify them -> what was seen, the classifier, and the provenance of both.
+def classify_images(
+    request: StyleCheckRequest, connection: Connection
+) -> tuple[ClassifiedImages, ModelMetadata, dict[str, Any]]:
+    """Generate or read images and classify them: the images, the classifier's metadata, and the provenance of both.
 
     The images are the served generator's unless `request.images` is given, and the classifier the served one unless
     `request.classifier` is. Raises RequestError for what does not fit together, before anything is generated.
@@ -62,10 +63,10 @@ def look(request: StyleCheckRequest, connection: Connection) -> tuple[Seen, Mode
             origin = {"kind": "generator", "name": connection.model, "seed": request.seed}
             origin |= {"truncation_psi": request.truncation_psi, "class": request.label, "url": connection.url}
             origin |= {"snapshot": generator.about("generator").snapshot}
-        seen = see(progress(pairs, "Checking the style", len(names)), names)
+        classified = collect(progress(pairs, "Checking the style", len(names)), names)
     file = request.classifier
     classifier = {"file": str(file) if file else connection.url, "sha256": own.sha256 if own else None}
-    return seen, about, {"source": origin, "classifier": classifier | _card(about), "salon": __version__}
+    return classified, about, {"source": origin, "classifier": classifier | _card(about), "salon": __version__}
 
 
 def _require_seeds(request: StyleCheckRequest) -> None:

@@ -39,7 +39,7 @@ class StyleGraph(nn.Module):
     def __init__(self, network: Network, trunk: nn.Module, head: Head) -> None:
         super().__init__()
         self.trunk = trunk
-        self.middle, self.whole = (Resize(network.size, share) for share in SHARES)
+        self.middle, self.square = (Resize(network.size, share) for share in SHARES)
         self.register_buffer("mean", torch.tensor(network.mean, dtype=torch.float32).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(network.std, dtype=torch.float32).reshape(1, 3, 1, 1))
         self.register_buffer("weight", torch.from_numpy(head.weight))
@@ -48,7 +48,7 @@ class StyleGraph(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Probabilities, each row's sum is 1."""
         middle = self.middle(image)
-        views = torch.cat([middle, middle.flip(3), self.whole(image)])  # [3 N, 3, S, S]
+        views = torch.cat([middle, middle.flip(3), self.square(image)])  # [3 N, 3, S, S]
         features = self.trunk((views - self.mean) / self.std)  # [3 N, D]
         features = features.reshape(3, -1, features.shape[1]).mean(0)  # [N, D]
         return torch.softmax(features @ self.weight.T + self.bias, dim=1)
@@ -76,8 +76,8 @@ class Classifier:
 
     def batch(self, pixels: Pixels) -> Probabilities:
         """N images of one size [N, H, W, 3] -> [N, K]."""
-        found: Probabilities = self._session.run(None, {"image": pixels})[0]
-        return found
+        probabilities: Probabilities = self._session.run(None, {"image": pixels})[0]
+        return probabilities
 
 
 def export(head: Head, network: Network, weights: Path, about: ModelMetadata, out: Path) -> None:
@@ -95,8 +95,7 @@ def check(path: Path, pixels: Sequence[Pixels], expected: NDArray[Any]) -> float
     Raises SalonError when it exceeds TOLERANCE, or when a batch is not what its images are one by one.
     """
     classifier = Classifier(path)
-    found = classifier(pixels)
-    difference = float(np.abs(found - expected).max())
+    difference = float(np.abs(classifier(pixels) - expected).max())
     side = min(min(image.shape[:2]) for image in pixels)
     batch = np.stack([image[:side, :side] for image in pixels])
     batched = classifier.batch(batch)

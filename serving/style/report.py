@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.report import charts
 from eval.report.html import jpeg_uri, picture_uri, write_page
-from serving.style.check import Seen
+from serving.style.check import ClassifiedImages
 from serving.style.train import Trained
 
 RESULTS, PAGE = "results.json", "report.html"
@@ -29,10 +29,11 @@ def write_training(trained: Trained, path: Path) -> None:
     )
 
 
-def write_check(figures: Mapping[str, Any], seen: Seen, path: Path) -> None:
+def write_check(figures: Mapping[str, Any], classified: ClassifiedImages, path: Path) -> None:
     """The report of a check: `figures` as in results.json."""
     ends = {
-        end: [(jpeg_uri(seen.thumbnails[item["index"]]), item) for item in figures[end]] for end in ("most", "least")
+        end: [(jpeg_uri(classified.thumbnails[item["index"]]), item) for item in figures[end]]
+        for end in ("most", "least")
     }
     write_page("style_check.html.j2", path, templates=[_TEMPLATES], figures=figures, **ends)
 

@@ -1,6 +1,6 @@
-"""Runs the model.onnx beside it in Triton's Python backend, for servers without the ONNX Runtime backend.
+"""ONNX graphs in Triton's Python backend, for servers without the ONNX Runtime backend: runs the model.onnx beside it.
 
-It stands alone: the server's Python has numpy and onnxruntime, and no Salon. What it needs to know stands in
+It stands alone: the server's Python has numpy and onnxruntime, and no Salon. Its settings stand in
 config.pbtxt. Requests that Triton batched are computed together on a GPU. On a CPU images are computed one by one, as
 gan.sampling.generate does: batches are no faster there, and no image depends on what else is asked for.
 """
@@ -70,7 +70,7 @@ class TritonPythonModel:
             self._session.run(self._outputs, {name: array[at : at + step] for name, array in batch.items()})
             for at in range(0, rows, step)
         ]
-        whole = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         ends = np.cumsum([len(feed[self._inputs[0]]) for feed in feeds])[:-1]
-        split = zip(*(np.split(array, ends) for array in whole), strict=True)
+        split = zip(*(np.split(array, ends) for array in outputs), strict=True)
         return [dict(zip(self._outputs, arrays, strict=True)) for arrays in split]

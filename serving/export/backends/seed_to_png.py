@@ -1,4 +1,4 @@
-"""A seed -> an image file's bytes, in Triton's Python backend: z is drawn here, and the generator is asked to paint it.
+"""Bytes of an image file from a seed, in Triton's Python backend: z is drawn here, and the generator gives the image.
 
 It stands alone: the server's Python has numpy and Pillow, and no Salon. draw() is gan.sampling.latents.draw, and
 encode() gan.data.images.encode; tests compare them.
@@ -29,7 +29,7 @@ def draw(seeds: Array, z_dim: int) -> Array:
 
 
 def encode(pixels: Array, format: str) -> bytes:
-    """uint8 [H, W, 3] -> the file, or its base64 where the format ends so."""
+    """Bytes of the file of an image uint8 [H, W, 3], or their base64 where the format ends so."""
     name = format.removesuffix(BASE64)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, name.upper(), **OPTIONS[name])
@@ -40,11 +40,11 @@ class TritonPythonModel:
     """One instance of a model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read what config.pbtxt says. Triton calls it once."""
+        """Read the settings of config.pbtxt. Triton calls it once."""
         parameters = json.loads(args["model_config"])["parameters"]
-        about = json.loads(parameters["salon"]["string_value"])
+        metadata = json.loads(parameters["salon"]["string_value"])
         self._limits = json.loads(parameters["limits"]["string_value"])
-        self._generator, self._z_dim = about["generator"], about["z_dim"]
+        self._generator, self._z_dim = metadata["generator"], metadata["z_dim"]
 
     async def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with its files, or with an error of its own. The generator may batch what they ask."""
@@ -72,10 +72,10 @@ class TritonPythonModel:
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         )
-        painted = await asked.async_exec()
-        if painted.has_error():
-            raise pb_utils.TritonModelException(f"{self._generator} could not paint: {painted.error().message()}")
-        image = pb_utils.get_output_tensor_by_name(painted, "image").as_numpy()
+        generated = await asked.async_exec()
+        if generated.has_error():
+            raise pb_utils.TritonModelException(f"{self._generator} could not generate: {generated.error().message()}")
+        image = pb_utils.get_output_tensor_by_name(generated, "image").as_numpy()
         return np.array([[encode(pixels, format)] for pixels, format in zip(image, formats, strict=True)], np.object_)
 
     def _numbers(self, request: Any, name: str) -> Any:
