@@ -238,7 +238,7 @@ def test_who_is_stopped_tries_no_further():
 
 def test_a_call_has_the_time_that_is_left():
     calls = []
-    assert Patience(timeout=3600, retries=0).ask(answer_after(0, calls), Stopped()) == "answer"
+    assert RetryPolicy(timeout=3600, retries=0).ask(answer_after(0, calls), Stopped()) == "answer"
     assert 1800 < calls[0] <= 3600
 
 
