@@ -1,1 +1,6 @@
-"""Metrics: statistics and features in, an estimate with its interval out. No input or output here."""
+"""Metrics, one a file: features or statistics in, an estimate with its interval out. No input or output here.
+
+confidence_intervals    Estimate, and the jackknife, the bootstrap and closed forms
+feature_stats           Moments and Features, which need no memory for all features at once
+neighbours              the one search for nearest neighbours
+"""
