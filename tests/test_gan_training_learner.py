@@ -115,15 +115,15 @@ def test_accumulated_gradients_learn_the_same(double):
     parts.load_state_dict(whole.state_dict())  # a run may go on with another --batch-gpu
 
 
-def test_each_share_is_augmented_from_a_seed_of_its_own_and_processes_stay_in_step(monkeypatch):
+def test_each_microbatch_is_augmented_from_a_seed_of_its_own_and_processes_stay_in_step(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     drawn, states = set(), set()
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         subject = learner(batch_size=16, batch_gpu=4, augment="fixed", augment_p=0.5)
         monkeypatch.setattr(subject, "augment", lambda img: drawn.add(torch.rand([]).item()) or img)
-        for share in subject.shares:
-            subject._augment(torch.zeros(4, 3, 16, 16), share)
+        for microbatch in subject.microbatches:
+            subject._augment(torch.zeros(4, 3, 16, 16), microbatch)
         states.add(torch.get_rng_state().numpy().tobytes())
     assert len(drawn) == 4 and len(states) == 1
 
@@ -135,7 +135,7 @@ def test_bf16_is_for_the_networks_that_learn():
         block.register_forward_pre_hook(lambda _, arguments: dtypes.add(arguments[0].dtype))
     subject.step(*batch())
     assert dtypes == {torch.bfloat16}
-    assert subject.G_ema.synthesis.trunk_dtype is None  # it paints as its snapshots will
+    assert subject.G_ema.synthesis.trunk_dtype is None  # it generates as its snapshots will
 
 
 @pytest.mark.parametrize("network", ["G", "D"])

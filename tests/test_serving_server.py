@@ -238,7 +238,7 @@ def test_a_server_that_dies_is_told_of_and_another_takes_its_ports(repository, i
     "code, config, reason",
     [
         ("raise ValueError('the graph is corrupt')", CONFIG, "times: ValueError: the graph is corrupt. Remedy: export"),
-        (MODEL, CONFIG.replace("python", "onnxruntime"), "backend 'onnxruntime'.*salon export --backend python"),
+        (MODEL, CONFIG.replace("python", "onnxruntime"), "backend 'onnxruntime'.*export with the backend python"),
         (MODEL, CONFIG + "garbage: 1", 'times: .*config.pbtxt .*no field named "garbage"'),
         (MODEL, CONFIG + "version_policy { specific { versions: 7 } }", "times: at least one version"),
     ],
@@ -275,7 +275,7 @@ def test_a_program_that_is_no_server_is_told_of(repository):
 def test_a_port_that_is_taken_is_named(repository, installed_triton, option):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(RequestError, match=f"--{option.replace('_', '-')} {port} on 127.0.0.1 .*in use.*choose"):
+        with pytest.raises(RequestError, match=f"`{option}` {port} on 127.0.0.1 .*in use.*choose"):
             serve(repository, server=installed_triton, **{option: port})
 
 
