@@ -27,15 +27,17 @@ rejection_options = together(
     click.option(
         "--calibration",
         type=click.Choice(["platt", "isotonic", "none"]),
-        show_default=Rejection.calibration,
-        help="Calibration of the discriminator's logits, after which they are log density ratios.",
+        show_default=False,  # it stands in the text, since eval leaves it open until it is known whether to reject
+        help="Calibration of the discriminator's logits, after which they are log density ratios. "
+        f"Default: {Rejection.calibration}.",
     ),
     click.option(
         "--burn-in",
         metavar="NIMG",
         type=WholeRange(2),
-        show_default=str(Rejection.burn_in),
-        help="Generated images to calibrate on and to estimate drs's largest logit from.",
+        show_default=False,
+        help="Generated images to calibrate on and to estimate drs's largest logit from. "
+        f"Default: {Rejection.burn_in}.",
     ),
     click.option(
         "--gamma",
