@@ -70,6 +70,8 @@ class Result:
                 noise_floor=_estimate(floor) if floor else None,
                 replicates=replicates and Jackknife.from_dict(replicates),
             )
+        except RequestError:  # which is a ValueError too
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError(f"a result must be as salon eval writes it; {error!r} instead") from error
 

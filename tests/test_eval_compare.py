@@ -196,8 +196,9 @@ def test_what_cannot_be_compared_is_refused(judged, tmp_path):
             read_entry(tmp_path / "none.json")
     del figures["results"][0]["identity"]["n"]
     (tmp_path / "torn.json").write_text(json.dumps(figures))
-    with pytest.raises(RequestError, match="full identity"):
+    with pytest.raises(RequestError, match="full identity") as caught:
         read_entry(tmp_path / "torn.json")
+    assert "RequestError" not in str(caught.value)
 
 
 def in_training(data, *metrics):

@@ -74,6 +74,8 @@ def read(path: Path, file: WeightsFile, digest: str) -> State:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return dict(torch.jit.load(str(path), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except RequestError:  # which is a ValueError too
+        raise
     except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError, *_NO_PICKLE) as error:
         known = not isinstance(error, LookupError)  # whose text is the key alone
         reason = (str(error).strip().splitlines() if known else []) or ["it is no such file, or is damaged"]
