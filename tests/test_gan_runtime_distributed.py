@@ -11,12 +11,9 @@ import pytest
 import torch
 from conftest import HANG, TINY_TRAINING, run_salon
 
-from gan.config import TrainingConfig, make_config
-from gan.errors import RequestError
-from gan.networks.discriminator import minibatch_stddev
+from gan.config import TrainingConfig
 from gan.runtime import distributed
 from gan.training import checkpoint
-from gan.training.microbatches import divide, of_batch
 from gan.training.run_dir import Run
 
 ROOT = Path(__file__).parents[1]
@@ -71,11 +68,6 @@ def only_run(runs: Path) -> Run:
 
 def newest(run: Run):
     return checkpoint.load_newest(run.checkpoints)[1]
-
-
-def as_rank(monkeypatch, rank: int, size: int) -> None:
-    monkeypatch.setenv("RANK", str(rank))
-    monkeypatch.setenv("WORLD_SIZE", str(size))
 
 
 @pytest.fixture
@@ -181,40 +173,6 @@ with distributed.joined(torch.device("cpu")):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run(launcher, env=environment, timeout=120, check=True)
     assert [float((tmp_path / f"p{rank}").read_text()) for rank in range(2)] == pytest.approx([0.48] * 2)  # 20 images
-
-
-@pytest.mark.parametrize(("size", "largest"), [(1, None), (2, None), (4, 4), (2, 8), (1, 12)])
-def test_microbatches_cover_the_batch_and_keep_groups_together(monkeypatch, size, largest):
-    features = torch.randn(32, 2, 4, 4)
-    together = minibatch_stddev(features, 4)
-    seen, weight = [], 0.0
-    for rank in range(size):
-        as_rank(monkeypatch, rank, size)
-        microbatches = divide(32, group=4, largest=largest)
-        assert [microbatch.local.start for microbatch in microbatches] == [
-            sum(len(s.positions) for s in microbatches[:i]) for i in range(len(microbatches))
-        ]
-        for microbatch in microbatches:
-            assert largest is None or len(microbatch.positions) <= largest
-            torch.testing.assert_close(
-                minibatch_stddev(features[microbatch.positions], 4), together[microbatch.positions]
-            )
-            seen += microbatch.positions.tolist()
-            weight += microbatch.weight
-    assert sorted(seen) == list(range(32)) and weight == pytest.approx(1)
-    assert size > 1 or largest or seen == list(range(32))
-
-
-def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, tiny_dataset, tmp_path):
-    config = make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={"batch_size": 16})
-    as_rank(monkeypatch, 0, 3)
-    with pytest.raises(RequestError, match=r"`batch_size` must be a multiple of 12 \(3 processes.*got 16 instead"):
-        of_batch(config, None)
-    as_rank(monkeypatch, 0, 1)
-    with pytest.raises(RequestError, match="`batch_gpu` must be a multiple of mbstd_group_size, 4; got 6 instead"):
-        of_batch(config, 6)
-    train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--batch-gpu", "3"]
-    assert run_salon(*train).code == 2 and not (tmp_path / "runs").exists()
 
 
 def test_other_processes_keep_silent(monkeypatch, tiny_dataset, tmp_path):
