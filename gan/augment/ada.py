@@ -10,67 +10,84 @@ from gan.config import TrainingConfig
 from gan.runtime import distributed
 from gan.runtime.console import say
 
+CPU = torch.device("cpu")
+
 
 class AdaController:
     """Holds r_t, the mean sign of D's logits of real images, at a target by moving p (Karras et al. 2020, section 3.1).
 
     r_t near 1 means that D overfits: p rises; else it falls. `kimg` is how many thousands of
-    images take p from 0 to 1; `interval` is in iterations.
+    images take p from 0 to 1; `interval` is in iterations. All numbers that change lie on `device`, and are changed in
+    place.
     """
 
-    def __init__(self, *, p: float, target: float, interval: int, kimg: float) -> None:
-        self.p, self.target, self.interval, self.kimg = p, target, interval, kimg
-        self._signs = torch.zeros(2, dtype=torch.float64)  # since the last adjustment: their sum and number
-        self._fresh = torch.zeros(2, dtype=torch.float64)  # the same of this iteration, in this process
+    def __init__(self, *, p: float, target: float, interval: int, kimg: float, device: torch.device = CPU) -> None:
+        self.target, self.interval, self.kimg = target, interval, kimg
+        self.probability = torch.full([], p, dtype=torch.float64, device=device)  # p where it is used: nothing waits
+        # Since the last adjustment, the sum and the number of signs; and the same of this iteration, in this process.
+        self._signs, self._fresh = (torch.zeros([2], dtype=torch.float64, device=device) for _ in range(2))
+
+    @property
+    def p(self) -> float:
+        """The probability as a number; waits for a GPU."""
+        return self.probability.item()
 
     def observe(self, real_logits: torch.Tensor) -> None:
         """Add the signs of D's logits of real images."""
-        signs = real_logits.detach().sign().double()
-        self._fresh = self._fresh.to(signs.device) + torch.stack([signs.sum(), signs.new_tensor(signs.numel())])
+        self._fresh[0].add_(real_logits.detach().sign().sum(dtype=torch.float64))
+        self._fresh[1].add_(real_logits.numel())
 
     def update(self, iteration: int) -> None:
         """After each iteration, counted from 1: take in what all processes saw; adjust p when an interval ends."""
         distributed.sum_in_place([self._fresh])
-        self._signs = self._signs.to(self._fresh.device) + self._fresh
-        self._fresh = torch.zeros_like(self._fresh)
+        self._signs += self._fresh
+        self._fresh.zero_()
         if iteration % self.interval:
             return
-        total, number = self._signs.tolist()
-        if number:
-            r_t = total / number
-            step = number / (self.kimg * 1000) * ((r_t > self.target) - (r_t < self.target))
-            self.p = min(max(self.p + step, 0.0), 1.0)
-        self._signs = torch.zeros_like(self._signs)
+        total, number = self._signs.unbind()
+        step = number / (self.kimg * 1000) * (total / number - self.target).sign()
+        self.probability.add_(step.nan_to_num(0)).clamp_(0, 1)  # 0 / 0 where nothing was observed
+        self._signs.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """All that changes."""
-        return {"p": self.p, "signs": self._signs.cpu()}
+        return {"p": self.p, "signs": self._signs.cpu().clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of state_dict."""
-        self.p, self._signs = state["p"], state["signs"]
+        self.probability.fill_(state["p"])
+        self._signs.copy_(state["signs"])
 
 
 class Augmentation:
-    """The augmentation of a config, applied to every image that D sees; "none" changes nothing and draws nothing."""
+    """The augmentation of a config, applied to every image that D sees; "none" changes nothing and draws nothing.
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self.kind = config.augment
+    Images lie on `device`. Where it is not `synchronous`, nothing waits for the device (see AugmentPipe.on_device).
+    """
+
+    def __init__(self, config: TrainingConfig, device: torch.device = CPU, *, synchronous: bool = True) -> None:
+        self.kind, self.synchronous = config.augment, synchronous
         self.pipe = AugmentPipe(config.augment_categories)
         self.controller = AdaController(
-            p=config.augment_p, target=config.ada_target, interval=config.ada_interval, kimg=config.ada_kimg
+            p=config.augment_p,
+            target=config.ada_target,
+            interval=config.ada_interval,
+            kimg=config.ada_kimg,
+            device=device,
         )
 
     @property
     def p(self) -> float:
-        """Probability of each augmentation; 0 where there is no such thing."""
+        """Probability of each augmentation; 0 where there is no such thing. Waits for a GPU."""
         return self.controller.p if self.kind in ("ada", "fixed") else 0.0
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """float32 [N, 3, S, S] in [-1, 1] -> the same shape, differentiable to any order."""
         if self.kind == "none":
             return img
-        return diff_augment(img) if self.kind == "diffaugment" else self.pipe(img, self.p)
+        if self.kind == "diffaugment":
+            return diff_augment(img)
+        return self.pipe(img, self.p) if self.synchronous else self.pipe.on_device(img, self.controller.probability)
 
     def observe(self, real_logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """Add D's logits of real images -> named scalars: r_t, and p where there is one."""
@@ -80,7 +97,7 @@ class Augmentation:
         if self.kind == "ada":
             self.controller.observe(real_logits)
         if self.kind != "diffaugment":
-            stats["augment/p"] = real_logits.new_tensor(self.p)
+            stats["augment/p"] = self.controller.probability.to(real_logits.dtype, copy=True)
         return stats
 
     def update(self, iteration: int) -> None:

@@ -3,17 +3,16 @@
 Matrices [N, 4, 4] act on (r, g, b, 1) with values in [-1, 1].
 """
 
+from functools import lru_cache
+
 import torch
 
 from gan.augment.random_draws import log_normal, normal, sometimes, uniform
 
 _GREY = 3**-0.5  # each component of the luma axis, the unit vector along r = g = b
-_LUMA = torch.full([3, 3], 1 / 3)  # projects on the luma axis
-_CHROMA = torch.eye(3) - _LUMA  # projects on the plane across it
-_CROSS = torch.tensor([[0, -_GREY, _GREY], [_GREY, 0, -_GREY], [-_GREY, _GREY, 0]])  # product with the luma axis
 
 
-def draw_colour(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_colour(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Brightness, contrast, luma flip, hue, saturation, in this order, each with probability p.
 
     -> which images are chosen [N], matrices [N, 4, 4]
@@ -34,6 +33,16 @@ def recolour(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return (matrix[:, :3, :3] @ img.flatten(2) + matrix[:, :3, 3:]).view(img.shape)
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve training later
+def _projections(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    # On the luma axis, on the plane across it, and the cross product with the axis; each [3, 3].
+    luma = torch.full([3, 3], 1 / 3, device="cpu", dtype=torch.float32)
+    chroma = torch.eye(3, device="cpu", dtype=torch.float32) - luma
+    cross = torch.tensor([[0, -_GREY, _GREY], [_GREY, 0, -_GREY], [-_GREY, _GREY, 0]], device="cpu").to(luma)
+    return luma.to(device), chroma.to(device), cross.to(device)
+
+
 def _brightness(offset: torch.Tensor) -> torch.Tensor:
     matrix = torch.eye(4).repeat(len(offset), 1, 1)
     matrix[:, :3, 3] = offset[:, None]
@@ -46,17 +55,20 @@ def _contrast(factor: torch.Tensor) -> torch.Tensor:
 
 def _luma_flip(flip: torch.Tensor) -> torch.Tensor:
     # Reflection in the plane across the luma axis.
-    return _linear(torch.eye(3) - 2 * flip[:, None, None] * _LUMA)
+    luma, _, _ = _projections(flip.device)
+    return _linear(torch.eye(3) - 2 * flip[:, None, None] * luma)
 
 
 def _hue(angle: torch.Tensor) -> torch.Tensor:
     # Rotation about the luma axis (Rodrigues' formula).
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    return _linear(_LUMA + cos * _CHROMA + sin * _CROSS)
+    luma, chroma, cross = _projections(angle.device)
+    return _linear(luma + cos * chroma + sin * cross)
 
 
 def _saturation(factor: torch.Tensor) -> torch.Tensor:
-    return _linear(_LUMA + factor[:, None, None] * _CHROMA)
+    luma, chroma, _ = _projections(factor.device)
+    return _linear(luma + factor[:, None, None] * chroma)
 
 
 def _linear(matrix: torch.Tensor) -> torch.Tensor:

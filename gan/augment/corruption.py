@@ -18,13 +18,13 @@ POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 CUTOUT = 0.5  # side of the square that is cut out, as a share of the image's
 
 
-def draw_filter(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_filter(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Amplify each of four octave bands with probability p, keeping the power -> which images, gains [N, 4]."""
     gains = torch.ones(n, len(POWER))
     for band in range(len(POWER)):
         factors = torch.ones(n, len(POWER))
         factors[:, band] = sometimes(p, log_normal(n, 1), 1)
-        power = (factors.square() * torch.tensor(POWER)).sum(1, keepdim=True)
+        power = (factors.square() * _power(factors.device)).sum(1, keepdim=True)
         gains = torch.where(factors[:, band, None] == 1, gains, gains * factors / power.sqrt())
     return (gains != 1).any(1), gains
 
@@ -36,7 +36,7 @@ def filter_bands(img: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
     return matrix @ img @ matrix.mT
 
 
-def draw_noise(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_noise(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """With probability p, noise -> which images, its standard deviation [N]."""
     sigma = sometimes(p, normal(n).abs() * 0.1, 0)
     return sigma != 0, sigma
@@ -47,7 +47,7 @@ def add_noise(img: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     return img + torch.randn_like(img) * sigma.to(img.device, img.dtype)[:, None, None, None]
 
 
-def draw_cutout(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_cutout(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """With probability p, a square at a random place -> which images, the squares' centres [N, 2] in [0, 1)."""
     centre = torch.rand(n, 2)
     return sometimes(p, torch.ones(n), 0) != 0, centre
@@ -85,6 +85,12 @@ def _spread(taps: Taps, step: int) -> Taps:
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # what is kept must serve training later
+def _power(device: torch.device) -> torch.Tensor:
+    return torch.tensor(POWER, device="cpu").to(device)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     # [4, size, size]: each band's filter applied to a reflected signal
     filters = torch.from_numpy(octave_filters())

@@ -1,6 +1,6 @@
 """DiffAugment (Zhao et al. 2020): colour, translation and cutout of every image, without any adjustment.
 
-Random numbers come from torch's global generator on the CPU, whatever the device.
+Random numbers come from torch's global generator of the images' device.
 """
 
 import torch
@@ -11,7 +11,8 @@ CUTOUT = 0.5  # side of the square that is cut out, as a share of the image's
 
 def diff_augment(img: torch.Tensor) -> torch.Tensor:
     """Augment [N, 3, H, W] in [-1, 1] -> the same shape. Differentiates to any order."""
-    return cut_out(translate(recolour(img)))
+    with img.device:
+        return cut_out(translate(recolour(img)))
 
 
 def recolour(img: torch.Tensor) -> torch.Tensor:

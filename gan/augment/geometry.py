@@ -21,7 +21,7 @@ _CENTROID = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6)  # where the 
 SHIFT = 0.125  # translations, as a share of the image
 
 
-def draw_blit(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_blit(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Horizontal flip, quarter turns, whole-pixel translation, each with probability p -> which images, matrices."""
     flip = sometimes(p, torch.randint(2, [n]).float(), 0)
     turns = sometimes(p, torch.randint(4, [n]).float(), 0)
@@ -38,7 +38,7 @@ def blit(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return img.flatten(2).gather(2, index[:, None].expand(-1, img.shape[1], -1)).view(img.shape)
 
 
-def draw_warp(n: int, size: int, p: float) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_warp(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale, rotation before and after stretching, stretching, translation -> which images are chosen, matrices."""
     # Two rotations, each with this probability, rotate an image with probability p.
     p_rotate = 1 - (1 - p) ** 0.5
@@ -83,9 +83,9 @@ def _resampling(size: int, device: torch.device, dtype: torch.dtype) -> tuple[to
         rows = torch.arange(size)
         down[rows, 2 * rows + k] = tap / 2**0.5
         pixels = torch.arange(-taps, size + taps)
-        inside = (2 * pixels + k >= 0) & (2 * pixels + k < count)
-        rows, columns = 2 * pixels[inside] + k, reflect(pixels[inside], size)
-        up.index_put_((rows, columns), up.new_tensor(tap * 2**0.5), accumulate=True)
+        rows, columns = 2 * pixels + k, reflect(pixels, size)
+        inside = (rows >= 0) & (rows < count)
+        up.index_put_((rows.clamp(0, count - 1), columns), inside.double() * (tap * 2**0.5), accumulate=True)
     return up.to(device, dtype), down.to(device, dtype)
 
 

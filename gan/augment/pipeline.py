@@ -13,7 +13,8 @@ from gan.augment.corruption import add_noise, cut_out, draw_cutout, draw_filter,
 from gan.augment.geometry import blit, draw_blit, draw_warp, warp
 from gan.config import AUGMENT_CATEGORIES
 
-Draw = Callable[[int, int, float], tuple[torch.Tensor, torch.Tensor]]  # images, size, p -> which images, parameters
+# images, size, p -> which images, parameters
+Draw = Callable[[int, int, float | torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 Apply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images, parameters -> images
 
 # In the paper's order (appendix B, figure 20).
@@ -38,18 +39,35 @@ class AugmentPipe:
     def __call__(self, img: torch.Tensor, p: float | torch.Tensor) -> torch.Tensor:
         """Square images, floating [N, 3, S, S] in [-1, 1], each transform with probability p -> the same shape.
 
-        p = 0 returns `img` itself and draws nothing. Values may leave [-1, 1].
+        p = 0 returns `img` itself and draws nothing. Values may leave [-1, 1]. Random numbers are the CPU's, and only
+        the images that are chosen are computed.
         """
         p = float(p)
         if not 0 <= p <= 1:
             raise ValueError(f"p must be in [0, 1]; got {p} instead")
-        if img.ndim != 4 or img.shape[1] != 3 or img.shape[2] != img.shape[3] or img.shape[2] < 2:
-            raise ValueError(f"img must be square images [N, 3, S, S]; got {tuple(img.shape)} instead")
+        _require_square(img)
         if p == 0:
             return img
         for draw, apply in self.stages:
             img = _on_chosen(img, apply, *draw(len(img), img.shape[-1], p))
         return img
+
+    def on_device(self, img: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        """The same with p, a scalar on the images' device, and random numbers of that device, where nothing waits.
+
+        All images are computed, whatever p.
+        """
+        _require_square(img)
+        for draw, apply in self.stages:
+            with img.device:
+                chosen, parameters = draw(len(img), img.shape[-1], p)
+            img = torch.where(chosen[:, None, None, None], apply(img, parameters), img)
+        return img
+
+
+def _require_square(img: torch.Tensor) -> None:
+    if img.ndim != 4 or img.shape[1] != 3 or img.shape[2] != img.shape[3] or img.shape[2] < 2:
+        raise ValueError(f"img must be square images [N, 3, S, S]; got {tuple(img.shape)} instead")
 
 
 def _on_chosen(img: torch.Tensor, apply: Apply, chosen: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:

@@ -1,12 +1,12 @@
-"""Random numbers of augmentations: one row an image, on the CPU whatever the device, from torch's global generator."""
+"""Random numbers of augmentations: one row an image, on torch's default device, from its global generator."""
 
 import torch
 
 
-def sometimes(p: float, value: torch.Tensor, otherwise: float) -> torch.Tensor:
+def sometimes(p: float | torch.Tensor, value: torch.Tensor, otherwise: float) -> torch.Tensor:
     """Each row of `value` with probability p, else `otherwise`."""
     chosen = torch.rand([len(value)]) < p
-    return value.where(chosen.view(-1, *[1] * (value.ndim - 1)), value.new_tensor(otherwise))
+    return torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), value, otherwise)
 
 
 def uniform(*shape: int) -> torch.Tensor:

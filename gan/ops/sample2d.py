@@ -18,8 +18,8 @@ _BILINEAR, _ZEROS, _ALIGN_CORNERS = 0, 0, True  # as aten numbers them
 
 def sample2d(img: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """The image [N, C, H, W] at locations [N, h, w, 2] -> [N, C, h, w]; zero beyond the outermost pixels."""
-    size = torch.tensor([img.shape[3], img.shape[2]], dtype=at.dtype, device=at.device)
-    grid = (at * (2 / (size - 1)) - 1).to(img.dtype)  # corners' centres become -1 and 1
+    axes = (at[..., axis] * (2 / (size - 1)) - 1 for axis, size in enumerate((img.shape[3], img.shape[2])))
+    grid = torch.stack(tuple(axes), dim=-1).to(img.dtype)  # corners' centres become -1 and 1
     sampled: torch.Tensor = _sample(img, grid)
     return sampled
 

@@ -15,5 +15,5 @@ def update(average: nn.Module, module: nn.Module, batch_size: int, half_life: fl
     """Move the parameters of `average` towards those of `module` by one batch; copy the buffers."""
     beta = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - beta)
-    for old, new in zip(average.buffers(), module.buffers(), strict=True):
-        old.copy_(new)
+    if buffers := list(average.buffers()):
+        torch._foreach_copy_(buffers, list(module.buffers()))

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from gan.augment.ada import Augmentation
 from gan.config import TrainingConfig
 from gan.data.images import to_float
-from gan.errors import SalonError
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.training import ema, losses, microbatches
+from gan.training.finite import FiniteCheck
+from gan.training.finite import NonFiniteError as NonFiniteError
 from gan.training.microbatches import Microbatch
 
 Stats = dict[str, torch.Tensor]
@@ -30,7 +31,7 @@ class Latents:
 
     z: torch.Tensor  # [n, z_dim]
     c: torch.Tensor | None  # [n, classes], one-hot
-    mixed: tuple[int, torch.Tensor] | None  # from this layer on, another z
+    mixed: tuple[int | torch.Tensor, torch.Tensor] | None  # from this layer on, another z
     noises: list[torch.Tensor]  # one [n, 1, side, side] a layer
 
     def part(self, rows: slice) -> "Latents":
@@ -43,16 +44,16 @@ class Latents:
         )
 
 
-class NonFiniteError(SalonError):
-    """A loss or a gradient became NaN or infinite. The weights are those of the iteration before."""
-
-
 class Learner:
     """Networks, optimizers, running means, counters and random generators: all that a checkpoint holds.
 
     `labels` are the classes of the dataset's images (None: unconditional); generated images draw theirs from them.
     Of several processes each holds the same state, and computes its microbatches, of at most `batch_gpu` images
     (None: all at once).
+
+    Where it is not `synchronous` (None: on a GPU), an iteration asks the device nothing: it draws on the device,
+    computes what a host would skip, and what became not finite is only told by require_finite. The distributions of all
+    draws are the same, but the numbers are others.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Learner:
         labels: NDArray[np.int64] | None = None,
         *,
         batch_gpu: int | None = None,
+        synchronous: bool | None = None,
     ) -> None:
         self.config, self.device = config, device
+        self.synchronous = device.type == "cpu" if synchronous is None else synchronous
         self.microbatches = microbatches.of_batch(config, batch_gpu)
         self.pl_microbatches = microbatches.of_path_lengths(config, batch_gpu)
         torch.manual_seed(config.seed)
@@ -75,10 +78,15 @@ class Learner:
         self.G_optimizer = self._adam(self.G, config.pl_interval if config.pl_weight else None)
         self.D_optimizer = self._adam(self.D, config.r1_interval if config.r1_gamma else None)
         self.pl_mean = torch.zeros([], device=device)
-        self.augment = Augmentation(config)
-        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.finite = FiniteCheck(device)
+        self.augment = Augmentation(config, device, synchronous=self.synchronous)
+        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
         self.iteration = 0
         self.cur_nimg = 0
+        self._indices: dict[bytes, torch.Tensor] = {}
+        for parts in (self.microbatches, self.pl_microbatches):
+            self._rows(parts)  # uploaded now, not in an iteration
+        self._augmented = 0  # microbatches since the iteration began
 
     @property
     def members(self) -> list[int]:
@@ -88,23 +96,31 @@ class Learner:
     def step(self, pixels: torch.Tensor, classes: torch.Tensor) -> Stats:
         """One iteration on real images (uint8 [n, 3, H, W], int64 [n]), see `members` -> named scalars of all.
 
-        Raises NonFiniteError before a bad gradient reaches the weights.
+        A bad gradient never reaches the weights. Raises NonFiniteError at once where it is synchronous.
         """
         config = self.config
         real_img = to_float(pixels.to(self.device, non_blocking=True))
-        real_c = one_hot(classes, config.network.num_classes, self.device)
+        real_c = None
+        if config.network.num_classes:
+            real_c = one_hot(classes.to(self.device, non_blocking=True), config.network.num_classes)
+        self._augmented = 0
         stats = self._generator_step()
         if config.pl_weight and self.iteration % config.pl_interval == 0:
             stats |= self._path_length_step()
         stats |= self._discriminator_step(real_img, real_c)
         if config.r1_gamma and self.iteration % config.r1_interval == 0:
             stats |= self._r1_step(real_img, real_c)
+        self.finite.end_iteration()
         self.cur_nimg += config.batch_size
         self.iteration += 1
         self.augment.update(self.iteration)
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
         ema.update(self.G_ema, self.G, config.batch_size, half_life)
         return stats
+
+    def require_finite(self) -> None:
+        """Raise NonFiniteError if a loss or a gradient has become NaN or infinite; the weights are those before."""
+        self.finite.require(self.iteration)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iteration depends on, as tensors and plain containers."""
@@ -122,7 +138,8 @@ class Learner:
         """The inverse of state_dict, exact to the bit on the same kind of device."""
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
-        self.pl_mean = state["pl_mean"].to(self.device)
+        self.pl_mean.copy_(state["pl_mean"])
+        self.finite.reset()
         self.augment.load_state_dict(state.get("augment", {}))
         self.iteration, self.cur_nimg = state["iteration"], state["cur_nimg"]
         torch.set_rng_state(state["rng_cpu"])
@@ -165,11 +182,12 @@ class Learner:
         means = [part.detach().mean() * weight for part, weight in zip(lengths, weights, strict=True)]
         mean = torch.stack(means).sum()
         distributed.sum_in_place([mean])
-        old, config = self.pl_mean, self.config
+        old, config = self.pl_mean.clone(), self.config
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = lengths[0] if alone else measure(microbatch)
-            penalty, self.pl_mean = losses.path_length_penalty(part, old, config.pl_decay, mean)
+            penalty, new = losses.path_length_penalty(part, old, config.pl_decay, mean)
+            self.pl_mean.copy_(new)
             stats = {"path_length/mean": part.mean(), "path_length/penalty": penalty.mean()}
             return penalty.mean() * (config.pl_weight * config.pl_interval), stats
 
@@ -214,42 +232,67 @@ class Learner:
         # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
         # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
         # layer's noise is cut down before the next is drawn. w_avg's mapping is less than 1e-4 of an image's work.
-        count, rows = parts[0].total, torch.cat([microbatch.positions for microbatch in parts])
+        count, rows, config = parts[0].total, self._rows(parts), self.config
         c = None
         if self.labels is not None:
-            drawn = self.labels[torch.randint(len(self.labels), [count])]
-            c = one_hot(drawn, self.config.network.num_classes, self.device)
-        z = torch.randn([count, self.config.network.z_dim], device=self.device)
+            drawn = self.labels[torch.randint(len(self.labels), [count], device=self.device)]
+            c = one_hot(drawn, config.network.num_classes)
+        z = torch.randn([count, config.network.z_dim], device=self.device)
         if update_w_avg:
             with torch.no_grad():
                 self.G.mapping(z, c, update_w_avg=True)
-        mixed = None
+        mixed: tuple[int | torch.Tensor, torch.Tensor] | None = None
         # Style mixing (Karras et al. 2019, section 3.1): from a random layer on, the ws come from a second z.
-        if torch.rand([]).item() < self.config.style_mixing_prob:
-            cutoff = int(torch.randint(1, self.config.network.num_ws, []).item())
-            mixed = cutoff, torch.randn_like(z)[rows]
+        chance = torch.rand([], device=self.device)
+        if not self.synchronous or chance.item() < config.style_mixing_prob:
+            cutoff = torch.randint(1, config.network.num_ws, [], device=self.device)
+            if self.synchronous:
+                mixed = int(cutoff.item()), _take(torch.randn_like(z), rows)
+            else:  # all layers lie before the last
+                cutoff = torch.where(chance < config.style_mixing_prob, cutoff, config.network.num_ws)
+                mixed = cutoff, _take(torch.randn_like(z), rows)
         sides = self.G.synthesis.noise_shapes()
-        noises = [torch.randn([count, 1, side, side], device=self.device)[rows] for side in sides]
-        return Latents(z=z[rows], c=None if c is None else c[rows], mixed=mixed, noises=noises)
+        noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
+        return Latents(z=_take(z, rows), c=None if c is None else _take(c, rows), mixed=mixed, noises=noises)
 
     def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
-        count, rows = parts[0].total, torch.cat([microbatch.positions for microbatch in parts])
-        side = self.config.network.resolution
+        count, side = parts[0].total, self.config.network.resolution
         noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
-        return noise.normal_()[rows]
+        return _take(noise.normal_(), self._rows(parts))
+
+    def _rows(self, parts: list[Microbatch]) -> torch.Tensor | None:
+        # This process's rows of the global batch, on the device; None: all, in order.
+        rows = np.concatenate([microbatch.positions for microbatch in parts])
+        if np.array_equal(rows, np.arange(parts[0].total)):
+            return None
+        key = rows.tobytes()
+        if key not in self._indices:
+            self._indices[key] = torch.from_numpy(rows).to(self.device)
+        return self._indices[key]
 
     def _map(self, latents: Latents) -> tuple[torch.Tensor, torch.Tensor | None]:
         ws = self.G.mapping(latents.z, latents.c)
         if latents.mixed:
             cutoff, z = latents.mixed
-            ws = torch.cat([ws[:, :cutoff], self.G.mapping(z, latents.c)[:, cutoff:]], dim=1)
+            others = self.G.mapping(z, latents.c)
+            if isinstance(cutoff, int):
+                ws = torch.cat([ws[:, :cutoff], others[:, cutoff:]], dim=1)
+            else:
+                before = torch.arange(ws.shape[1], device=ws.device) < cutoff
+                ws = torch.where(before[:, None], ws, others)
         return ws, latents.c
 
     def _augment(self, img: torch.Tensor, microbatch: Microbatch) -> torch.Tensor:
         if self.config.augment == "none" or len(microbatch.positions) == microbatch.total:
             return self.augment(img)
         # A microbatch's transforms come from a seed of its own, so that the processes' generators stay in step.
-        seed = int(torch.randint(2**62, []).item()) + int(microbatch.positions[0])
+        first = int(microbatch.positions[0])
+        if self.synchronous:
+            seed = int(torch.randint(2**62, []).item()) + first
+        else:
+            self._augmented += 1
+            entropy = [self.config.seed, self.iteration, self._augmented, first]
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.augment(img)
@@ -265,9 +308,10 @@ class Learner:
         stats: Stats = {}
         for microbatch in parts:
             loss, values = forward(microbatch)
-            torch.autograd.backward(loss * microbatch.weight)
+            weight = microbatch.weight
+            torch.autograd.backward(loss if weight == 1 else loss * weight)
             for name, value in values.items():
-                value = value.detach() * microbatch.weight
+                value = value.detach() if weight == 1 else value.detach() * weight
                 stats[name] = stats[name] + value if name in stats else value
         network.requires_grad_(False)
         if network is self.D:
@@ -275,10 +319,12 @@ class Learner:
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         # One sum instead of DDP, which hooks into a single backward pass and knows no second-order or lazy steps.
         distributed.sum_in_place([*gradients, *stats.values()])
-        norm = torch.nn.utils.get_total_norm(gradients)
-        for name, value in {**stats, "gradient": norm}.items():
-            if not torch.isfinite(value):
-                raise NonFiniteError(f"{name} became {value.item()} in iteration {self.iteration}")
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        self.finite.watch({**stats, "gradient": norm})
+        if self.synchronous:
+            self.require_finite()
+        else:
+            optimizer.found_inf = self.finite.found_inf  # type: ignore[attr-defined]  # of fused Adam: it steps or not
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return stats, norm
@@ -295,3 +341,7 @@ class Learner:
         ratio = 1.0 if interval is None else interval / (interval + 1)
         betas = (config.beta1**ratio, config.beta2**ratio)
         return torch.optim.Adam(network.parameters(), config.learning_rate * ratio, betas, eps=1e-8, fused=True)
+
+
+def _take(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+    return values if rows is None else values[rows]

@@ -25,14 +25,19 @@ class Means:
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         """Add one iteration's scalars."""
-        for name, value in values.items():
-            value = value.detach().double()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        stacked = torch.stack([value.detach() for value in values.values()]).double()
+        fresh = dict(zip(values, stacked.unbind(), strict=True))
+        known = [name for name in fresh if name in self._sums]
+        if known:
+            torch._foreach_add_([self._sums[name] for name in known], [fresh[name] for name in known])
+        for name, value in fresh.items():
+            self._sums.setdefault(name, value)
             self._counts[name] += 1
 
     def take(self) -> dict[str, float]:
         """The means since the last call."""
-        means = {name: total.item() / self._counts[name] for name, total in self._sums.items()}
+        totals = torch.stack(list(self._sums.values())).tolist() if self._sums else []
+        means = {name: total / self._counts[name] for name, total in zip(self._sums, totals, strict=True)}
         self._sums.clear()
         self._counts.clear()
         return means

@@ -6,7 +6,8 @@ Images that D compares with one another (minibatch_stddev) are never parted: eac
 import math
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from gan.config import TrainingConfig
 from gan.errors import RequestError
@@ -17,7 +18,7 @@ from gan.runtime import distributed
 class Microbatch:
     """The images of one forward pass."""
 
-    positions: torch.Tensor  # in the global batch, int64 [n]
+    positions: NDArray[np.int64]  # in the global batch, [n]
     local: slice  # the same images among those of this process
     total: int  # images of the global batch
 
@@ -32,11 +33,11 @@ def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Mi
 
     Images that lie count // group apart stay together.
     """
-    groups = torch.arange(count).reshape(group, -1)  # a column is a group, as in minibatch_stddev
-    mine = groups.tensor_split(distributed.world_size(), dim=1)[distributed.rank()]
-    passes = 1 if largest is None else math.ceil(mine.numel() / largest)
+    groups = np.arange(count).reshape(group, -1)  # a column is a group, as in minibatch_stddev
+    mine = np.array_split(groups, distributed.world_size(), axis=1)[distributed.rank()]
+    passes = 1 if largest is None else math.ceil(mine.size / largest)
     microbatches, start = [], 0
-    for part in mine.tensor_split(passes, dim=1):
+    for part in np.array_split(mine, passes, axis=1):
         positions = part.reshape(-1)
         microbatches.append(Microbatch(positions, slice(start, start + len(positions)), count))
         start += len(positions)

@@ -64,7 +64,10 @@ class Recorder:
         self._bar = progress_bar(options.total_nimg, learner.cur_nimg)
 
     def after_iteration(self, stats: dict[str, torch.Tensor]) -> None:
-        """Add an iteration's scalars, and do all that is due."""
+        """Add an iteration's scalars, and do all that is due.
+
+        Raises NonFiniteError when a tick ends, or before anything is saved, if training is not finite any more.
+        """
         self._means.add(stats)
         self._bar.update(self.learner.config.batch_size)
         now, cur_nimg = time.monotonic(), self.learner.cur_nimg
@@ -92,6 +95,7 @@ class Recorder:
         self._log.close()
 
     def _end_tick(self, now: float) -> None:
+        self.learner.require_finite()
         cur_nimg = self.learner.cur_nimg
         self.tick += 1
         self.row = {
@@ -112,6 +116,7 @@ class Recorder:
 
     def _save(self) -> None:
         learner = self.learner
+        learner.require_finite()
         state = {
             "learner": learner.state_dict(),
             "config": learner.config.to_dict(),

@@ -1,0 +1,170 @@
+"""Count what a GPU would be asked to do in a training iteration, where there is no GPU.
+
+The step runs on tensors of device cuda that have shapes and no numbers (torch's FakeTensorMode). What the host would
+have to wait for raises: a value that Python asks for, an index by a tensor on the CPU, an upload. What is counted is
+each operation that torch dispatches and that is no view; a custom operator counts as one.
+"""
+
+import contextlib
+import ctypes
+import functools
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import click
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gan.config import make_config
+from gan.training import learner as learners
+from gan.training.learner import Learner
+
+DEVICE = torch.device("cuda:0")
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, but for views and torch's own profiling; refuses what mixes the devices."""
+
+    def __init__(self, strict: bool = True) -> None:
+        super().__init__()
+        self.strict = strict
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.namespace in ("profiler", "prim") or func.is_view or func is torch.ops.aten.detach.default:
+            return out
+        tensors = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, torch.Tensor)]
+        kinds = {t.device.type for t in tensors if t.ndim or func is torch.ops.aten._to_copy.default}
+        if self.strict and kinds == {"cpu", "cuda"}:
+            raise RuntimeError(f"{func} takes tensors of the CPU and of the GPU: the host waits")
+        self.counts[str(func)] += 1
+        return out
+
+
+@contextlib.contextmanager
+def fake_cuda() -> Iterator[None]:
+    """Let tensors be made on device cuda without a GPU: they have no numbers, and asking for one raises.
+
+    A build of torch for the CPU alone must also be told that such a device exists; that holds for the whole process.
+    """
+    if not torch.cuda.is_available():
+        _pretend()
+    real = {name: functools.partial(_outside, getattr(learners, name)) for name in ("Generator", "Discriminator")}
+    with warnings.catch_warnings(), mock.patch.multiple(learners, **real), FakeTensorMode(allow_non_fake_inputs=True):
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
+        # What microbatches do to the generators of a real device.
+        with (
+            mock.patch.object(torch.random, "fork_rng", lambda _devices: contextlib.nullcontext()),
+            mock.patch.object(torch, "manual_seed", lambda _seed: None),
+        ):
+            yield
+
+
+def count(learner: Learner, iteration: int, *, strict: bool = True) -> Counter[str]:
+    """Operations of one iteration -> how often each was dispatched. Within fake_cuda, for a learner of DEVICE.
+
+    Without `strict`, uploads are let through: the first iteration makes constants that stay.
+    """
+    side, n = learner.config.network.resolution, len(learner.members)
+    pixels = torch.zeros([n, 3, side, side], dtype=torch.uint8, device=DEVICE)
+    classes = torch.zeros([n], dtype=torch.int64, device=DEVICE)
+    learner.iteration = iteration
+    with Operations(strict) as operations:
+        learner.step(pixels, classes)
+    return operations.counts
+
+
+def count_kinds(learner: Learner) -> dict[str, Counter[str]]:
+    """The same of each kind of iteration that the config's intervals bring; the first one warms up, uncounted."""
+    kinds: dict[str, int] = {}
+    for i in range(1, learner.config.pl_interval * learner.config.r1_interval + 1):
+        due = [name for name, interval in _lazy(learner).items() if i % interval == 0]
+        kinds.setdefault(" and ".join(due) or "plain", i)
+    count(learner, 0, strict=False)
+    return {kind: count(learner, i) for kind, i in kinds.items()}
+
+
+def _whole(learner: Learner) -> Counter[str]:
+    count(learner, 0, strict=False)
+    return count(learner, 0)
+
+
+def amortised(learner: Learner, totals: dict[str, int]) -> float:
+    """Operations an iteration, from those of each kind."""
+    numbers = range(learner.config.pl_interval * learner.config.r1_interval)
+    due = ([name for name, interval in _lazy(learner).items() if i % interval == 0] for i in numbers)
+    return sum(totals[" and ".join(names) or "plain"] for names in due) / len(numbers)
+
+
+def _lazy(learner: Learner) -> dict[str, int]:
+    config = learner.config
+    due = {"path length": config.pl_interval if config.pl_weight else 0}
+    due["R1"] = config.r1_interval if config.r1_gamma else 0
+    return {name: interval for name, interval in due.items() if interval}
+
+
+def _outside(make, config):
+    # Networks of real numbers, which .to(DEVICE) turns into fake ones: torch cannot move fake parameters.
+    with unset_fake_temporarily():
+        return make(config)
+
+
+@functools.cache
+def _pretend() -> list[object]:
+    # Autograd asks torch's C++ for a guard of the device and whether it was built for CUDA; see c10/core/impl and
+    # ATen/detail/AcceleratorHooksInterface.h. -> what must stay alive
+    libraries = Path(torch.__file__).parent / "lib"
+    c10, cpu = (ctypes.CDLL(str(libraries / f"lib{name}.so")) for name in ("c10", "torch_cpu"))
+    guards = (ctypes.c_void_p * 22).in_dll(c10, "_ZN3c104impl26device_guard_impl_registryE")
+    cuda, lazy = 1, 17  # as c10::DeviceType numbers them
+    guards[cuda] = guards[cuda] or guards[lazy]  # a guard of no device is what torch replaces by one that does nothing
+    torch._C._ensureCUDADeviceGuardSet()
+    get_hooks = cpu._ZN2at6detail12getCUDAHooksEv
+    get_hooks.restype = ctypes.POINTER(ctypes.c_void_p)
+    hooks = get_hooks()
+    offset = 2 * ctypes.sizeof(ctypes.c_void_p)  # of a table of virtual functions from where it is pointed to
+    table = (ctypes.c_void_p * 64).from_buffer_copy(ctypes.string_at(hooks[0] - offset, 64 * 8))
+    yes = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)(lambda _hooks: True)
+    is_built, has_primary_context = 4, 6
+    table[is_built] = table[has_primary_context] = ctypes.cast(yes, ctypes.c_void_p).value
+    hooks[0] = ctypes.addressof(table) + offset
+    if str(torch._C._accelerator_getAccelerator()) != "cuda":
+        raise RuntimeError(f"torch {torch.__version__} cannot be made to believe in a GPU")
+    return [table, yes]
+
+
+@click.command(help=__doc__)
+@click.option("--preset", default="paper256", show_default=True)
+@click.option("--resolution", default=256, show_default=True)
+@click.option("--set", "configs", multiple=True, metavar="JSON", help="Fields of the config to count; repeat.")
+@click.option("--whole", is_flag=True, help="Count only an iteration of all phases.")
+@click.option("--most", default=0, show_default=True, help="Print so many of the commonest operations.")
+def main(preset: str, resolution: int, configs: tuple[str, ...], whole: bool, most: int) -> None:
+    for text in configs or ('{"batch_size": 32, "precision": "bf16"}',):
+        fields = json.loads(text)
+        batch_gpu, classes = fields.pop("batch_gpu", None), fields.pop("num_classes", 0)
+        config = make_config(
+            preset=preset, resolution=resolution, num_classes=classes, dataset="none", overrides=fields
+        )
+        labels = np.arange(classes) if classes else None
+        with fake_cuda():
+            learner = Learner(config, DEVICE, labels, batch_gpu=batch_gpu)
+            counts = {"whole": _whole(learner)} if whole else count_kinds(learner)
+        totals = {kind: sum(found.values()) for kind, found in counts.items()}
+        mean = {} if whole else {"amortised": round(amortised(learner, totals), 1)}
+        print(json.dumps({"config": json.loads(text), **totals, **mean}))
+        for kind, found in counts.items():
+            for name, times in found.most_common(most):
+                print(f"  {kind:<12} {times:5d} {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A training iteration that asks the device nothing: on tensors without numbers, and, on a CPU, with them."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, run_salon
+from test_gan_training_step import LABELS, PaperStep, assert_same_optimizer, batches, make_config
+
+from gan.augment.ada import Augmentation
+from gan.augment.corruption import add_noise
+from gan.augment.pipeline import AugmentPipe
+from gan.training import checkpoint, training_loop
+from gan.training.learner import Learner, NonFiniteError
+from gan.training.run_dir import Run
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 128, "channel_max": 8, "batch_size": 8}
+TINY["mapping_layers"] = 1
+WAYS = [
+    {"num_classes": 3, "precision": "bf16", "freeze_d": 1, "augment": "diffaugment"},
+    {"augment": "ada", "augment_categories": "bgcfnc", "ada_interval": 1},
+    {"num_classes": 3, "batch_gpu": 4, "augment": "fixed", "augment_p": 0.5},
+]
+
+
+def run(*command):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+# In a process of its own: a build of torch without CUDA is changed for good. All four phases run.
+def test_no_phase_waits_for_the_device():
+    configs = [argument for way in WAYS for argument in ("--set", json.dumps({**TINY, **way}))]
+    script = ROOT / "benchmarks" / "operations.py"
+    lines = run(script, "--whole", "--preset", "tiny", "--resolution", 8, *configs).splitlines()
+    assert [json.loads(line)["config"] for line in lines] == [{**TINY, **way} for way in WAYS]
+    assert all(json.loads(line)["whole"] > 0 for line in lines)
+
+
+def test_what_waits_is_refused():
+    program = """
+import torch
+from operations import DEVICE, Operations, fake_cuda
+
+with fake_cuda():
+    x, rows = torch.ones(3, device=DEVICE), torch.zeros(2, dtype=torch.long)
+    waits = {
+        "a value": lambda: x[0].item(),
+        "a condition": lambda: bool(x.sum() > 0),
+        "a list": lambda: x.tolist(),
+        "how many": lambda: (x > 0).nonzero(),
+        "a mask": lambda: x[x > 0],
+        "an index": lambda: x[rows],
+        "an upload": lambda: rows.to(DEVICE),
+        "a number's upload": lambda: x.new_tensor([1.0]),
+        "a download": lambda: x.cpu(),
+    }
+    with Operations() as operations:
+        for name, function in waits.items():
+            try:
+                function()
+            except Exception:
+                continue
+            print(name, "was let through")
+    counted = Operations()
+    with counted:
+        y = (x * 2).view(3, 1).expand(3, 2)[0] + 1
+    print(dict(counted.counts))
+"""
+    assert run("-c", program) == "{'aten.mul.Tensor': 1, 'aten.add.Tensor': 1}\n"
+
+
+def asynchronous(config, batch_gpu=None):
+    labels = LABELS if config.network.num_classes else None
+    return Learner(config, CPU, labels, batch_gpu=batch_gpu, synchronous=False)
+
+
+# With a probability of 1 both draw the same numbers.
+@pytest.mark.parametrize(
+    ("values", "batch_gpu"),
+    [
+        ({}, None),
+        ({"num_classes": 3, "ema_rampup": None, "batch_size": 8}, None),
+        ({"num_classes": 3, "batch_size": 8, "freeze_d": 1}, 4),
+        ({"r1_gamma": 0.0, "pl_weight": 0.0, "beta1": 0.0}, None),
+    ],
+)
+def test_an_iteration_that_waits_for_nothing_is_that_of_the_papers(double, values, batch_gpu):
+    config = make_config(style_mixing_prob=1.0, **values)
+    learner, stats = asynchronous(config, batch_gpu), []
+    for batch in batches(config):
+        stats.append(learner.step(*(images[learner.members] for images in batch)))
+    reference = PaperStep(config)
+    for actual, batch in zip(stats, batches(config), strict=True):
+        expected = reference.step(*batch)
+        torch.testing.assert_close({name: actual[name] for name in expected}, expected, rtol=1e-8, atol=1e-12)
+    for name in ("G", "D", "G_ema"):
+        actual, expected = getattr(learner, name).state_dict(), getattr(reference, name).state_dict()
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(learner.pl_mean, reference.pl_mean)
+    for name in ("G_optimizer", "D_optimizer"):
+        assert_same_optimizer(getattr(learner, name).state_dict(), getattr(reference, name).state_dict())
+
+
+def test_styles_are_mixed_from_a_layer_on_as_often_as_asked():
+    learner = asynchronous(make_config(style_mixing_prob=0.5))
+    cutoffs = np.array([int(learner._draw(learner.microbatches).mixed[0]) for _ in range(600)])
+    layers = learner.config.network.num_ws
+    assert np.mean(cutoffs == layers) == pytest.approx(0.5, abs=0.07)
+    assert set(cutoffs) == set(range(1, layers + 1))
+    latents = learner._draw(learner.microbatches)
+    ws, _ = learner._map(latents)
+    first, second = (learner.G.mapping(z) for z in (latents.z, latents.mixed[1]))
+    cutoff = int(latents.mixed[0])
+    assert torch.equal(ws, torch.cat([first[:, :cutoff], second[:, cutoff:]], dim=1))
+
+
+@pytest.mark.parametrize(("network", "statistic"), [("G", "loss/G"), ("D", "loss/G"), ("w", "gradient")])
+def test_the_first_bad_value_stops_the_optimizers_and_is_named_later(network, statistic):
+    learner = asynchronous(make_config())
+    pixels = list(batches(learner.config))
+    learner.step(*pixels[0])
+    learner.require_finite()
+    if network == "w":  # a gradient alone, in D's step
+        learner.D.b4.out.bias.requires_grad_(True).register_hook(lambda gradient: gradient * float("inf"))
+    else:
+        next(iter(getattr(learner, network).parameters())).data.view(-1)[0] = float("nan")
+    bad = learner.iteration
+    before = {name: [p.clone() for p in getattr(learner, name).parameters()] for name in ("G", "D")}
+    steps = learner.D_optimizer.state_dict()["state"][0]["step"].clone()
+    for batch in pixels[2:5]:
+        learner.step(*batch)
+    assert torch.equal(learner.D_optimizer.state_dict()["state"][0]["step"], steps)
+    for name, parameters in before.items():
+        same = [
+            torch.equal(a.nan_to_num(), b.nan_to_num())
+            for a, b in zip(parameters, getattr(learner, name).parameters(), strict=True)
+        ]
+        assert all(same) or (network == "w" and name == "G")  # G's step came before
+    with pytest.raises(NonFiniteError, match=rf"^{statistic} became (nan|inf) in iteration {bad}$"):
+        learner.require_finite()
+
+
+def test_a_state_that_is_loaded_forgets_what_was_bad():
+    learner = asynchronous(make_config())
+    state = learner.state_dict()
+    learner.finite.watch({"loss/G": torch.tensor(float("inf"))})
+    with pytest.raises(NonFiniteError, match="loss/G became inf in iteration 0"):
+        learner.require_finite()
+    learner.load_state_dict(state)
+    learner.require_finite()
+
+
+def test_the_loop_finds_out_when_a_tick_ends_and_saves_nothing_bad(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop, "Learner", functools.partial(Learner, synchronous=False))
+    arguments = ["train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING]
+    assert run_salon(*arguments).code == 0
+    (folder,) = tmp_path.iterdir()
+    (last,) = checkpoint.list_newest_first(Run(folder).checkpoints)
+    rows = Run(folder).read_stats()
+    state = checkpoint.load(last)
+    state["learner"]["D"]["b4.out.bias"].fill_(float("nan"))
+    checkpoint.save(last, state)
+    outcome = run_salon(*arguments, "--total-kimg", "0.064")
+    assert outcome.code == 1 and "became nan in iteration 4 (0.0 kimg)" in outcome.err
+    assert f"the last good checkpoint is {last}" in outcome.err
+    assert checkpoint.list_newest_first(Run(folder).checkpoints) == [last] and Run(folder).read_stats() == rows
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("categories", ["bgcf", "cutout"])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_augmenting_without_waiting_is_the_same(categories, p):
+    img = torch.rand([20, 3, 16, 16], dtype=torch.float64) * 2 - 1
+    torch.manual_seed(4)
+    expected = AugmentPipe(categories)(img, p)
+    torch.manual_seed(4)
+    found = AugmentPipe(categories).on_device(img, torch.tensor(p))
+    torch.testing.assert_close(found, expected)
+    assert torch.equal((found == img).flatten(1).all(1), (expected == img).flatten(1).all(1))
+
+
+def test_noise_without_waiting_comes_to_those_chosen():
+    torch.manual_seed(0)
+    img = torch.zeros([2000, 3, 8, 8])
+    found = AugmentPipe("noise").on_device(img, torch.tensor(0.3))
+    assert (found != 0).flatten(1).any(1).double().mean().item() == pytest.approx(0.3, abs=0.04)
+    assert AugmentPipe("noise").stages[0][1] is add_noise
+
+
+def test_p_adapts_in_place_where_the_augmentation_reads_it():
+    config = make_config(augment="ada", ada_interval=1, ada_kimg=0.1, ada_target=-1.0, augment_p=0.2)
+    subject = Augmentation(config, CPU, synchronous=False)
+    seen = []
+    subject.pipe.on_device = lambda img, p: seen.append(p) or img
+    for iteration in range(1, 3):
+        subject(torch.zeros(4, 3, 8, 8))
+        subject.observe(torch.ones(4, 1))
+        subject.update(iteration)
+    assert seen[0] is seen[1] and seen[0].item() == subject.p == pytest.approx(0.28)
