@@ -124,7 +124,7 @@ def test_styles_are_mixed_from_a_layer_on_as_often_as_asked():
     ws, _ = learner._map(latents)
     first, second = (learner.G.mapping(z) for z in (latents.z, latents.mixed[1]))
     cutoff = int(latents.mixed[0])
-    assert torch.equal(ws, torch.cat([first[:, :cutoff], second[:, cutoff:]], dim=1))
+    torch.testing.assert_close(ws, torch.cat([first[:, :cutoff], second[:, cutoff:]], dim=1))
 
 
 @pytest.mark.parametrize(("network", "statistic"), [("G", "loss/G"), ("D", "loss/G"), ("w", "gradient")])

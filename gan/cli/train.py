@@ -168,6 +168,10 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 )
 @click.option("--workers", metavar="N", type=WholeRange(0, 256), help="Processes that load images.")
 @click.option("--cache", is_flag=True, help="Decoded pixels in a file beside the dataset: faster, larger.")
+@click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    help="CUDA graphs of an iteration's phases: less work for the host. On one GPU, without --batch-gpu.",
+)
 @device_option
 @click.option("--dry-run", is_flag=True, help="Check the request and the data, print the config, and stop.")
 @json_option

@@ -24,14 +24,14 @@ class DiscriminatorBlock(nn.Module):
         if first:
             self.fromrgb = Conv2d(3, inputs, 1)
         self.conv0 = Conv2d(inputs, inputs, 3)
-        self.conv1 = Conv2d(inputs, outputs, 3, down=True)
-        self.skip = Conv2d(inputs, outputs, 1, act="linear", bias=False, down=True)
+        self.conv1 = Conv2d(inputs, outputs, 3, down=True, gain=HALF)
+        self.skip = Conv2d(inputs, outputs, 1, act="linear", bias=False, down=True, gain=HALF)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.first:
             x = self.fromrgb(x)
-        y: torch.Tensor = self.skip(x, HALF)
-        z: torch.Tensor = self.conv1(self.conv0(x), HALF)
+        y: torch.Tensor = self.skip(x)
+        z: torch.Tensor = self.conv1(self.conv0(x))
         return y + z
 
 
@@ -42,6 +42,7 @@ class DiscriminatorEpilogue(nn.Module):
         super().__init__()
         self.group_size = group_size
         self.conv = Conv2d(channels + 1, channels, 3)
+        self.conv.in_trunk = False
         self.fc = FullyConnected(channels * 16, channels, act="lrelu")
         self.out = FullyConnected(channels, outputs)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gan.config import NetworkConfig
+from gan.networks.equalised import Equalised
 from gan.networks.layers import FullyConnected, normalize_second_moment
 from gan.ops.bias_act import bias_act
 from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, within_float16
@@ -51,6 +52,19 @@ class Mapping(nn.Module):
         update_w_avg: bool = False,
     ) -> torch.Tensor:
         """Truncation (Karras et al. 2019, section B) pulls the first `truncation_cutoff` ws (all: None) to w_avg."""
+        x = self.w(z, c)
+        if not self.num_ws:
+            return x
+        if update_w_avg:
+            self.update_w_avg(x)
+        ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
+        if truncation_psi != 1:
+            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+            ws[:, :cutoff] = self.w_avg.lerp(ws[:, :cutoff], truncation_psi)
+        return ws
+
+    def w(self, z: torch.Tensor | None, c: torch.Tensor | None = None) -> torch.Tensor:
+        """The w of each image, [N, w_dim], which all layers get."""
         parts = [] if z is None else [normalize_second_moment(z)]
         if self.num_classes:
             assert c is not None
@@ -58,18 +72,14 @@ class Mapping(nn.Module):
         x = torch.cat(parts, dim=1)
         for index in range(self.layers):
             x = getattr(self, f"fc{index}")(x)
-        if not self.num_ws:
-            return x
-        if update_w_avg:
-            self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, W_AVG_BETA))
-        ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)  # [N, num_ws, w_dim]
-        if truncation_psi != 1:
-            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            ws[:, :cutoff] = self.w_avg.lerp(ws[:, :cutoff], truncation_psi)
-        return ws
+        return x
+
+    def update_w_avg(self, w: torch.Tensor) -> None:
+        """Move w_avg towards the mean of w [N, w_dim]."""
+        self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, W_AVG_BETA))
 
 
-class SynthesisLayer(nn.Module):
+class SynthesisLayer(Equalised):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU; `up` doubles the resolution."""
 
     noise_const: torch.Tensor
@@ -85,6 +95,10 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn([resolution, resolution]))
         self.register_buffer("resample_filter", setup_filter(), persistent=False)
 
+    def factors(self) -> dict[str, float]:
+        """Its kernel is only cast: demodulation scales what comes out."""
+        return {"weight": 1.0}
+
     def forward(self, x: torch.Tensor, w: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """`noise` is broadcast against [N, 1, resolution, resolution]."""
         styles: torch.Tensor = self.affine(w)
@@ -94,25 +108,30 @@ class SynthesisLayer(nn.Module):
         if x.dtype == torch.float16:
             weight, styles, factor = within_float16(weight, styles)
             scale = scale * factor
+        elif self.prepared is not None:
+            weight = self.prepared["weight"]
         x = modulated_conv2d(x, weight, styles, self.resample_filter, up=self.up)
         if noise is not None:
             noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)
         return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise)
 
 
-class ToRGB(nn.Module):
+class ToRGB(Equalised):
     """Modulated 1x1 convolution to the three colours, without demodulation or activation."""
 
     def __init__(self, inputs: int, w_dim: int) -> None:
         super().__init__()
-        self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
+        self.affine = FullyConnected(w_dim, inputs, bias_init=1.0, gain=1 / inputs**0.5)
         self.weight = nn.Parameter(torch.randn([3, inputs, 1, 1]))
         self.bias = nn.Parameter(torch.zeros([3]))
-        self.weight_gain = 1 / inputs**0.5
+
+    def factors(self) -> dict[str, float]:
+        """Its kernel is only cast: the styles have its constant."""
+        return {"weight": 1.0}
 
     def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        styles: torch.Tensor = self.affine(w) * self.weight_gain
-        weight: torch.Tensor = self.weight
+        styles: torch.Tensor = self.affine(w)
+        weight: torch.Tensor = self.weight if self.prepared is None else self.prepared["weight"]
         scale = None
         if x.dtype == torch.float16:
             weight, styles, factor = within_float16(weight, styles)

@@ -1,7 +1,8 @@
 """The training step: one iteration of G and D with their regularisation, and all the state that it changes."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from gan.config import TrainingConfig
 from gan.data.images import to_float
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
+from gan.networks.equalised import prepared
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.training import ema, losses, microbatches
 from gan.training.finite import FiniteCheck
 from gan.training.finite import NonFiniteError as NonFiniteError
+from gan.training.graphs import Capture, CudaCapture, Graphs, refusal
 from gan.training.microbatches import Microbatch
 
 Stats = dict[str, torch.Tensor]
@@ -87,6 +90,8 @@ class Learner:
         for parts in (self.microbatches, self.pl_microbatches):
             self._rows(parts)  # uploaded now, not in an iteration
         self._augmented = 0  # microbatches since the iteration began
+        self._graphs: Graphs | None = None
+        self._inputs: tuple[torch.Tensor, torch.Tensor | None] | None = None  # of the graphs: real images and classes
 
     @property
     def members(self) -> list[int]:
@@ -96,6 +101,7 @@ class Learner:
     def step(self, pixels: torch.Tensor, classes: torch.Tensor) -> Stats:
         """One iteration on real images (uint8 [n, 3, H, W], int64 [n]), see `members` -> named scalars of all.
 
+        With graphs (see use_graphs) the scalars are good until the next iteration.
         A bad gradient never reaches the weights. Raises NonFiniteError at once where it is synchronous.
         """
         config = self.config
@@ -104,12 +110,14 @@ class Learner:
         if config.network.num_classes:
             real_c = one_hot(classes.to(self.device, non_blocking=True), config.network.num_classes)
         self._augmented = 0
-        stats = self._generator_step()
+        if self._graphs:
+            real_img, real_c = self._keep(real_img, real_c)
+        stats = dict(self._run("G", self._generator_step))
         if config.pl_weight and self.iteration % config.pl_interval == 0:
-            stats |= self._path_length_step()
-        stats |= self._discriminator_step(real_img, real_c)
+            stats |= self._run("path length", self._path_length_step)
+        stats |= self._run("D", lambda: self._discriminator_step(real_img, real_c))
         if config.r1_gamma and self.iteration % config.r1_interval == 0:
-            stats |= self._r1_step(real_img, real_c)
+            stats |= self._run("R1", lambda: self._r1_step(real_img, real_c))
         self.finite.end_iteration()
         self.cur_nimg += config.batch_size
         self.iteration += 1
@@ -117,6 +125,26 @@ class Learner:
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
         ema.update(self.G_ema, self.G, config.batch_size, half_life)
         return stats
+
+    def use_graphs(self, capture: Capture | None = None) -> str | None:
+        """Run the phases as CUDA graphs from now on, by `capture` where given -> why not, if it cannot be."""
+        passes = len(self.microbatches)
+        reason = None if capture else refusal(self.device, max(passes, len(self.pl_microbatches)))
+        if reason is None:
+            self._graphs = Graphs(capture or CudaCapture(self.device, [self.G_optimizer, self.D_optimizer]))
+        return reason
+
+    def _run(self, name: str, phase: Callable[[], Stats]) -> Stats:
+        return self._graphs.run(name, phase) if self._graphs else phase()
+
+    def _keep(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # The same in memory that stays.
+        if self._inputs is None:
+            self._inputs = real_img.clone(), None if real_c is None else real_c.clone()
+        for kept, value in zip(self._inputs, (real_img, real_c), strict=True):
+            if kept is not None and value is not None:
+                kept.copy_(value)
+        return self._inputs
 
     def require_finite(self) -> None:
         """Raise NonFiniteError if a loss or a gradient has become NaN or infinite; the weights are those before."""
@@ -140,6 +168,8 @@ class Learner:
             getattr(self, name).load_state_dict(state[name])
         self.pl_mean.copy_(state["pl_mean"])
         self.finite.reset()
+        if self._graphs:
+            self._graphs.reset()
         self.augment.load_state_dict(state.get("augment", {}))
         self.iteration, self.cur_nimg = state["iteration"], state["cur_nimg"]
         torch.set_rng_state(state["rng_cpu"])
@@ -154,16 +184,21 @@ class Learner:
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = latents.part(microbatch.local)
-            ws, c = self._map(part)
+            ws, c = self._map(part, update_w_avg=not self.synchronous and self._rows(self.microbatches) is None)
             logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), microbatch), c)
             loss = losses.generator_loss(logits).mean()
             return loss, {"loss/G": loss, "logits/generated": logits.mean()}
 
-        stats, norm = self._descend(self.G, self.G_optimizer, forward, self.microbatches)
+        with self._prepared(self.G, self.D):
+            stats, norm = self._descend(self.G, self.G_optimizer, forward, self.microbatches)
         return {**stats, "gradient/G": norm}
 
     def _path_length_step(self) -> Stats:
         self.G.requires_grad_(True)
+        with self._prepared(self.G):
+            return self._penalize_path_lengths()
+
+    def _penalize_path_lengths(self) -> Stats:
         latents = self._draw(self.pl_microbatches)
         noise = self._draw_path_noise(self.pl_microbatches)
 
@@ -202,17 +237,42 @@ class Learner:
                 part = latents.part(microbatch.local)
                 ws, gen_c = self._map(part)
                 gen_img = self.G.synthesis(ws, noises=part.noises)
-            gen_logits = self.D(self._augment(gen_img, microbatch), gen_c)
-            real = self._augment(real_img[microbatch.local], microbatch)
-            real_logits = self.D(real, None if real_c is None else real_c[microbatch.local])
+            real, c = real_img[microbatch.local], None if real_c is None else real_c[microbatch.local]
+            gen_logits, real_logits = self._discriminate(microbatch, gen_img, gen_c, real, c)
             real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
             loss = real_loss.mean() + gen_loss.mean()
             accuracy = (real_logits > 0).float().mean()
             stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": accuracy}
             return loss, stats | self.augment.observe(real_logits)
 
-        stats, norm = self._descend(self.D, self.D_optimizer, forward, self.microbatches)
+        with self._prepared(self.G, self.D):
+            stats, norm = self._descend(self.D, self.D_optimizer, forward, self.microbatches)
         return {**stats, "gradient/D": norm}
+
+    def _discriminate(
+        self,
+        microbatch: Microbatch,
+        gen_img: torch.Tensor,
+        gen_c: torch.Tensor | None,
+        real_img: torch.Tensor,
+        real_c: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        # -> D's logits of generated and of real images
+        group = self.config.network.mbstd_group_size
+        if self.synchronous or len(gen_img) < group:
+            gen_logits = self.D(self._augment(gen_img, microbatch), gen_c)
+            return gen_logits, self.D(self._augment(real_img, microbatch), real_c)
+        # In one pass: half as many launches. A group is a column of a batch [group, -1]; columns of one kind stay so.
+        shape = [2 * len(gen_img), *gen_img.shape[1:]]
+        img = torch.empty(shape, dtype=gen_img.dtype, device=self.device, memory_format=torch.channels_last)
+        halves = img.view(group, 2, -1, *shape[1:])
+        halves[:, 0] = gen_img.view(group, -1, *shape[1:])
+        halves[:, 1] = real_img.view(group, -1, *shape[1:])
+        c = None
+        if gen_c is not None and real_c is not None:
+            c = torch.stack([part.view(group, -1, part.shape[1]) for part in (gen_c, real_c)], dim=1).flatten(0, 2)
+        logits = self.D(self._augment(img, microbatch), c).view(group, 2, -1)
+        return logits[:, 0].reshape(-1, 1), logits[:, 1].reshape(-1, 1)
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         assert self.config.r1_gamma is not None
@@ -225,7 +285,18 @@ class Learner:
             penalty = losses.r1_penalty(img, logits).mean()
             return penalty * weight, {"r1/penalty": penalty}
 
-        return self._descend(self.D, self.D_optimizer, forward, self.microbatches)[0]
+        with self._prepared(self.D):
+            return self._descend(self.D, self.D_optimizer, forward, self.microbatches)[0]
+
+    @contextmanager
+    def _prepared(self, *networks: torch.nn.Module) -> Iterator[None]:
+        # All weights of a phase are scaled and cast at once where many small kernels cost more than the work.
+        with ExitStack() as stack:
+            if not self.synchronous:
+                for network, dtype in ((self.G, self.G.synthesis.trunk_dtype), (self.D, self.D.trunk_dtype)):
+                    if network in networks:
+                        stack.enter_context(prepared(network, dtype))
+            yield
 
     def _draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
         # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
@@ -238,7 +309,7 @@ class Learner:
             drawn = self.labels[torch.randint(len(self.labels), [count], device=self.device)]
             c = one_hot(drawn, config.network.num_classes)
         z = torch.randn([count, config.network.z_dim], device=self.device)
-        if update_w_avg:
+        if update_w_avg and (self.synchronous or rows is not None):  # else see _map
             with torch.no_grad():
                 self.G.mapping(z, c, update_w_avg=True)
         mixed: tuple[int | torch.Tensor, torch.Tensor] | None = None
@@ -252,7 +323,12 @@ class Learner:
                 cutoff = torch.where(chance < config.style_mixing_prob, cutoff, config.network.num_ws)
                 mixed = cutoff, _take(torch.randn_like(z), rows)
         sides = self.G.synthesis.noise_shapes()
-        noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
+        if self.synchronous or rows is not None:
+            noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
+        else:  # in one draw
+            sizes = [count * side * side for side in sides]
+            parts_of_noise = torch.split(torch.randn([sum(sizes)], device=self.device), sizes)
+            noises = [noise.view(count, 1, side, side) for noise, side in zip(parts_of_noise, sides, strict=True)]
         return Latents(z=_take(z, rows), c=None if c is None else _take(c, rows), mixed=mixed, noises=noises)
 
     def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
@@ -270,17 +346,20 @@ class Learner:
             self._indices[key] = torch.from_numpy(rows).to(self.device)
         return self._indices[key]
 
-    def _map(self, latents: Latents) -> tuple[torch.Tensor, torch.Tensor | None]:
-        ws = self.G.mapping(latents.z, latents.c)
-        if latents.mixed:
-            cutoff, z = latents.mixed
-            others = self.G.mapping(z, latents.c)
-            if isinstance(cutoff, int):
-                ws = torch.cat([ws[:, :cutoff], others[:, cutoff:]], dim=1)
-            else:
-                before = torch.arange(ws.shape[1], device=ws.device) < cutoff
-                ws = torch.where(before[:, None], ws, others)
-        return ws, latents.c
+    def _map(self, latents: Latents, *, update_w_avg: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
+        mapping, z, c, mixed = self.G.mapping, latents.z, latents.c, latents.mixed
+        if mixed is None or isinstance(mixed[0], int):
+            ws = mapping(z, c)
+            if mixed:
+                cutoff, other = mixed
+                ws = torch.cat([ws[:, :cutoff], mapping(other, c)[:, cutoff:]], dim=1)
+            return ws, c
+        cutoff, other = mixed
+        w, other_w = mapping.w(torch.cat([z, other]), None if c is None else torch.cat([c, c])).chunk(2)
+        if update_w_avg:
+            mapping.update_w_avg(w)
+        before = torch.arange(mapping.num_ws, device=w.device) < cutoff
+        return torch.where(before[:, None], w[:, None], other_w[:, None]), c  # [N, num_ws, w_dim]
 
     def _augment(self, img: torch.Tensor, microbatch: Microbatch) -> torch.Tensor:
         if self.config.augment == "none" or len(microbatch.positions) == microbatch.total:

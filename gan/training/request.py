@@ -72,6 +72,7 @@ class TrainingOptions:
     workers: int = 1  # processes that load images; 0: none
     wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
+    cuda_graphs: bool = True  # run each phase of an iteration as a CUDA graph, where that is possible
 
     @property
     def total_nimg(self) -> int:
