@@ -17,6 +17,7 @@ class Equalised(nn.Module):
 
     prepared: dict[str, torch.Tensor] | None = None  # within `prepared`: name -> the parameter as it is used
     in_trunk = True  # whether its convolution has the precision of the trunk
+    demodulated = False  # whether it needs "squares" beside "weight": sums over the kernel's area, [out, in]
 
     def factors(self) -> dict[str, float]:
         """Names of the parameters that can be prepared, each with its constant."""
@@ -50,10 +51,21 @@ def prepared(network: nn.Module, trunk_dtype: torch.dtype | None) -> Iterator[No
             for (layer, name), weight in zip(places, weights, strict=True):
                 assert layer.prepared is not None
                 layer.prepared[name] = weight
+        _prepare_squares([layer for layer in layers if layer.demodulated])
         yield
     finally:
         for layer in layers:
             layer.prepared = None
+
+
+def _prepare_squares(layers: list[Equalised]) -> None:
+    # Of equation 3 in Karras et al. 2020, for all layers in one pass; their kernels have the same area.
+    if not layers:
+        return
+    sum_squares: Any = _SumSquares.apply
+    for layer, squares in zip(layers, sum_squares(*(layer.weight for layer in layers)), strict=True):
+        assert layer.prepared is not None
+        layer.prepared["squares"] = squares
 
 
 class _Scale(torch.autograd.Function):
@@ -74,6 +86,26 @@ class _Scale(torch.autograd.Function):
             for i, gradient in zip(there, torch._foreach_mul(some, [ctx.gains[i] for i in there]), strict=True):
                 results[i] = gradient
         return None, None, *results
+
+
+class _SumSquares(torch.autograd.Function):
+    # The weights are kept beside autograd's books, again for several backward passes.
+    @staticmethod
+    def forward(ctx: Any, *weights: torch.Tensor) -> Any:
+        ctx.flat = torch.cat([weight.flatten(2).flatten(0, 1) for weight in weights])  # [all out * in, kh * kw]
+        ctx.shapes = [weight.shape for weight in weights]
+        return _parts(ctx.flat.square().sum(dim=1), [shape[:2] for shape in ctx.shapes])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        gradient = torch.cat([part.flatten() for part in gradients])
+        return _parts(ctx.flat * (2 * gradient[:, None]), ctx.shapes)
+
+
+def _parts(flat: torch.Tensor, shapes: list[torch.Size]) -> tuple[torch.Tensor, ...]:
+    parts = torch.split(flat.view(-1), [shape.numel() for shape in shapes])
+    return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
 
 
 def _cast(tensors: Any, dtypes: list[torch.dtype], *, channels_last: bool = False) -> list[torch.Tensor]:

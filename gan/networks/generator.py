@@ -84,6 +84,7 @@ class SynthesisLayer(Equalised):
 
     noise_const: torch.Tensor
     resample_filter: torch.Tensor
+    demodulated = True
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class SynthesisLayer(Equalised):
         styles: torch.Tensor = self.affine(w)
         weight: torch.Tensor = self.weight
         # The second half of the modulation is fused into bias_act: one pass over the features instead of four.
-        scale = demodulation(weight, styles)
+        scale = demodulation(weight, styles, None if self.prepared is None else self.prepared["squares"])
         if x.dtype == torch.float16:
             weight, styles, factor = within_float16(weight, styles)
             scale = scale * factor

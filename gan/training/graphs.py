@@ -84,7 +84,8 @@ class CudaCapture:
         for group in self._groups:
             group["capturable"] = True
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            # Only this thread must keep from calls that capturing forbids: the loader pins memory in another.
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 stats = phase()
         finally:
             for group in self._groups:
