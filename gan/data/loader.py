@@ -1,5 +1,6 @@
 """The endless stream of real images. Its order depends on the seed and the position alone, so it resumes exactly."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -66,16 +67,18 @@ def batches(
     images: TrainingImages, draws: DrawSequence, *, workers: int, pin_memory: bool
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches (pixels uint8 [N, 3, H, W], classes int64 [N]), made ahead by `workers` processes (0: none)."""
-    loader = DataLoader(
-        images,
-        batch_sampler=draws,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_follow_parent,
-        generator=torch.Generator(),  # the default would draw from the training's generator
-    )
-    return iter(loader)
+    with warnings.catch_warnings():  # torch warns of more workers than cores, which is the user's choice
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        loader = DataLoader(
+            images,
+            batch_sampler=draws,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_follow_parent,
+            generator=torch.Generator(),  # the default would draw from the training's generator
+        )
+        return iter(loader)
 
 
 def _follow_parent(_worker: int) -> None:
