@@ -349,8 +349,19 @@ def test_the_budget_fits_fixed_and_variable_cost_and_spends_no_more():
     assert hook.images_within(1e6) == 10_000
     hook.costs = [(100, 2.0), (100, 4.0)]
     assert hook.fit() == pytest.approx((0, 0.03))
-    with pytest.raises(RequestError, match="`percent` must be between 0 and 100 percent; got 0 instead"):
-        BudgetedMetrics(lambda path, count: {}, 0)
+    hook.costs = [(100, 1.0), (300, 5.0)]  # a line through them would begin below zero
+    assert hook.fit() == pytest.approx((0, 0.016))
+    hook.costs = [(100, 5.0), (300, 3.0)]  # more images took less
+    assert hook.fit() == (4, 0)
+    assert (hook.images_within(115.9), hook.images_within(116.1)) == (
+        0,
+        10_000,
+    )  # 10 % of it are 8 and nine tenths of 4
+    hook.costs = [(100, 1.0), (200, 2.0)]
+    assert (hook.images_within(38.9), hook.images_within(39.1)) == (0, 101)  # `smallest` is affordable from 39 s on
+    for wrong in (0, 100):
+        with pytest.raises(RequestError, match=f"`percent` must be between 0 and 100 percent; got {wrong} instead"):
+            BudgetedMetrics(lambda path, count: {}, wrong)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
