@@ -318,7 +318,7 @@ def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, t
         def on_tick(self, row):
             clock.now += 1  # what a tick takes
 
-    clock = Clock()
+    clock = Clock(1000.0)  # no matter when it starts
     hook = Timed(brightness, 20, smallest=8, largest=1000, clock=clock)
     config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
     options = TrainingOptions(total_kimg=0.2, kimg_per_tick=0.008, network_snapshot_ticks=4, workers=0)
