@@ -121,11 +121,11 @@ _upfirdn2d = CustomOp(
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     """Double the size of x, keeping its brightness."""
-    taps = f.shape[0]
+    taps = int(f.shape[0])
     return upfirdn2d(x, f, up=2, padding=((taps + 1) // 2, (taps - 2) // 2), gain=4)
 
 
 def downsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     """Halve the size of x, keeping its brightness."""
-    taps = f.shape[0]
+    taps = int(f.shape[0])
     return upfirdn2d(x, f, down=2, padding=((taps - 1) // 2, (taps - 2) // 2))
