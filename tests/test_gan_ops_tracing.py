@@ -63,6 +63,23 @@ def test_the_backward_operator_of_bias_act_is_registered_too(dtype, needs):
     opcheck(bias_act._bias_act_gradients.traced, (image, image, None, None, image[:, :1], "linear", 0.7, needs))
 
 
+def test_third_derivatives_of_bias_act():
+    # The gradients' own second derivatives; y, whose sign they go by, is a constant.
+    torch.manual_seed(0)
+    g, x, noise, scale = (
+        torch.randn(shape, dtype=torch.float64) for shape in [(2, 3, 2, 2)] * 2 + [(2, 1, 2, 2), (2, 3)]
+    )
+    y = torch.randn_like(x)
+
+    def gradients(g, x, scale, noise=None):
+        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, [True, True, True])
+
+    for constants in ((), (noise,)):
+        inputs = [t.clone().requires_grad_(True) for t in (g, x, scale)]
+        assert gradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
+        assert gradgradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_first_and_second_derivatives(name):
     op, tensors, others = cases(torch.float64)[name]

@@ -24,22 +24,18 @@ def kernels(x: torch.Tensor, *others: torch.Tensor | None) -> ModuleType | None:
 
     Raises SalonError when SALON_GPU_OPS has no such value.
     """
-    if not x.numel() or any(other is not None and other.dtype != torch.float32 for other in others):
-        return None
-    if found := triton_kernels(x, *others):
-        return found
-    served = x.device.type in ("cpu", "cuda") and x.dtype in native_kernels.NAMES
-    return native_kernels if served and library(x.device.type) else None
+    if x.numel() and all(other is None or other.dtype == torch.float32 for other in others):
+        return _serves(x)
+    return None
 
 
-def triton_kernels(x: torch.Tensor, *others: torch.Tensor | None) -> ModuleType | None:
-    """Triton's kernels alone, which can do more; else as kernels()."""
-    if not x.numel() or any(other is not None and other.dtype != torch.float32 for other in others):
-        return None
-    if x.device.type != "cuda":
-        return None
-    module, dtypes, _ = _triton()
-    return module if x.dtype in dtypes else None
+def _serves(x: torch.Tensor) -> ModuleType | None:
+    kind = x.device.type
+    if kind == "cuda" and choice() == "triton":
+        module, dtypes, _ = _triton()
+        return module if x.dtype in dtypes else None
+    served = kind in ("cpu", "cuda") and x.dtype in native_kernels.NAMES
+    return native_kernels if served and library(kind) else None
 
 
 def library(kind: str) -> bool:

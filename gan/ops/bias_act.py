@@ -97,8 +97,8 @@ def _forward(
     if kernels is None:
         y = bias_act_reference(x, b, act, gain, scale=scale, noise=noise, strength=strength)
         return y.contiguous(memory_format=torch.channels_last)
-    y = kernels.pointwise(x, scale, noise, strength, b, *_slope_and_gain(act, gain))
-    return y
+    image: torch.Tensor = kernels.pointwise(x, scale, noise, strength, b, *_slope_and_gain(act, gain))
+    return image
 
 
 def _plain(
@@ -216,7 +216,11 @@ def _gradients_fake(
     needs: list[bool],
 ) -> list[torch.Tensor]:
     n, c, h, w = g.shape
-    shapes = [shape for shape, need in zip(([c], [n, c], [] if noise is not None else [n, 1, h, w]), needs, strict=True) if need]
+    shapes = [
+        shape
+        for shape, need in zip(([c], [n, c], [] if noise is not None else [n, 1, h, w]), needs, strict=True)
+        if need
+    ]
     dtype = _wide(g, scale)
     grad_x = torch.empty_like(g, memory_format=torch.channels_last)
     return [grad_x, *(g.new_empty(shape, dtype=dtype) for shape in shapes)]
@@ -284,16 +288,16 @@ def _tangent_kernel(
     act: str,
     gain: float,
 ) -> torch.Tensor:
-    kernels = None if v_x is None else backend.triton_kernels(g, scale, v_scale, noise, v_noise, v_b)
-    if kernels is None:
+    kernels = backend.kernels(g, scale, v_scale, noise, v_noise, v_b)
+    if v_x is None or kernels is None or not kernels.TANGENT:
         found = _tangent(g, v_x, x, y, scale, v_scale, noise, v_noise, v_b, act, gain)
         return found.contiguous(memory_format=torch.channels_last)
     if noise is None:
         noise, v_noise = v_noise, None
     second = (None, None) if v_scale is None else (x, v_scale)
     slope, gain = _slope_and_gain(act, gain)
-    found = kernels.pointwise(v_x, scale, noise, v_noise, v_b, slope, gain, second=second, sign=y)
-    return found
+    image: torch.Tensor = kernels.pointwise(v_x, scale, noise, v_noise, v_b, slope, gain, second=second, sign=y)
+    return image
 
 
 def _tangent_fake(g: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -306,7 +310,7 @@ def _tangent_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 
 
 def _tangent_backward(ctx: Any, along: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    v_x, x, y, scale, v_scale, noise, v_noise, _ = ctx.saved_tensors
+    v_x, x, y, scale, v_scale, noise, _, _ = ctx.saved_tensors
     _, need_v_x, need_x, _, need_scale, need_v_scale, _, need_v_noise, need_v_b = ctx.needs_input_grad[:9]
     by_x = by_scale = by_v_x = by_v_scale = by_v_noise = by_v_b = None
     if need_v_x or need_scale or need_v_noise or need_v_b:

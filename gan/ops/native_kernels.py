@@ -7,6 +7,7 @@ import torch
 
 from gan.ops import native
 
+TANGENT = False  # whether pointwise adds a second image and goes by the sign of another
 CHUNK = 256  # pixels whose sums the backward takes at a time: the same whatever the number of threads
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
@@ -20,7 +21,7 @@ def pointwise(
     slope: float,
     gain: float,
 ) -> torch.Tensor:
-    """act(x * scale + noise * strength + b) * gain, channels last in x's dtype; act multiplies by `slope` below zero."""
+    """act(x * scale + noise * strength + b) * gain, channels last; act: `slope` times what is below zero."""
     image = x.contiguous(memory_format=torch.channels_last)
     y = torch.empty_like(image)
     if noise is not None and strength is not None:
@@ -72,9 +73,7 @@ def upfirdn2d(
     x = x.contiguous(memory_format=torch.channels_last)
     n, c, *sizes = x.shape
     taps = (f if flip else f.flip(0)).float() * gain**0.5  # the native code correlates, once along each axis
-    native.call(
-        f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), up, down, before, n, *sizes, c, *y.shape[2:]
-    )
+    native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), up, down, before, n, *sizes, c, *y.shape[2:])
 
 
 def _sizes(x: torch.Tensor) -> tuple[int, int, int]:

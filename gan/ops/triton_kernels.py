@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+TANGENT = True  # pointwise adds a second image and goes by the sign of another
 TILE = 4096  # elements that a program has in its registers at a time
 FIR_TILE = 1024  # elements of one output row of the filter
 MOST_CHANNELS = 1024  # of a tile
@@ -195,7 +196,7 @@ def pointwise(
     second: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None),
     sign: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """act(x * scale + noise * strength + b) * gain, channels last in x's dtype; act multiplies by `slope` below zero.
+    """act(x * scale + noise * strength + b) * gain, channels last in x's dtype; act: `slope` times what is below zero.
 
     second: another image and its scale, whose product is added. sign: goes by the sign of this image instead.
     """
@@ -210,7 +211,7 @@ def pointwise(
     with _device(x):
         _pointwise[grid](
             x, scale, x2, scale2, noise, strength, b, sign, y, pixels, groups, _step(noise), slope, gain,
-            VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c,
+            VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c, **_options(block_p * block_c),
         )  # fmt: skip
     return y
 
@@ -225,12 +226,12 @@ def gradients(
     gain: float,
     needs: list[bool],
 ) -> list[torch.Tensor]:
-    """What bias_act._gradients says, at most MOST_CHANNELS channels where the gradient of noise is needed."""
+    """What bias_act._gradients computes."""
     need_b, need_scale, need_noise = needs
     g, x, y = (_channels_last(t) for t in (g, x, y))
     scale, noise = _contiguous(scale), _contiguous(noise)
     images, channels, pixels = len(g), g.shape[1], g.shape[2] * g.shape[3]
-    groups, vec, block_c = _channels(channels)
+    groups, vec, block_c = _channels(channels, channels if need_noise and noise is None else MOST_CHANNELS)
     block_p = _power_of_two(pixels, TILE // 2 // block_c)
     blocks = triton.cdiv(pixels, block_p)
     chunk = triton.cdiv(blocks, min(max(PROGRAMS // images, 1), blocks)) * block_p
@@ -247,7 +248,8 @@ def gradients(
     with _device(g):
         _gradients[grid](
             g, x if need_scale else None, y, scale, noise, grad_x, grad_noise, of_b, of_scale, of_strength,
-            pixels, groups, _step(noise), chunk, slope, gain, VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c,
+            pixels, groups, _step(noise), chunk, slope, gain,
+            VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c, **_options(block_p * block_c),
         )  # fmt: skip
     found = [
         None if of_b is None else of_b.sum(dim=(0, 1)),
@@ -270,18 +272,25 @@ def upfirdn2d(
     with _device(x):
         _fir[grid](
             x, f.contiguous(), y, height, width, out_height, out_width, groups, before, gain,
-            UP=up, DOWN=down, TAPS=len(f), FLIP=flip, VEC=vec, BLOCK_W=block_w, BLOCK_C=block_c,
+            UP=up, DOWN=down, TAPS=len(f), FLIP=flip,
+            VEC=vec, BLOCK_W=block_w, BLOCK_C=block_c, **_options(block_w * block_c),
         )  # fmt: skip
 
 
 def _channels(channels: int, most: int = MOST_CHANNELS) -> tuple[int, int, int]:
-    # Channels are `groups` times `vec`, which divides what one thread reads; block: a tile's, a power of two.
+    # groups, vec, block: channels are `groups` times `vec`, a power of two; a tile has `block` or all of them.
     vec = next(vec for vec in (16, 8, 4, 2, 1) if channels % vec == 0)
-    return channels // vec, vec, min(triton.next_power_of_2(channels), most)
+    return channels // vec, vec, triton.next_power_of_2(min(channels, most))
 
 
 def _power_of_two(size: int, most: int) -> int:
-    return max(min(triton.next_power_of_2(size), most), 1)
+    return max(min(int(triton.next_power_of_2(size)), most), 1)
+
+
+def _options(tile: int) -> dict[str, Any]:
+    # Eight elements or more for each of up to four warps of 32 threads. Multiplying and adding at once is asked for,
+    # since Triton's versions differ in what they do unasked.
+    return {"num_warps": min(max(tile // 256, 1), 4), "enable_fp_fusion": True}
 
 
 def _channels_last(t: torch.Tensor | None) -> Any:
