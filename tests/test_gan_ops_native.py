@@ -128,7 +128,8 @@ def choose(monkeypatch):
 
 def test_the_kernels_of_a_gpu_are_chosen_by_the_environment(choose, monkeypatch):
     choose("torch")
-    assert backend.status("cuda") == "torch alone (SALON_GPU_OPS=torch)" and not backend.fast("cuda")
+    assert backend.status("cuda") == "torch alone (SALON_GPU_OPS=torch)"
+    assert not backend.fast("cuda")
     choose("cuda")
     monkeypatch.setattr(native, "_load", lambda kind: (kind, f"compiled for {kind}"))
     assert backend.status("cuda") == "compiled for cuda" and backend.library("cuda")
@@ -151,7 +152,7 @@ def test_triton_that_does_not_work_is_named_with_the_reason(choose):
 
 def test_nothing_of_triton_is_loaded_where_no_gpu_asks_for_it():
     code = (
-        "import sys; sys.modules['triton'] = None; import torch; from gan.ops.upfirdn2d import setup_filter, upsample2d;"
-        "upsample2d(torch.ones(1, 3, 4, 4), setup_filter()); assert 'gan.ops.triton_kernels' not in sys.modules"
+        "import sys; sys.modules['triton'] = None; import torch;"
+        "from gan.ops.upfirdn2d import setup_filter, upsample2d; upsample2d(torch.ones(1, 3, 4, 4), setup_filter()); assert 'gan.ops.triton_kernels' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
