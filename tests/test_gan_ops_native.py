@@ -151,8 +151,12 @@ def test_triton_that_does_not_work_is_named_with_the_reason(choose):
 
 
 def test_nothing_of_triton_is_loaded_where_no_gpu_asks_for_it():
-    code = (
-        "import sys; sys.modules['triton'] = None; import torch;"
-        "from gan.ops.upfirdn2d import setup_filter, upsample2d; upsample2d(torch.ones(1, 3, 4, 4), setup_filter()); assert 'gan.ops.triton_kernels' not in sys.modules"
-    )
+    code = """
+import sys
+sys.modules["triton"] = None
+import torch
+from gan.ops.upfirdn2d import setup_filter, upsample2d
+upsample2d(torch.ones(1, 3, 4, 4), setup_filter())
+assert "gan.ops.triton_kernels" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
