@@ -9,7 +9,7 @@ import resource
 import torch
 
 from gan.errors import RequestError
-from gan.ops import native
+from gan.ops import backend
 
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
@@ -64,9 +64,9 @@ def describe(device: torch.device) -> str:
     """One line for the log: what the work runs on."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; ops: {native.status('cuda')}"
+        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; ops: {backend.status('cuda')}"
     kept = "kept" if platform.libc_ver()[0] == "glibc" else "returned"
-    return f"CPU, {torch.get_num_threads()} threads, freed memory {kept} by the allocator; ops: {native.status()}"
+    return f"CPU, {torch.get_num_threads()} threads, freed memory {kept} by the allocator; ops: {backend.status('cpu')}"
 
 
 def peak_memory(device: torch.device) -> float:

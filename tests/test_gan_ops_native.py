@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gan.ops import native
+from gan.errors import SalonError
+from gan.ops import backend, native
 from gan.ops.conv3x3 import MIN_CHANNELS, applies, conv3x3
 
 
@@ -111,3 +112,51 @@ def test_without_it_all_works_and_the_reason_is_given(environment, reason, tmp_p
     environment = {**os.environ, "SALON_CACHE": str(tmp_path), **environment}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(reason)
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Set SALON_GPU_OPS, and forget what was found before and what will be."""
+
+    def choose(value):
+        monkeypatch.setenv(backend.SWITCH, value)
+        backend._triton.cache_clear()
+
+    yield choose
+    backend._triton.cache_clear()
+
+
+def test_the_kernels_of_a_gpu_are_chosen_by_the_environment(choose, monkeypatch):
+    choose("torch")
+    assert backend.status("cuda") == "torch alone (SALON_GPU_OPS=torch)"
+    assert not backend.fast("cuda")
+    choose("cuda")
+    monkeypatch.setattr(native, "_load", lambda kind: (kind, f"compiled for {kind}"))
+    assert backend.status("cuda") == "compiled for cuda" and backend.library("cuda")
+    choose("triton")
+    assert not backend.library("cuda")
+    monkeypatch.setitem(sys.modules, "triton", None)  # as if it were not installed
+    assert backend.status("cuda").startswith("torch alone (no Triton:")
+    choose("opencl")
+    with pytest.raises(SalonError, match="SALON_GPU_OPS must be one of triton, cuda, torch; got 'opencl' instead"):
+        backend.status("cuda")
+    assert backend.status("cpu") == native.status("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton works on this GPU")
+def test_triton_that_does_not_work_is_named_with_the_reason(choose):
+    pytest.importorskip("triton")
+    choose("triton")
+    assert "does not work here: " in backend.status("cuda")
+
+
+def test_nothing_of_triton_is_loaded_where_no_gpu_asks_for_it():
+    code = """
+import sys
+sys.modules["triton"] = None
+import torch
+from gan.ops.upfirdn2d import setup_filter, upsample2d
+upsample2d(torch.ones(1, 3, 4, 4), setup_filter())
+assert "gan.ops.triton_kernels" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

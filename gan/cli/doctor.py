@@ -63,7 +63,7 @@ def examine() -> list[Finding]:
         _onnx_runtime(),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
-        _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
+        _program("CUDA compiler", ["nvcc", "--version"], "Nothing needs it but SALON_GPU_OPS=cuda, a comparison"),
         _weights(),
         _program(
             "Triton server", ["tritonserver", "--version"], "Only production needs it: salon serve installs its own"
@@ -164,15 +164,17 @@ def _cpu() -> Finding:
 def _ops() -> list[Finding]:
     import torch
 
-    from gan.ops import native
+    from gan.ops import backend
 
     remedies = {"cpu": "Training on a CPU is slower without it: apt install g++"}
     if torch.cuda.is_available():
-        remedies["cuda"] = "Training on a GPU is slower without it: install the CUDA toolkit"
+        remedies["cuda"] = (
+            "Training on a GPU is slower so: Triton comes with torch's CUDA wheels and needs a C compiler"
+        )
     findings = []
     for kind, remedy in remedies.items():
-        here = native.library(kind) is not None
-        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", native.status(kind), "" if here else remedy))
+        here = backend.fast(kind)
+        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", backend.status(kind), "" if here else remedy))
     return findings
 
 

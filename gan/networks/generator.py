@@ -96,8 +96,9 @@ class SynthesisLayer(nn.Module):
             scale = scale * factor
         x = modulated_conv2d(x, weight, styles, self.resample_filter, up=self.up)
         if noise is not None:
-            noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)
-        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise)
+            noise = noise.reshape(-1, 1, self.resolution, self.resolution)
+        strength = None if noise is None else self.noise_strength
+        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise, strength=strength)
 
 
 class ToRGB(nn.Module):
