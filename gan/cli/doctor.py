@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -153,12 +152,11 @@ def _gpu() -> list[Finding]:
 def _cpu() -> Finding:
     import torch
 
-    from gan.device import keep_freed_memory
+    from gan.device import cores, keep_freed_memory
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kept = "kept" if keep_freed_memory() else "returned (no glibc)"
     level = torch.backends.cpu.get_cpu_capability()
-    return Finding(OK, "CPU", f"{cores} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
+    return Finding(OK, "CPU", f"{cores()} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
 
 
 def _ops() -> list[Finding]:
