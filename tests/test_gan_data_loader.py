@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan import device as devices
 from gan.data import device_images, loader
@@ -65,7 +66,7 @@ def test_pixels_on_the_device_are_drawn_as_the_loader_draws_them(tiny_dataset, m
     chosen = np.array([7, 1, 4, 2, 11])  # those that a manifest keeps, say
     sequence = DrawSequence(chosen, 4, seed=3, mirror=mirror, position=8, members=members)
     loaded = batches(images, sequence, workers=0, pin_memory=False)
-    drawn = DeviceImages(images, chosen, CPU).batches(sequence)
+    drawn = DeviceImages.upload(images, chosen, CPU).batches(sequence)
     seen = set()
     for expected, actual in itertools.islice(zip(loaded, drawn, strict=False), 20):
         for one, other in zip(expected, actual, strict=True):
@@ -77,10 +78,23 @@ def test_pixels_on_the_device_are_drawn_as_the_loader_draws_them(tiny_dataset, m
 def test_more_images_than_are_uploaded_at_once(tiny_dataset, monkeypatch):
     monkeypatch.setattr(device_images, "_AT_ONCE", 5)
     dataset = ImageDataset(tiny_dataset)
-    held = DeviceImages(TrainingImages(dataset), np.arange(len(dataset)), CPU)
+    held = DeviceImages.upload(TrainingImages(dataset), np.arange(len(dataset)), CPU)
     for index, pixels in enumerate(held.pixels.numpy()):
         assert np.array_equal(pixels, dataset.pixels(index))
     assert held.classes.tolist() == dataset.labels.tolist()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_drawing_asks_a_gpu_nothing(mirror, monkeypatch):
+    # Fake tensors raise where an operation depends on values that lie on the GPU. They cannot be pinned.
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    sequence = DrawSequence(np.arange(3, 13), 4, seed=0, mirror=mirror)
+    with FakeTensorMode():
+        pixels = torch.empty([10, 3, 8, 8], dtype=torch.uint8, device=GPU)
+        images = DeviceImages(pixels, torch.empty([10], dtype=torch.int64, device=GPU), np.arange(3, 13))
+        pixels, classes = next(images.batches(sequence))
+    assert (pixels.shape, pixels.dtype, pixels.device.type) == ((4, 3, 8, 8), torch.uint8, "cuda")
+    assert (classes.shape, classes.dtype, classes.device.type) == ((4,), torch.int64, "cuda")
 
 
 def test_where_the_pixels_lie(monkeypatch):

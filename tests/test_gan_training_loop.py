@@ -199,6 +199,7 @@ def test_what_a_run_leaves_behind(tiny_run):
             assert sheet.size == size
     assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
     assert any((run.path / "tensorboard").iterdir())
+    assert checkpoint.load_newest(run.checkpoints)[1]["tf32"] == {"convolutions": True, "matmul": False}
 
 
 def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, tmp_path):

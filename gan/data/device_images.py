@@ -1,5 +1,6 @@
 """A dataset's pixels on the training's device: decoded once, uploaded once, drawn from there as the loader would."""
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,27 +36,26 @@ def wanted(choice: str, count: int, resolution: int, device: torch.device) -> bo
 
 
 class DeviceImages:
-    """The images `indices` of a dataset, uint8 [K, 3, H, W], and their classes, int64 [K], on a device.
+    """Images of a dataset on a device: pixels uint8 [K, 3, H, W] and classes int64 [K] of the images `indices` [K]."""
 
-    Raises ImageError for an image that cannot be read.
-    """
-
-    def __init__(self, images: TrainingImages, indices: NDArray[np.int64], device: torch.device) -> None:
-        self.device = device
-        side = images.dataset.resolution
-        self.pixels = torch.empty([len(indices), 3, side, side], dtype=torch.uint8, device=device)
-        self.classes = torch.tensor([images.dataset.label(index) for index in indices.tolist()], device=device)
-        self._row = np.full(len(images.dataset), -1, np.int64)  # of each image of the dataset
+    def __init__(self, pixels: torch.Tensor, classes: torch.Tensor, indices: NDArray[np.int64]) -> None:
+        self.pixels, self.classes = pixels, classes
+        self._row = np.full(indices.max() + 1, -1, np.int64)  # of each image of the dataset
         self._row[indices] = np.arange(len(indices))
-        draws = [(index, False) for index in indices.tolist()]
+
+    @classmethod
+    def upload(cls, images: TrainingImages, indices: NDArray[np.int64], device: torch.device) -> "DeviceImages":
+        """Decode the images `indices`, a few at a time. Raises ImageError for an image that cannot be read."""
+        side = images.dataset.resolution
+        pixels = torch.empty([len(indices), 3, side, side], dtype=torch.uint8, device=device)
+        draws, classes = [(index, False) for index in indices.tolist()], []
         with ThreadPoolExecutor(cores()) as pool:
-            decoded = progress(ordered_map(pool, images.__getitem__, draws), "Decoding images", len(draws))
-            chunk: list[torch.Tensor] = []
-            for row, (pixels, _) in enumerate(decoded, 1):
-                chunk.append(pixels)
-                if len(chunk) == _AT_ONCE or row == len(draws):
-                    self.pixels[row - len(chunk) : row] = torch.stack(chunk).to(device)
-                    chunk = []
+            decoded = iter(progress(ordered_map(pool, images.__getitem__, draws), "Decoding images", len(draws)))
+            for start in range(0, len(draws), _AT_ONCE):
+                chunk = list(itertools.islice(decoded, _AT_ONCE))
+                pixels[start : start + len(chunk)] = torch.stack([image for image, _ in chunk]).to(device)
+                classes += [label for _, label in chunk]
+        return cls(pixels, torch.tensor(classes, device=device), indices)
 
     def batches(self, draws: DrawSequence) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless batches (pixels uint8 [n, 3, H, W], classes int64 [n]), as gan.data.loader.batches gives them.
@@ -64,10 +64,10 @@ class DeviceImages:
         """
         for batch in draws:
             chosen = torch.tensor([[self._row[index], flip] for index, flip in batch])  # int64 [n, 2]
-            if self.device.type == "cuda":
-                chosen = chosen.pin_memory().to(self.device, non_blocking=True)
+            if self.pixels.is_cuda:
+                chosen = chosen.pin_memory().to(self.pixels.device, non_blocking=True)
             rows, flips = chosen.unbind(dim=1)
             pixels = self.pixels.index_select(0, rows)
             if draws.mirror:
-                pixels = torch.where(flips.bool()[:, None, None, None], pixels.flip(3), pixels)
+                pixels = torch.where(flips.bool().view(-1, 1, 1, 1), pixels.flip(3), pixels)
             yield pixels, self.classes.index_select(0, rows)

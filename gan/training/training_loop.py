@@ -111,7 +111,7 @@ def _batches(
     nbytes = 3 * images.dataset.resolution**2  # of an image
     if on_device:
         say(f"Data: {len(indices)} images on the device, {len(indices) * nbytes / 1e9:.2f} GB")
-        return DeviceImages(images, indices, device).batches(draws)
+        return DeviceImages.upload(images, indices, device).batches(draws)
     if workers is None:
         workers = workers_that_keep_up(device, len(draws.members) * nbytes, distributed.local_world_size())
     say(f"Data: {len(indices)} images, workers: {workers}")
