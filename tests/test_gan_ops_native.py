@@ -150,7 +150,7 @@ def compiled(log):
     return sorted(re.findall(r"(\w+)-\w+\.o$", "\n".join(line for line in log.splitlines() if " -c " in line), re.M))
 
 
-def test_only_what_changed_is_compiled_again(compile_code, tmp_path):
+def test_only_what_changed_is_compiled_again(compile_code, tmp_path, monkeypatch):
     one, two = CODE.format(name="one", value=1), CODE.format(name="two", value=2)
     first = compile_code(one=one, two=two)
     (log,) = (tmp_path / "cache").rglob("build.log")
@@ -159,6 +159,9 @@ def test_only_what_changed_is_compiled_again(compile_code, tmp_path):
     assert compiled(log.read_text()) == ["two"]
     # What lies there already is known by its content, though the sources are newer.
     assert compile_code(one=one, two=two) == first != second
+    monkeypatch.setattr(native, "HEADER", tmp_path / "bfloat16.h")
+    native.HEADER.write_text("// other\n")
+    assert compile_code(one=one, two=two) not in (first, second) and compiled(log.read_text()) == ["one", "two"]
     libraries = [ctypes.CDLL(str(path)) for path in (first, second)]
     assert [(library.one(), library.two()) for library in libraries] == [(1, 2), (1, 22)]
 
