@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import resource
+from pathlib import Path
 
 import torch
 
@@ -39,6 +40,7 @@ def select(device: str = "auto") -> torch.device:
         if not re.fullmatch(r"cuda(:\d+)?", device) or int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
             raise RequestError(f"`device` must be cuda or cuda:0 to cuda:{torch.cuda.device_count() - 1}; got {device}")
         torch.backends.cudnn.benchmark = True
+        set_tf32()
     elif device == "cpu":
         keep_freed_memory()
     else:
@@ -60,11 +62,54 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(parameter, value) == 1 for parameter, value in settings)
 
 
+def set_tf32() -> None:
+    """Let GPUs round the factors of float32 convolutions to TensorFloat-32, and of matrix products not.
+
+    These are torch's defaults, set here so that no later version or other code decides: convolutions are nearly all of
+    the arithmetic, and an image differs by 5e-4 from full float32.
+    """
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def tf32() -> dict[str, bool]:
+    """Whether float32 convolutions and matrix products of a GPU are rounded to TensorFloat-32, for the provenance."""
+    return {"convolutions": torch.backends.cudnn.allow_tf32, "matmul": torch.backends.cuda.matmul.allow_tf32}
+
+
+def describe_tf32() -> str:
+    """Which operations tf32() names, in words."""
+    return ", ".join(name for name, allowed in tf32().items() if allowed) or "none"
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on the device: of a GPU what the driver and torch have free, else what Linux has.
+
+    0 where the system does not say.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for itself
+        return torch.cuda.mem_get_info(device)[0] + kept
+    try:
+        available = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(available[1]) * 1024 if available else 0
+
+
 def describe(device: torch.device) -> str:
     """One line for the log: what the work runs on."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; ops: {backend.status('cuda')}"
+        return (
+            f"{properties.name}, {properties.total_memory / 1e9:.0f} GB; TF32 in fp32: {describe_tf32()}; "
+            f"ops: {backend.status('cuda')}"
+        )
     kept = "kept" if platform.libc_ver()[0] == "glibc" else "returned"
     return f"CPU, {torch.get_num_threads()} threads, freed memory {kept} by the allocator; ops: {backend.status('cpu')}"
 

@@ -124,6 +124,16 @@ def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
     assert not list(run.path.rglob("*.partial"))
 
 
+def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrupted):
+    # Half of the run with pixels on the device, the other half with a process that loads them.
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG]
+    first = run_salon(*train, "--total-kimg", "0.4", "--data-on-device", "yes")
+    assert first.code == 0 and "Data: 12 images on the device" in first.err
+    second = run_salon(*train, "--workers", "auto")
+    assert second.code == 0 and "Data: 12 images, workers: 1" in second.err and "Resuming from" in second.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
     _, _, _, *arguments = command(tiny_dataset, tmp_path, "--workers", "1", "--json")
@@ -189,6 +199,7 @@ def test_what_a_run_leaves_behind(tiny_run):
             assert sheet.size == size
     assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
     assert any((run.path / "tensorboard").iterdir())
+    assert checkpoint.load_newest(run.checkpoints)[1]["tf32"] == {"convolutions": True, "matmul": False}
 
 
 def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, tmp_path):

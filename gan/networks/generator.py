@@ -150,7 +150,7 @@ class SynthesisBlock(nn.Module):
         if x is None:
             x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
-        for layer, w, noise in zip(self.layers, ws, noises, strict=False):
+        for layer, w, noise in zip(self.layers, ws[: len(self.layers)], noises, strict=True):
             x = layer(x, w, noise)
         assert x is not None
         y = self.torgb(x, ws[len(self.layers)])
