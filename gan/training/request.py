@@ -72,6 +72,7 @@ class TrainingOptions:
     workers: int = 1  # processes that load images; 0: none
     wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
+    deterministic: bool = False  # the same bits in every run on a GPU, which is slower; a CPU's always are
 
     @property
     def total_nimg(self) -> int:

@@ -13,7 +13,7 @@ from gan import snapshot
 from gan.config import TrainingConfig
 from gan.data.dataset import ImageDataset
 from gan.data.loader import DrawSequence, TrainingImages, batches
-from gan.device import describe
+from gan.device import describe, deterministic
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
@@ -45,6 +45,8 @@ def train(
     """
     main = distributed.is_main()
     with ExitStack() as claim, StopRequest() as stop:
+        if options.deterministic:
+            claim.enter_context(deterministic(strict=True))
         with distributed.main_first():
             if main:
                 claim.enter_context(run.claim(config))
