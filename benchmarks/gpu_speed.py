@@ -56,14 +56,14 @@ def train(setup: Setup) -> dict:
     ]
     if setup.quick:
         works = [Work(16, 4, setup.device, p, preset="tiny", augment_p=a) for p, a in (("bf16", 0.0), ("fp32", 0.5))]
-    peaks = _peaks(setup)
+    peaks, how = _peaks(setup), setup.pick({"least": 1.5, "cycle": CYCLE}, {"least": 0.0, "cycle": 2})
     print(contenders.describe(peaks))
     rows: list[dict] = []
     for work in works:
         ours = None
         for way, environment in _ways(setup, work):
             try:
-                found = way.measure(SCRIPT, environment, what="training", least=0.0 if setup.quick else 1.5)
+                found = way.measure(SCRIPT, environment, what="training", **how)
             except SystemExit as error:  # out of memory, or a peer that does not run here
                 print(f"{_title(work):<24} {way.label}: {str(error).strip().splitlines()[-1][:120]}", flush=True)
                 rows.append({"work": _title(work), "who": way.label, "failed": str(error)[-500:]})
@@ -205,8 +205,8 @@ def _training(contender: object, work: Work, request: dict) -> dict:
         contender.iteration(i)
     if work.device != "cpu":
         torch.cuda.reset_peak_memory_stats()
-    cycle = lambda: [contender.iteration(i) for i in range(CYCLE)]  # noqa: E731
-    took = contenders.seconds(cycle, work.device, request["least"], 1) / CYCLE
+    cycle = lambda: [contender.iteration(i) for i in range(request["cycle"])]  # noqa: E731
+    took = contenders.seconds(cycle, work.device, request["least"], 1) / request["cycle"]
     if work.device == "cpu":
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     else:

@@ -61,7 +61,7 @@ def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     xx, yy = x.square().sum(1)[:, None], y.square().sum(1)
     squared = (x @ y.T).mul_(-2).add_(xx + yy)
     close = (squared < CANCELLED * (xx + yy)).nonzero()
-    for i, j in (part.unbind(1) for part in close.split(BLOCK)):
+    for i, j in (part.unbind(1) for part in torch.split(close, BLOCK)):
         squared[i, j] = (x[i] - y[j]).square().sum(1)
     return squared
 

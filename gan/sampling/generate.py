@@ -41,16 +41,18 @@ def map_seeds(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> torch.Tensor:
-    """ws [N, num_ws, w_dim] of seeds. Computed seed by seed, so that no other seed in the batch rounds it otherwise."""
+    """ws [N, num_ws, w_dim] of seeds.
+
+    Computed seed by seed on a CPU, so that no other seed in the batch rounds it otherwise; on a GPU all at once, since
+    there the host would take longer to ask for them one by one than the images take.
+    """
     device = next(G.parameters()).device
     c = class_weights(classes, G)
     c = None if c is None else upload(c, device)
     rows = []
     with torch.inference_mode(), deterministic():
-        for index, z in enumerate(upload(latents(seeds, G.config.z_dim), device)):
-            own_c = None if c is None else c[index : index + 1]
-            ws = G.mapping(z[None], own_c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-            rows.append(ws)
+        for z, own_c in _parts(upload(latents(seeds, G.config.z_dim), device), c):
+            rows.append(G.mapping(z, own_c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff))
     return torch.cat(rows)
 
 
@@ -91,6 +93,13 @@ def generate(
             yield from _synthesized(G, ws, noise_mode, batch, batch_size, cache)
 
     yield from _arriving(batches(), next(G.parameters()).device)
+
+
+def _parts(z: torch.Tensor, c: torch.Tensor | None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    # What is mapped at a time.
+    size = max(len(z), 1) if z.is_cuda else 1
+    for start in range(0, len(z), size):
+        yield z[start : start + size], None if c is None else c[start : start + size]
 
 
 def _synthesized(
