@@ -174,6 +174,11 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
     "what is free; yes: wherever they fit. The images and their order are the same.",
 )
 @click.option("--cache", is_flag=True, help="Decoded pixels in a file beside the dataset: faster, larger.")
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="The same weights, to the bit, in every run on the same kind of GPU; slower. On a CPU they always are.",
+)
 @device_option
 @click.option("--dry-run", is_flag=True, help="Check the request and the data, print the config, and stop.")
 @json_option

@@ -15,7 +15,7 @@ from gan.data import device_images
 from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
-from gan.device import describe
+from gan.device import describe, deterministic
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
@@ -47,6 +47,8 @@ def train(
     """
     main = distributed.is_main()
     with ExitStack() as claim, StopRequest() as stop:
+        if options.deterministic:
+            claim.enter_context(deterministic(strict=True))
         with distributed.main_first():
             if main:
                 claim.enter_context(run.claim(config))
