@@ -15,13 +15,13 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The oldest versions that pyproject.toml allows, on Python 3.11. Their own warnings are no errors.
 test-floor:
 	python3.11 -m venv .venv-floor
 	.venv-floor/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-floor.txt -e '.[dev]'
-	.venv-floor/bin/python -m pytest -n 2 -W default
+	.venv-floor/bin/python -m pytest -n 2 --dist worksteal -W default
 
 demo: install
 	$(BIN)/salon demo

@@ -24,6 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 R1_INTERVAL, PL_INTERVAL = 16, 4
+# Images, channels and side of the 3x3 convolutions that the peak is found among: sizes that StyleGAN2 consists of.
+CONVOLUTIONS: tuple[tuple[int, int, int], ...] = ((8, 256, 64), (8, 512, 32), (16, 512, 16), (8, 128, 128))
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class Work:
     batch: int
     device: str = "cpu"
     precision: str = "fp32"  # of Salon; on a GPU also of ada, as its own mixed precision
+    preset: str = "paper256"  # of Salon; peers know this one alone
+    augment_p: float = 0.0  # probability of each augmentation of ADA's preset bgc; rosinality has none
+    learner: tuple[tuple[str, object], ...] = ()  # further arguments of Salon's Learner
 
 
 class Salon:
@@ -51,10 +56,12 @@ class Salon:
 
         target = device.select(work.device)
         overrides = {"batch_size": work.batch, "r1_gamma": 1.0, "precision": work.precision}
+        if work.augment_p:
+            overrides |= {"augment": "ada", "augment_p": work.augment_p}
         config = make_config(
-            preset="paper256", resolution=work.resolution, num_classes=0, dataset="none", overrides=overrides
+            preset=work.preset, resolution=work.resolution, num_classes=0, dataset="none", overrides=overrides
         )
-        self.learner = Learner(config, target)
+        self.learner = Learner(config, target, **dict(work.learner))
         precision.apply(self.learner.G_ema, work.precision)
         self.weight_cache = WeightCache()
         self.pixels = torch.randint(0, 256, [work.batch, 3, work.resolution, work.resolution], dtype=torch.uint8)
@@ -100,7 +107,14 @@ class Ada:
             network.train().requires_grad_(False).to(self.device)
         self.G_ema = copy.deepcopy(self.G).eval()
         parts = (self.device, self.G.mapping, self.G.synthesis, self.D)
-        self.loss = loss.StyleGAN2Loss(*parts, augment_pipe=None, style_mixing_prob=0.9, r1_gamma=1.0, pl_weight=2.0)
+        pipe = None
+        if work.augment_p:
+            bgc = ("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac")
+            bgc += ("brightness", "contrast", "lumaflip", "hue", "saturation")
+            pipe = importlib.import_module("training.augment").AugmentPipe(**dict.fromkeys(bgc, 1))
+            pipe = pipe.train().requires_grad_(False).to(self.device)
+            pipe.p.fill_(work.augment_p)
+        self.loss = loss.StyleGAN2Loss(*parts, augment_pipe=pipe, style_mixing_prob=0.9, r1_gamma=1.0, pl_weight=2.0)
         self.optimizers = {"G": _adam(self.G, PL_INTERVAL), "D": _adam(self.D, R1_INTERVAL)}
         self.real = torch.randn(work.batch, 3, work.resolution, work.resolution, device=self.device).clamp(-1, 1)
         self.c = torch.zeros(work.batch, 0, device=self.device)
@@ -261,15 +275,15 @@ def seconds(function: Callable[[], object], device: str, least: float, repeats: 
     return median(times)
 
 
-def convolution_peak(device: str, dtype: torch.dtype = torch.float32) -> float:
-    """FLOP/s of the fastest of some 3x3 convolutions of the sizes that StyleGAN2 consists of."""
+def convolution_peak(device: str, dtype: torch.dtype = torch.float32, least: float = 0.5) -> float:
+    """FLOP/s of the fastest of CONVOLUTIONS, each measured for `least` seconds or more."""
     best = 0.0
-    for n, c, side in ((8, 256, 64), (8, 512, 32), (16, 512, 16), (8, 128, 128)):
+    for n, c, side in CONVOLUTIONS:
         for layout in (torch.channels_last, torch.contiguous_format):
             x = torch.randn(n, c, side, side, device=device, dtype=dtype).contiguous(memory_format=layout)
             w = torch.randn(c, c, 3, 3, device=device, dtype=dtype).contiguous(memory_format=layout)
             with torch.inference_mode():
-                took = seconds(lambda x=x, w=w: torch.nn.functional.conv2d(x, w, padding=1), device, 0.5)
+                took = seconds(lambda x=x, w=w: torch.nn.functional.conv2d(x, w, padding=1), device, least)
             best = max(best, 2 * n * c * c * 9 * side * side / took)
     return best
 
@@ -282,10 +296,11 @@ class Way:
     path: Path | None
     work: Work
     tuned: bool = False
+    variant: str = ""  # what is otherwise than by default, for the label
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.work.precision}" + (", tuned" if self.tuned else "")
+        return f"{self.name} {self.work.precision}" + (", tuned" if self.tuned else "") + self.variant
 
     def measure(self, script: str, environment: dict[str, str] | None = None, **options: object) -> dict:
         """Run `script --one` -> the figures that it prints as JSON."""

@@ -86,7 +86,8 @@ class FeatureSets:
     def comparison(self) -> Comparison:
         """All pairs of generated and real images, for pr, dc, realism and nearest neighbours."""
         neighbours = self.reference.neighbours
-        return compare(self.reference.features, self.gen, k=K, k_density=K_DENSITY, real_neighbours=neighbours)
+        real, gpu = self.reference.features, self.reference.extractor.gpu
+        return compare(real, self.gen, k=K, k_density=K_DENSITY, real_neighbours=neighbours, device=gpu)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,8 @@ def _frechet(sets: FeatureSets) -> list[Result]:
 
 
 def _kernel(sets: FeatureSets) -> list[Result]:
-    distance = kernel_distance(sets.gen, sets.reference.features, within_b=sets.reference.within)
+    reference = sets.reference
+    distance = kernel_distance(sets.gen, reference.features, within_b=reference.within, device=reference.extractor.gpu)
     identity = identity_of("kid", sets.reference, len(sets.gen), {"degree": 3, "gamma": None, "coef0": 1})
     return [Result(identity=identity, estimate=distance.estimate, replicates=distance.jackknife(BLOCKS))]
 

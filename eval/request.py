@@ -18,7 +18,7 @@ class FeatureRequest:
     weights: tuple[str, ...] = ()  # NAME=PATH: files of weights of extractors, and of lpips-vgg and lpips-linear
     fetch: bool = False  # whether missing weights of extractors may be downloaded
     preprocess: str | None = None  # name of a way to resize (eval.features.preprocess); None: each network's own
-    precision: str = "fp32"  # of the network: fp32 or bf16
+    precision: str = "fp32"  # of the network: fp32, tf32 (on a GPU) or bf16
     backend: str = "torch"  # what runs the network: torch, onnxruntime or openvino
     batch_size: int = 16  # images
 

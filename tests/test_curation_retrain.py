@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 COUNT = 40
 DROPPED = {3, 10, 17, 24, 31, 38}  # images that the curation leaves out
 HOW = ("--kimg", "0.024", "--holdout", "0.25", "--num-images", "12", "--device", "cpu", "--workers", "0")
+TOGETHER = ("--device", "cpu,cpu")  # side by side
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,16 @@ def as_undisturbed(outcome, finished) -> bool:
     """Whether an experiment that was stopped ended with the values of one that was not."""
     values, undisturbed = ({m["id"]: m["values"] for m in o.json["metrics"]} for o in (outcome, finished[1]))
     return values == undisturbed
+
+
+def test_side_by_side_is_the_same_as_one_after_the_other(finished, curation, base_run, tmp_path):
+    out = tmp_path / "out"
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, *TOGETHER, "--json")
+    outcome = run_salon(*command)
+    assert outcome.code == 0, outcome.err
+    assert as_undisturbed(outcome, finished)
+    for arm in ("curated-0", "full-0", "random-0"):
+        assert f"Run: {out / 'arms' / arm}\n" in (out / "arms" / f"{arm}.log").read_text()
 
 
 def test_ctrl_c_leaves_an_experiment_that_goes_on(finished, curation, base_run, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 import torch
 from conftest import run_salon, write_dataset
 
-from eval.data.feature_cache import features_of
+from eval.data import feature_cache
+from eval.data.decoding import decoded, processes_for
+from eval.data.feature_cache import FeatureShards, features_of, one_pass
+from eval.data.image_sources import DatasetImages, FilesSource
+from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
-from gan.data.dataset import ImageDataset
+from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.errors import RequestError
 from gan.runtime.files import cache_folder
 
@@ -103,3 +108,62 @@ def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_
     networks = Counter(network for network, _ in seen)
     assert sorted(networks.values()) == [36, 36, 36]  # as it is for all; mirrored and uncropped for styles
     assert set(seen.values()) == {1}
+
+
+def contents(folder):
+    """What the files of shards hold: small images and what they were, and features."""
+    arrays = {file.name: np.load(file) for file in folder.glob("*.npy")}
+    pictures = {}
+    for file in folder.glob("*.zip"):
+        with zipfile.ZipFile(file) as archive:
+            pictures[file.name] = {name: archive.read(name) for name in archive.namelist()}
+    return arrays, pictures
+
+
+def test_what_a_gpu_is_told_to_do_ahead_is_what_threads_do(lite, tmp_path, monkeypatch):
+    # The order of work for a GPU, on a CPU: shards, one behind the other, are the same files.
+    monkeypatch.setattr(feature_cache, "SHARD", 4)
+    path = write_dataset(tmp_path / "set.zip", [(16, 16)] * 10, [0] * 10)
+    source = DatasetImages(ImageDataset(path), np.arange(10))
+    monkeypatch.setattr(
+        source, "read", lambda position: None if position in (1, 9) else DatasetImages.read(source, position)
+    )
+    for name, fill in (("threads", feature_cache._fill), ("ahead", feature_cache._fill_ahead)):
+        monkeypatch.setattr(feature_cache, "_fill", fill)
+        sets = [Thumbnails(tmp_path / name, 4), FeatureShards(tmp_path / name, lite, logits=True)]
+        assert one_pass(source, sets, batch_size=3, description="") == 10
+    (arrays, pictures), (others, same_pictures) = contents(tmp_path / "threads"), contents(tmp_path / "ahead")
+    assert len(pictures) == 3 and pictures == same_pictures and len(arrays) == 6 and set(arrays) == set(others)
+    for name, rows in arrays.items():  # batches of other sizes round otherwise
+        np.testing.assert_allclose(others[name], rows, rtol=1e-4, atol=1e-4)
+    assert np.isnan(arrays["features-00000.npy"][1]).all() and np.isnan(arrays["features-00002.npy"][1]).all()
+
+
+def test_processes_decode_what_the_source_reads(tmp_path, tiny_dataset):
+    images = DatasetImages(ImageDataset(tiny_dataset), np.arange(12))
+    positions = [*range(12)] * 2  # more than a chunk
+    assert all(
+        np.array_equal(*pair)
+        for pair in zip(decoded(images.read, positions, 2), map(images.read, positions), strict=True)
+    )
+    source = FilesSource(tiny_dataset)
+    assert all(
+        np.array_equal(*pair) for pair in zip(decoded(source.read, [3, 1], 1), map(source.read, [3, 1]), strict=True)
+    )
+    writer = DatasetWriter(tmp_path / "bad.zip", ".png")
+    for content in (images.dataset.read_bytes(images.dataset.names[0]), b"no image"):
+        writer.add(content)
+    writer.close()
+    images = DatasetImages(ImageDataset(tmp_path / "bad.zip"), np.array([1]))
+    with pytest.raises(RequestError, match="holds an image that cannot be read"):
+        list(decoded(images.read, [0, 1], 1))
+
+
+def test_processes_are_for_many_images_alone(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(64))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (processes_for(100), processes_for(5000)) == (0, 16)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert processes_for(5000) == 7
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: range(16))
+    assert processes_for(5000) == 0

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eval.features import extractor as features
 from eval.features.extractor import EXTRACTORS, load_extractor, relative_distance
+from eval.features.preprocess import PRESETS
 from eval.features.torchvision_compat import torch_fidelity, torchvision
 from gan.data.synthetic_scenes import painting
 from gan.errors import RequestError
@@ -121,6 +122,7 @@ def test_without_its_weights_a_network_says_what_to_put_where(name, tmp_path, mo
         ({"precision": "fp16"}, "`precision` must be one of .*; got fp16 instead"),
         ({"backend": "tflite"}, "`backend` must be one of .*; got tflite instead"),
         ({"backend": "openvino", "device": torch.device("cuda")}, "`backend` openvino needs `device` cpu"),
+        ({"precision": "tf32", "device": "cpu"}, "`precision` tf32 needs `device` cuda; got cpu instead"),
     ],
 )
 def test_bad_requests(options, message):
@@ -184,3 +186,27 @@ def test_efficientnet_tells_paintings_from_photographs(efficientnet):
     found = efficientnet(photographs(60, "monet") + photographs(60))["features"]
     scores = cross_val_score(LogisticRegression(max_iter=1000), found, np.repeat([0, 1], 60), cv=3)
     assert scores.mean() > 0.85
+
+
+def test_an_extraction_that_is_only_started_gives_the_same(efficientnet, pixels):
+    started, found = efficientnet.start(pixels), efficientnet(pixels)
+    assert {name: rows.tobytes() for name, rows in started.result().items()} == {
+        name: rows.tobytes() for name, rows in found.items()
+    }
+
+
+def test_fp32_is_no_tf32_whatever_the_process_is_set_to(efficientnet, pixels, monkeypatch):
+    # As far as a CPU shows it: what is set while the network of an extractor for a GPU runs.
+    seen = []
+    both = lambda: (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)  # noqa: E731
+    monkeypatch.setattr(efficientnet, "device", torch.device("cuda"))
+    monkeypatch.setattr(efficientnet, "_preset", lambda pixels, size, device: PRESETS["imagenet"](pixels, size))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with monkeypatch.context() as patch:
+        run = efficientnet._run
+        patch.setattr(efficientnet, "_run", lambda x: seen.append((*both(), torch.backends.cudnn.enabled)) or run(x))
+        efficientnet(pixels)
+        patch.setitem(efficientnet.identity, "precision", "tf32")
+        patch.setattr(efficientnet, "calibration", 0.0)
+        efficientnet(pixels)
+    assert seen == [(False, False, True), (True, True, True)] and both()[0]

@@ -70,6 +70,27 @@ def test_paths_go_on_from_their_seeds_whatever_the_batches():
     assert full[0] == pytest.approx(full[1], rel=0.02)
 
 
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_a_step_begins_where_its_path_does(space):
+    G, seen = Known(scale=1.0), []
+
+    def looking(starts, ends):
+        seen.append((starts, ends))
+        return squared(starts, ends)
+
+    path_distances(G, lpips=looking, space=space, num_samples=3)
+    z = latents(range(6), 6)
+    first, last = (
+        (z[::2], z[1::2])
+        if space == "w"
+        else (torch.nn.functional.normalize(part, dim=1) for part in (z[::2], z[1::2]))
+    )
+    ((starts, ends),) = seen
+    torch.testing.assert_close(starts, G.synthesis(first[:, None], "const"), rtol=1e-5, atol=1e-6)
+    towards = ((ends - starts) * (G.synthesis(last[:, None], "const") - starts)).sum(dim=(1, 2, 3))
+    assert (towards > 0).all()
+
+
 class Classes(Known):
     """An image of its class, twice as bright a class; keeps the classes that it was given."""
 

@@ -1,6 +1,7 @@
 """The doctor finds what is missing. Packages are real distributions on the path, programs real ones on PATH."""
 
 import importlib.metadata
+import sys
 
 import pytest
 import torch
@@ -79,6 +80,32 @@ def test_both_onnx_runtimes_are_one_too_many(install):
     install("onnxruntime-gpu", "1.20.0")
     finding = by_name()["ONNX Runtime"]
     assert finding.status == FAILED and "uninstall" in finding.remedy
+
+
+def test_the_providers_of_onnx_runtime_are_named():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    here = onnxruntime.get_available_providers()
+    without, beside = doctor._onnx_runtime(gpu=False), doctor._onnx_runtime(gpu=True)
+    assert without.status == OK and without.found == beside.found
+    assert without.found.endswith("providers: " + ", ".join(here).replace("ExecutionProvider", ""))
+    if not any(name.startswith(("CUDA", "Tensorrt")) for name in here):
+        assert beside.status == NOTE and "onnx-gpu" in beside.remedy
+
+
+@pytest.mark.parametrize("provider", sorted(doctor.GPU_PROVIDERS))
+def test_onnx_runtime_with_a_provider_for_gpus_is_ready(provider, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    names = [f"{provider}ExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    finding = doctor._onnx_runtime(gpu=True)
+    assert finding.status == OK and finding.found.endswith(f"providers: {provider}, CPU")
+
+
+def test_an_onnx_runtime_that_cannot_be_imported(monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    finding = doctor._onnx_runtime(gpu=False)
+    assert finding.status == FAILED and "cannot be imported" in finding.found
 
 
 def test_programs_are_found_on_the_path(tmp_path, monkeypatch):

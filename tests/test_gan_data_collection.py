@@ -75,6 +75,21 @@ def test_what_does_not_fit_is_refused(dataset, tmp_path):
     dropped = write_manifest(tmp_path / "dropped", dataset, [row(ImageDataset(dataset).names[0], "drop")])
     with pytest.raises(RequestError, match="keeps no image"):
         Collection.open(dataset, dropped).require_kept()
+    kept = Collection.open(dataset, write_manifest(tmp_path / "kept", dataset, [row(ImageDataset(dataset).names[2])]))
+    assert kept.require_kept().tolist() == [2]
+
+
+def test_the_manifest_beside_has_the_datasets_name(tmp_path):
+    assert manifest_beside(tmp_path / "set.v1.zip") == tmp_path / "set.v1.manifest"
+    assert manifest_beside(tmp_path) == tmp_path.with_name(f"{tmp_path.name}.manifest")
+
+
+def test_names_and_verdicts_are_read_with_any_column(dataset, tmp_path):
+    names = ImageDataset(dataset).names
+    chosen = write_manifest(tmp_path / "chosen", dataset, [row(names[1], style="cubism"), row(names[2], "drop")])
+    collection = Collection.open(dataset, chosen, columns=["style"])
+    assert collection.manifest.rows.column_names == ["name", "verdict", "style"]
+    assert collection.kept.tolist() == [1] and collection.column("style") == ["cubism", None]
 
 
 def test_strata(dataset, tmp_path):
@@ -85,6 +100,12 @@ def test_strata(dataset, tmp_path):
     assert collection.stratum_names("label") == ["cat", "dog", "cat", "dog"]
     with pytest.raises(RequestError, match="has no genre"):
         collection.stratum_names("genre")
+    with pytest.raises(RequestError, match=r"`strata` must be one of .*label.*; got name instead"):
+        collection.stratum_names("name")
+    fewer = write_dataset(tmp_path / "fewer.zip", [(8, 8)] * 3, [0, 1, 2], ["cat"])  # names of some classes only
+    assert Collection.open(fewer).stratum_names("label") == ["cat", "1", "2"]
+    with pytest.raises(RequestError, match=r"`strata` label needs labels in the dataset; .*bare\.zip has none"):
+        Collection.open(write_dataset(tmp_path / "bare.zip", [(8, 8)])).stratum_names("label")
 
 
 def test_a_dataset_is_hashed_once(dataset, tmp_path, monkeypatch):

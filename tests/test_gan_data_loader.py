@@ -1,13 +1,21 @@
 """The stream of real images: every image once an epoch, and exact from any position."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from gan import device as devices
+from gan.data import device_images, loader
 from gan.data.dataset import ImageDataset
-from gan.data.loader import DrawSequence, TrainingImages, batches
+from gan.data.device_images import DeviceImages
+from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
+from gan.errors import RequestError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def draws(count, *, size=10, batch_size=3, **options):
@@ -47,3 +55,77 @@ def test_batches_hold_the_drawn_images(tiny_dataset, workers, cached):
             original = dataset.pixels(index)
             assert np.array_equal(actual, original[:, :, ::-1] if flip else original)
     assert torch.equal(state, torch.get_rng_state())  # it never draws from the training's generator
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("members", [None, [2, 0]])
+@pytest.mark.parametrize("cached", [False, True])
+def test_pixels_on_the_device_are_drawn_as_the_loader_draws_them(tiny_dataset, mirror, members, cached):
+    dataset = ImageDataset(tiny_dataset)
+    images = TrainingImages(dataset, dataset.cache(dataset.fingerprint()) if cached else None)
+    chosen = np.array([7, 1, 4, 2, 11])  # those that a manifest keeps, say
+    sequence = DrawSequence(chosen, 4, seed=3, mirror=mirror, position=8, members=members)
+    loaded = batches(images, sequence, workers=0, pin_memory=False)
+    drawn = DeviceImages.upload(images, chosen, CPU).batches(sequence)
+    seen = set()
+    for expected, actual in itertools.islice(zip(loaded, drawn, strict=False), 20):
+        for one, other in zip(expected, actual, strict=True):
+            assert one.dtype == other.dtype and torch.equal(one, other)
+        seen |= {pixels.numpy().tobytes() for pixels in actual[0]}
+    assert len(seen) == (2 if mirror else 1) * len(chosen)
+
+
+def test_more_images_than_are_uploaded_at_once(tiny_dataset, monkeypatch):
+    monkeypatch.setattr(device_images, "_AT_ONCE", 5)
+    dataset = ImageDataset(tiny_dataset)
+    held = DeviceImages.upload(TrainingImages(dataset), np.arange(len(dataset)), CPU)
+    for index, pixels in enumerate(held.pixels.numpy()):
+        assert np.array_equal(pixels, dataset.pixels(index))
+    assert held.classes.tolist() == dataset.labels.tolist()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_drawing_asks_a_gpu_nothing(mirror, monkeypatch):
+    # Fake tensors raise where an operation depends on values that lie on the GPU. They cannot be pinned.
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    sequence = DrawSequence(np.arange(3, 13), 4, seed=0, mirror=mirror)
+    with FakeTensorMode():
+        pixels = torch.empty([10, 3, 8, 8], dtype=torch.uint8, device=GPU)
+        images = DeviceImages(pixels, torch.empty([10], dtype=torch.int64, device=GPU), np.arange(3, 13))
+        pixels, classes = next(images.batches(sequence))
+    assert (pixels.shape, pixels.dtype, pixels.device.type) == ((4, 3, 8, 8), torch.uint8, "cuda")
+    assert (classes.shape, classes.dtype, classes.device.type) == ((4,), torch.int64, "cuda")
+
+
+def test_where_the_pixels_lie(monkeypatch):
+    # A GPU of 12 GB and pixels of 3 kB an image: a million take a quarter of it.
+    monkeypatch.setattr(device_images, "free_memory", lambda device: 12 * 1024 * 10**6)
+    assert device_images.wanted("auto", 10**6, 32, GPU) and not device_images.wanted("auto", 10**6 + 1, 32, GPU)
+    assert device_images.wanted("yes", 4 * 10**6, 32, GPU) and not device_images.wanted("no", 1, 32, GPU)
+    assert device_images.wanted("yes", 1, 32, CPU) and not device_images.wanted("auto", 1, 32, CPU)
+    with pytest.raises(RequestError, match=r"`data_on_device` yes needs 12.3 GB .* 4000001 images; 12.3 GB are free"):
+        device_images.wanted("yes", 4 * 10**6 + 1, 32, GPU)
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert 10**7 < devices.free_memory(CPU) < 10**14
+
+
+def test_workers_that_keep_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(loader, "_SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(loader, "cores", lambda: 16)
+    batch = 32 * 3 * 256**2
+    assert workers_that_keep_up(CPU, batch) == 1
+    assert workers_that_keep_up(GPU, batch) == 15  # one core is the training's
+    assert workers_that_keep_up(GPU, batch, processes=4) == 3
+    assert workers_that_keep_up(GPU, 16 * batch) == 5  # 2 GB hold no more of four batches of 1024 pixels each
+    monkeypatch.setattr(loader, "cores", lambda: 128)
+    assert workers_that_keep_up(GPU, batch) == 16
+    monkeypatch.setattr(loader, "cores", lambda: 1)
+    assert workers_that_keep_up(GPU, 10**12) == 1
+    # A container has 64 MB of shared memory unless it is told otherwise.
+    monkeypatch.setattr(loader, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(loader, "cores", lambda: 16)
+    usage = type(shutil.disk_usage(tmp_path))(64 << 20, 0, 64 << 20)
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage)
+    assert workers_that_keep_up(GPU, batch) == 1 and workers_that_keep_up(GPU, 16 * 3 * 64**2) == 15

@@ -1,14 +1,21 @@
 """The native convolution against torch's own, its gradients, and what happens where it cannot be built."""
 
+import ctypes
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from gan.ops import native
+from gan.errors import SalonError
+from gan.ops import backend, native
 from gan.ops.conv3x3 import MIN_CHANNELS, applies, conv3x3
 
 
@@ -111,3 +118,121 @@ def test_without_it_all_works_and_the_reason_is_given(environment, reason, tmp_p
     environment = {**os.environ, "SALON_CACHE": str(tmp_path), **environment}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(reason)
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """Set SALON_GPU_OPS, and forget what was found before and what will be."""
+
+    def choose(value):
+        monkeypatch.setenv(backend.SWITCH, value)
+        backend._triton.cache_clear()
+
+    yield choose
+    backend._triton.cache_clear()
+
+
+def test_the_kernels_of_a_gpu_are_chosen_by_the_environment(choose, monkeypatch):
+    choose("torch")
+    assert backend.status("cuda") == "torch alone (SALON_GPU_OPS=torch)"
+    assert not backend.fast("cuda")
+    choose("cuda")
+    monkeypatch.setattr(native, "_load", lambda kind: (kind, f"compiled for {kind}"))
+    assert backend.status("cuda") == "compiled for cuda" and backend.library("cuda")
+    choose("triton")
+    assert not backend.library("cuda")
+    monkeypatch.setitem(sys.modules, "triton", None)  # as if it were not installed
+    assert backend.status("cuda").startswith("torch alone (no Triton:")
+    choose("opencl")
+    with pytest.raises(SalonError, match="SALON_GPU_OPS must be one of triton, cuda, torch; got 'opencl' instead"):
+        backend.status("cuda")
+    assert backend.status("cpu") == native.status("cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Triton works on this GPU")
+def test_triton_that_does_not_work_is_named_with_the_reason(choose):
+    pytest.importorskip("triton")
+    choose("triton")
+    assert "does not work here: " in backend.status("cuda")
+
+
+def test_nothing_of_triton_is_loaded_where_no_gpu_asks_for_it():
+    code = """
+import sys
+sys.modules["triton"] = None
+import torch
+from gan.ops.upfirdn2d import setup_filter, upsample2d
+upsample2d(torch.ones(1, 3, 4, 4), setup_filter())
+assert "gan.ops.triton_kernels" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+CODE = 'extern "C" int {name}() {{ return {value}; }}\n'
+
+
+@pytest.fixture
+def compile_code(tmp_path, monkeypatch):
+    """compile_code(NAME=text, ...) -> the library that these sources make, in a cache of the test's own.
+
+    With None for a text its file is taken as it is.
+    """
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
+
+    def compile_code(**texts):
+        folder = tmp_path / "a $place: here"
+        folder.mkdir(exist_ok=True)
+        for name, text in texts.items():
+            if text is not None:
+                (folder / f"{name}.cpp").write_text(text)
+        sources = [folder / f"{name}.cpp" for name in texts]
+        return native.build(compiler, ("-O1", "-fPIC", "-DDOLLAR='$'"), sources, "test")
+
+    return compile_code
+
+
+def compiled(log):
+    return sorted(re.findall(r"(\w+)-\w+\.o$", "\n".join(line for line in log.splitlines() if " -c " in line), re.M))
+
+
+def test_only_what_changed_is_compiled_again(compile_code, tmp_path, monkeypatch):
+    one, two = CODE.format(name="one", value=1), CODE.format(name="two", value=2)
+    first = compile_code(one=one, two=two)
+    (log,) = (tmp_path / "cache").rglob("build.log")
+    assert compiled(log.read_text()) == ["one", "two"]
+    second = compile_code(one=one, two=two.replace("2", "22"))
+    assert compiled(log.read_text()) == ["two"]
+    # What lies there already is known by its content, though the sources are newer.
+    assert compile_code(one=one, two=two) == first != second
+    monkeypatch.setattr(native, "HEADER", tmp_path / "bfloat16.h")
+    native.HEADER.write_text("// other\n")
+    assert compile_code(one=one, two=two) not in (first, second) and compiled(log.read_text()) == ["one", "two"]
+    libraries = [ctypes.CDLL(str(path)) for path in (first, second)]
+    assert [(library.one(), library.two()) for library in libraries] == [(1, 2), (1, 22)]
+
+
+def test_a_fault_in_the_code_is_told_with_its_line_and_the_log(compile_code, tmp_path):
+    with pytest.raises(SalonError, match=r"two\.cpp:1:1: error: .*all of it in .*build\.log") as raised:
+        compile_code(one=CODE.format(name="one", value=1), two="nonsense;\n")
+    log = Path(str(raised.value).rpartition(" in ")[2])
+    assert "nonsense" in log.read_text() and not list((tmp_path / "cache").rglob("*.so"))
+    assert compile_code(one=CODE.format(name="one", value=1), two="int two;\n").exists()
+
+
+def test_processes_that_build_at_once_share_one_build(compile_code, tmp_path):
+    compile_code(one=CODE.format(name="one", value=1))
+    shutil.rmtree(tmp_path / "cache")
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: compile_code(one=None), range(4)))
+    assert len(paths) == 1 and ctypes.CDLL(str(*paths)).one() == 1
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_without_ninja_the_reason_is_given(tmp_path, monkeypatch, compile_code):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SalonError, match="no ninja: pip install ninja"):
+        native._ninja()

@@ -21,16 +21,18 @@ def cases(dtype: torch.dtype):
 
     f = upfirdn2d.setup_filter().to(dtype)
     grid = torch.rand(2, 3, 4, 2, dtype=dtype) * 2 - 1
-    modulated = draw(2, 3, 4, 5), draw(3), draw(2, 3), draw(2, 1, 4, 5)
+    modulated = draw(2, 3, 4, 5), draw(3), draw(2, 3), draw(2, 1, 4, 5), None
+    const = torch.randn(2, 1, 4, 5, dtype=dtype)  # noise with a strength is a constant
     big, small, weight = draw(2, 3, 5, 7), draw(2, 4, 2, 3), draw(4, 3, 3, 3)
     return {
         "bias_act": (bias_act._bias_act, modulated, ("lrelu", 0.7)),
-        "bias_act of one noise": (bias_act._bias_act, (*modulated[:3], draw(1, 1, 4, 5)), ("lrelu", 0.7)),
-        "bias_act of a bias": (bias_act._bias_act, (draw(2, 3, 4, 5), draw(3), None, None), ("linear", 0.7)),
-        "bias_act of a scale": (bias_act._bias_act, (draw(2, 3, 4, 5), None, draw(2, 3), None), ("linear", 1.0)),
-        "upfirdn2d up": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 2, 1, [2, 1], 4.0)),
-        "upfirdn2d down": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 1, 2, [1, 1], 1.0)),
-        "upfirdn2d of one pixel": (upfirdn2d._upfirdn2d, (draw(1, 1, 1, 1),), (f, 1, 1, [2, 1], 1.0)),
+        "bias_act of one noise": (bias_act._bias_act, (*modulated[:3], draw(1, 1, 4, 5), None), ("lrelu", 0.7)),
+        "bias_act of a strength": (bias_act._bias_act, (*modulated[:3], const, draw()), ("lrelu", 0.7)),
+        "bias_act of a bias": (bias_act._bias_act, (draw(2, 3, 4, 5), draw(3), None, None, None), ("linear", 0.7)),
+        "bias_act of a scale": (bias_act._bias_act, (draw(2, 3, 4, 5), None, draw(2, 3), None, None), ("linear", 1.0)),
+        "upfirdn2d up": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 2, 1, [2, 1], 4.0, False)),
+        "upfirdn2d down": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 1, 2, [1, 1], 1.0, True)),
+        "upfirdn2d of one pixel": (upfirdn2d._upfirdn2d, (draw(1, 1, 1, 1),), (f, 1, 1, [2, 1], 1.0, False)),
         "conv3x3": (conv3x3._conv3x3, (draw(2, 3, 4, 5), weight), ()),
         "conv3x3_weight_gradient": (conv3x3._conv3x3_weight_gradient, (draw(2, 3, 4, 5), draw(2, 4, 4, 5)), ()),
         "conv3x3_down": (conv3x3_stride2._down, (big, weight), ()),
@@ -57,8 +59,25 @@ def test_the_backward_operator_of_bias_act_is_registered_too(dtype, needs):
         torch.randn(2, 3, 4, 5, dtype=dtype),
         torch.randn(2, 3, dtype=torch.promote_types(dtype, torch.float32)),
     )
-    opcheck(bias_act._bias_act_backward.traced, (image, image, image, scale, "lrelu", 0.7, needs))
-    opcheck(bias_act._bias_act_backward.traced, (image, image, None, None, "linear", 0.7, needs))
+    opcheck(bias_act._bias_act_gradients.traced, (image, image, image, scale, None, "lrelu", 0.7, needs))
+    opcheck(bias_act._bias_act_gradients.traced, (image, image, None, None, image[:, :1], "linear", 0.7, needs))
+
+
+def test_third_derivatives_of_bias_act():
+    # The gradients' own second derivatives; y, whose sign they go by, is a constant.
+    torch.manual_seed(0)
+    g, x, noise, scale = (
+        torch.randn(shape, dtype=torch.float64) for shape in [(2, 3, 2, 2)] * 2 + [(2, 1, 2, 2), (2, 3)]
+    )
+    y = torch.randn_like(x)
+
+    def gradients(g, x, scale, noise=None):
+        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, [True, True, True])
+
+    for constants in ((), (noise,)):
+        inputs = [t.clone().requires_grad_(True) for t in (g, x, scale)]
+        assert gradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
+        assert gradgradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,7 +95,7 @@ def test_first_and_second_derivatives(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_registered_operator_is_the_one_called_eagerly(name):
     op, tensors, others = cases(torch.float32)[name]
-    given = [t for t in tensors if t is not None]
+    given = [t for t in tensors if t is not None and t.requires_grad]
     results = [call(*tensors, *others) for call in (op, op.traced)]
     assert torch.equal(*results)
     first, second = (torch.autograd.grad(y.square().sum(), given) for y in results)

@@ -133,6 +133,29 @@ def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, 
     assert figures["candidates"] == examined and figures["acceptance"] == 5 / examined
 
 
+@pytest.mark.parametrize("method", ["mh", "obrs"])
+def test_as_many_candidates_as_are_needed_are_enough_and_one_less_is_not(method, steep, real):
+    request = SelectionRequest(reject=method, count=5, budget=3, calibration_data=real, burn_in=20)
+    seeds, figures = choose(steep, pixels_of, lambda seeds: None, range(7, 22), request)
+    assert len(seeds) == 5 and set(seeds) <= set(range(7, 22)) and figures["candidates"] == 15
+    with pytest.raises(
+        RequestError, match="`seeds` must name at least 15 candidates for `count` 5 and `budget` 3; got 14"
+    ):
+        choose(steep, pixels_of, lambda seeds: None, range(7, 21), request)
+    first, _ = choose(steep, pixels_of, lambda seeds: None, None, request)
+    assert first == choose(steep, pixels_of, lambda seeds: None, range(15), request)[0]  # from 0 on
+
+
+def test_without_classes_no_labels_are_asked_for(steep, real, tmp_path):
+    bare = write_dataset(tmp_path / "bare.zip", [(16, 16)] * 60)
+    request = SelectionRequest(reject="obrs", count=5, budget=3, calibration_data=real, burn_in=20)
+    chosen = [
+        choose(steep, pixels_of, lambda seeds: None, None, dataclasses.replace(request, calibration_data=data))
+        for data in (real, bare)
+    ]
+    assert chosen[0] == chosen[1]  # the same images
+
+
 def test_drs_gives_up_after_a_thousand_candidates_an_image(steep, monkeypatch):
     monkeypatch.setattr(select_seeds, "_MOST", 40)
     request = SelectionRequest(reject="drs", count=2, gamma=60.0, burn_in=16, calibration="none")

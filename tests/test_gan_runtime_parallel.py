@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import HANG
 
-from gan.runtime.parallel import ordered_map
+from gan.runtime.parallel import delayed, ordered_map
 
 
 def test_results_come_in_the_items_order_whatever_order_they_are_done_in():
@@ -61,3 +61,12 @@ def test_an_error_comes_at_its_place_and_ends_the_work():
         with pytest.raises(KeyError):
             next(results)
     assert len(done) < 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 9])
+def test_an_item_is_given_when_more_have_been_taken(count):
+    taken = []
+    items = (taken.append(number) or number for number in range(5))
+    for number in delayed(items, count):
+        assert taken == list(range(min(number + count + 1, 5)))
+    assert number == 4 and not list(delayed([], count))

@@ -124,6 +124,16 @@ def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
     assert not list(run.path.rglob("*.partial"))
 
 
+def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrupted):
+    # Half of the run with pixels on the device, the other half with a process that loads them.
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG]
+    first = run_salon(*train, "--total-kimg", "0.4", "--data-on-device", "yes")
+    assert first.code == 0 and "Data: 12 images on the device" in first.err
+    second = run_salon(*train, "--workers", "auto")
+    assert second.code == 0 and "Data: 12 images, workers: 1" in second.err and "Resuming from" in second.err
+    assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
     _, _, _, *arguments = command(tiny_dataset, tmp_path, "--workers", "1", "--json")
@@ -189,6 +199,7 @@ def test_what_a_run_leaves_behind(tiny_run):
             assert sheet.size == size
     assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
     assert any((run.path / "tensorboard").iterdir())
+    assert checkpoint.load_newest(run.checkpoints)[1]["tf32"] == {"convolutions": True, "matmul": False}
 
 
 def test_start_from_another_runs_checkpoint_or_snapshot(tiny_dataset, tiny_run, tmp_path):
@@ -318,7 +329,7 @@ def test_metrics_are_recorded_and_keep_to_their_budget(tiny_dataset, tiny_run, t
         def on_tick(self, row):
             clock.now += 1  # what a tick takes
 
-    clock = Clock()
+    clock = Clock(1000.0)  # no matter when it starts
     hook = Timed(brightness, 20, smallest=8, largest=1000, clock=clock)
     config = TrainingConfig.from_dict(json.loads((tiny_run / "config.json").read_text()))
     options = TrainingOptions(total_kimg=0.2, kimg_per_tick=0.008, network_snapshot_ticks=4, workers=0)
@@ -349,8 +360,19 @@ def test_the_budget_fits_fixed_and_variable_cost_and_spends_no_more():
     assert hook.images_within(1e6) == 10_000
     hook.costs = [(100, 2.0), (100, 4.0)]
     assert hook.fit() == pytest.approx((0, 0.03))
-    with pytest.raises(RequestError, match="`percent` must be between 0 and 100 percent; got 0 instead"):
-        BudgetedMetrics(lambda path, count: {}, 0)
+    hook.costs = [(100, 1.0), (300, 5.0)]  # a line through them would begin below zero
+    assert hook.fit() == pytest.approx((0, 0.016))
+    hook.costs = [(100, 5.0), (300, 3.0)]  # more images took less
+    assert hook.fit() == (4, 0)
+    assert (hook.images_within(115.9), hook.images_within(116.1)) == (
+        0,
+        10_000,
+    )  # 10 % of it are 8 and nine tenths of 4
+    hook.costs = [(100, 1.0), (200, 2.0)]
+    assert (hook.images_within(38.9), hook.images_within(39.1)) == (0, 101)  # `smallest` is affordable from 39 s on
+    for wrong in (0, 100):
+        with pytest.raises(RequestError, match=f"`percent` must be between 0 and 100 percent; got {wrong} instead"):
+            BudgetedMetrics(lambda path, count: {}, wrong)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")

@@ -1,8 +1,10 @@
 """What a training was asked for, and what becomes of it: the config, the images, the start."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY_TRAINING, run_salon
 
 import gan.__main__
@@ -10,7 +12,9 @@ from gan.data import dataset as datasets
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from gan.training.request import TrainingRequest, resolve
+from gan.training import defaults
+from gan.training.request import TrainingOptions, TrainingRequest, resolve
+from gan.training.run_dir import Run, default_name
 
 
 def request(data, **fields):
@@ -68,7 +72,7 @@ def test_a_file_is_no_folder_of_runs(tiny_dataset):
 
 def test_ada_target_needs_ada(tiny_dataset):
     with pytest.raises(RequestError, match="`ada_target` needs `augment` ada"):
-        resolve(request(tiny_dataset, ada_target=0.5))
+        resolve(request(tiny_dataset, augment="none", ada_target=0.5))
 
 
 @pytest.mark.parametrize("metrics", ["none", "kid"])
@@ -88,3 +92,57 @@ def test_a_command_opens_and_hashes_the_dataset_once(metrics, tiny_dataset, tmp_
     assert run_salon("train", *arguments).code == 0
     assert hashed.count("Hashing the dataset") == 1
     assert handed_over == ([] if metrics == "none" else [(tiny_dataset, True, "kid", 5)])
+
+
+def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_is_fast_at_it(tiny_dataset, monkeypatch):
+    gpu, capability = torch.device("cuda"), (8, 6)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    # torch says of many CPUs that they compute bf16 fast, too; a run on one stays exact all the same.
+    monkeypatch.setattr("gan.networks.precision.bf16_is_fast", lambda d: d.type == "cpu" or capability >= (8, 0))
+    for device in (None, torch.device("cpu")):
+        training = resolve(request(tiny_dataset), device)
+        assert (training.config.precision, training.chosen["precision"]) == ("fp32", "fp32, on a CPU")
+    assert resolve(request(tiny_dataset), gpu).config.precision == "bf16"
+    assert resolve(request(tiny_dataset, precision="fp32"), gpu).config.precision == "fp32"
+    capability = (7, 5)
+    training = resolve(request(tiny_dataset), gpu)
+    assert training.config.precision == "fp32" and "no faster" in training.chosen["precision"]
+
+
+def test_auto_augments_few_images(tiny_dataset, monkeypatch):
+    few = resolve(request(tiny_dataset))
+    assert (few.config.augment, few.chosen["augment"]) == ("ada", "ada, since 12 images are fewer than 30,000")
+    none = resolve(request(tiny_dataset, augment="none"))
+    assert none.config.augment == "none" and "augment" not in none.chosen
+    assert resolve(request(tiny_dataset, overrides=("augment=none",))).config.augment == "none"
+    monkeypatch.setattr(defaults, "ADA_BELOW", 12)
+    many = resolve(request(tiny_dataset))
+    assert (many.config.augment, many.chosen["augment"]) == ("none", "none, since 12 images are no fewer than 12")
+    for fields in ({"ada_target": 0.5}, {"ada_target": 0.5, "augment_p": 0.1}, {"overrides": ("ada_target=0.5",)}):
+        assert resolve(request(tiny_dataset, **fields)).config.augment == "ada"
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+@pytest.mark.parametrize("began_with", [("fp32", "none"), ("bf16", "none"), ("bf16", "ada"), ("fp32", "ada")])
+def test_a_run_keeps_what_auto_was_when_it_began(tiny_dataset, tmp_path, name, began_with):
+    precision, augment = began_with
+    command = replace(request(tiny_dataset, name=name), out=tmp_path)
+    began = resolve(replace(command, precision=precision, augment=augment)).config
+    run = Run(tmp_path / (name or default_name(tiny_dataset, began)))
+    with run.claim(began):
+        pass
+    again = resolve(command)
+    assert again.config == began
+    reasons = ["fp32, on a CPU", "ada, since 12 images are fewer than 30,000"]
+    changed = [precision != "fp32", augment != "ada"]
+    values = zip(began_with, reasons, changed, strict=True)
+    assert list(again.chosen.values()) == [f"{v}, as the run began" if c else reason for v, reason, c in values]
+    # Another command is another run, and so is one that is to begin anew.
+    for other in ({"seed": 1}, {"resume": "never"}):
+        config = resolve(replace(command, **other)).config
+        assert (config.precision, config.augment) == ("fp32", "ada")
+
+
+def test_an_unknown_place_for_the_pixels():
+    with pytest.raises(RequestError, match="`data_on_device` must be one of auto, yes, no; got gpu instead"):
+        TrainingOptions(data_on_device="gpu")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_TRAINING, run_salon
+from conftest import QUICK_TRAINING, run_salon
 from test_imports import PACKAGES
 
 from gan.data import manifest
@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("guide/*.md")), *sorted(DOCS.glob("how-to/*.md"))]  # as they are run
 SHORTER = {  # options that keep a command what it is, and make it quick
-    "train": TINY_TRAINING,
+    "train": QUICK_TRAINING,
     "eval run": ("--num-images", "20"),
     "curate retrain": ("--kimg", "0.016", "--num-images", "20"),
     "style check": ("--num-images", "8"),

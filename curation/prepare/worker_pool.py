@@ -4,17 +4,13 @@ A decoder may crash on a hostile file, and a machine short of memory kills proce
 """
 
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
+
+from gan.runtime.parallel import Processes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -64,32 +60,11 @@ def fault_tolerant_map(
 
 
 class _Pool(Generic[Item, Value]):
-    """Worker processes that live as long as the pipe to this one."""
+    """One function in worker processes."""
 
     def __init__(self, function: Callable[[Item], Value], workers: int) -> None:
-        # A fork server: forking this process itself could copy locks that its threads hold.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["curation.prepare.resize"])  # imported once, for all workers
-        self._function = function
-        self._end, self._lifeline = context.Pipe(duplex=False)
-        self._executor = ProcessPoolExecutor(workers, context, _live_with, (self._end,))
+        self._function, self._processes = function, Processes(workers, ["curation.prepare.resize"])
+        self.stop = self._processes.stop
 
     def submit(self, item: Item) -> "Future[Value]":
-        return self._executor.submit(self._function, item)
-
-    def stop(self) -> None:
-        """End the workers at once, whatever they are doing."""
-        self._lifeline.close()
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        self._end.close()
-
-
-def _live_with(parent: "Connection[None, None]") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: "Connection[None, None]") -> None:
-    with suppress(EOFError, OSError):
-        parent.recv_bytes()  # nothing is ever sent: it ends when the other end is closed, or its process has died
-    os._exit(1)
+        return self._processes.submit(self._function, item)

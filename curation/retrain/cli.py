@@ -6,7 +6,7 @@ import click
 
 from curation.retrain.request import RetrainRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, seed_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, seed_option, workers_option
 from gan.data.strata import STRATA
 from gan.runtime.console import result, say, table
 
@@ -50,7 +50,7 @@ from gan.runtime.console import result, say, table
 @click.option("--extractor", metavar="NAME", help="Extractor for the metrics. Default: as salon eval run.")
 @click.option("--weights", metavar="NAME=PATH", multiple=True, help="File of the extractor's weights.")
 @click.option("--batch-gpu", metavar="NIMG", type=WholeRange(1), help="Most images in a forward pass. Default: all.")
-@click.option("--workers", metavar="N", type=WholeRange(0, 256), help="Processes that load images.")
+@workers_option
 @click.option("--cache", is_flag=True, help="Keep decoded pixels in a file beside the dataset: faster, larger.")
 @click.option(
     "--device",

@@ -28,7 +28,7 @@ class RetrainRequest:
     extractor: str | None = None  # None: as salon eval run chooses
     weights: tuple[str, ...] = ()  # NAME=PATH
     batch_gpu: int | None = None  # most images in a forward pass; None: all
-    workers: int = 1  # processes that load images
+    workers: int | None = None  # processes that load images; None: as many as keep up
     cache: bool = False  # whether to keep decoded pixels in a file beside the dataset
     device: str = "auto"  # auto, cpu, cuda or cuda:N; several, parted by commas, train arms side by side
 

@@ -53,9 +53,9 @@ extractor_options = together(
     ),
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "bf16"]),
-        help="Extractor precision. bf16, which is faster, is used only after it agrees with fp32 on images of the "
-        "dataset.",
+        type=click.Choice(["fp32", "tf32", "bf16"]),
+        help="Extractor precision. tf32 (GPUs only) and bf16, which are faster, are used only after they agree with "
+        "fp32 on images of the dataset.",
     ),
     click.option(
         "--backend",

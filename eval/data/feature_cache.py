@@ -13,7 +13,7 @@ OUT/features/DIGEST/             of generated images, in the folder of their eva
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import groupby, islice
+from itertools import chain, groupby, islice, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.data.image_sources import DatasetImages, DatasetSource, Source
+from eval.data.decoding import decoded, processes_for
+from eval.data.image_sources import DatasetImages, DatasetSource, FilesSource, Source
 from eval.data.thumbnails import Thumbnails
-from eval.features.extractor import Extractor
+from eval.features.extractor import Extraction, Extractor
 from eval.metrics.feature_stats import Array, Features, Moments
 from eval.metrics.result_key import digest
 from gan.data.dataset import ImageDataset
@@ -33,6 +34,7 @@ from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.console import progress
 from gan.runtime.files import atomic, cache_folder, remove_stale_partials
+from gan.runtime.parallel import delayed
 
 SHARD = 256  # images
 MEMORY = 2**28  # bytes of pixels that wait to be extracted at a time, if one batch is not more
@@ -77,12 +79,16 @@ class FeatureShards:
 
     def take(self, pixels: Sequence[Pixels | None]) -> dict[str, Floats]:
         """Extract features, and logits, of a batch."""
-        images = [image for image in pixels if image is not None]
-        alike = len({image.shape for image in images}) == 1
-        extracted = self.extractor(np.stack(images) if alike else images)
-        if len(images) < len(pixels):
-            readable = np.array([image is not None for image in pixels])
-            extracted = {name: _spread(rows, readable) for name, rows in extracted.items()}
+        return self._of_all(self.extractor(_stacked(pixels)), [image is not None for image in pixels])
+
+    def start(self, pixels: Sequence[Pixels | None]) -> "Started":
+        """What `take` does, only started; result() of what this gives waits for it."""
+        readable = [image is not None for image in pixels]
+        return Started(self, self.extractor.start(_stacked(pixels)), readable)
+
+    def _of_all(self, extracted: dict[str, Floats], readable: Sequence[bool]) -> dict[str, Floats]:
+        if not all(readable):
+            extracted = {name: _spread(rows, np.array(readable)) for name, rows in extracted.items()}
         return {name: extracted[name] for name in self._names}
 
     def write(self, shard: int, parts: Sequence[dict[str, Floats]], source: Source) -> None:
@@ -98,6 +104,17 @@ class FeatureShards:
         features = Features.open([_file(self.folder, name, shard) for shard in there.tolist()])
         rows = np.searchsorted(there, shards) * SHARD + positions % SHARD
         return features if np.array_equal(rows, np.arange(len(features))) else features.view(rows)
+
+
+class Started:
+    """Features that a GPU has been told to compute."""
+
+    def __init__(self, shards: FeatureShards, extraction: Extraction, readable: list[bool]) -> None:
+        self._shards, self._extraction, self._readable = shards, extraction, readable
+
+    def result(self) -> dict[str, Floats]:
+        """What FeatureShards.take gives."""
+        return self._shards._of_all(self._extraction.result(), self._readable)
 
 
 def cached(
@@ -145,19 +162,12 @@ def one_pass(
     waiting = [shard for shard in mine if lacking[shard]]
     if waiting and source.identity["kind"] == "iterator" and distributed.world_size() > 1:
         raise RequestError("an iterator of images must be evaluated by one process; write them to a folder first")
-    images = (
-        (shard, image) for shard in waiting for image in source.pixels(shard * SHARD, min((shard + 1) * SHARD, count))
-    )
-    total = sum(min(SHARD, count - shard * SHARD) for shard in waiting)
-    workers = torch.get_num_threads() if _on_cpu(sets) else 1
-    with ThreadPoolExecutor(workers) as pool:
-        for shard, members in groupby(progress(images, description, total), key=itemgetter(0)):
-            parts: dict[int, list[Any]] = {number: [] for number in range(len(lacking[shard]))}
-            for batches in _grouped(map(itemgetter(1), members), batch_size, workers):
-                for number, own in enumerate(lacking[shard]):
-                    parts[number] += _in_threads(pool, own.take, batches)
-            for number, own in enumerate(lacking[shard]):
-                own.write(shard, parts[number], source)
+    ranges = [range(shard * SHARD, min((shard + 1) * SHARD, count)) for shard in waiting]
+    total = sum(map(len, ranges))
+    processes = 0 if _on_cpu(sets) else processes_for(total)
+    images = _images(source, ranges, processes)
+    fill = _fill if _on_cpu(sets) else _fill_ahead
+    fill(progress(images, description, total), lacking, source, batch_size)
     distributed.anyone(False)  # until all have made theirs
     for own in sets:
         if not all(own.has(shard, rows[:0]) for shard, rows in needed.items()):
@@ -227,6 +237,66 @@ def _cache_folder(images: Source, extractor: Extractor | None = None) -> Path:
     return cache_folder() / "features" / folder_name(identity)
 
 
+def _images(source: Source, ranges: Sequence[range], processes: int) -> Iterator[tuple[int, Pixels | None]]:
+    # The images at these positions, each with its shard.
+    if processes and isinstance(source, DatasetImages | FilesSource):
+        positions = list(chain.from_iterable(ranges))
+        for position, image in zip(positions, decoded(source.read, positions, processes), strict=True):
+            yield position // SHARD, image
+        return
+    for each in ranges:
+        yield from zip(repeat(each.start // SHARD), source.pixels(each.start, each.stop))
+
+
+def _fill(
+    images: Iterable[tuple[int, Pixels | None]],
+    lacking: Mapping[int, Sequence[Shards]],
+    source: Source,
+    batch_size: int,
+) -> None:
+    # On a CPU: a batch for each thread at a time, and then the next set, in the same threads.
+    workers = torch.get_num_threads()
+    with ThreadPoolExecutor(workers) as pool:
+        for shard, members in groupby(images, key=itemgetter(0)):
+            parts: dict[int, list[Any]] = {number: [] for number in range(len(lacking[shard]))}
+            for batches in _grouped(map(itemgetter(1), members), batch_size, workers):
+                for number, own in enumerate(lacking[shard]):
+                    parts[number] += _in_threads(pool, own.take, batches)
+            for number, own in enumerate(lacking[shard]):
+                own.write(shard, parts[number], source)
+
+
+def _fill_ahead(
+    images: Iterable[tuple[int, Pixels | None]],
+    lacking: Mapping[int, Sequence[Shards]],
+    source: Source,
+    batch_size: int,
+) -> None:
+    # On a GPU: everything is started, and a shard waited for when the next one has been. Features stay on the GPU until
+    # then; small images are made by threads.
+    with ThreadPoolExecutor() as pool:
+
+        def start(own: Shards, batch: list[Pixels | None]) -> Any:
+            return own.start(batch) if isinstance(own, FeatureShards) else pool.submit(own.take, batch)
+
+        def started() -> Iterator[tuple[int, list[list[Any]]]]:
+            size = max([batch_size, *(own.extractor.batch_size for own in _of_features(lacking))])
+            for shard, members in groupby(images, key=itemgetter(0)):
+                parts: list[list[Any]] = [[] for _ in lacking[shard]]
+                for (batch,) in _grouped(map(itemgetter(1), members), size, 1):
+                    for own, waiting in zip(lacking[shard], parts, strict=True):
+                        waiting.append(start(own, batch))
+                yield shard, parts
+
+        for shard, parts in delayed(started(), 1):
+            for own, waiting in zip(lacking[shard], parts, strict=True):
+                own.write(shard, [part.result() for part in waiting], source)
+
+
+def _of_features(lacking: Mapping[int, Sequence[Shards]]) -> list[FeatureShards]:
+    return [own for sets in lacking.values() for own in sets if isinstance(own, FeatureShards)]
+
+
 def _on_cpu(sets: Sequence[Shards]) -> bool:
     return all(own.extractor.device.type == "cpu" for own in sets if isinstance(own, FeatureShards))
 
@@ -259,6 +329,12 @@ def _in_threads(pool: Executor, function: Callable[[Any], Part], batches: Sequen
         return list(pool.map(alone, batches))
     finally:
         torch.set_num_threads(threads)  # the number is the whole process's
+
+
+def _stacked(pixels: Sequence[Pixels | None]) -> Pixels | list[Pixels]:
+    # Those that can be read: one array of those that are of one size.
+    images = [image for image in pixels if image is not None]
+    return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
 def _spread(rows: Floats, readable: NDArray[np.bool_]) -> Floats:

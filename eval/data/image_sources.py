@@ -165,7 +165,11 @@ class FilesSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end in the order of their names, decoded by several threads."""
         with ThreadPoolExecutor() as pool:
-            yield from ordered_map(pool, self._decode, self.names[first:end])
+            yield from ordered_map(pool, self.read, range(first, end))
+
+    def read(self, position: int) -> Pixels:
+        """One image, uint8 [H, W, 3]."""
+        return self._decode(self.names[position])
 
     def format(self, index: int) -> str:
         """By the name's ending."""
@@ -175,6 +179,13 @@ class FilesSource:
         """The outermost folder's name."""
         parts = Path(self.names[index]).parts
         return parts[0] if len(parts) > 1 else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_archive")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        archive = None if state["path"].is_dir() else zipfile.ZipFile(state["path"])
+        self.__dict__.update(state, _lock=threading.Lock(), _archive=archive)
 
     def _decode(self, name: str) -> Pixels:
         try:

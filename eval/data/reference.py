@@ -51,13 +51,15 @@ class Reference:
     @cached_property
     def within(self) -> Within:
         """Kernel values among the reference images."""
-        arrays = self._kept("kernel", lambda: asdict(kernel.within(self.features)))
+        arrays = self._kept("kernel", lambda: asdict(kernel.within(self.features, device=self.extractor.gpu)))
         return Within(sums=arrays["sums"], squares=float(arrays["squares"]))
 
     @cached_property
     def neighbours(self) -> Neighbours:
         """The NEIGHBOURS nearest others of each image."""
-        arrays = self._kept("neighbours", lambda: asdict(neighbours(self.features, NEIGHBOURS)))
+        arrays = self._kept(
+            "neighbours", lambda: asdict(neighbours(self.features, NEIGHBOURS, device=self.extractor.gpu))
+        )
         return Neighbours(distances=arrays["distances"], indices=arrays["indices"])
 
     def prepare(self) -> None:

@@ -18,7 +18,7 @@ from gan.runtime.files import atomic
 THUMBNAIL = 96  # longest side in pixels
 QUALITY = 85
 
-Small = tuple[Image.Image, tuple[int, int]]  # the small image, and the size of the large one
+Small = tuple[bytes, tuple[int, int]]  # the small image, a JPEG, and the size of the large one
 
 
 class Thumbnails:
@@ -35,7 +35,7 @@ class Thumbnails:
         return all(properties[row] is not None for row in rows.tolist())
 
     def take(self, pixels: Sequence[Pixels | None]) -> list[Small | None]:
-        """Shrink a batch; small images stay as they are."""
+        """Shrink and encode a batch; small images keep their size."""
         return [None if image is None else _shrunk(image) for image in pixels]
 
     def write(self, shard: int, parts: Sequence[list[Small | None]], source: Source) -> None:
@@ -46,7 +46,7 @@ class Thumbnails:
             for index, small in enumerate((small for part in parts for small in part), first):
                 properties.append(small and [source.format(index), *small[1]])
                 if small:
-                    archive.writestr(f"{index}.jpg", encode(small[0], "jpeg", QUALITY))
+                    archive.writestr(f"{index}.jpg", small[0])
             archive.writestr("traits.json", json.dumps(properties))
 
     def jpeg(self, index: int) -> bytes:
@@ -84,4 +84,4 @@ def _shrunk(pixels: Pixels) -> Small:
     image = Image.fromarray(pixels)
     size = image.size
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return image, size
+    return encode(image, "jpeg", QUALITY), size

@@ -5,6 +5,7 @@ weights. All of these belong into the key of every result and every cache.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ from eval.features.preprocess import PRESETS, Preset
 from eval.features.registry import INCEPTION, NETWORKS, Network
 from gan import device as devices
 from gan.data.images import Pixels
+from gan.device import Download, deterministic, tf32
 from gan.errors import RequestError
 from gan.runtime.files import sha256
 
 EXTRACTORS = NETWORKS
 BACKENDS = ("torch", *runtimes.BACKENDS)
-PRECISIONS = ("fp32", "bf16")
-BATCH_SIZE = 16
+PRECISIONS = ("fp32", "tf32", "bf16")
+BATCH_SIZE, GPU_BATCH_SIZE = 16, 64
 
 Floats = NDArray[np.float32]
 
 
-# bfloat16 is accepted where it moves features by less than this Fréchet distance, as a share of their variance tr S,
-# on this many images or more. A distance between two sets moves by less where both sets move alike.
+# TF32 and bfloat16 are accepted where they move features by less than this Fréchet distance, as a share of their
+# variance tr S, on this many images or more. A distance between two sets moves by less where both sets move alike.
 MAX_CALIBRATION, MIN_CALIBRATION_IMAGES = 5e-3, 64
 
 
@@ -43,7 +45,7 @@ class Extractor:
         self.name, self.dim = network.name, network.dim
         self.has_logits = network.has_logits
         self.is_inception = network.name == INCEPTION  # else no result may be called FID, KID or IS
-        self.batch_size = BATCH_SIZE
+        self.batch_size = GPU_BATCH_SIZE if device.type == "cuda" else BATCH_SIZE
         self.identity, self.device = identity, device
         self.key = "/".join(identity[part] for part in ("extractor", "preprocess", "precision"))
         self.calibration: float | None = None
@@ -51,11 +53,20 @@ class Extractor:
         mean, std = (torch.tensor(values, device=device).reshape(1, 3, 1, 1) for values in (network.mean, network.std))
         self._mean, self._std = mean.float(), std.float()
 
+    @property
+    def gpu(self) -> torch.device | None:
+        """Its device, where that is a GPU: there features of all pairs are compared as well."""
+        return None if self.device.type == "cpu" else self.device
+
     def __call__(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
         """uint8 [N, H, W, 3], or a list of N images [H, W, 3] -> {"features": float32 [N, dim], "logits": ...}.
 
-        Raises ValueError for other shapes and dtypes, RequestError while bf16 is not calibrated.
+        Raises ValueError for other shapes and dtypes, RequestError while another precision than fp32 is not calibrated.
         """
+        return self.start(pixels).result()
+
+    def start(self, pixels: Pixels | Sequence[Pixels]) -> "Extraction":
+        """The same; on a GPU it is only started, and result() of what this gives waits for it. Raises the same."""
         if self.identity["precision"] != "fp32" and self.calibration is None:
             raise RequestError(f"{self.key} must be calibrated on images of the dataset before it is used")
         return self._extract(pixels)
@@ -73,7 +84,7 @@ class Extractor:
             )
         if len(pixels) < MIN_CALIBRATION_IMAGES:
             raise RequestError(f"calibration needs {MIN_CALIBRATION_IMAGES} images; got {len(pixels)} instead")
-        distance = relative_distance(reference(pixels)["features"], self._extract(pixels)["features"])
+        distance = relative_distance(reference(pixels)["features"], self._extract(pixels).result()["features"])
         if not distance < MAX_CALIBRATION:
             raise RequestError(
                 f"{self.key} must move the features of these images by less than {MAX_CALIBRATION:.1e} of their "
@@ -82,20 +93,35 @@ class Extractor:
         self.calibration = distance
         return distance
 
-    def _extract(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
-        features = np.empty([len(pixels), self.dim], np.float32)
+    def _extract(self, pixels: Pixels | Sequence[Pixels]) -> "Extraction":
+        batches = []
         for start in range(0, len(pixels), self.batch_size):
             batch = pixels[start : start + self.batch_size]
-            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-                x = self._preset(batch, self._network.size).to(self.device)
-                features[start : start + len(batch)] = (
-                    self._run(x.sub_(self._mean).div_(self._std)).float().cpu().numpy()
-                )
-        outputs = {"features": features}
-        if self.has_logits:
-            weight, bias = self._head
-            outputs["logits"] = features @ weight.T + bias
-        return outputs
+            with torch.inference_mode(), deterministic(), self._tf32():
+                x = self._preset(batch, self._network.size, self.device)
+                batches.append(self._run(x.sub_(self._mean).div_(self._std)).float())
+        with torch.inference_mode():
+            features = torch.cat(batches) if batches else torch.empty([0, self.dim])
+        return Extraction(Download(features), self._head)
+
+    def _tf32(self) -> AbstractContextManager[None]:
+        # Several threads extract on a CPU, which has none.
+        return tf32(self.identity["precision"] == "tf32") if self.device.type == "cuda" else nullcontext()
+
+
+class Extraction:
+    """Features on their way from where they are computed."""
+
+    def __init__(self, features: Download, head: tuple[Floats, Floats] | None) -> None:
+        self._features, self._head = features, head
+
+    def result(self) -> dict[str, Floats]:
+        """What Extractor gives."""
+        features: Floats = self._features.result().numpy()
+        if self._head is None:
+            return {"features": features}
+        weight, bias = self._head
+        return {"features": features, "logits": features @ weight.T + bias}
 
 
 def load_extractor(
@@ -110,8 +136,9 @@ def load_extractor(
 ) -> Extractor:
     """An extractor by name. `weights` is a file for this network alone; without it the network's own place is searched.
 
-    `preprocess` is one of PRESETS (default: the network's own), `precision` fp32 or bf16 (after calibrate()), `backend`
-    torch, onnxruntime or openvino. `fetch` allows to download missing weights; nothing else ever does.
+    `preprocess` is one of PRESETS (default: the network's own), `precision` fp32, or tf32 (on a GPU) or bf16 after
+    calibrate(), `backend` torch, onnxruntime or openvino. `fetch` allows to download missing weights; nothing else ever
+    does.
     Raises RequestError for an unknown name, missing or foreign weights, and what does not go together.
     """
     for parameter, value, known in (
@@ -125,6 +152,8 @@ def load_extractor(
     target = devices.select(device) if isinstance(device, str) else device
     if backend != "torch" and target.type != "cpu":
         raise RequestError(f"`backend` {backend} needs `device` cpu; got {target} instead")
+    if precision == "tf32" and target.type != "cuda":
+        raise RequestError(f"`precision` tf32 needs `device` cuda; got {target} instead")
     network = EXTRACTORS[extractor]
     preset = PRESETS[preprocess or network.preset]
     path = find_weights(network, weights, fetch=fetch)
@@ -144,7 +173,7 @@ def load_extractor(
         run = Bfloat16(cut.trunk, target)
     else:
         run = fast(cut.trunk, target)
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with deterministic(), tf32(False):
             check(lambda x: run(x.to(target)), cut.trunk, network.size)
     head = None if cut.head is None else tuple(part.numpy() for part in cut.head)
     return Extractor(network, preset, run, head, identity, target)

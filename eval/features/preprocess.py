@@ -4,16 +4,22 @@
 `pixels` are uint8 NHWC in [0, 255]; what comes out is float32 NCHW in [0, 255], in channels-last memory.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from gan.data.images import Pixels
+from gan.device import upload
 
+CPU = torch.device("cpu")
 CROP = 0.875  # share of the shorter side that ImageNet networks are evaluated on
 
 
@@ -21,14 +27,16 @@ CROP = 0.875  # share of the shorter side that ImageNet networks are evaluated o
 class Preset:
     """A named way to bring images to a network's size.
 
-    `resize` maps uint8 pixels [N, H, W, 3] and a size to float32 [N, size, size, 3] in [0, 255].
+    `resize` maps uint8 pixels [N, H, W, 3] and a size to float32 [N, size, size, 3] in [0, 255]; of arrays on the CPU,
+    or of `tensors` on any device.
     """
 
     name: str
-    resize: Callable[[Pixels, int], torch.Tensor]
+    resize: Callable[[Any, int], torch.Tensor]
+    tensors: bool = False
 
-    def __call__(self, pixels: Pixels | Sequence[Pixels], size: int) -> torch.Tensor:
-        """uint8 [N, H, W, 3], or a list of N images [H, W, 3] of any sizes -> float32 [N, 3, size, size].
+    def __call__(self, pixels: Pixels | Sequence[Pixels], size: int, device: torch.device = CPU) -> torch.Tensor:
+        """uint8 [N, H, W, 3], or a list of N images [H, W, 3] of any sizes -> float32 [N, 3, size, size] on `device`.
 
         Raises ValueError for other shapes and dtypes.
         """
@@ -38,24 +46,38 @@ class Preset:
                 shape = list(batch.shape if isinstance(pixels, np.ndarray) else batch.shape[1:])
                 raise ValueError(f"pixels must be uint8 [N, H, W, 3]; got {batch.dtype} {shape} instead")
         if not batches:
-            return torch.empty([0, 3, size, size])
-        resized = [self.resize(batch, size) for batch in batches]
+            return torch.empty([0, 3, size, size], device=device)
+        resized = [self._resized(batch, size, device) for batch in batches]
         return torch.cat(resized).permute(0, 3, 1, 2)  # NHWC -> NCHW; the memory stays as it is
 
+    def _resized(self, batch: Pixels, size: int, device: torch.device) -> torch.Tensor:
+        if self.tensors:
+            return self.resize(upload(torch.from_numpy(np.require(batch, requirements=["C", "W"])), device), size)
+        if device.type == "cpu":
+            return self.resize(batch, size)
+        # A GPU is faster than one thread of Pillow's.
+        parts = _threads().map(self.resize, np.split(batch, len(batch)), itertools.repeat(size))
+        return upload(torch.cat(list(parts)), device)
 
-def tf1(pixels: Pixels, size: int) -> torch.Tensor:
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="resize")
+
+
+def tf1(x: torch.Tensor, size: int) -> torch.Tensor:
     """Bilinear between the four nearest pixels, as TensorFlow 1 resized for the first FIDs (Heusel et al. 2017).
 
     Pixel i comes from i * side / size, without the half-pixel shift and without a low-pass filter.
     """
-    x = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     for dim in (2, 1):  # columns first, so that rounding is that of the original
         side = x.shape[dim]
         if side == size:
             continue
         position = torch.arange(size, dtype=torch.float32) * torch.tensor(side / size, dtype=torch.float32)
         low = position.long()
-        share = (position - low).reshape([size] + [1] * (3 - dim))
+        share = upload((position - low).reshape([size] + [1] * (3 - dim)), x.device)
+        low = upload(low, x.device)
         before = x.index_select(dim, low).float()
         after = x.index_select(dim, (low + 1).clamp_max(side - 1))
         x = before + (after - before).mul_(share)
@@ -85,7 +107,7 @@ def clip(pixels: Pixels, size: int) -> torch.Tensor:
 
 
 PRESETS = {
-    name: Preset(name=name, resize=resize)
+    name: Preset(name=name, resize=resize, tensors=resize is tf1)
     for name, resize in (("tf1", tf1), ("clean", clean), ("imagenet", imagenet), ("clip", clip))
 }
 

@@ -6,11 +6,15 @@ All pairs are used, in blocks, instead of the mean of random subsets: it is the 
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eval.metrics.confidence_intervals import Estimate, Jackknife, Vector, linear_jackknife, normal_interval
-from eval.metrics.feature_stats import Array, Features, Matrix, as_features
+from eval.metrics.feature_stats import Array, Features, as_features
+
+if TYPE_CHECKING:
+    import torch  # only named here: it is loaded where there is a device
 
 BLOCK = 1024  # rows on either side of a block of kernel values
 
@@ -23,11 +27,10 @@ class Kernel:
     gamma: float | None = None
     coef0: float = 1.0
 
-    def __call__(self, x: Matrix, y: Matrix) -> Matrix:
-        """[n, d], [m, d] float64 -> [n, m]."""
+    def __call__(self, x: Any, y: Any) -> Any:
+        """[n, d], [m, d] -> [n, m], float64, all arrays or all tensors."""
         gamma = 1 / x.shape[1] if self.gamma is None else self.gamma
-        values: Matrix = (gamma * (x @ y.T) + self.coef0) ** self.degree
-        return values
+        return (gamma * (x @ y.T) + self.coef0) ** self.degree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +60,19 @@ class KernelDistance:
         return linear_jackknife(self.estimate.value, self.influence_a, blocks)
 
 
-def within(features: Features | Array, kernel: Kernel | None = None) -> Within:
-    """Sum a set's kernel values up. Time O(N^2 d), memory O(N). Raises ValueError for fewer than 2 samples."""
+def within(features: Features | Array, kernel: Kernel | None = None, *, device: "torch.device | None" = None) -> Within:
+    """Sum a set's kernel values up, on a `device` where one is given. Time O(N^2 d), memory O(N).
+
+    Raises ValueError for fewer than 2 samples.
+    """
     features, kernel = as_features(features), kernel or Kernel()
     if len(features) < 2:
         raise ValueError(f"features must be at least 2 samples; got {len(features)} instead")
+    if device is not None:
+        from eval.metrics import on_device
+
+        sums, squares = on_device.kernel_within(features, kernel, device)
+        return Within(sums=sums, squares=squares)
     sums, squares = np.zeros(len(features)), 0.0
     for i, x in features.blocks(BLOCK):
         for j, y in features.blocks(BLOCK, first=i):
@@ -89,24 +100,20 @@ def kernel_distance(
     kernel: Kernel | None = None,
     within_a: Within | None = None,
     within_b: Within | None = None,
+    device: "torch.device | None" = None,
 ) -> KernelDistance:
     """Kernel distance of features a [m, d] and b [n, d]; `within_a` and `within_b` where they are known.
 
+    All pairs are computed on a `device` where one is given, in float64 too (see eval.metrics.on_device).
     The U-statistic of Gretton et al. 2012, eq. 3, for sets of any two sizes. Its variance by Hoeffding's decomposition
     (Bounliphone et al. 2016; Sutherland et al. 2017): the terms of second order matter where both sets are alike.
     """
     a, b, kernel = as_features(a), as_features(b), kernel or Kernel()
     if a.dim != b.dim:
         raise ValueError(f"a and b must have features of the same dimension; got {a.dim} and {b.dim} instead")
-    aa, bb = within_a or within(a, kernel), within_b or within(b, kernel)
+    aa, bb = within_a or within(a, kernel, device=device), within_b or within(b, kernel, device=device)
     m, n = len(a), len(b)
-    rows, columns, squares = np.zeros(m), np.zeros(n), 0.0
-    for i, x in a.blocks(BLOCK):
-        for j, y in b.blocks(BLOCK):
-            values = kernel(x, y)
-            rows[i : i + len(x)] += values.sum(axis=1)
-            columns[j : j + len(y)] += values.sum(axis=0)
-            squares += float(np.vdot(values, values))
+    rows, columns, squares = _between(a, b, kernel, device)
     mean = float(rows.sum()) / (m * n)
     # First order: how far a sample's own mean kernel values lie from the average sample's.
     influence_a = 2 * (aa.sums / (m - 1) - rows / n)
@@ -124,6 +131,22 @@ def kernel_distance(
     se = math.sqrt(max(variance, second))
     estimate = normal_interval(value, se, m, "variance of the U-statistic")
     return KernelDistance(estimate=estimate, influence_a=influence_a, influence_b=influence_b)
+
+
+def _between(a: Features, b: Features, kernel: Kernel, device: "torch.device | None") -> tuple[Vector, Vector, float]:
+    # Sums over b and over a of the kernel values of a and b, and the sum of their squares.
+    if device is not None:
+        from eval.metrics import on_device
+
+        return on_device.kernel_between(a, b, kernel, device)
+    rows, columns, squares = np.zeros(len(a)), np.zeros(len(b)), 0.0
+    for i, x in a.blocks(BLOCK):
+        for j, y in b.blocks(BLOCK):
+            values = kernel(x, y)
+            rows[i : i + len(x)] += values.sum(axis=1)
+            columns[j : j + len(y)] += values.sum(axis=0)
+            squares += float(np.vdot(values, values))
+    return rows, columns, squares
 
 
 def _doubly_centred(square: float, rows: Vector, columns: Vector, mean: float) -> float:

@@ -7,12 +7,15 @@ the largest cosine, as |x - y|^2 = 2 - 2 cos.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.metrics.feature_stats import Array, Features
+from eval.metrics.feature_stats import Array, Features, as_features
+
+if TYPE_CHECKING:
+    import torch  # only named here: it is loaded where there is a device
 
 BLOCK = 1024  # samples on either side of a block of distances
 COLUMNS = 16_384  # references that a block of samples is compared with at a time
@@ -30,10 +33,20 @@ class Neighbours:
     indices: NDArray[np.int64]  # [N, k]
 
 
-def neighbours(features: Features | Array, k: int, *, dtype: Precision = np.float64) -> Neighbours:
-    """The k nearest others of each sample [N, d]. Raises ValueError unless there are more samples than that."""
+def neighbours(
+    features: Features | Array, k: int, *, dtype: Precision = np.float64, device: "torch.device | None" = None
+) -> Neighbours:
+    """The k nearest others of each sample [N, d]; on a `device` in float64 (see eval.metrics.on_device).
+
+    Raises ValueError unless there are more samples than that.
+    """
     if not 1 <= k < len(features):
         raise ValueError(f"k must be from 1 to the samples but one; got {k} of {len(features)} samples instead")
+    if device is not None:
+        from eval.metrics import on_device
+
+        distances, there = on_device.nearest_others(as_features(features), _mean(features, np.float64), k, device)
+        return Neighbours(distances=distances, indices=there)
     best, indices = _nothing(len(features), k, dtype)
     centre = _mean(features, dtype)
     for i, x in _blocks(features, BLOCK, dtype):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from eval.metrics.confidence_intervals import Estimate, Vector, bootstrap
+from gan.device import deterministic
 from gan.networks.generator import Generator
 from gan.runtime.console import progress
 from gan.sampling.generate import class_weights, latents
@@ -63,7 +64,7 @@ def path_distances(
         c = class_weights(None if classes is None else classes[first:end], G)
         z = latents(range(seed + 2 * first, seed + 2 * end), G.config.z_dim)
         z = z.reshape(end - first, 2, -1)  # [n, 2, z_dim]
-        with torch.inference_mode():
+        with torch.inference_mode(), deterministic():
             ws = _steps(
                 G, z.to(device), None if c is None else c.to(device), positions[first:end].to(device), epsilon, space
             )

@@ -7,6 +7,7 @@ Distances are exact to float64 even within tight clusters, in blocks: memory is 
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from eval.metrics.confidence_intervals import Estimate, Vector, normal_interval, wilson
 from eval.metrics.feature_stats import Array, Features, as_features
 from eval.metrics.neighbours import Neighbours, neighbours, squared_distances
+
+if TYPE_CHECKING:
+    import torch  # only named here: it is loaded where there is a device
 
 BLOCK = 1024  # samples on either side of a block of distances
 TIE = 1e-12  # squared distances this close, relatively, are equal: the k-th neighbour lies on its ball, not within
@@ -26,6 +30,13 @@ class Cover:
         self.counts = np.zeros(samples, np.int64)  # balls around each
         self.visits = np.zeros(balls, np.int64)  # samples in each ball
         self._last = np.zeros(samples, np.int64)  # one ball around each
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64], visits: NDArray[np.int64], last: NDArray[np.int64]) -> "Cover":
+        """Of what was counted elsewhere: balls around each sample, samples in each ball, one ball around each."""
+        cover = cls(0, 0)
+        cover.counts, cover.visits, cover._last = counts, visits, last
+        return cover
 
     def add(self, samples: int, balls: int, inside: NDArray[np.bool_]) -> None:
         """Count a block in: inside [n, m] of the samples and balls that start at these indices."""
@@ -84,20 +95,57 @@ def compare(
     k: int = 3,
     k_density: int = 5,
     real_neighbours: Neighbours | None = None,
+    device: "torch.device | None" = None,
 ) -> Comparison:
     """All of this module in one pass. `real_neighbours`: neighbours(real, max(k, k_density + 1)), where known.
 
+    All pairs are computed on a `device` where one is given, in float64 too (see eval.metrics.on_device).
     Raises ValueError unless both sets are of one dimension and have more samples than neighbours.
     """
     real, gen = as_features(real), as_features(gen)
     if real.dim != gen.dim:
         raise ValueError(f"real and gen must have the same dimension; got {real.dim} and {gen.dim} instead")
-    real_neighbours = real_neighbours or neighbours(real, max(k, k_density + 1))
+    real_neighbours = real_neighbours or neighbours(real, max(k, k_density + 1), device=device)
     reach, reach_density, reach_grown = (
         real_neighbours.distances[:, n - 1] ** 2 for n in (k, k_density, k_density + 1)
     )
-    reach_gen = neighbours(gen, k).distances[:, k - 1] ** 2
+    reach_gen = neighbours(gen, k, device=device).distances[:, k - 1] ** 2
     trusted = np.where(reach <= np.median(reach), reach, 0.0)  # for realism: not the half with the larger balls
+    reaches = reach, reach_gen, reach_density, reach_grown, trusted
+    if device is not None:
+        from eval.metrics import on_device
+
+        pairs = on_device.compare_pairs(real, gen, reaches=reaches, tie=TIE, device=device)
+        precise, recalled = Cover.of(*pairs.precise.arrays()), Cover.of(*pairs.recalled.arrays())
+        dense, coverage = Cover.of(*pairs.dense.arrays()), Cover.of(*pairs.coverage.arrays())
+        grown, realism, nearest, closest = pairs.grown, pairs.realism, pairs.nearest, pairs.closest
+    else:
+        precise, recalled, dense, coverage, grown, realism, nearest, closest = _compare_pairs(real, gen, *reaches)
+    growth = np.zeros(len(real), np.int64)
+    np.add.at(growth, real_neighbours.indices[:, :k_density], (grown - dense.visits)[:, None])
+    return Comparison(
+        k_density=k_density,
+        precise=precise,
+        recalled=recalled,
+        dense=dense,
+        coverage=coverage,
+        growth=growth,
+        realism=np.sqrt(realism),
+        nearest=nearest,
+        nearest_distance=np.sqrt(closest),
+    )
+
+
+def _compare_pairs(
+    real: Features,
+    gen: Features,
+    reach: Vector,
+    reach_gen: Vector,
+    reach_density: Vector,
+    reach_grown: Vector,
+    trusted: Vector,
+) -> tuple[Cover, Cover, Cover, Cover, NDArray[np.int64], Vector, NDArray[np.int64], Vector]:
+    # The pass over all pairs; what it gives is in on_device.Pairs.
     precise, recalled = Cover(len(gen), len(real)), Cover(len(real), len(gen))
     dense, coverage = Cover(len(gen), len(real)), Cover(len(real), len(gen))
     grown = np.zeros(len(real), np.int64)
@@ -122,19 +170,7 @@ def compare(
             least = squared[index, np.arange(len(y))]
             nearest[columns] = np.where(least < closest[columns], i + index, nearest[columns])
             closest[columns] = np.minimum(closest[columns], least)
-    growth = np.zeros(len(real), np.int64)
-    np.add.at(growth, real_neighbours.indices[:, :k_density], (grown - dense.visits)[:, None])
-    return Comparison(
-        k_density=k_density,
-        precise=precise,
-        recalled=recalled,
-        dense=dense,
-        coverage=coverage,
-        growth=growth,
-        realism=np.sqrt(realism),
-        nearest=nearest,
-        nearest_distance=np.sqrt(closest),
-    )
+    return precise, recalled, dense, coverage, grown, realism, nearest, closest
 
 
 def precision_recall(real: Features | Array, gen: Features | Array, k: int = 3) -> dict[str, Estimate]:

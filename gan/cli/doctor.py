@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from gan.runtime.console import result, table
 from gan.runtime.files import cache_folder
 
 OK, NOTE, FAILED = "ok", "note", "FAILED"
+GPU_PROVIDERS = {"CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX"}  # of ONNX Runtime
 INSTALL = "make install, or: pip install -c constraints.txt -e ."
 
 
@@ -60,10 +60,10 @@ def examine() -> list[Finding]:
         _python(),
         of_torch,
         *_packages(),
-        _onnx_runtime(),
+        _onnx_runtime(of_torch.status == OK and _torch_has_gpu()),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
-        _program("CUDA compiler", ["nvcc", "--version"], "Only native CUDA ops need it: install the CUDA toolkit"),
+        _program("CUDA compiler", ["nvcc", "--version"], "Nothing needs it but SALON_GPU_OPS=cuda, a comparison"),
         _weights(),
         _program(
             "Triton server", ["tritonserver", "--version"], "Only production needs it: salon serve installs its own"
@@ -85,6 +85,12 @@ def _torch() -> Finding:
     except (ImportError, OSError) as error:
         return Finding(FAILED, "torch", f"cannot be imported: {error}", INSTALL)
     return Finding(OK, "torch", f"{torch.__version__}, CUDA {torch.version.cuda or 'none (a CPU build)'}")
+
+
+def _torch_has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _packages() -> list[Finding]:
@@ -110,7 +116,7 @@ def _packages() -> list[Finding]:
     return [*findings, Finding(OK if found else NOTE, "tensorboard", "installed" if found else "missing", remedy)]
 
 
-def _onnx_runtime() -> Finding:
+def _onnx_runtime(gpu: bool) -> Finding:
     installed = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:
@@ -121,10 +127,23 @@ def _onnx_runtime() -> Finding:
         remedy = "Both share one import name. pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
         return Finding(FAILED, "ONNX Runtime", " and ".join(installed), remedy)
     if installed:
-        return Finding(OK, "ONNX Runtime", installed[0])
+        return _onnx_providers(installed[0], gpu)
     return Finding(
         NOTE, "ONNX Runtime", "missing", "Only serving needs it: pip install 'salon[onnx-cpu]' or '[onnx-gpu]'"
     )
+
+
+def _onnx_providers(installed: str, gpu: bool) -> Finding:
+    try:
+        import onnxruntime
+    except (ImportError, OSError) as error:
+        return Finding(FAILED, "ONNX Runtime", f"{installed} cannot be imported: {error}", "Install it again")
+    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    found = f"{installed}, providers: {', '.join(names)}"
+    if gpu and not GPU_PROVIDERS & set(names):
+        remedy = "It leaves the GPU idle: pip uninstall onnxruntime, then pip install 'salon[onnx-gpu]'"
+        return Finding(NOTE, "ONNX Runtime", found, remedy)
+    return Finding(OK, "ONNX Runtime", found)
 
 
 def _gpu() -> list[Finding]:
@@ -153,26 +172,27 @@ def _gpu() -> list[Finding]:
 def _cpu() -> Finding:
     import torch
 
-    from gan.device import keep_freed_memory
+    from gan.device import cores, keep_freed_memory
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     kept = "kept" if keep_freed_memory() else "returned (no glibc)"
     level = torch.backends.cpu.get_cpu_capability()
-    return Finding(OK, "CPU", f"{cores} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
+    return Finding(OK, "CPU", f"{cores()} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
 
 
 def _ops() -> list[Finding]:
     import torch
 
-    from gan.ops import native
+    from gan.ops import backend
 
     remedies = {"cpu": "Training on a CPU is slower without it: apt install g++"}
     if torch.cuda.is_available():
-        remedies["cuda"] = "Training on a GPU is slower without it: install the CUDA toolkit"
+        remedies["cuda"] = (
+            "Training on a GPU is slower so: Triton comes with torch's CUDA wheels and needs a C compiler"
+        )
     findings = []
     for kind, remedy in remedies.items():
-        here = native.library(kind) is not None
-        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", native.status(kind), "" if here else remedy))
+        here = backend.fast(kind)
+        findings.append(Finding(OK if here else NOTE, f"gan.ops, {kind}", backend.status(kind), "" if here else remedy))
     return findings
 
 

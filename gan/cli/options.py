@@ -19,6 +19,15 @@ class WholeRange(click.IntRange):
     name = "whole number"
 
 
+class CountOrAuto(WholeRange):
+    """A whole number in a range, or "auto", which is None to the library."""
+
+    name = "whole number or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 class FiniteRange(click.FloatRange):
     """A number in a range, without NaN and infinity, which every comparison of click's lets pass."""
 
@@ -43,6 +52,13 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="Device to compute on: auto, cpu, cuda or cuda:N.",
+)
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    type=CountOrAuto(0, 256),
+    help="Processes that load images; auto: as many as keep up, none where the pixels lie on the device. "
+    "Default: auto.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 Function = TypeVar("Function", bound=Callable[..., Any])

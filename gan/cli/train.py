@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, together
+from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, together, workers_option
 from gan.config import AUGMENTS, MAX_BATCH, MAX_SEED, PRECISIONS
 from gan.runtime.console import result, say
-from gan.training.request import TrainingOptions, TrainingRequest
+from gan.training.request import DATA_ON_DEVICE, TrainingOptions, TrainingRequest
 
 if TYPE_CHECKING:
     import torch
@@ -75,16 +75,16 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 )
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Precision of features and convolutions. bf16 (bfloat16) is faster on GPUs and CPUs that have it. "
-    "Default: fp32.",
+    type=click.Choice(["auto", *PRECISIONS]),
+    help="Precision of features and convolutions. bf16 (bfloat16) is faster on GPUs and CPUs that have it. auto: bf16 "
+    "on such a GPU, else fp32.",
 )
 @click.option("--mirror", is_flag=True, help="Horizontal flips of real images, with probability 1/2.")
 @click.option(
     "--augment",
-    type=click.Choice(AUGMENTS),
+    type=click.Choice(["auto", *AUGMENTS]),
     help="Augmentation of the discriminator's images, for a dataset of few images. ada: adaptive; fixed: with "
-    "--augment-p; diffaugment: DiffAugment. Default: none.",
+    "--augment-p; diffaugment: DiffAugment; auto: ada for fewer than 30,000 images, else none.",
 )
 @click.option(
     "--augment-p",
@@ -166,11 +166,22 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 @click.option(
     "--wandb", metavar="PROJECT", help="Project of Weights & Biases to log to as well; WANDB_MODE=offline works."
 )
-@click.option("--workers", metavar="N", type=WholeRange(0, 256), help="Processes that load images.")
+@workers_option
+@click.option(
+    "--data-on-device",
+    type=click.Choice(DATA_ON_DEVICE),
+    help="Pixels decoded once and kept in the memory of --device. auto: on a GPU where they take at most a quarter of "
+    "what is free; yes: wherever they fit. The images and their order are the same.",
+)
 @click.option("--cache", is_flag=True, help="Decoded pixels in a file beside the dataset: faster, larger.")
 @click.option(
     "--cuda-graphs/--no-cuda-graphs",
     help="CUDA graphs of an iteration's phases: less work for the host. On one GPU, without --batch-gpu.",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="The same weights, to the bit, in every run on the same kind of GPU; slower. On a CPU they always are.",
 )
 @device_option
 @click.option("--dry-run", is_flag=True, help="Check the request and the data, print the config, and stop.")
@@ -196,7 +207,7 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
     if options.wandb is not None:
         require_wandb()
     target = devices.select(device)
-    training = resolve(request)
+    training = resolve(request, target)
     config, collection = training.config, training.collection
     microbatches.of_batch(config, options.batch_gpu)  # refuses a batch that cannot be divided
     source = load_source(training.start, config) if training.start else None
@@ -260,5 +271,7 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
     config, collection = training.config, training.collection
     say(json.dumps(config.to_dict(), indent=2))
     origin = "" if "r1_gamma" in request.fields() else " (from resolution and batch size)"
+    for name, reason in training.chosen.items():
+        say(f"`{name}` auto: {reason}")
     say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")

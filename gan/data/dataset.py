@@ -88,7 +88,8 @@ class ImageDataset:
             if image.size != (self.resolution, self.resolution):
                 expected = f"{self.resolution}x{self.resolution}"
                 raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
-            return np.asarray(image.convert("RGB"))
+            image.load()
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # of RGB it would be a copy
         except UNREADABLE as error:
             raise ImageError("unreadable", f"{name}: {_said(error)}") from error
 

@@ -32,8 +32,13 @@ def to_float(pixels: torch.Tensor) -> torch.Tensor:
 
 def to_pixels(img: torch.Tensor) -> Pixels:
     """Float NCHW in [-1, 1] (clamped) -> uint8 NHWC, rounded to the nearest."""
+    return to_bytes(img).cpu().numpy()
+
+
+def to_bytes(img: torch.Tensor) -> torch.Tensor:
+    """What to_pixels gives, as a tensor on the device of `img`."""
     pixels = img.detach().float().mul(127.5).add_(127.5).round_().clamp_(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()  # NCHW -> NHWC
+    return pixels.permute(0, 2, 3, 1).contiguous()  # NCHW -> NHWC
 
 
 def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> Pixels:

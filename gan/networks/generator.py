@@ -113,8 +113,9 @@ class SynthesisLayer(Equalised):
             weight = self.prepared["weight"]
         x = modulated_conv2d(x, weight, styles, self.resample_filter, up=self.up)
         if noise is not None:
-            noise = (noise * self.noise_strength).reshape(-1, 1, self.resolution, self.resolution)
-        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise)
+            noise = noise.reshape(-1, 1, self.resolution, self.resolution)
+        strength = None if noise is None else self.noise_strength
+        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise, strength=strength)
 
 
 class ToRGB(Equalised):
@@ -169,7 +170,7 @@ class SynthesisBlock(nn.Module):
         if x is None:
             x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1)
             x = x.contiguous(memory_format=torch.channels_last)
-        for layer, w, noise in zip(self.layers, ws, noises, strict=False):
+        for layer, w, noise in zip(self.layers, ws[: len(self.layers)], noises, strict=True):
             x = layer(x, w, noise)
         assert x is not None
         y = self.torgb(x, ws[len(self.layers)])

@@ -19,13 +19,13 @@ def conv2d_resample(
 
     When upsampling, the kernel is applied as a true convolution, otherwise as a correlation, as StyleGAN2 does.
     """
-    size = weight.shape[-1]
+    size = int(weight.shape[-1])  # a constant of a traced graph
     if up and down:
         raise ValueError("one of up and down must be false")
     if not (up or down):
         return conv3x3(x, weight) if size == 3 else F.conv2d(x, weight, padding=size // 2)
     assert f is not None
-    taps = f.shape[0]
+    taps = int(f.shape[0])
     if up:
         if size == 1:
             return upsample2d(F.conv2d(x, weight), f)

@@ -17,8 +17,8 @@ class CustomOp:
     fake      the same arguments -> empty tensors of the same shapes, dtypes and strides.
     plain     the same in operators of torch alone: what torch.jit traces, which knows no custom operators.
     setup     (ctx, inputs, output): keeps in ctx what backward needs.
-    backward  (ctx, gradient) -> a gradient for each argument, made of operators that differentiate themselves;
-              None: the operator has no derivatives.
+    backward  (ctx, gradient) -> a gradient for each argument, made of operators that differentiate themselves; of an
+              operator with a list of results it takes a list of gradients. None: the operator has no derivatives.
 
     Outside of tracing, the kernel is called through an autograd.Function of the same derivatives: the dispatcher's way
     to a custom op written in Python takes more than twice as long, and a training step has hundreds of calls.
@@ -41,7 +41,7 @@ class CustomOp:
         if backward:
             assert setup is not None
             registered.register_autograd(backward, setup_context=setup)
-            self.function = _function(name, kernel, setup, backward)
+            self.function = _function(name, kernel, setup, backward, schema.endswith("Tensor[]"))
 
     def __call__(self, *arguments: Any) -> Any:
         if torch.compiler.is_compiling() or type(arguments[0]) not in PLAIN:
@@ -53,12 +53,16 @@ class CustomOp:
         return self.function.apply(*arguments)
 
 
-def _function(name: str, kernel: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any]) -> Any:
+def _function(
+    name: str, kernel: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any], of_list: bool
+) -> Any:
     def forward(ctx: Any, *arguments: Any) -> Any:
         output = kernel(*arguments)
         setup(ctx, arguments, output)
-        return output
+        return tuple(output) if isinstance(output, list) else output
 
-    return type(
-        name, (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    )
+    def backward_of_list(ctx: Any, *gradients: Any) -> Any:
+        return backward(ctx, list(gradients))
+
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward_of_list if of_list else backward)}
+    return type(name, (torch.autograd.Function,), methods)

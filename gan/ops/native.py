@@ -1,20 +1,23 @@
 """Build and load the native code of this package: C++ for the CPU, CUDA for GPUs.
 
 The code has a plain C interface and knows nothing of torch, so no version of torch can break it. It is compiled at
-first use for this machine's processor or GPU, and cached under a key of the source, the compiler and the target. Where
-that does not work, the reason is kept for the log, and the operators use torch alone.
+first use for this machine's processor or GPU by ninja, and cached under a key of the source, the compiler and the
+target. Where that does not work, the reason is kept for the log, and the operators use torch alone.
 """
 
 import ctypes
 import hashlib
+import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from gan.errors import SalonError
 from gan.runtime.files import atomic, cache_folder
@@ -25,9 +28,10 @@ CPU_SOURCES = [HERE / name for name in ("winograd.cpp", "bias_act.cpp", "upfirdn
 CUDA_SOURCES = [HERE / "cuda.cu"]
 # Not -ffast-math: linking with it would change how the whole process rounds tiny numbers.
 FAST_MATH = ("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=fast")
-CPU_FLAGS = ("-O3", "-march=native", *FAST_MATH, "-std=c++17", "-fopenmp", "-shared", "-fPIC")
-CUDA_FLAGS = ("-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC")
+CPU_FLAGS = ("-O3", "-march=native", *FAST_MATH, "-std=c++17", "-fopenmp", "-fPIC")
+CUDA_FLAGS = ("-O3", "-std=c++17", "-Xcompiler", "-fPIC")
 SWITCH = "SALON_NATIVE"  # set to 0 to do without
+LIBRARY = "ops.so"  # in the folder of a build
 
 
 def library(kind: str = "cpu") -> ctypes.CDLL | None:
@@ -59,16 +63,59 @@ def call(name: str, *arguments: torch.Tensor | int | float | None) -> None:
 def build(compiler: str, flags: tuple[str, ...], sources: list[Path], target: str) -> Path:
     """Compile to a library in the cache, once for each compiler, source and target -> its path.
 
-    Raises OSError, CalledProcessError or SalonError.
+    Objects lie beside it in a folder for the compiler, the flags and the target, each under a hash of what it was made
+    from, so that only changed sources are compiled, and several at a time. The folder has the log, build.log.
+    Raises OSError, CalledProcessError or SalonError, which names the compiler's first error and the log.
     """
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
-    key = "\n".join([*(file.read_text() for file in (*sources, HEADER)), *flags, version, platform.machine(), target])
-    path = cache_folder() / "native" / f"ops-{hashlib.sha256(key.encode()).hexdigest()[:12]}.so"
+    key = _hash(*flags, version, platform.machine(), target)
+    objects = {f"{source.stem}-{_hash(source.read_text(), HEADER.read_text())}.o": source for source in sources}
+    folder = cache_folder() / "native"
+    path = folder / f"ops-{_hash(key, *objects)}.so"
     if not path.exists():
-        with atomic(path) as temporary:
-            command = [compiler, *flags, *map(str, sources), "-o", str(temporary)]
-            subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+        (folder / key).mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / key / ".lock"):  # whoever waited finds all done, and ninja nothing to do
+            _run_ninja(folder / key, compiler, flags, objects)
+            with atomic(path) as temporary:
+                shutil.copyfile(folder / key / LIBRARY, temporary)
     return path
+
+
+def _run_ninja(folder: Path, compiler: str, flags: tuple[str, ...], objects: dict[str, Path]) -> None:
+    # An object's name has the hash of its source, which therefore is no input: its time means nothing.
+    command = _quoted(compiler, *flags)
+    lines = [
+        *("rule compile", f"  command = {command} -c $source -o $out"),
+        *("rule link", f"  command = {command} -shared $in -o $out"),
+        *(f"build {name}: compile\n  source = {_quoted(str(source))}" for name, source in objects.items()),
+        f"build {LIBRARY}: link {' '.join(objects)}",
+    ]
+    (folder / "build.ninja").write_text("\n".join([*lines, ""]))
+    done = subprocess.run([_ninja(), "-v"], cwd=folder, capture_output=True, text=True, timeout=600)
+    (folder / "build.log").write_text(done.stdout + done.stderr)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower()]
+        reason = said[0] if said else f"ninja ended with {done.returncode}"
+        raise SalonError(f"{reason.strip()}; all of it in {folder / 'build.log'}")
+
+
+def _ninja() -> str:
+    # The package's own program, whose version is known; else the system's.
+    if importlib.util.find_spec("ninja"):
+        import ninja
+
+        return str(Path(ninja.BIN_DIR) / "ninja")
+    if program := shutil.which("ninja"):
+        return program
+    raise SalonError("no ninja: pip install ninja")
+
+
+def _quoted(*words: str) -> str:
+    return shlex.join(words).replace("$", "$$")  # for the shell, and then for ninja
+
+
+def _hash(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 @cache

@@ -60,12 +60,37 @@ def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
 
 
 def _adjoint_forward(gradient: torch.Tensor, grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    if gradient.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return adjoint_by_index(gradient, grid, height, width)
     # only its shape matters when the grid gets no gradient
     img = gradient.new_zeros(1).expand(*gradient.shape[:2], height, width)
     adjoint: torch.Tensor = torch.ops.aten.grid_sampler_2d_backward(
         gradient, img, grid, _BILINEAR, _ZEROS, _ALIGN_CORNERS, [True, False]
     )[0]
     return adjoint.contiguous()
+
+
+def adjoint_by_index(gradient: torch.Tensor, grid: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The adjoint of sampling at a grid, each pixel's sum in one order; slower than torch's, whose order is chance.
+
+    `gradient` [N, C, h, w], `grid` [N, h, w, 2] with corners at -1 and 1 -> [N, C, height, width].
+    """
+    count, channels = gradient.shape[:2]
+    x, y = ((at + 1) / 2 * (side - 1) for at, side in zip(grid.unbind(-1), (width, height), strict=True))
+    first = torch.arange(count, device=grid.device).reshape(-1, 1, 1) * (height * width)
+    values = gradient.permute(0, 2, 3, 1)  # [N, h, w, C]
+    places, parts = [], []
+    for column, row in ((x.floor() + right, y.floor() + below) for below in (0, 1) for right in (0, 1)):
+        weight = (1 - (x - column).abs()) * (1 - (y - row).abs())
+        weight = weight * ((column >= 0) & (column < width) & (row >= 0) & (row < height))
+        columns, rows = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
+        places.append((first + rows * width + columns).flatten())
+        parts.append((values * weight.unsqueeze(-1)).reshape(-1, channels))
+    total = gradient.new_zeros([count * height * width, channels])
+    total.index_put_((torch.cat(places),), torch.cat(parts), accumulate=True)  # torch sorts the places on a GPU
+    return (
+        total.reshape(count, height, width, channels).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
+    )
 
 
 def _adjoint_fake(gradient: torch.Tensor, grid: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from gan.ops import native
-from gan.ops.bias_act import NAMES
+from gan.ops import backend
 from gan.ops.custom_op import CustomOp
 
 Padding = tuple[int, int]  # before and after, on both axes
@@ -29,17 +28,17 @@ def upfirdn2d(
 
     Negative padding crops. Output size along an axis: (size*up + padding[0] + padding[1] - taps) // down + 1.
     """
-    y: torch.Tensor = _upfirdn2d(x, f, up, down, list(padding), gain)
+    y: torch.Tensor = _upfirdn2d(x, f, up, down, list(padding), gain, False)
     return y
 
 
 def upfirdn2d_convolution(
-    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int], gain: float
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: Sequence[int], gain: float, flip: bool = False
 ) -> torch.Tensor:
-    """The same as one convolution of torch's."""
+    """The same as one convolution of torch's; `flip`: with the filter turned round."""
     taps, channels = int(f.shape[0]), int(x.shape[1])  # constants of a traced graph
     before, after = padding
-    f = f.flip(0) if up == 1 else f  # conv2d correlates
+    f = f.flip(0) if (up == 1) != flip else f  # conv2d correlates
     kernel = (torch.outer(f, f) * gain).to(x.dtype).expand(channels, 1, taps, taps)
     if up == 1:
         if before == after >= 0:
@@ -70,21 +69,21 @@ def upfirdn2d_reference(
     return total[:, :, ::down, ::down]
 
 
-def _forward(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float) -> torch.Tensor:
-    kind = x.device.type
-    if kind not in ("cpu", "cuda") or x.dtype not in NAMES or x.numel() == 0 or native.library(kind) is None:
-        y = upfirdn2d_convolution(x, f, up, down, padding, gain)
+def _forward(
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float, flip: bool
+) -> torch.Tensor:
+    kernels = backend.kernels(x)
+    if kernels is None:
+        y = upfirdn2d_convolution(x, f, up, down, padding, gain, flip)
         return y.to(x.dtype).contiguous(memory_format=torch.channels_last)
-    x = x.contiguous(memory_format=torch.channels_last)
-    y = _fake(x, f, up, down, padding, gain)
-    n, c, *sizes = x.shape
-    taps = f.flip(0).float() * gain**0.5  # the native code correlates, once along each axis
-    steps = up, down, padding[0]
-    native.call(f"salon_upfirdn2d_{NAMES[x.dtype]}", x, y, taps, len(f), *steps, n, *sizes, c, *y.shape[2:])
+    y = _fake(x, f, up, down, padding, gain, flip)
+    kernels.upfirdn2d(x, f, y, up, down, padding[0], gain, flip)
     return y
 
 
-def _fake(x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float) -> torch.Tensor:
+def _fake(
+    x: torch.Tensor, f: torch.Tensor, up: int, down: int, padding: list[int], gain: float, flip: bool
+) -> torch.Tensor:
     n, c, *sizes = x.shape
     out = [(size * up + sum(padding) - len(f)) // down + 1 for size in sizes]
     return torch.empty([n, c, *out], dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -98,19 +97,19 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     (f,) = ctx.saved_tensors
-    up, down, (before, _), gain = ctx.rest
+    up, down, (before, _), gain, flip = ctx.rest
     # The transpose: insertion and decimation change places, the filter is turned round.
     first = len(f) - 1 - before
     last = max((size - 1) * up + len(f) - out * down - first for size, out in zip(ctx.sizes, ctx.out, strict=True))
-    grad = upfirdn2d(g, f.flip(0), up=down, down=up, padding=(first, last), gain=gain)
+    grad = _upfirdn2d(g, f, down, up, [first, last], gain, not flip)
     # With sides of different parity `last` is one too many for one of them.
     grad = grad if grad.shape[2:] == ctx.sizes else grad[:, :, : ctx.sizes[0], : ctx.sizes[1]]
-    return grad, None, None, None, None, None
+    return grad, None, None, None, None, None, None
 
 
 _upfirdn2d = CustomOp(
     "upfirdn2d",
-    "(Tensor x, Tensor f, int up, int down, int[] padding, float gain) -> Tensor",
+    "(Tensor x, Tensor f, int up, int down, int[] padding, float gain, bool flip) -> Tensor",
     _forward,
     _fake,
     upfirdn2d_convolution,
@@ -121,11 +120,11 @@ _upfirdn2d = CustomOp(
 
 def upsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     """Double the size of x, keeping its brightness."""
-    taps = f.shape[0]
+    taps = int(f.shape[0])
     return upfirdn2d(x, f, up=2, padding=((taps + 1) // 2, (taps - 2) // 2), gain=4)
 
 
 def downsample2d(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
     """Halve the size of x, keeping its brightness."""
-    taps = f.shape[0]
+    taps = int(f.shape[0])
     return upfirdn2d(x, f, down=2, padding=((taps - 1) // 2, (taps - 2) // 2))

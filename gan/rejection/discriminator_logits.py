@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gan.data.images import Pixels, to_float
+from gan.device import deterministic, upload
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.labels import one_hot
@@ -42,27 +43,28 @@ class DiscriminatorLogits:
     def __call__(self, pixels: Iterable[Pixels], classes: Sequence[int] | None = None) -> Array:
         """Images, uint8 [H, W, 3] each -> float64 [N]. Raises SalonError when a logit is not finite."""
         c = self._one_hot(classes)
-        with torch.inference_mode():
+        with torch.inference_mode(), deterministic():
             logits = [self._logit(image, None if c is None else c[i]) for i, image in enumerate(pixels)]
-        array: NDArray[np.float64] = np.array(logits, np.float64)
+        # Waited for once, and not for each image.
+        array: NDArray[np.float64] = torch.stack(logits).cpu().numpy() if logits else np.empty(0)
         if not np.isfinite(array).all():
             raise SalonError("the discriminator gives logits that are not finite; take another snapshot")
         return array
 
-    def _logit(self, image: Pixels, c: torch.Tensor | None) -> float:
-        # Images one by one: a convolution rounds differently in another batch.
+    def _logit(self, image: Pixels, c: torch.Tensor | None) -> torch.Tensor:
+        # -> the logit, float64, on D's device. Images one by one: a convolution rounds differently in another batch.
         mine = self._features(image[None])  # [1, channels, 4, 4]
         group = torch.cat([mine.expand(self._groups, -1, -1, -1), self._references.reshape(-1, *mine.shape[1:])])
         if c is not None:
             others = c.new_empty([0, len(c)]) if self._classes is None else self._classes
             c = torch.cat([c.expand(self._groups, -1), others])
         # The images of a group stand `groups` apart, so that the first `groups` logits are the image's.
-        return float(self._D.logits(group, c)[: self._groups].double().mean())
+        return self._D.logits(group, c)[: self._groups].double().mean()
 
     def _features(self, image: Pixels) -> torch.Tensor:
-        with torch.inference_mode():
-            img = to_float(torch.from_numpy(np.array(image))).permute(0, 3, 1, 2)  # NHWC -> NCHW
-            return self._D.features(img.to(self._device))
+        with torch.inference_mode(), deterministic():
+            img = to_float(upload(torch.from_numpy(np.array(image)), self._device)).permute(0, 3, 1, 2)  # NHWC -> NCHW
+            return self._D.features(img)
 
     def _one_hot(self, classes: Sequence[int] | None) -> torch.Tensor | None:
         number = self._D.config.num_classes

@@ -1,7 +1,7 @@
 """Which seeds a discriminator accepts: candidates are generated, get their logits, and are accepted or not.
 
-One seed is one candidate, and the same request accepts the same seeds. Everything that is generated but is no candidate
-has seeds of its own, from the highest downwards.
+One seed is one candidate, and the same request accepts the same seeds, also on a GPU. Everything that is generated but
+is no candidate has seeds of its own, from the highest downwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan.data.dataset import ImageDataset
+from gan.device import deterministic
 from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.rejection import algorithms, calibration, keep_training
@@ -30,6 +31,7 @@ _MOST = 1000  # candidates an image that DRS tries before it gives up
 _CHUNK = 64  # candidates of DRS at a time
 
 
+@deterministic()
 def choose(
     source: Snapshot,
     generate: Generate,

@@ -42,6 +42,11 @@ def alone() -> Iterator[None]:
         _alone = False
 
 
+def local_world_size() -> int:
+    """Number of processes on this machine."""
+    return 1 if _alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def rank() -> int:
     """Number of this process, from 0; process 0 is the main one, which alone prints and writes."""
     return int(os.environ.get("RANK", "0"))

@@ -1,14 +1,16 @@
-"""Images from seeds. One seed is one image, whatever the batch size."""
+"""Images from seeds. One seed is one image, whatever the batch size, and the same in every run on the same device."""
 
 from collections.abc import Iterator, Sequence
 
 import torch
 
-from gan.data.images import Pixels, to_pixels
+from gan.data.images import Pixels, to_bytes
+from gan.device import Download, deterministic, upload
 from gan.errors import RequestError
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
 from gan.ops.weight_cache import WeightCache
+from gan.runtime.parallel import delayed
 from gan.sampling.latents import draw
 
 
@@ -39,15 +41,18 @@ def map_seeds(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> torch.Tensor:
-    """ws [N, num_ws, w_dim] of seeds. Computed seed by seed, so that no other seed in the batch rounds it otherwise."""
+    """ws [N, num_ws, w_dim] of seeds.
+
+    Computed seed by seed on a CPU, so that no other seed in the batch rounds it otherwise; on a GPU all at once, since
+    there the host would take longer to ask for them one by one than the images take.
+    """
     device = next(G.parameters()).device
     c = class_weights(classes, G)
+    c = None if c is None else upload(c, device)
     rows = []
-    with torch.inference_mode():
-        for index, z in enumerate(latents(seeds, G.config.z_dim).to(device)):
-            own_c = None if c is None else c[index : index + 1].to(device)
-            ws = G.mapping(z[None], own_c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-            rows.append(ws)
+    with torch.inference_mode(), deterministic():
+        for z, own_c in _parts(upload(latents(seeds, G.config.z_dim), device), c):
+            rows.append(G.mapping(z, own_c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff))
     return torch.cat(rows)
 
 
@@ -64,18 +69,7 @@ def synthesize(
 
     G must not change before the last one. `cache` keeps what is derived from its weights from call to call.
     """
-    cache = cache or WeightCache()
-    if not ws.is_cuda:
-        batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
-    for start in range(0, len(ws), batch_size):
-        batch = ws[start : start + batch_size]
-        noises = None
-        if noise_mode == "random":
-            assert seeds is not None
-            noises = _noises(G, seeds[start : start + batch_size], batch.device)
-        with torch.inference_mode(), cache:  # not around a yield: both would leak to whoever iterates
-            pixels = to_pixels(G.synthesis(batch, noise_mode, noises))
-        yield from pixels
+    yield from _arriving(_synthesized(G, ws, noise_mode, seeds, batch_size, cache or WeightCache()), ws.device)
 
 
 def generate(
@@ -90,17 +84,51 @@ def generate(
 ) -> Iterator[Pixels]:
     """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
     cache = WeightCache()
-    for start in range(0, len(seeds), batch_size):
-        batch = seeds[start : start + batch_size]
-        batch_classes = None if classes is None else classes[start : start + batch_size]
-        ws = map_seeds(G, batch, batch_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        yield from synthesize(G, ws, noise_mode=noise_mode, seeds=batch, batch_size=batch_size, cache=cache)
+
+    def batches() -> Iterator[Download]:
+        for start in range(0, len(seeds), batch_size):
+            batch = seeds[start : start + batch_size]
+            batch_classes = None if classes is None else classes[start : start + batch_size]
+            ws = map_seeds(G, batch, batch_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+            yield from _synthesized(G, ws, noise_mode, batch, batch_size, cache)
+
+    yield from _arriving(batches(), next(G.parameters()).device)
+
+
+def _parts(z: torch.Tensor, c: torch.Tensor | None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    # What is mapped at a time.
+    size = max(len(z), 1) if z.is_cuda else 1
+    for start in range(0, len(z), size):
+        yield z[start : start + size], None if c is None else c[start : start + size]
+
+
+def _synthesized(
+    G: Generator, ws: torch.Tensor, noise_mode: str, seeds: Sequence[int] | None, batch_size: int, cache: WeightCache
+) -> Iterator[Download]:
+    # Batches of pixels [n, H, W, 3], each on its way when it is given.
+    if not ws.is_cuda:
+        batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
+    for start in range(0, len(ws), batch_size):
+        batch = ws[start : start + batch_size]
+        noises = None
+        if noise_mode == "random":
+            assert seeds is not None
+            noises = _noises(G, seeds[start : start + batch_size], batch.device)
+        with torch.inference_mode(), cache, deterministic():  # not around a yield: it would leak to whoever iterates
+            download = Download(to_bytes(G.synthesis(batch, noise_mode, noises)))
+        yield download
+
+
+def _arriving(batches: Iterator[Download], device: torch.device) -> Iterator[Pixels]:
+    # A GPU is given the next batch before the last one is waited for.
+    for batch in delayed(batches, 1 if device.type == "cuda" else 0):
+        yield from batch.result().numpy()
 
 
 def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:
     # From the seed's own generator, drawn on the CPU: the same on every device and in every batch.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [
-        torch.stack([torch.randn([1, side, side], generator=g) for g in generators]).to(device)
+        upload(torch.stack([torch.randn([1, side, side], generator=g) for g in generators]), device)
         for side in G.synthesis.noise_shapes()
     ]

@@ -9,7 +9,7 @@ import torch
 
 from gan import snapshot
 from gan.augment.ada import LeakWarning
-from gan.device import peak_memory
+from gan.device import peak_memory, tf32_in_use
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.logger import Means, RunLog
@@ -124,6 +124,7 @@ class Recorder:
             "seconds": time.monotonic() - self.began,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),  # a plain string, so that it loads with weights_only
+            "tf32": tf32_in_use(),
         }
         checkpoint.save(checkpoint.path_for(self.run.checkpoints, learner.cur_nimg), state)
         path = snapshot.path_for(self.run.snapshots, learner.cur_nimg)

@@ -8,8 +8,11 @@ from gan.config import TrainingConfig, make_config, parse_override
 from gan.errors import RequestError
 
 if TYPE_CHECKING:
+    import torch
+
     from gan.data.collection import Collection  # heavy: a command's --help starts without it
 
+DATA_ON_DEVICE = ("auto", "yes", "no")
 FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
 
 
@@ -31,9 +34,9 @@ class TrainingRequest:
     mirror: bool = False
     batch_size: int | None = None
     r1_gamma: float | None = None
-    precision: str | None = None
+    precision: str = "auto"  # auto: bf16 on GPUs that compute it fast, else fp32
     freeze_d: int | None = None
-    augment: str | None = None
+    augment: str = "auto"  # auto: ada for few images, else none (see gan.training.defaults)
     augment_p: float | None = None
     ada_target: float | None = None
     overrides: tuple[str, ...] = ()  # FIELD=VALUE, of any field of the config; they win
@@ -53,7 +56,7 @@ class TrainingRequest:
 
     def fields(self) -> dict[str, Any]:
         """The fields of the config that are set, by name. Raises RequestError for overrides that fit no field."""
-        own = {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
+        own = {name: value for name in FIELDS if (value := getattr(self, name)) not in (None, "auto")}
         return own | dict(map(parse_override, self.overrides))
 
 
@@ -69,10 +72,17 @@ class TrainingOptions:
     network_snapshot_minutes: float = 15  # 0: by ticks alone
     keep: int = 3  # newest checkpoints and snapshots to keep; 0: all
     batch_gpu: int | None = None  # most images in a forward pass, on each process; None: its part of the batch
-    workers: int = 1  # processes that load images; 0: none
+    workers: int | None = None  # processes that load images; 0: none; None: as many as keep up
+    data_on_device: str = "auto"  # where the pixels lie: yes, no, or auto (see gan.data.device_images.wanted)
     wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
     cuda_graphs: bool = True  # run each phase of an iteration as a CUDA graph, where that is possible
+    deterministic: bool = False  # the same bits in every run on a GPU, which is slower; a CPU's always are
+
+    def __post_init__(self) -> None:
+        if self.data_on_device not in DATA_ON_DEVICE:
+            choices = ", ".join(DATA_ON_DEVICE)
+            raise RequestError(f"`data_on_device` must be one of {choices}; got {self.data_on_device} instead")
 
     @property
     def total_nimg(self) -> int:
@@ -87,15 +97,18 @@ class Training:
     config: TrainingConfig
     collection: "Collection"  # the dataset and the images to learn from
     start: Path | None  # checkpoint or snapshot to start from; None: anew
+    chosen: dict[str, str]  # the fields that "auto" decided -> value and reason, for people
 
 
-def resolve(request: TrainingRequest) -> Training:
-    """Open and hash what a request names, and make the config of it.
+def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> Training:
+    """Open and hash what a request names, and make the config of it, for training on `device` (None: a CPU).
 
     Raises RequestError where its parts contradict one another or the data.
     """
     from gan.data.collection import Collection
     from gan.runtime import files
+    from gan.training import defaults
+    from gan.training.run_dir import default_name
     from gan.training.start import find_start
 
     start = find_start(request.resume, request.transfer)
@@ -105,12 +118,18 @@ def resolve(request: TrainingRequest) -> Training:
     if request.conditional and dataset.labels is None:
         raise RequestError(f"`conditional` needs labels; {request.data} has none: prepare it with labels")
     collection.require_kept()
+    if "ada_target" in fields:
+        fields.setdefault("augment", "ada")
+    elif fields.get("augment_p") and "augment" not in fields:
+        raise RequestError("`augment_p` needs `augment` ada or fixed; got `augment` auto instead")
+    automatic = [name for name in ("precision", "augment") if name not in fields]
+    chosen = defaults.choose(automatic, len(collection.kept), device)
     config = make_config(
         preset=request.preset,
         resolution=dataset.resolution,
         num_classes=dataset.num_classes if request.conditional else 0,
         dataset=collection.fingerprint,
-        overrides=fields,
+        overrides={name: value for name, (value, _) in chosen.items()} | fields,
         manifest=collection.selection,
         resume_from=files.sha256(start) if start else None,
         transfer=request.transfer is not None,
@@ -118,4 +137,13 @@ def resolve(request: TrainingRequest) -> Training:
     )
     if "ada_target" in fields and config.augment != "ada":
         raise RequestError("`ada_target` needs `augment` ada")
-    return Training(config=config, collection=collection, start=start)
+    reasons = {name: f"{value}, {reason}" for name, (value, reason) in chosen.items()}
+    if request.resume != "never":
+        kept = defaults.of_run(
+            config, automatic, lambda one: request.out / (request.name or default_name(request.data, one))
+        )
+        for name in automatic:
+            if getattr(kept, name) != getattr(config, name):
+                reasons[name] = f"{getattr(kept, name)}, as the run began"
+        config = kept
+    return Training(config=config, collection=collection, start=start, chosen=reasons)

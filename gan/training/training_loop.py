@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from gan import snapshot
 from gan.config import TrainingConfig
+from gan.data import device_images
 from gan.data.dataset import ImageDataset
-from gan.data.loader import DrawSequence, TrainingImages, batches
-from gan.device import describe
+from gan.data.device_images import DeviceImages
+from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
+from gan.device import describe, deterministic
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
@@ -45,6 +47,8 @@ def train(
     """
     main = distributed.is_main()
     with ExitStack() as claim, StopRequest() as stop:
+        if options.deterministic:
+            claim.enter_context(deterministic(strict=True))
         with distributed.main_first():
             if main:
                 claim.enter_context(run.claim(config))
@@ -60,10 +64,11 @@ def train(
         with distributed.main_first():
             if main:
                 run.rewind_stats(learner.cur_nimg)
-            cache = dataset.cache(config.dataset) if options.cache else None
+            on_device = device_images.wanted(options.data_on_device, len(indices), dataset.resolution, device)
+            cache = dataset.cache(config.dataset) if options.cache and not on_device else None
 
         began = time.monotonic() - seconds_before
-        stream = _batches(learner, TrainingImages(dataset, cache), indices, options.workers)
+        stream = _batches(learner, TrainingImages(dataset, cache), indices, options.workers, on_device)
         recorder = None
         if main:
             grids = SampleGrids(run, learner, dataset, indices)
@@ -96,10 +101,10 @@ def train(
 
 
 def _batches(
-    learner: Learner, images: TrainingImages, indices: NDArray[np.int64], workers: int
+    learner: Learner, images: TrainingImages, indices: NDArray[np.int64], workers: int | None, on_device: bool
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     # This process's real images, from the learner's position in the order of the config's seed.
-    config = learner.config
+    config, device = learner.config, learner.device
     draws = DrawSequence(
         indices,
         config.batch_size,
@@ -108,7 +113,14 @@ def _batches(
         position=learner.iteration * config.batch_size,
         members=learner.members,
     )
-    return batches(images, draws, workers=workers, pin_memory=learner.device.type == "cuda")
+    nbytes = 3 * images.dataset.resolution**2  # of an image
+    if on_device:
+        say(f"Data: {len(indices)} images on the device, {len(indices) * nbytes / 1e9:.2f} GB")
+        return DeviceImages.upload(images, indices, device).batches(draws)
+    if workers is None:
+        workers = workers_that_keep_up(device, len(draws.members) * nbytes, distributed.local_world_size())
+    say(f"Data: {len(indices)} images, workers: {workers}")
+    return batches(images, draws, workers=workers, pin_memory=device.type == "cuda")
 
 
 def _remedy(run: Run) -> str:

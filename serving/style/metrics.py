@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, f1_score
 
 from eval.metrics.confidence_intervals import Estimate, bootstrap, wilson
 from serving.style.head import Doubles, Integers
@@ -27,17 +26,13 @@ def classification_metrics(
     """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new artists."""
     predicted = probabilities.argmax(1)
     right = predicted == labels
-    names = np.arange(len(styles))
-    matrix = confusion_matrix(labels, predicted, labels=names)  # [true, predicted]
-
-    def macro_f1(chosen: Integers) -> float:
-        present = np.unique(labels[chosen])
-        return float(f1_score(labels[chosen], predicted[chosen], labels=present, average="macro", zero_division=0.0))
-
+    matrix = confusion(labels, predicted, len(styles))
     return {
         "images": len(labels),
         "accuracy": _proportion(right, groups),
-        "macro_f1": asdict(_by_group(macro_f1, groups)),
+        "macro_f1": asdict(
+            _by_group(lambda chosen: macro_f1(confusion(labels[chosen], predicted[chosen], len(styles))), groups)
+        ),
         "per_class": [
             {
                 "style": style,
@@ -51,6 +46,18 @@ def classification_metrics(
         "ece": asdict(_by_group(lambda chosen: calibration_error(probabilities[chosen], right[chosen]), groups)),
         "reliability": reliability(probabilities, right),
     }
+
+
+def confusion(labels: Integers, predicted: Integers, count: int) -> NDArray[np.int64]:
+    """How many images of each of `count` styles are taken for each; int64 [true, predicted]."""
+    return np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count)
+
+
+def macro_f1(matrix: NDArray[np.int64]) -> float:
+    """The mean of F1, the harmonic mean of precision and recall, over the styles that have images; in [0, 1]."""
+    own, taken = matrix.sum(axis=1), matrix.sum(axis=0)
+    present = own > 0
+    return float((2 * matrix.diagonal()[present] / (own + taken)[present]).mean())
 
 
 def errors_about(probabilities: Doubles, labels: Integers, groups: Integers, target: int) -> Errors:

@@ -1,0 +1,197 @@
+"""Metrics of all pairs of features on a GPU: what the loops of `neighbours`, `kernel` and `precision_recall` compute.
+
+In float64 as on the CPU, so that values differ in the last digits alone. Features are uploaded once for all metrics
+where they fit, and block by block where they do not. Memory is O(N), and BLOCK^2 for a block.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eval.metrics.feature_stats import Array, Features, Matrix
+
+BLOCK = 4096  # samples on either side of a block
+SHARE = 0.25  # of the free memory that one set of features may take
+CANCELLED = 1e-8  # |x-y|^2 below this share of |x|^2 + |y|^2 is computed anew, from differences
+
+Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # [n, d], [m, d] -> [n, m]
+Indices = NDArray[np.int64]
+
+
+class Resident:
+    """Features [N, d] on a device, whole as they are stored, or block by block where they do not fit."""
+
+    def __init__(self, features: Features, device: torch.device) -> None:
+        self.features, self.device = features, device
+        self._all: torch.Tensor | None = None
+        size = len(features) * features.dim * features.shards[0].itemsize
+        if device.type != "cuda" or size < SHARE * torch.cuda.mem_get_info(device)[0]:
+            rows = features.subset(np.arange(len(features))).shards[0]
+            self._all = torch.from_numpy(rows).to(device)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows, BLOCK at a time: (index of the first, float64 [BLOCK or fewer, d])."""
+        for first in range(0, len(self), BLOCK):
+            end = min(first + BLOCK, len(self))
+            if self._all is not None:
+                yield first, self._all[first:end].double()
+            else:
+                yield first, torch.from_numpy(self.features.rows(first, end)).to(self.device)
+
+
+_resident: WeakKeyDictionary[Features, Resident] = WeakKeyDictionary()
+
+
+def resident(features: Features, device: torch.device) -> Resident:
+    """Features on a device, the same as long as these Features are in use."""
+    if features not in _resident or _resident[features].device != device:
+        _resident[features] = Resident(features, device)
+    return _resident[features]
+
+
+def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """|x_i - y_j|^2 of x [n, d] and y [m, d] -> [n, m], to the precision of differences where they are close."""
+    xx, yy = x.square().sum(1)[:, None], y.square().sum(1)
+    squared = (x @ y.T).mul_(-2).add_(xx + yy)
+    close = (squared < CANCELLED * (xx + yy)).nonzero()
+    for i, j in (part.unbind(1) for part in torch.split(close, BLOCK)):
+        squared[i, j] = (x[i] - y[j]).square().sum(1)
+    return squared
+
+
+def nearest_others(features: Features, centre: Array, k: int, device: torch.device) -> tuple[Matrix, Indices]:
+    """The k nearest others of each sample, nearest first: Euclidean distances [N, k] and indices [N, k]."""
+    samples, middle = resident(features, device), torch.from_numpy(centre).to(device)
+    distances, indices = [], []
+    for i, x in samples.blocks():
+        best, where = x.new_full((len(x), k), np.inf), torch.zeros(len(x), k, dtype=torch.int64, device=device)
+        for j, y in samples.blocks():
+            squared = squared_distances(x - middle, y - middle)
+            if i == j:
+                squared.fill_diagonal_(np.inf)
+            values, places = squared.topk(min(k, len(y)), dim=1, largest=False)
+            best, order = torch.cat([best, values], 1).topk(k, dim=1, largest=False)
+            where = torch.cat([where, places + j], 1).gather(1, order)
+        distances.append(best.sqrt().cpu().numpy())
+        indices.append(where.cpu().numpy())
+    return np.concatenate(distances), np.concatenate(indices)
+
+
+def kernel_within(features: Features, kernel: Kernel, device: torch.device) -> tuple[Matrix, float]:
+    """Sums [N] of each sample's kernel values with the others, and of the squares over all ordered pairs."""
+    samples = resident(features, device)
+    sums = torch.zeros(len(samples), dtype=torch.float64, device=device)
+    squares = sums.new_zeros([])
+    for i, x in samples.blocks():
+        for j, y in samples.blocks():
+            values = kernel(x, y)
+            if i == j:
+                values.fill_diagonal_(0.0)
+            sums[i : i + len(x)] += values.sum(1)
+            squares += values.square().sum()
+    return sums.cpu().numpy(), float(squares)
+
+
+def kernel_between(a: Features, b: Features, kernel: Kernel, device: torch.device) -> tuple[Matrix, Matrix, float]:
+    """Sums over b [m] and over a [n] of the kernel values of a and b, and the sum of their squares."""
+    here, there = resident(a, device), resident(b, device)
+    rows = torch.zeros(len(here), dtype=torch.float64, device=device)
+    columns = rows.new_zeros(len(there))
+    squares = rows.new_zeros([])
+    for i, x in here.blocks():
+        for j, y in there.blocks():
+            values = kernel(x, y)
+            rows[i : i + len(x)] += values.sum(1)
+            columns[j : j + len(y)] += values.sum(0)
+            squares += values.square().sum()
+    return rows.cpu().numpy(), columns.cpu().numpy(), float(squares)
+
+
+class Counts:
+    """What precision_recall.Cover counts: balls around each sample, samples in each ball, one ball around each."""
+
+    def __init__(self, samples: int, balls: int, device: torch.device) -> None:
+        self.counts, self.visits, self.last = (
+            torch.zeros(number, dtype=torch.int64, device=device) for number in (samples, balls, samples)
+        )
+
+    def add(self, samples: int, balls: int, inside: torch.Tensor) -> None:
+        """Count a block in: inside [n, m] of the samples and balls that start at these indices."""
+        n, m = inside.shape
+        counts, last = inside.sum(1), self.last[samples : samples + n]
+        self.counts[samples : samples + n] += counts
+        self.visits[balls : balls + m] += inside.sum(0)
+        last.copy_(torch.where(counts > 0, balls + inside.byte().argmax(1), last))
+
+    def arrays(self) -> tuple[Indices, Indices, Indices]:
+        """Counts, visits and last."""
+        counts, visits, last = (each.cpu().numpy() for each in (self.counts, self.visits, self.last))
+        return counts, visits, last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """What one pass over all pairs of M real and N generated samples counts; see precision_recall.Comparison."""
+
+    precise: Counts
+    recalled: Counts
+    dense: Counts
+    coverage: Counts
+    grown: Indices  # [M], generated samples in the ball of one neighbour more
+    realism: Matrix  # [N], squared
+    nearest: Indices  # [N]
+    closest: Matrix  # [N], squared
+
+
+def compare_pairs(
+    real: Features,
+    gen: Features,
+    *,
+    reaches: tuple[Matrix, Matrix, Matrix, Matrix, Matrix],
+    tie: float,
+    device: torch.device,
+) -> Pairs:
+    """The pass. `reaches` are squared radii: of real balls [M], of generated ones [N], of density [M], of one neighbour
+    more [M], and of the balls that realism trusts [M]; `tie` is the relative difference of what counts as equal.
+    """
+    there, here = resident(real, device), resident(gen, device)
+    reach, reach_gen, reach_density, reach_grown, trusted = (torch.from_numpy(each).to(device) for each in reaches)
+    m, n = len(there), len(here)
+    precise, recalled, dense = Counts(n, m, device), Counts(m, n, device), Counts(n, m, device)
+    coverage, grown = Counts(m, n, device), torch.zeros(m, dtype=torch.int64, device=device)
+    realism, closest = reach.new_zeros(n), reach.new_full((n,), np.inf)
+    nearest = torch.zeros(n, dtype=torch.int64, device=device)
+    centre = torch.from_numpy(real.mean()).to(device)
+    for i, x in there.blocks():
+        rows = slice(i, i + len(x))
+        for j, y in here.blocks():
+            columns = slice(j, j + len(y))
+            squared = squared_distances(x - centre, y - centre)
+            precise.add(j, i, (squared <= reach[rows, None] * (1 + tie)).T)
+            recalled.add(i, j, squared <= reach_gen[columns] * (1 + tie))
+            inside = squared < reach_density[rows, None] * (1 - tie)
+            dense.add(j, i, inside.T)
+            coverage.add(i, j, inside)
+            grown[rows] += (squared < reach_grown[rows, None] * (1 - tie)).sum(1)
+            ratio = (trusted[rows, None] / squared).nan_to_num_(nan=0.0, posinf=np.inf)  # 0/0: see compare
+            realism[columns] = torch.maximum(realism[columns], ratio.amax(0))
+            least, index = squared.min(0)
+            nearest[columns] = torch.where(least < closest[columns], i + index, nearest[columns])
+            closest[columns] = torch.minimum(closest[columns], least)
+    return Pairs(
+        precise=precise,
+        recalled=recalled,
+        dense=dense,
+        coverage=coverage,
+        grown=grown.cpu().numpy(),
+        realism=realism.cpu().numpy(),
+        nearest=nearest.cpu().numpy(),
+        closest=closest.cpu().numpy(),
+    )

@@ -1,0 +1,66 @@
+"""benchmarks/gpu.py, which is prepared for a machine with a GPU: that it runs, and that it sees what is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The scripts can be imported, as they import each other."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+def test_sections_run_in_tiny_sizes_and_one_that_fails_does_not_stop_the_others(tmp_path):
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, BENCHMARKS / "gpu.py", "--device", "cpu", "--quick", "--json", file]
+    command += ["--only", "features,operators,launches", "--weights", "efficientnet-lite0=none"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    figures = json.loads(file.read_text())
+    sections = figures["sections"]
+    assert list(sections) == ["features", "operators", "launches"] and figures["setup"]["quick"]
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "not as it should be: features"
+    assert "failed" in sections["features"] and "must be an existing file; got none" in done.stderr
+    assert sections["operators"]["right"] and len(sections["operators"]["rows"]) > 80
+    (row,) = sections["launches"]["rows"]
+    assert row["operations"] > 100 and f"{row['operations']:.1f}" in done.stdout
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "strided"])
+def test_a_wrong_value_or_derivative_is_seen(scripts, layout):
+    import gpu_right
+
+    def errors(function):
+        return gpu_right._errors(function, [(2, 3, 4, 5)], torch.float32, layout, torch.device("cpu"))
+
+    assert max(errors(lambda x: x.sin())) < 1e-6
+    wide = torch.float64
+    value, first, _ = errors(lambda x: x.sin() if x.dtype == wide else x.sin() + 0.01)
+    assert value > 1e-3 > 1e-6 > first
+    value, first, second = errors(lambda x: x.square() if x.dtype == wide else x * x.detach() * 1.0)
+    assert value < 1e-6 and first > 0.1 and second > 0.1
+
+
+def test_a_variant_is_environment_and_arguments(scripts):
+    from gpu_setup import Variant
+
+    variant = Variant.parse("plain:SALON_NATIVE=0,batch_gpu=8,cuda_graphs=false")
+    assert variant == Variant("plain", {"SALON_NATIVE": "0"}, (("batch_gpu", 8), ("cuda_graphs", False)))
+
+
+def test_operations_are_counted_without_views(scripts):
+    from gpu_speed import OperationCount
+
+    x = torch.ones(4, 2, requires_grad=True)
+    with OperationCount() as counter:
+        (x.t().reshape(8)[2:] * 3).sum().backward()
+    assert 4 <= counter.total <= 12
+    with OperationCount() as counter:
+        x.detach().t()[:1]
+    assert counter.total == 0
