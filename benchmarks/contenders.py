@@ -61,11 +61,12 @@ class Salon:
         config = make_config(
             preset=work.preset, resolution=work.resolution, num_classes=0, dataset="none", overrides=overrides
         )
-        self.learner = Learner(config, target, **dict(work.learner))
+        self.learner = Learner(config, target, **{"graphs": True, **dict(work.learner)})
         precision.apply(self.learner.G_ema, work.precision)
         self.weight_cache = WeightCache()
-        self.pixels = torch.randint(0, 256, [work.batch, 3, work.resolution, work.resolution], dtype=torch.uint8)
-        self.classes = torch.zeros(work.batch, dtype=torch.long)
+        shape = [work.batch, 3, work.resolution, work.resolution]
+        self.pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=target)  # where the trainer keeps them
+        self.classes = torch.zeros(work.batch, dtype=torch.long, device=target)
         f = setup_filter().to(target)
         self.ops: dict[str, Callable[..., torch.Tensor]] = {
             "upfirdn2d up 2": lambda x: upsample2d(x, f),

@@ -17,6 +17,7 @@ from gan.augment.ada import Augmentation
 from gan.augment.corruption import add_noise
 from gan.augment.pipeline import AugmentPipe
 from gan.training import checkpoint, training_loop
+from gan.training.finite import FiniteCheck
 from gan.training.learner import Learner, NonFiniteError
 from gan.training.run_dir import Run
 
@@ -151,6 +152,16 @@ def test_the_first_bad_value_stops_the_optimizers_and_is_named_later(network, st
         assert all(same) or (network == "w" and name == "G")  # G's step came before
     with pytest.raises(NonFiniteError, match=rf"^{statistic} became (nan|inf) in iteration {bad}$"):
         learner.require_finite()
+
+
+def test_what_follows_the_first_bad_value_is_not_mistaken_for_it():
+    check, bad = FiniteCheck(CPU), torch.tensor(float("nan"))
+    for iteration, (g, d) in enumerate([(1.0, 2.0), (1.0, float("-inf")), (float("nan"), 2.0)]):
+        check.watch({"loss/G": torch.tensor(g)})
+        check.watch({"loss/D": torch.tensor(d), "gradient": bad if iteration == 1 else torch.tensor(0.5)})
+        check.end_iteration()
+    with pytest.raises(NonFiniteError, match=r"^loss/D became -inf in iteration 1$"):
+        check.require(3)
 
 
 def test_a_state_that_is_loaded_forgets_what_was_bad():

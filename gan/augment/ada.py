@@ -46,7 +46,7 @@ class AdaController:
             return
         total, number = self._signs.unbind()
         step = number / (self.kimg * 1000) * (total / number - self.target).sign()
-        self.probability.add_(step.nan_to_num(0)).clamp_(0, 1)  # 0 / 0 where nothing was observed
+        self.probability.add_(step).clamp_(0, 1)  # where nothing was observed: torch's sign of 0 / 0 is 0
         self._signs.zero_()
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from gan.runtime import distributed
 
 Stats = dict[str, torch.Tensor]
-WARM_UP = 3  # eager runs of a phase before its capture: lazily made states, chosen algorithms, cached constants
+WARM_UP = 2  # eager runs of a phase before its capture: lazily made states, chosen algorithms, cached constants
 
 
 class Capture(Protocol):

@@ -56,7 +56,7 @@ class Learner:
 
     Where it is not `synchronous` (None: on a GPU), an iteration asks the device nothing: it draws on the device,
     computes what a host would skip, and what became not finite is only told by require_finite. The distributions of all
-    draws are the same, but the numbers are others.
+    draws are the same, but the numbers are others. With `graphs` its phases are CUDA graphs where they can be.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Learner:
         *,
         batch_gpu: int | None = None,
         synchronous: bool | None = None,
+        graphs: bool = False,
     ) -> None:
         self.config, self.device = config, device
         self.synchronous = device.type == "cpu" if synchronous is None else synchronous
@@ -92,6 +93,8 @@ class Learner:
         self._augmented = 0  # microbatches since the iteration began
         self._graphs: Graphs | None = None
         self._inputs: tuple[torch.Tensor, torch.Tensor | None] | None = None  # of the graphs: real images and classes
+        if graphs:
+            self.use_graphs()
 
     @property
     def members(self) -> list[int]:
