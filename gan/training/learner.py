@@ -187,7 +187,7 @@ class Learner:
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = latents.part(microbatch.local)
-            ws, c = self._map(part, update_w_avg=not self.synchronous and self._rows(self.microbatches) is None)
+            ws, c = self._map(part, update_w_avg=self._maps_at_once(self.microbatches))
             logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), microbatch), c)
             loss = losses.generator_loss(logits).mean()
             return loss, {"loss/G": loss, "logits/generated": logits.mean()}
@@ -312,7 +312,7 @@ class Learner:
             drawn = self.labels[torch.randint(len(self.labels), [count], device=self.device)]
             c = one_hot(drawn, config.network.num_classes)
         z = torch.randn([count, config.network.z_dim], device=self.device)
-        if update_w_avg and (self.synchronous or rows is not None):  # else see _map
+        if update_w_avg and not self._maps_at_once(parts):
             with torch.no_grad():
                 self.G.mapping(z, c, update_w_avg=True)
         mixed: tuple[int | torch.Tensor, torch.Tensor] | None = None
@@ -326,13 +326,19 @@ class Learner:
                 cutoff = torch.where(chance < config.style_mixing_prob, cutoff, config.network.num_ws)
                 mixed = cutoff, _take(torch.randn_like(z), rows)
         sides = self.G.synthesis.noise_shapes()
-        if self.synchronous or rows is not None:
+        if self.synchronous:
             noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
         else:  # in one draw
             sizes = [count * side * side for side in sides]
             parts_of_noise = torch.split(torch.randn([sum(sizes)], device=self.device), sizes)
-            noises = [noise.view(count, 1, side, side) for noise, side in zip(parts_of_noise, sides, strict=True)]
+            noises = [
+                _take(noise.view(count, 1, side, side), rows) for noise, side in zip(parts_of_noise, sides, strict=True)
+            ]
         return Latents(z=_take(z, rows), c=None if c is None else _take(c, rows), mixed=mixed, noises=noises)
+
+    def _maps_at_once(self, parts: list[Microbatch]) -> bool:
+        # Whether the generator's own mapping is of the whole batch, so that w_avg can take it in there (see _map).
+        return not self.synchronous and len(parts) == 1 and self._rows(parts) is None
 
     def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
         count, side = parts[0].total, self.config.network.resolution
