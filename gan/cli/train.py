@@ -176,7 +176,8 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 @click.option("--cache", is_flag=True, help="Decoded pixels in a file beside the dataset: faster, larger.")
 @click.option(
     "--cuda-graphs/--no-cuda-graphs",
-    help="CUDA graphs of an iteration's phases: less work for the host. On one GPU, without --batch-gpu.",
+    help="CUDA graphs of an iteration's phases: less work for the host. On one GPU, without --batch-gpu. New: not yet "
+    "proven on a GPU, and off by default.",
 )
 @click.option(
     "--deterministic",

@@ -76,7 +76,7 @@ class TrainingOptions:
     data_on_device: str = "auto"  # where the pixels lie: yes, no, or auto (see gan.data.device_images.wanted)
     wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
-    cuda_graphs: bool = True  # run each phase of an iteration as a CUDA graph, where that is possible
+    cuda_graphs: bool = False  # run each phase of an iteration as a CUDA graph, where that is possible
     deterministic: bool = False  # the same bits in every run on a GPU, which is slower; a CPU's always are
 
     def __post_init__(self) -> None:
