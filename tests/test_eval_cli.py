@@ -68,7 +68,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
         (("--weights", "vgg61=x"), "--weights must be NAME=PATH"),
         (("--weights", "vgg16=x"), "--weights vgg16 is of no network that this evaluation uses"),
         (("--preprocess", "clear"), "'clear' is not one of 'tf1', 'clean'"),
-        (("--precision", "fp8"), "'fp8' is not one of 'fp32', 'bf16'"),
+        (("--precision", "fp8"), "'fp8' is not one of 'fp32', 'tf32', 'bf16'"),
         (("--backend", "tpu"), "'tpu' is not one of 'torch', 'onnxruntime'"),
         (("--require", "fid<20"), "--require must name one of kd; got fid instead: that needs Inception's weights"),
         (("--require", "kd=20"), "--require must be METRIC<NUMBER"),
