@@ -132,7 +132,7 @@ def test_layers_keep_variance_and_gradients():
     assert FullyConnected(512, 256, act="lrelu", lr_multiplier=0.01)(
         torch.randn(64, 512)
     ).square().mean().item() == pytest.approx(1, abs=0.1)
-    layer = Conv2d(2, 3, 3, down=True).double()
-    check_gradients(lambda x: layer(x, 0.7), double(1, 2, 4, 4))
+    layer = Conv2d(2, 3, 3, down=True, gain=0.7).double()
+    check_gradients(layer, double(1, 2, 4, 4))
     dense = FullyConnected(3, 2, act="lrelu", lr_multiplier=0.5).double()
     check_gradients(dense, double(2, 3))
