@@ -70,6 +70,9 @@ def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch, config, tiny_dat
     as_rank(monkeypatch, 0, 3)
     with pytest.raises(RequestError, match=r"`batch_size` must be a multiple of 12 \(3 processes.*got 16 instead"):
         of_batch(config, None)
+    as_rank(monkeypatch, 0, 2)
+    with pytest.raises(RequestError, match=r"`batch_size` must be a multiple of 8 .*got 12 instead"):
+        of_batch(dataclasses.replace(config, batch_size=12), None)
     as_rank(monkeypatch, 0, 1)
     for wrong in (6, 0, -4, 1):
         with pytest.raises(
@@ -88,6 +91,9 @@ def test_path_lengths_need_an_image_in_each_process(monkeypatch, config):
     with pytest.raises(RequestError, match="`pl_batch_shrink` must leave an image to each of 4 processes; got 8"):
         of_batch(shrunk, None)
     assert len(of_batch(dataclasses.replace(shrunk, pl_weight=0.0), None)) == 1
+    as_rank(monkeypatch, 0, 2)
+    with pytest.raises(RequestError, match="an image to each of 2 processes; got 16"):
+        of_batch(dataclasses.replace(config, pl_batch_shrink=16), None)
     as_rank(monkeypatch, 0, 1)
     more = dataclasses.replace(config, pl_batch_shrink=32)
     assert len(of_batch(more, None)) == 1
