@@ -1,5 +1,6 @@
 """A training iteration that asks the device nothing: on tensors without numbers, and, on a CPU, with them."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -23,8 +24,7 @@ from gan.training.run_dir import Run
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 2, "channel_base": 128, "channel_max": 8, "batch_size": 8}
-TINY["mapping_layers"] = 1
+TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128, "channel_max": 8, "batch_size": 8}
 WAYS = [
     {"num_classes": 3, "precision": "bf16", "freeze_d": 1, "augment": "diffaugment"},
     {"augment": "ada", "augment_categories": "bgcfnc", "ada_interval": 1},
@@ -230,3 +230,36 @@ def test_p_adapts_in_place_where_the_augmentation_reads_it():
         subject.observe(torch.ones(4, 1))
         subject.update(iteration)
     assert seen[0] is seen[1] and seen[0].item() == subject.p == pytest.approx(0.28)
+
+
+def test_what_is_drawn_does_not_depend_on_the_number_of_processes(monkeypatch):
+    sizes, randn = [], torch.randn
+    monkeypatch.setattr(torch, "randn", lambda size, **options: sizes.append(list(size)) or randn(size, **options))
+
+    def drawn():
+        learner = asynchronous(make_config(batch_size=8))
+        torch.manual_seed(1)
+        sizes.clear()
+        return learner.members, learner._draw(learner.microbatches), list(sizes)
+
+    _, whole, whole_sizes = drawn()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        members, own, own_sizes = drawn()
+        assert len(members) == 4
+        assert own_sizes == whole_sizes  # a GPU's numbers hang on how many are asked for at a time
+        torch.testing.assert_close(own.z, whole.z[members], rtol=0, atol=0)
+        torch.testing.assert_close(own.noises, [noise[members] for noise in whole.noises], rtol=0, atol=0)
+
+
+def test_the_mean_w_moves_once_an_iteration_whatever_the_passes():
+    config = make_config(batch_size=8)
+    config = dataclasses.replace(config, network=dataclasses.replace(config.network, mbstd_group_size=1))
+    moved = []
+    for batch_gpu in (None, 2):
+        learner = asynchronous(config, batch_gpu)
+        learner.step(*(images[learner.members] for images in next(batches(config))))
+        moved.append(learner.G.mapping.w_avg)
+    assert moved[0].any()
+    torch.testing.assert_close(moved[0], moved[1])
