@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import TINY_TRAINING, run_salon
 
 from gan.config import make_config
 from gan.training.graphs import WARM_UP, refusal
@@ -115,3 +116,8 @@ def test_where_there_are_no_graphs_it_says_why(monkeypatch):
     assert refusal(cuda, 2) == "not with `batch_gpu` below the batch"
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert refusal(cuda, 1) == "not with several processes"
+
+
+def test_graphs_that_cannot_be_are_told(tiny_dataset, tmp_path):
+    outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING, "--cuda-graphs")
+    assert outcome.code == 0 and "CUDA graphs: no, they need a CUDA GPU\n" in outcome.err

@@ -57,9 +57,9 @@ def train(
         learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
         say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
         say(f"Precision: {precision.describe(device, config.precision)}")
-        if device.type == "cuda":
-            reason = learner.use_graphs() if options.cuda_graphs else "switched off"
-            say(f"CUDA graphs: {reason or 'yes'}")
+        if options.cuda_graphs:
+            reason = learner.use_graphs()
+            say(f"CUDA graphs: no, {reason}" if reason else "CUDA graphs: yes")
         tick, seconds_before = start.resume(run, learner, source)
         with distributed.main_first():
             if main:
