@@ -177,7 +177,8 @@ def _follow() -> None:
 
 
 def _set(enabled: bool, warn_only: bool, deterministic: bool, benchmark: bool, fill: bool) -> None:
-    torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+    # Not use_deterministic_algorithms, which imports the compiler: two seconds.
+    torch.set_deterministic_debug_mode(("default", "warn", "error")[enabled + (enabled and not warn_only)])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
     torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
