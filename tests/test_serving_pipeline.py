@@ -252,11 +252,11 @@ WHOLE = (
     """
 folder = "whole"
 [synthetic]
-count = 120
+count = 60
 size = 32
 genres = "landscape,portrait"
 styles = "impressionism,cubism"
-outliers = 6
+outliers = 3
 [prepare]
 resolution = 16
 labels = "folders"
@@ -299,7 +299,7 @@ def test_from_pictures_to_a_served_and_checked_painter(tmp_path, triton):
     page = (tmp_path / "whole" / "index.html").read_text()
     assert all(f'id="{name}"' in page for name in STAGES) and page.count("data:image/jpeg") >= 5
     assert "http://" not in page and "https://" not in page
-    assert "of 6 planted outliers are among them" in page and "{url}" not in page and "--overwrite" not in page
+    assert "of 3 planted outliers are among them" in page and "{url}" not in page and "--overwrite" not in page
     relaxed = write(tmp_path, WHOLE.replace("require = 0.99", ""))
     again = outcomes(run_salon("run", relaxed, "--json"))
     assert again.pop("style-check") == "done" and set(again.values()) == {"unchanged"}

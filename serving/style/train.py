@@ -66,13 +66,16 @@ def train(request: StyleTrainingRequest) -> Trained:
     labels = paintings.labels
     single = np.arange(len(labels))  # every image a group of its own
     groups = paintings.groups if group_by == "artist" else single
-    steps = iter(progress(range(classifier_head.fits(2 * classifier_head.FOLDS + 1)), "Fitting", unit="fit"))
+    judged = classifier_head.FOLDS * (1 if groups is single else 2)  # heads that images are held out of
+    steps = iter(progress(range(classifier_head.fits(judged + 1)), "Fitting", unit="fit"))
 
     def step() -> object:
         return next(steps)
 
     held_out = classifier_head.held_out(features, labels, groups, seed=request.seed, step=step)
-    plain = classifier_head.held_out(features, labels, single, seed=request.seed, step=step)
+    plain = held_out
+    if groups is not single:
+        plain = classifier_head.held_out(features, labels, single, seed=request.seed, step=step)
     head = classifier_head.fit(features, labels, groups, seed=request.seed, step=step)
     next(steps, None)  # closes the bar
     clock.lap("fitting")
