@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from eval.data import feature_cache
 from eval.data.feature_cache import folder_name, load_arrays, save_arrays, shard_count
@@ -104,6 +101,10 @@ def separability(source: SnapshotSource, reference: Reference, gen: Features, st
 
     Raises RequestError when there are fewer than two strata.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     known = np.array([index for index, name in enumerate(strata) if name is not None], np.int64)
     names = sorted({str(strata[index]) for index in known})
     if len(names) < 2:

@@ -156,14 +156,23 @@ def test_triton_that_does_not_work_is_named_with_the_reason(choose):
     assert "does not work here: " in backend.status("cuda")
 
 
-def test_nothing_of_triton_is_loaded_where_no_gpu_asks_for_it():
+def test_a_training_step_on_a_cpu_loads_no_compiler():
+    """Neither Triton nor torch's own, whose import takes as long as all of torch."""
     code = """
 import sys
 sys.modules["triton"] = None
 import torch
-from gan.ops.upfirdn2d import setup_filter, upsample2d
-upsample2d(torch.ones(1, 3, 4, 4), setup_filter())
-assert "gan.ops.triton_kernels" not in sys.modules
+import eval.evaluate
+from gan.config import NetworkConfig, TrainingConfig
+from gan.device import deterministic
+from gan.training.learner import Learner
+network = NetworkConfig(resolution=8, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8)
+learner = Learner(TrainingConfig(network=network, dataset="0" * 64, batch_size=4), torch.device("cpu"))
+with deterministic():
+    learner.step(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+learner.G_optimizer.load_state_dict(learner.G_optimizer.state_dict())
+heavy = {"gan.ops.triton_kernels", "torch._dynamo", "torch._inductor", "sklearn", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

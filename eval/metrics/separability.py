@@ -9,10 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from eval.metrics.confidence_intervals import Estimate, Vector, normal_interval
 from eval.metrics.feature_stats import Array
@@ -73,6 +69,12 @@ def _confident(column: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def _predictions(latents: Array, labels: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.bool_]:
+    # Imported here, as all that takes a second and few commands need.
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
     rarer = min(int(labels.sum()), int((~labels).sum()))
     if rarer < folds:  # too few to learn from: as if all were of one kind
         return np.zeros(len(labels), bool)

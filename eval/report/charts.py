@@ -6,11 +6,11 @@ Nothing here computes: values and intervals come as they are in results.json.
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
 _STYLE: Any = {
@@ -93,15 +93,20 @@ def heat(value: float, values: Sequence[float]) -> float:
     return 0.5 if high == low else (value - low) / (high - low)
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(facecolor="none")
     return figure, axes
 
 
-def _svg(figure: Figure, salt: str, title: str) -> str:
+def _svg(figure: "Figure", salt: str, title: str) -> str:
     # -> an <svg> element that fills its place; `salt` keeps its inner names apart from those of other charts
+    import matplotlib
+
     buffer = io.StringIO()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -20,6 +20,7 @@ from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
 from gan.runtime import distributed
 from gan.training import ema, losses, microbatches
+from gan.training.adam import Adam
 from gan.training.finite import FiniteCheck
 from gan.training.finite import NonFiniteError as NonFiniteError
 from gan.training.graphs import Capture, CudaCapture, Graphs, refusal
@@ -428,7 +429,7 @@ class Learner:
         config = self.config
         ratio = 1.0 if interval is None else interval / (interval + 1)
         betas = (config.beta1**ratio, config.beta2**ratio)
-        return torch.optim.Adam(network.parameters(), config.learning_rate * ratio, betas, eps=1e-8, fused=True)
+        return Adam(network.parameters(), config.learning_rate * ratio, betas, eps=1e-8, fused=True)
 
 
 def _take(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
