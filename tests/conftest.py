@@ -111,10 +111,13 @@ def full_disk(largest: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """Keep what Salon caches out of the user's home."""
+def own_cache(tmp_path_factory, pytestconfig):
+    """Keep what Salon caches out of the user's home. All workers share compiled operators, in pytest's own cache."""
+    cache = tmp_path_factory.mktemp("cache")
+    if pytestconfig.pluginmanager.hasplugin("cacheprovider"):
+        (cache / "native").symlink_to(pytestconfig.cache.mkdir("salon-native"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SALON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("SALON_CACHE", str(cache))
         yield
 
 
