@@ -28,9 +28,9 @@ from gan.training.run_dir import Run
 from gan.training.schedule import Schedule
 from gan.training.training_loop import train
 
-# 100 iterations, a checkpoint after every fourth, no sheets.
+# 50 iterations, a checkpoint after every second, no sheets.
 LONG = [
-    *(*TINY_TRAINING, "--mirror", "--total-kimg", "0.8", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.032"),
+    *(*TINY_TRAINING, "--mirror", "--total-kimg", "0.4", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.016"),
     *("--image-snapshot-ticks", "0"),
 ]
 
@@ -64,11 +64,11 @@ KILLS = [
     ("open", r"stats\.jsonl$", 1, 0),
     ("open", r"checkpoint-.*partial", 1, 0),  # before the first checkpoint, but after its line in stats.jsonl
     ("os.rename", r"checkpoint-.*partial", 1, 0),  # the first one is written, but not in its place
-    ("open", r"snapshot-.*partial", 1, 32),  # a checkpoint without its snapshot
-    ("os.rename", r"snapshot-.*partial", 3, 128),
-    ("os.remove", r"checkpoint-\d+\.pt$", 1, 160),  # more checkpoints than are kept
-    ("open", r"stats\.jsonl$", 7, 320),  # the first time it is read
-    ("os.rename", r"checkpoint-.*partial", 9, 576),
+    ("open", r"snapshot-.*partial", 1, 16),  # a checkpoint without its snapshot
+    ("os.rename", r"snapshot-.*partial", 3, 64),
+    ("os.remove", r"checkpoint-\d+\.pt$", 1, 80),  # more checkpoints than are kept
+    ("open", r"stats\.jsonl$", 7, 160),  # the first time it is read
+    ("os.rename", r"checkpoint-.*partial", 9, 288),
 ]
 
 
@@ -127,7 +127,7 @@ def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
 def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrupted):
     # Half of the run with pixels on the device, the other half with a process that loads them.
     train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG]
-    first = run_salon(*train, "--total-kimg", "0.4", "--data-on-device", "yes")
+    first = run_salon(*train, "--total-kimg", "0.2", "--data-on-device", "yes")
     assert first.code == 0 and "Data: 12 images on the device" in first.err
     second = run_salon(*train, "--workers", "auto")
     assert second.code == 0 and "Data: 12 images, workers: 1" in second.err and "Resuming from" in second.err
@@ -140,7 +140,7 @@ def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, unint
     words = signalled(number, "open", r"stats\.jsonl$", 3, arguments)  # after the third tick
     stopped = subprocess.run(words, capture_output=True, text=True, check=True)
     summary = json.loads(stopped.stdout)
-    assert not summary["finished"] and summary["kimg"] == 0.096
+    assert not summary["finished"] and summary["kimg"] == 0.048
     assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
     again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
     assert again.code == 0 and "Resuming from" in again.err
@@ -148,7 +148,7 @@ def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, unint
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny_dataset, tmp_path, uninterrupted):
-    options = [*LONG, "--keep", "0", "--total-kimg", "0.16"]
+    options = [*LONG, "--keep", "0", "--total-kimg", "0.08"]
     assert run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *options).code == 0
     newest, second, *_ = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
     newest.write_bytes(newest.read_bytes()[:-100])
