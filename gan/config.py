@@ -40,6 +40,7 @@ class NetworkConfig:
     channel_base: int = 16384  # channels at a resolution: channel_base / resolution, at most channel_max
     channel_max: int = 512
     mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
+    conv_clamp: float | None = None  # largest magnitude of activations, before a branch's gain; None: no limit
 
     def __post_init__(self) -> None:
         if self.resolution not in [2**k for k in range(3, 11)]:
@@ -49,6 +50,8 @@ class NetworkConfig:
         _require("num_classes", self.num_classes, 0)
         if self.D_mapping_layers is not None:
             _require("D_mapping_layers", self.D_mapping_layers, 0)
+        if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
+            raise RequestError(f"`conv_clamp` must be above 0 and finite; got {self.conv_clamp} instead")
         if self.channel_base < self.resolution:
             raise RequestError(f"`channel_base` must be at least the resolution {self.resolution}")
 
