@@ -197,8 +197,7 @@ class Synthesis(nn.Module):
             self.blocks.append(block)
             below = channels
         self.num_ws = config.num_ws
-        # Of features and convolutions; None: that of the weights. float16 is for inference.
-        self.trunk_dtype: torch.dtype | None = None
+        self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
 
     def noise_shapes(self) -> list[int]:
         """Side of the square noise input of each layer, in order."""
