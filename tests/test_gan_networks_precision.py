@@ -12,6 +12,7 @@ from gan.errors import RequestError
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
+from gan.ops.modulated_conv2d import modulated_conv2d, within_float16
 from gan.training import checkpoint, losses
 
 NETWORK = NetworkConfig(resolution=32, z_dim=32, w_dim=32, mapping_layers=2, channel_base=1024, channel_max=64)
@@ -78,6 +79,22 @@ def test_the_gradients_of_all_four_steps_are_near(networks):
     for (loss, network), (low_loss, low_network) in zip(steps(G, D), steps(low_G, low_D), strict=True):
         assert low_loss.item() == pytest.approx(loss.item(), rel=0.05)
         assert agreement(gradients(loss, network), gradients(low_loss, low_network)) > 0.99
+
+
+def test_sums_of_the_largest_features_stay_within_float16_and_keep_their_gradients():
+    x = torch.full([1, 512, 3, 3], 256.0)
+    weight, styles = torch.rand(4, 512, 3, 3) + 2, torch.rand(1, 512) * 10 + 90
+    found = []
+    for scaled in (True, False):
+        w, s = weight.clone().requires_grad_(True), styles.clone().requires_grad_(True)
+        kernel, factors, undo = within_float16(w, s) if scaled else (w, s, torch.ones(1, 1))
+        y = modulated_conv2d(x.half() if scaled else x, kernel, factors)
+        assert torch.isfinite(y).all()
+        y = y.float() * undo[:, :, None, None] * 3e-7
+        (first,) = torch.autograd.grad(y.square().sum(), s, create_graph=True)
+        found.append([y, first, *torch.autograd.grad(first.square().sum(), [w, s])])
+    for low, exact in zip(*found, strict=True):
+        torch.testing.assert_close(low, exact, rtol=0.01, atol=0.01 * exact.abs().max().item())
 
 
 def test_float32_again_is_float32(networks):

@@ -48,7 +48,6 @@ class LossScale:
     def update(self) -> None:
         """After the step, or what would have been one."""
         torch._amp_update_scale_(self.scale, self._good, self.found_inf, 2.0, 0.5, INTERVAL)
-        self.scale.clamp_(min=FLOOR)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
