@@ -14,7 +14,8 @@ from gan.errors import RequestError
 
 MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
 MAX_BATCH = 4096  # images an iteration
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
+FP16_CLAMP = 256.0  # conv_clamp of new networks in fp16 (Karras et al. 2020, ADA, appendix)
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
 # Presets of the stages of gan.augment.pipeline (Karras et al. 2020, ADA, figure 4), each in the order of application.
 AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -40,6 +41,7 @@ class NetworkConfig:
     channel_base: int = 16384  # channels at a resolution: channel_base / resolution, at most channel_max
     channel_max: int = 512
     mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
+    conv_clamp: float | None = None  # largest magnitude of activations, before a branch's gain; None: no limit
 
     def __post_init__(self) -> None:
         if self.resolution not in [2**k for k in range(3, 11)]:
@@ -49,6 +51,8 @@ class NetworkConfig:
         _require("num_classes", self.num_classes, 0)
         if self.D_mapping_layers is not None:
             _require("D_mapping_layers", self.D_mapping_layers, 0)
+        if self.conv_clamp is not None and not 0 < self.conv_clamp < float("inf"):
+            raise RequestError(f"`conv_clamp` must be above 0 and finite; got {self.conv_clamp} instead")
         if self.channel_base < self.resolution:
             raise RequestError(f"`channel_base` must be at least the resolution {self.resolution}")
 
@@ -89,7 +93,7 @@ class TrainingConfig:
     ema_kimg: float = 10.0  # half-life of the weights' moving average, thousands of images
     ema_rampup: float | None = 0.05  # half-life is at most this share of the images seen; None: no ramp-up
     freeze_d: int = 0  # resolution blocks of D, from the image on, that do not learn (Mo et al. 2020)
-    precision: str = "fp32"  # of features and convolutions: fp32, or bf16 (see gan.networks.precision)
+    precision: str = "fp32"  # of features and convolutions: fp32, bf16 or fp16 (see gan.networks.precision)
     mirror: bool = False  # flip real images horizontally with probability 1/2
     augment: str = "none"  # of what D sees: none, ada (p adapts), fixed (p stays), diffaugment
     augment_categories: str = "bgc"  # with ada and fixed: blit, geom, color, filter, noise, cutout, bg, ..., bgcfnc
@@ -188,7 +192,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def make_config(
     *, preset: str, resolution: int, num_classes: int, dataset: str, overrides: dict[str, Any], **origin: Any
 ) -> TrainingConfig:
-    """A preset's config for a dataset, with any field of either dataclass overridden.
+    """A preset's config for a dataset, with any field of either dataclass overridden. fp16 brings a conv_clamp.
 
     `origin` holds the manifest, resume_from and resume_kimg of TrainingConfig.
     Raises RequestError for an unknown preset or field, or a value out of range.
@@ -196,6 +200,8 @@ def make_config(
     if preset not in PRESETS:
         raise RequestError(f"`preset` must be one of {', '.join(PRESETS)}; got {preset} instead")
     values = {**(_auto(resolution) if preset == "auto" else PRESETS[preset]), **overrides}
+    if values.get("precision") == "fp16":
+        values.setdefault("conv_clamp", FP16_CLAMP)
     unknown = sorted(set(values) - set(field_types()))
     if unknown:
         raise RequestError(f"`overrides` must name one of {', '.join(sorted(field_types()))}; got {unknown[0]} instead")

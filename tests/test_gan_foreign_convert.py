@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import sys
 import types
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import TINY_TRAINING, run_salon
+from test_gan_networks_clamp import LIMIT, paper_image, paper_logits
 
 from gan import snapshot
 from gan.config import NetworkConfig
@@ -338,12 +340,43 @@ def test_ada_scales_another_learning_rate_multiplier(tmp_path, peers, networks):
     assert_same(imported(tmp_path / "ada.pkl", tmp_path)[0], networks)
 
 
-def test_a_clamp_is_reported_where_it_would_have_changed_images(tmp_path, peers, networks):
-    for clamp, told in ((1e6, False), (0.01, True)):
-        write_ada(tmp_path / "ada.pkl", *map(numpy_state, networks), {"synthesis.b8.conv1": {"conv_clamp": clamp}})
-        _, outcome = imported(tmp_path / "ada.pkl", tmp_path, "--overwrite")
-        assert outcome.json["conv_clamp"] == clamp and 0.01 < outcome.json["largest_activation"] < 1e6
-        assert ("images differ" in outcome.err) is told
+LAYERS = [f"b{side}.{layer}" for side in (8, 16) for layer in ("conv0", "conv1")]  # of G and of D
+CLAMPED = ["b16.fromrgb", "b4.conv", *LAYERS]
+CLAMPED += [f"synthesis.{layer}" for layer in ("b4.conv1", "b4.torgb", "b8.torgb", "b16.torgb", *LAYERS)]
+
+
+@pytest.mark.parametrize("kind", ["ada", "tf"])
+def test_networks_that_limit_their_activations_compute_the_same(tmp_path, peers, networks, kind):
+    G, D = map(numpy_state, networks)
+    if kind == "ada":
+        write_ada(tmp_path / "file.pkl", G, D, {name: {"conv_clamp": LIMIT} for name in CLAMPED})
+    else:
+        write_tf(tmp_path / "file.pkl", G, D, {"conv_clamp": LIMIT}, {"conv_clamp": LIMIT})
+    found, outcome = imported(tmp_path / "file.pkl", tmp_path)
+    assert outcome.json["conv_clamp"] == outcome.json["network"]["conv_clamp"] == LIMIT
+    z, seen = torch.randn(4, 8), []
+    with torch.no_grad():
+        ws = found.G_ema.mapping(z)
+        img = found.G_ema.synthesis(ws, "const")
+        expected = paper_image(networks[0], ws, LIMIT, seen)
+        torch.testing.assert_close(img, expected, rtol=1e-4, atol=1e-4)
+        logits = found.D(expected)
+        torch.testing.assert_close(logits, paper_logits(networks[1], expected, LIMIT, seen), rtol=1e-4, atol=1e-4)
+    assert min(seen) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({name: {"conv_clamp": 256} for name in CLAMPED[1:]}, r"conv_clamp 256 in \S+ and None in D\.b16\.fromrgb"),
+        ({name: {"conv_clamp": "256"} for name in CLAMPED}, r"conv_clamp 256; it must be above 0 and finite"),
+        ({name: {"conv_clamp": -1} for name in CLAMPED}, r"conv_clamp -1; it must be above 0 and finite"),
+        ({"b8.skip": {"conv_clamp": 256}}, r"limits the activations of b8\.skip"),
+    ],
+)
+def test_other_limits_are_refused(tmp_path, peers, networks, facts, reason):
+    write_ada(tmp_path / "ada.pkl", *map(numpy_state, networks), facts)
+    assert re.search(reason, refusal(tmp_path / "ada.pkl", tmp_path))
 
 
 def test_without_a_discriminator_it_generates_but_does_not_train_on(tmp_path, peers, networks, tiny_dataset):

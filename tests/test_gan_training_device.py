@@ -28,7 +28,7 @@ TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128, "chann
 WAYS = [
     {"num_classes": 3, "precision": "bf16", "freeze_d": 1, "augment": "diffaugment"},
     {"augment": "ada", "augment_categories": "bgcfnc", "ada_interval": 1},
-    {"num_classes": 3, "batch_gpu": 4, "augment": "fixed", "augment_p": 0.5},
+    {"num_classes": 3, "precision": "fp16", "batch_gpu": 4, "augment": "fixed", "augment_p": 0.5},
 ]
 
 

@@ -61,7 +61,7 @@ def assert_same(a, b):
 ADAPTING = {"augment": "ada", "augment_p": 0.4, "ada_interval": 2, "ada_kimg": 0.1, "ada_target": -1.0}
 
 
-@pytest.mark.parametrize("options", [{}, ADAPTING])
+@pytest.mark.parametrize("options", [{}, ADAPTING, {"precision": "fp16"}])
 def test_graphs_change_nothing(options):
     plain = learner(**options)
     expected = steps(plain, range(16))

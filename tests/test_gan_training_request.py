@@ -8,11 +8,13 @@ import torch
 from conftest import TINY_TRAINING, run_salon
 
 import gan.__main__
+from gan import snapshot
 from gan.data import dataset as datasets
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from gan.training import defaults
+from gan.networks import precision
+from gan.training import checkpoint, defaults
 from gan.training.request import TrainingOptions, TrainingRequest, resolve
 from gan.training.run_dir import Run, default_name
 
@@ -94,7 +96,7 @@ def test_a_command_opens_and_hashes_the_dataset_once(metrics, tiny_dataset, tmp_
     assert handed_over == ([] if metrics == "none" else [(tiny_dataset, True, "kid", 5)])
 
 
-def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_is_fast_at_it(tiny_dataset, monkeypatch):
+def test_auto_is_fp32_on_a_cpu_and_what_a_gpu_is_fast_at(tiny_dataset, monkeypatch):
     gpu, capability = torch.device("cuda"), (8, 6)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     # torch says of many CPUs that they compute bf16 fast, too; a run on one stays exact all the same.
@@ -104,9 +106,43 @@ def test_auto_is_fp32_on_a_cpu_and_bf16_on_a_gpu_that_is_fast_at_it(tiny_dataset
         assert (training.config.precision, training.chosen["precision"]) == ("fp32", "fp32, on a CPU")
     assert resolve(request(tiny_dataset), gpu).config.precision == "bf16"
     assert resolve(request(tiny_dataset, precision="fp32"), gpu).config.precision == "fp32"
-    capability = (7, 5)
+    for minor in (0, 5):
+        capability = (7, minor)
+        training = resolve(request(tiny_dataset), gpu)
+        assert (training.config.precision, training.config.network.conv_clamp) == ("fp16", 256)
+        assert training.chosen["precision"] == "fp16, which this GPU computes faster than fp32, and bf16 it does not"
+        assert precision.describe(gpu, "fp16") == "fp16"
+        assert precision.describe(gpu, "fp32") == "fp32; `precision` fp16 is faster here"
+        assert "no faster than fp32" in precision.describe(gpu, "bf16")
+    capability = (6, 1)
     training = resolve(request(tiny_dataset), gpu)
-    assert training.config.precision == "fp32" and "no faster" in training.chosen["precision"]
+    assert (training.config.precision, training.config.network.conv_clamp) == ("fp32", None)
+    assert training.chosen["precision"] == "fp32, since this GPU computes neither bf16 nor fp16 faster"
+    assert precision.describe(gpu, "fp32") == "fp32" and "no faster than fp32" in precision.describe(gpu, "fp16")
+    capability = (8, 0)
+    assert precision.describe(gpu, "fp16").startswith("fp16; `precision` bf16 is as fast here")
+
+
+@pytest.mark.parametrize(("overrides", "clamp"), [((), 256), (("conv_clamp=none",), None), (("conv_clamp=64",), 64)])
+def test_new_networks_in_fp16_limit_their_activations(tiny_dataset, overrides, clamp):
+    assert resolve(request(tiny_dataset, precision="fp16", overrides=overrides)).config.network.conv_clamp == clamp
+
+
+@pytest.mark.parametrize("kind", ["checkpoints", "snapshots"])
+def test_networks_that_a_run_starts_from_keep_their_limit(tiny_dataset, tiny_run, tmp_path, kind):
+    start = max((tiny_run / kind).iterdir())
+    command = request(tiny_dataset, precision="fp16", resume=str(start))
+    assert resolve(command).config.network.conv_clamp is None
+    found = snapshot.find(tiny_run)
+    limited = replace(found.config, network=replace(found.config.network, conv_clamp=64.0))
+    start = tmp_path / start.name
+    if kind == "snapshots":
+        snapshot.save(start, found.G_ema, found.D, limited, 0, None)
+    else:
+        checkpoint.save(start, {"learner": {}, "config": limited.to_dict()})
+    for fields in ({"resume": str(start)}, {"transfer": start}):
+        assert resolve(request(tiny_dataset, **fields)).config.network.conv_clamp == 64
+        assert resolve(request(tiny_dataset, overrides=("conv_clamp=8",), **fields)).config.network.conv_clamp == 8
 
 
 def test_auto_augments_few_images(tiny_dataset, monkeypatch):
@@ -123,18 +159,20 @@ def test_auto_augments_few_images(tiny_dataset, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
-@pytest.mark.parametrize("began_with", [("fp32", "none"), ("bf16", "none"), ("bf16", "ada"), ("fp32", "ada")])
+@pytest.mark.parametrize(
+    "began_with", [("fp32", "none"), ("bf16", "none"), ("bf16", "ada"), ("fp32", "ada"), ("fp16", "ada")]
+)
 def test_a_run_keeps_what_auto_was_when_it_began(tiny_dataset, tmp_path, name, began_with):
-    precision, augment = began_with
+    low, augment = began_with
     command = replace(request(tiny_dataset, name=name), out=tmp_path)
-    began = resolve(replace(command, precision=precision, augment=augment)).config
+    began = resolve(replace(command, precision=low, augment=augment)).config
     run = Run(tmp_path / (name or default_name(tiny_dataset, began)))
     with run.claim(began):
         pass
     again = resolve(command)
     assert again.config == began
     reasons = ["fp32, on a CPU", "ada, since 12 images are fewer than 30,000"]
-    changed = [precision != "fp32", augment != "ada"]
+    changed = [low != "fp32", augment != "ada"]
     values = zip(began_with, reasons, changed, strict=True)
     assert list(again.chosen.values()) == [f"{v}, as the run began" if c else reason for v, reason, c in values]
     # Another command is another run, and so is one that is to begin anew.

@@ -323,6 +323,26 @@ def test_half_precision_and_the_other_backend(tmp_path, tiny_run):
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_limited_activations_are_limited_in_the_graph(tmp_path, tiny_run, precision):
+    found = snapshot.find(tiny_run)
+    network = dataclasses.replace(found.config.network, conv_clamp=0.4)
+    limited = tmp_path / "limited.safetensors"
+    config = dataclasses.replace(found.config, network=network)
+    snapshot.save(limited, found.G_ema, found.D, config, found.cur_nimg, found.classes)
+    options = ("--backend", "onnxruntime", "--precision", precision, "--models", "generator,discriminator")
+    outcome = run_salon("export", "--snapshot", limited, "--out", tmp_path / "models", *options)
+    assert outcome.code == 0, outcome.err  # the export compares both networks with PyTorch's
+    session = onnxruntime.InferenceSession(tmp_path / "models" / "generator" / "1" / "model.onnx")
+    (image,) = session.run(["image"], drawn())
+    expected, free = (
+        np.stack(list(generate.generate(snapshot.load(path).G_ema, SEEDS, truncation_psi=0.7)))
+        for path in (limited, found.path)
+    )
+    assert np.abs(image.astype(int) - expected).max() <= (1 if precision == "fp32" else 6)
+    assert np.abs(expected.astype(int) - free).max() > 20
+
+
 def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path, tiny_run, monkeypatch):
     monkeypatch.setattr(onnx_file, "LARGEST", 1000)
     few = ("--models", "generator", "--max-batch", 1)

@@ -27,7 +27,9 @@ noise_option = click.option(
     help="Noise inputs. const: the stored noise. random: the seed's own. none: without.",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(PRECISIONS), help="Precision of the generator. bf16: faster, less exact."
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Precision of the generator. bf16: faster, less exact; fp16: for GPUs without bf16.",
 )
 batch_option = click.option("--batch-size", metavar="NIMG", type=WholeRange(1), help="Images at a time.")
 

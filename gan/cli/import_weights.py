@@ -7,7 +7,7 @@ import click
 from gan.cli.command import Command
 from gan.cli.options import PATH, json_option, overwrite_option
 from gan.errors import RequestError
-from gan.runtime.console import result, say
+from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
 
@@ -48,12 +48,6 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         batch_size=32 // group * group,
         resume_from=files.sha256(file),
     )
-    largest = None if foreign.conv_clamp is None else convert.largest_activation(G)
-    if foreign.conv_clamp is not None and largest is not None and largest >= foreign.conv_clamp:
-        say(
-            f"Its activations were limited to {foreign.conv_clamp:g}, and reach {largest:.4g} without the limit, "
-            "which Salon does not have: images differ where they do."
-        )
     snapshot.save(out, G, D, config, convert.cur_nimg(file), None)
     figures = {
         "snapshot": str(out),
@@ -64,7 +58,6 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         "discriminator": D is not None,
         "network": config.to_dict()["network"],
         "conv_clamp": foreign.conv_clamp,
-        "largest_activation": largest,  # of a few seeds; where conv_clamp is set
     }
     size = G.config.resolution
     without = "" if D else ", without a discriminator: for generating, not for training on"

@@ -76,8 +76,9 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 @click.option(
     "--precision",
     type=click.Choice(["auto", *PRECISIONS]),
-    help="Precision of features and convolutions. bf16 (bfloat16) is faster on GPUs and CPUs that have it. auto: bf16 "
-    "on such a GPU, else fp32.",
+    help="Precision of features and convolutions. bf16 (bfloat16) is faster on GPUs and CPUs that have it, fp16 "
+    "(float16, with loss scaling) on GPUs with tensor cores and without bf16, such as V100 and T4. auto: bf16 or fp16 "
+    "on such GPUs, else fp32.",
 )
 @click.option("--mirror", is_flag=True, help="Horizontal flips of real images, with probability 1/2.")
 @click.option(

@@ -17,7 +17,6 @@ from gan.foreign.pickle_values import Array, Record, RefusedError, shown
 from gan.foreign.weight_names import rosinality_discriminator, rosinality_generator, tf_discriminator, tf_generator
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import MAPPING_LR_MULTIPLIER, Generator
-from gan.networks.labels import one_hot
 from gan.ops.upfirdn2d import setup_filter
 
 W_AVG_SAMPLES = 10_000
@@ -32,7 +31,7 @@ class Foreign:
     G: Weights  # of the moving average
     D: Weights | None  # None: the file has none
     mbstd_group_size: int = 4
-    conv_clamp: float | None = None  # activations were limited to so much in mixed precision; None: they were not
+    conv_clamp: float | None = None  # limit of the activations, of mixed precision; None: there is none
     filters: list[NDArray[Any]] = field(default_factory=list)  # resampling filters, to be checked
 
 
@@ -96,34 +95,17 @@ def cur_nimg(path: Path) -> int:
     return int(match[1]) * 1000 if match else 0
 
 
-def largest_activation(G: Generator, images: int = 8) -> float:
-    """The largest activation of any layer of G over a few seeds; a clamp above it changes nothing."""
-    largest = 0.0
-
-    def see(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        nonlocal largest
-        largest = max(largest, float(output.abs().max()))
-
-    layers = [layer for block in G.synthesis.blocks for layer in (*block.layers, block.torgb)]
-    handles = [layer.register_forward_hook(see) for layer in layers]
-    c = one_hot(torch.arange(images) % max(G.config.num_classes, 1), G.config.num_classes)
-    z = torch.randn([images, G.config.z_dim], generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for index in range(images):
-            G(z[index : index + 1], None if c is None else c[index : index + 1], noise_mode="const")
-    for handle in handles:
-        handle.remove()
-    return largest
-
-
 def _read_modules(value: dict[str, Any]) -> Foreign:
     # stylegan2-ada-pytorch and stylegan3: pickled torch modules whose names are ours.
     foreign = Foreign(kind="stylegan2-ada-pytorch or stylegan3", G={}, D={} if value.get("D") is not None else None)
+    clamps: dict[str, Any] = {}
     for key, weights in (("G_ema", foreign.G), ("D", foreign.D)):
         if weights is None:
             continue
         for prefix, module in _modules(value[key]):
             _check_module(prefix, module, foreign)
+            if _last(prefix) in _CLAMPED:
+                clamps[f"{key}.{prefix[:-1]}"] = module.get("conv_clamp")
             for name, array in [*_items(module, "_parameters"), *_items(module, "_buffers")]:
                 if array is None:
                     continue
@@ -131,7 +113,16 @@ def _read_modules(value: dict[str, Any]) -> Foreign:
                     foreign.filters.append(_array(array))
                 else:
                     weights[f"{prefix}{name}"] = _scale(prefix, module, _array(array))
+    foreign.conv_clamp = _same_clamp(clamps)
     return foreign
+
+
+_CLAMPED = ("conv0", "conv1", "conv", "torgb", "fromrgb")  # layers whose activations conv_clamp limits
+
+
+def _last(prefix: str) -> str:
+    # The name of a module without those that it lies in.
+    return prefix.split(".")[-2] if prefix else ""
 
 
 def _modules(root: Record) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -156,7 +147,7 @@ def _items(module: dict[Any, Any], name: str) -> list[tuple[str, Any]]:
 
 def _check_module(prefix: str, module: dict[Any, Any], foreign: Foreign) -> None:
     # Facts that no name and no shape tells.
-    last = prefix.split(".")[-2] if prefix else ""
+    last = _last(prefix)
     activation = module.get("activation", "lrelu")
     if last.startswith(("conv", "fc", "fromrgb")) and activation != "lrelu":
         raise RefusedError(f"has the activation {shown(activation)} in {shown(prefix)}; only lrelu is known")
@@ -165,8 +156,23 @@ def _check_module(prefix: str, module: dict[Any, Any], foreign: Foreign) -> None
         if type(group) is not int or channels != 1:
             raise RefusedError("has a minibatch standard deviation of another form")
         foreign.mbstd_group_size = group
-    if isinstance(clamp := module.get("conv_clamp"), int | float):
-        foreign.conv_clamp = float(clamp)
+    if last == "skip" and module.get("conv_clamp") is not None:
+        raise RefusedError(
+            f"limits the activations of {shown(prefix)}; only those after a bias are known to be limited"
+        )
+
+
+def _same_clamp(clamps: dict[str, Any]) -> float | None:
+    # The limit that all layers have, by their names.
+    if not clamps:
+        return None
+    (first, clamp), *others = clamps.items()
+    for name, other in others:
+        if other != clamp:
+            raise RefusedError(f"has conv_clamp {shown(clamp)} in {shown(first)} and {shown(other)} in {shown(name)}")
+    if clamp is None or (isinstance(clamp, int | float) and 0 < clamp < float("inf")):
+        return None if clamp is None else float(clamp)
+    raise RefusedError(f"has conv_clamp {shown(clamp)}; it must be above 0 and finite")
 
 
 def _scale(prefix: str, module: dict[Any, Any], array: NDArray[Any]) -> NDArray[Any]:
@@ -184,7 +190,7 @@ def _read_tensorflow(value: tuple[Record, ...]) -> Foreign:
     for name, wanted in _TF_OPTIONS.items():
         if name in options and options[name] != wanted:
             raise RefusedError(f"has {name} {shown(options[name])}; only {wanted} is known")
-    group, clamp = _options(D).get("mbstd_group_size", 4), options.get("conv_clamp")
+    group = _options(D).get("mbstd_group_size", 4)
     if type(group) is not int:
         raise RefusedError("has a minibatch standard deviation of another form")
     scales = [float(_options(n).get("mapping_lrmul", d)) for n, d in ((G_ema, 0.01), (D, 0.1))]
@@ -193,7 +199,7 @@ def _read_tensorflow(value: tuple[Record, ...]) -> Foreign:
         G=tf_generator(_variables(G_ema), scales[0] / MAPPING_LR_MULTIPLIER),
         D=tf_discriminator(_variables(D), scales[1] / MAPPING_LR_MULTIPLIER),
         mbstd_group_size=group,
-        conv_clamp=float(clamp) if isinstance(clamp, int | float) else None,
+        conv_clamp=_same_clamp({"G": _options(G_ema).get("conv_clamp"), "D": _options(D).get("conv_clamp")}),
     )
 
 
@@ -279,6 +285,7 @@ def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
         channel_base=base,
         channel_max=largest,
         mbstd_group_size=foreign.mbstd_group_size,
+        conv_clamp=foreign.conv_clamp,
     )
 
 

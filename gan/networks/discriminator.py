@@ -16,15 +16,18 @@ HALF = math.sqrt(0.5)  # gain of each branch of a residual sum, to keep the vari
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions and a skip from one resolution to half of it; the first block also takes in the colours."""
+    """Two convolutions and a skip from one resolution to half of it; the first block also takes in the colours.
 
-    def __init__(self, inputs: int, outputs: int, *, first: bool) -> None:
+    `clamp` limits the activations, as of config.conv_clamp; the skip has none.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, first: bool, clamp: float | None = None) -> None:
         super().__init__()
         self.first = first
         if first:
-            self.fromrgb = Conv2d(3, inputs, 1)
-        self.conv0 = Conv2d(inputs, inputs, 3)
-        self.conv1 = Conv2d(inputs, outputs, 3, down=True, gain=HALF)
+            self.fromrgb = Conv2d(3, inputs, 1, clamp=clamp)
+        self.conv0 = Conv2d(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = Conv2d(inputs, outputs, 3, down=True, gain=HALF, clamp=clamp)
         self.skip = Conv2d(inputs, outputs, 1, act="linear", bias=False, down=True, gain=HALF)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -38,10 +41,10 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """[N, in, 4, 4] -> [N, outputs]: minibatch standard deviation, a convolution, two fully connected layers."""
 
-    def __init__(self, channels: int, outputs: int, group_size: int) -> None:
+    def __init__(self, channels: int, outputs: int, group_size: int, clamp: float | None = None) -> None:
         super().__init__()
         self.group_size = group_size
-        self.conv = Conv2d(channels + 1, channels, 3)
+        self.conv = Conv2d(channels + 1, channels, 3, clamp=clamp)
         self.conv.in_trunk = False
         self.fc = FullyConnected(channels * 16, channels, act="lrelu")
         self.out = FullyConnected(channels, outputs)
@@ -63,12 +66,13 @@ class Discriminator(nn.Module):
         self.blocks = []
         for resolution in reversed(config.resolutions()[1:]):
             first = resolution == config.resolution
-            block = DiscriminatorBlock(config.channels(resolution), config.channels(resolution // 2), first=first)
+            inputs, outputs = config.channels(resolution), config.channels(resolution // 2)
+            block = DiscriminatorBlock(inputs, outputs, first=first, clamp=config.conv_clamp)
             setattr(self, f"b{resolution}", block)
             self.blocks.append(block)
         channels = config.channels(4)
         self.cmap_dim = channels if config.num_classes else 0
-        self.b4 = DiscriminatorEpilogue(channels, self.cmap_dim or 1, config.mbstd_group_size)
+        self.b4 = DiscriminatorEpilogue(channels, self.cmap_dim or 1, config.mbstd_group_size, config.conv_clamp)
         if config.num_classes:
             layers = config.mapping_layers if config.D_mapping_layers is None else config.D_mapping_layers
             self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)

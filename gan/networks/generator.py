@@ -10,7 +10,7 @@ from torch import nn
 
 from gan.config import NetworkConfig
 from gan.networks.equalised import Equalised
-from gan.networks.layers import FullyConnected, normalize_second_moment
+from gan.networks.layers import FullyConnected, clamped, normalize_second_moment
 from gan.ops.bias_act import bias_act
 from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, within_float16
 from gan.ops.upfirdn2d import setup_filter, upsample2d
@@ -85,6 +85,7 @@ class SynthesisLayer(Equalised):
     noise_const: torch.Tensor
     resample_filter: torch.Tensor
     demodulated = True
+    clamp: float | None = None  # config.conv_clamp
 
     def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool) -> None:
         super().__init__()
@@ -115,11 +116,13 @@ class SynthesisLayer(Equalised):
         if noise is not None:
             noise = noise.reshape(-1, 1, self.resolution, self.resolution)
         strength = None if noise is None else self.noise_strength
-        return bias_act(x, self.bias, "lrelu", scale=scale, noise=noise, strength=strength)
+        return clamped(bias_act(x, self.bias, "lrelu", scale=scale, noise=noise, strength=strength), self.clamp)
 
 
 class ToRGB(Equalised):
     """Modulated 1x1 convolution to the three colours, without demodulation or activation."""
+
+    clamp: float | None = None  # config.conv_clamp
 
     def __init__(self, inputs: int, w_dim: int) -> None:
         super().__init__()
@@ -139,7 +142,7 @@ class ToRGB(Equalised):
             weight, styles, factor = within_float16(weight, styles)
             scale = factor.expand(-1, len(weight))
         y = modulated_conv2d(x, weight, styles)
-        return bias_act(y.to(self.bias.dtype), self.bias, scale=scale)
+        return clamped(bias_act(y.to(self.bias.dtype), self.bias, scale=scale), self.clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -188,11 +191,13 @@ class Synthesis(nn.Module):
             channels = config.channels(resolution)
             block = SynthesisBlock(below, channels, config.w_dim, resolution)
             setattr(self, f"b{resolution}", block)
+            layers: list[SynthesisLayer | ToRGB] = [*block.layers, block.torgb]
+            for layer in layers:
+                layer.clamp = config.conv_clamp
             self.blocks.append(block)
             below = channels
         self.num_ws = config.num_ws
-        # Of features and convolutions; None: that of the weights. float16 is for inference.
-        self.trunk_dtype: torch.dtype | None = None
+        self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
 
     def noise_shapes(self) -> list[int]:
         """Side of the square noise input of each layer, in order."""

@@ -46,7 +46,10 @@ class FullyConnected(Equalised):
 
 
 class Conv2d(Equalised):
-    """act(convolution + b) * gain, [N, in, H, W] -> [N, out, H, W], or half that size with `down`; in x's dtype."""
+    """act(convolution + b) * gain, [N, in, H, W] -> [N, out, H, W], or half that size with `down`; in x's dtype.
+
+    `clamp` limits the magnitude of what comes out, before the gain.
+    """
 
     resample_filter: torch.Tensor
 
@@ -60,9 +63,11 @@ class Conv2d(Equalised):
         bias: bool = True,
         down: bool = False,
         gain: float = 1.0,
+        clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.act, self.down, self.gain = act, down, gain
+        self.limit = None if clamp is None else clamp * gain
         self.linear = act == "linear" and not bias
         self.weight = nn.Parameter(torch.randn([outputs, inputs, size, size]))
         self.bias = nn.Parameter(torch.zeros([outputs])) if bias else None
@@ -76,7 +81,12 @@ class Conv2d(Equalised):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight * self.factors()["weight"] if self.prepared is None else self.prepared["weight"]
         y = conv2d_resample(x, weight.to(x.dtype), self.resample_filter, down=self.down)
-        return y if self.linear else bias_act(y, self.bias, self.act, self.gain)
+        return clamped(y if self.linear else bias_act(y, self.bias, self.act, self.gain), self.limit)
+
+
+def clamped(x: torch.Tensor, limit: float | None) -> torch.Tensor:
+    """x with its magnitude limited (Karras et al. 2020, ADA, appendix: "mixed-precision training"); None: x."""
+    return x if limit is None else x.clamp(-limit, limit)
 
 
 def normalize_second_moment(x: torch.Tensor) -> torch.Tensor:

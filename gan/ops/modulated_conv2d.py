@@ -42,14 +42,19 @@ def demodulation(weight: torch.Tensor, styles: torch.Tensor, squares: torch.Tens
 
 
 def within_float16(weight: torch.Tensor, styles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weight and styles scaled down for features in float16, and the factor [N, 1] that makes the result good.
+    """Weight, in float16, and styles scaled down for features in float16, and the factor [N, 1] that undoes it.
 
-    Both become at most one in such a way that no sum of products overflows (Karras et al. 2020, ADA, appendix:
-    "mixed-precision training"). For inference: it waits for the weight's largest value.
+    Both become at most one in such a way that no sum of products of features up to 256 overflows (Karras et al. 2020,
+    ADA, appendix: "mixed-precision training"). The scales are constants to autograd: they cancel, whatever they are.
     """
-    scale = float(weight.abs().max()) * math.sqrt(weight[0].numel())
-    largest = styles.abs().amax(dim=1, keepdim=True) + EPSILON
-    return weight / scale, styles / largest, largest * scale
+    scale = cached(weight, "float16 scale", lambda: (_largest(weight) + EPSILON) * math.sqrt(weight[0].numel()))
+    largest = _largest(styles, dim=1) + EPSILON  # [N, 1]
+    return cached(weight, "float16", lambda: (weight / scale).half()), styles / largest, largest * scale
+
+
+def _largest(x: torch.Tensor, dim: int | None = None) -> torch.Tensor:
+    largest: torch.Tensor = torch.linalg.vector_norm(x.detach(), float("inf"), dim, keepdim=dim is not None)
+    return largest
 
 
 def modulated_conv2d_reference(

@@ -14,5 +14,5 @@ class SamplingRequest:
     noise_mode: str = "const"  # const: the stored noise; random: of each seed's own generator; none: without
     class_name: str | None = None  # index or name of the class; None: an unconditional generator
     batch_size: int = 8  # images at a time
-    precision: str = "fp32"  # fp32 or bf16
+    precision: str = "fp32"  # fp32, bf16 or fp16
     device: str = "auto"  # auto, cpu, cuda or cuda:N

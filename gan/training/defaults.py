@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +31,10 @@ def choose(automatic: Collection[str], images: int, device: "torch.device | None
             chosen["precision"] = "fp32", "on a CPU"
         elif precision.bf16_is_fast(device):
             chosen["precision"] = "bf16", "which this GPU computes faster than fp32"
+        elif precision.fp16_is_fast(device):
+            chosen["precision"] = "fp16", "which this GPU computes faster than fp32, and bf16 it does not"
         else:
-            chosen["precision"] = "fp32", "since this GPU computes bf16 no faster"
+            chosen["precision"] = "fp32", "since this GPU computes neither bf16 nor fp16 faster"
     if "augment" in automatic:
         if images < ADA_BELOW:
             chosen["augment"] = "ada", f"since {images:,} images are fewer than {ADA_BELOW:,}"
@@ -43,17 +44,19 @@ def choose(automatic: Collection[str], images: int, device: "torch.device | None
 
 
 def of_run(
-    config: TrainingConfig, automatic: Collection[str], path_of: Callable[[TrainingConfig], Path]
+    config_of: Callable[[dict[str, Any]], TrainingConfig],
+    chosen: dict[str, Any],
+    path_of: Callable[[TrainingConfig], Path],
 ) -> TrainingConfig:
-    """`config`, or the config of the run that the same request began where "auto" stood for something else.
+    """The config with the `chosen` values of "auto", or that of the run which the same request began with others.
 
     That was on another device, or by a version of Salon in which other values were the defaults. `path_of` is the
     folder of a config's run.
     """
-    values = itertools.product(*(_VALUES[name] for name in automatic))
-    others: list[dict[str, Any]] = [dict(zip(automatic, chosen, strict=True)) for chosen in values]
-    candidates = [config, *(replace(config, **other) for other in others)]
-    for candidate in candidates:
+    config = config_of(chosen)
+    values = itertools.product(*(_VALUES[name] for name in chosen))
+    others = (config_of(dict(zip(chosen, other, strict=True))) for other in values)
+    for candidate in (config, *others):
         file = Run(path_of(candidate)).config_file
         if file.exists() and not candidate.differences(TrainingConfig.from_dict(read_json(file))):
             return candidate

@@ -24,6 +24,7 @@ from gan.training.adam import Adam
 from gan.training.finite import FiniteCheck
 from gan.training.finite import NonFiniteError as NonFiniteError
 from gan.training.graphs import Capture, CudaCapture, Graphs, refusal
+from gan.training.loss_scale import LossScale, of_phases
 from gan.training.microbatches import Microbatch
 
 Stats = dict[str, torch.Tensor]
@@ -84,6 +85,7 @@ class Learner:
         self.D_optimizer = self._adam(self.D, config.r1_interval if config.r1_gamma else None)
         self.pl_mean = torch.zeros([], device=device)
         self.finite = FiniteCheck(device)
+        self.loss_scales: dict[str, LossScale] = of_phases(device) if config.precision == "fp16" else {}
         self.augment = Augmentation(config, device, synchronous=self.synchronous)
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
         self.iteration = 0
@@ -160,6 +162,7 @@ class Learner:
             **{name: getattr(self, name).state_dict() for name in self._PARTS},
             "pl_mean": self.pl_mean,
             "augment": self.augment.state_dict(),
+            "loss_scales": {name: scale.state_dict() for name, scale in self.loss_scales.items()},
             "iteration": self.iteration,
             "cur_nimg": self.cur_nimg,
             "rng_cpu": torch.get_rng_state(),
@@ -175,6 +178,9 @@ class Learner:
         if self._graphs:
             self._graphs.reset()
         self.augment.load_state_dict(state.get("augment", {}))
+        for name, scale in self.loss_scales.items():
+            if found := state.get("loss_scales", {}).get(name):
+                scale.load_state_dict(found)
         self.iteration, self.cur_nimg = state["iteration"], state["cur_nimg"]
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
@@ -194,7 +200,7 @@ class Learner:
             return loss, {"loss/G": loss, "logits/generated": logits.mean()}
 
         with self._prepared(self.G, self.D):
-            stats, norm = self._descend(self.G, self.G_optimizer, forward, self.microbatches)
+            stats, norm = self._descend("G", self.G, self.G_optimizer, forward, self.microbatches)
         return {**stats, "gradient/G": norm}
 
     def _path_length_step(self) -> Stats:
@@ -203,13 +209,15 @@ class Learner:
             return self._penalize_path_lengths()
 
     def _penalize_path_lengths(self) -> Stats:
+        scale = self.loss_scales.get("path_length")
         latents = self._draw(self.pl_microbatches)
         noise = self._draw_path_noise(self.pl_microbatches)
 
         def measure(microbatch: Microbatch) -> torch.Tensor:
             part = latents.part(microbatch.local)
             ws, _ = self._map(part)
-            return losses.path_lengths(self.G.synthesis(ws, noises=part.noises), ws, noise[microbatch.local])
+            img = self.G.synthesis(ws, noises=part.noises)
+            return losses.path_lengths(img, ws, noise[microbatch.local], scale.scale if scale else None)
 
         # The penalty needs the mean over the whole batch first. Several passes are made anew for their gradients
         # afterwards: that costs less memory than keeping them all, and comes every pl_interval iterations only.
@@ -230,7 +238,10 @@ class Learner:
             stats = {"path_length/mean": part.mean(), "path_length/penalty": penalty.mean()}
             return penalty.mean() * (config.pl_weight * config.pl_interval), stats
 
-        return self._descend(self.G, self.G_optimizer, forward, self.pl_microbatches)[0]
+        stats, _ = self._descend("path_length", self.G, self.G_optimizer, forward, self.pl_microbatches)
+        if scale:
+            self.pl_mean.copy_(torch.where(scale.found_inf > 0, old, self.pl_mean))
+        return stats
 
     def _discriminator_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         latents = self._draw(self.microbatches)
@@ -250,7 +261,7 @@ class Learner:
             return loss, stats | self.augment.observe(real_logits)
 
         with self._prepared(self.G, self.D):
-            stats, norm = self._descend(self.D, self.D_optimizer, forward, self.microbatches)
+            stats, norm = self._descend("D", self.D, self.D_optimizer, forward, self.microbatches)
         return {**stats, "gradient/D": norm}
 
     def _discriminate(
@@ -280,24 +291,29 @@ class Learner:
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         assert self.config.r1_gamma is not None
-        weight = self.config.r1_gamma / 2 * self.config.r1_interval
+        weight, scale = self.config.r1_gamma / 2 * self.config.r1_interval, self.loss_scales.get("r1")
         self.D.requires_grad_(True)
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             img = real_img[microbatch.local].detach().requires_grad_(True)
             logits = self.D(self._augment(img, microbatch), None if real_c is None else real_c[microbatch.local])
-            penalty = losses.r1_penalty(img, logits).mean()
+            penalty = losses.r1_penalty(img, logits, scale.scale if scale else None).mean()
             return penalty * weight, {"r1/penalty": penalty}
 
         with self._prepared(self.D):
-            return self._descend(self.D, self.D_optimizer, forward, self.microbatches)[0]
+            return self._descend("r1", self.D, self.D_optimizer, forward, self.microbatches)[0]
 
     @contextmanager
     def _prepared(self, *networks: torch.nn.Module) -> Iterator[None]:
         # All weights of a phase are scaled and cast at once where many small kernels cost more than the work.
         with ExitStack() as stack:
             if not self.synchronous:
-                for network, dtype in ((self.G, self.G.synthesis.trunk_dtype), (self.D, self.D.trunk_dtype)):
+                trunk = self.G.synthesis.trunk_dtype
+                # G casts to float16 with scales of its own.
+                for network, dtype in (
+                    (self.G, None if trunk == torch.float16 else trunk),
+                    (self.D, self.D.trunk_dtype),
+                ):
                     if network in networks:
                         stack.enter_context(prepared(network, dtype))
             yield
@@ -388,6 +404,7 @@ class Learner:
 
     def _descend(
         self,
+        phase: str,
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         forward: Callable[[Microbatch], tuple[torch.Tensor, Stats]],
@@ -395,10 +412,13 @@ class Learner:
     ) -> tuple[Stats, torch.Tensor]:
         # A step down the mean of the losses, unless it or its gradient is not finite -> stats, gradient's norm.
         stats: Stats = {}
+        scale = self.loss_scales.get(phase)
+        factor = scale.factor if scale else None
         for microbatch in parts:
             loss, values = forward(microbatch)
             weight = microbatch.weight
-            torch.autograd.backward(loss if weight == 1 else loss * weight)
+            loss = loss if weight == 1 else loss * weight
+            torch.autograd.backward(loss if factor is None else loss * factor)
             for name, value in values.items():
                 value = value.detach() if weight == 1 else value.detach() * weight
                 stats[name] = stats[name] + value if name in stats else value
@@ -409,12 +429,21 @@ class Learner:
         # One sum instead of DDP, which hooks into a single backward pass and knows no second-order or lazy steps.
         distributed.sum_in_place([*gradients, *stats.values()])
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        self.finite.watch({**stats, "gradient": norm})
+        watched = {**stats, "gradient": norm}
+        if scale:
+            watched |= scale.check(watched if scale.order > 1 else {"gradient": norm})
+        self.finite.watch(watched)
         if self.synchronous:
             self.require_finite()
-        else:
-            optimizer.found_inf = self.finite.found_inf  # type: ignore[attr-defined]  # of fused Adam: it steps or not
+        found_inf = None if self.synchronous else self.finite.found_inf
+        if scale and factor is not None:
+            found_inf = torch.maximum(self.finite.found_inf, scale.found_inf)
+            norm = norm / factor
+            stats[f"loss_scale/{phase}"] = scale.scale.clone()
+        optimizer.grad_scale, optimizer.found_inf = factor, found_inf  # type: ignore[attr-defined]  # of fused Adam
         optimizer.step()
+        if scale:
+            scale.update()
         optimizer.zero_grad(set_to_none=True)
         return stats, norm
 

@@ -1,7 +1,6 @@
 """What is recorded while training: the status line, stats.jsonl, TensorBoard where it is installed, W&B on request."""
 
 import importlib.util
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,31 @@ from gan.training.run_dir import Run
 
 
 class Means:
-    """Means of named scalars, summed where they are computed so that nothing waits for a GPU."""
+    """Means of named scalars, summed where they are computed so that nothing waits for a GPU.
+
+    Values that are not finite do not count: a step of float16 that overflowed was skipped.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[str, torch.Tensor] = {}
-        self._counts: defaultdict[str, int] = defaultdict(int)
+        self._sums: dict[str, torch.Tensor] = {}  # name -> the sum and the number of values, float64 [2]
 
     def add(self, values: dict[str, torch.Tensor]) -> None:
         """Add one iteration's scalars."""
         stacked = torch.stack([value.detach() for value in values.values()]).double()
-        fresh = dict(zip(values, stacked.unbind(), strict=True))
+        finite = stacked.isfinite()
+        counted = torch.stack([torch.where(finite, stacked, 0.0), finite], dim=1)
+        fresh = dict(zip(values, counted.unbind(), strict=True))
         known = [name for name in fresh if name in self._sums]
         if known:
             torch._foreach_add_([self._sums[name] for name in known], [fresh[name] for name in known])
         for name, value in fresh.items():
             self._sums.setdefault(name, value)
-            self._counts[name] += 1
 
     def take(self) -> dict[str, float]:
-        """The means since the last call."""
+        """The means since the last call, of what had a value."""
         totals = torch.stack(list(self._sums.values())).tolist() if self._sums else []
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, totals, strict=True)}
+        means = {name: total / count for name, (total, count) in zip(self._sums, totals, strict=True) if count}
         self._sums.clear()
-        self._counts.clear()
         return means
 
 

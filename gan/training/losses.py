@@ -14,19 +14,25 @@ def discriminator_loss(real_logits: torch.Tensor, gen_logits: torch.Tensor) -> t
     return F.softplus(-real_logits), F.softplus(gen_logits)
 
 
-def r1_penalty(real_img: torch.Tensor, real_logits: torch.Tensor) -> torch.Tensor:
-    """||grad_x D(x)||^2 at real images (Mescheder et al. 2018, eq. 9, without gamma/2); [N]. Differentiable."""
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real_img, create_graph=True)
+def r1_penalty(real_img: torch.Tensor, real_logits: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+    """||grad_x D(x)||^2 at real images (Mescheder et al. 2018, eq. 9, without gamma/2); [N]. Differentiable.
+
+    `scale` []: the gradient is taken times it, and divided by it afterwards, for networks in float16.
+    """
+    gradient = _scaled_gradient(real_logits.sum(), real_img, scale)
     return gradient.square().sum([1, 2, 3])
 
 
-def path_lengths(img: torch.Tensor, ws: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def path_lengths(
+    img: torch.Tensor, ws: torch.Tensor, noise: torch.Tensor, scale: torch.Tensor | None = None
+) -> torch.Tensor:
     """||J_w^T y|| for unit-variance `noise` of the image's shape (Karras et al. 2020, eq. 4); [N]. Differentiable.
 
     y is scaled by 1/sqrt(H*W), and the norm is averaged over the layers' ws, so that lengths do not depend on either.
+    `scale` is as of r1_penalty.
     """
-    scale = (img.shape[2] * img.shape[3]) ** -0.5
-    (gradient,) = torch.autograd.grad((img * noise).sum() * scale, ws, create_graph=True)  # [N, num_ws, w_dim]
+    deviation = (img.shape[2] * img.shape[3]) ** -0.5
+    gradient = _scaled_gradient((img * noise).sum() * deviation, ws, scale)  # [N, num_ws, w_dim]
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
@@ -39,3 +45,8 @@ def path_length_penalty(
     """
     mean = mean.lerp(lengths.detach().mean() if batch_mean is None else batch_mean, decay)
     return (lengths - mean).square(), mean
+
+
+def _scaled_gradient(y: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    (gradient,) = torch.autograd.grad(y if scale is None else y * scale, x, create_graph=True)
+    return gradient if scale is None else gradient / scale

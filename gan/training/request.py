@@ -34,7 +34,7 @@ class TrainingRequest:
     mirror: bool = False
     batch_size: int | None = None
     r1_gamma: float | None = None
-    precision: str = "auto"  # auto: bf16 on GPUs that compute it fast, else fp32
+    precision: str = "auto"  # auto: bf16 on GPUs that compute it fast, fp16 on those with that alone, else fp32
     freeze_d: int | None = None
     augment: str = "auto"  # auto: ada for few images, else none (see gan.training.defaults)
     augment_p: float | None = None
@@ -109,7 +109,7 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     from gan.runtime import files
     from gan.training import defaults
     from gan.training.run_dir import default_name
-    from gan.training.start import find_start
+    from gan.training.start import conv_clamp_of, find_start
 
     start = find_start(request.resume, request.transfer)
     fields = request.fields()
@@ -124,23 +124,31 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
         raise RequestError("`augment_p` needs `augment` ada or fixed; got `augment` auto instead")
     automatic = [name for name in ("precision", "augment") if name not in fields]
     chosen = defaults.choose(automatic, len(collection.kept), device)
-    config = make_config(
-        preset=request.preset,
-        resolution=dataset.resolution,
-        num_classes=dataset.num_classes if request.conditional else 0,
-        dataset=collection.fingerprint,
-        overrides={name: value for name, (value, _) in chosen.items()} | fields,
-        manifest=collection.selection,
-        resume_from=files.sha256(start) if start else None,
-        transfer=request.transfer is not None,
-        resume_kimg=request.resume_kimg,
-    )
+    values = {name: value for name, (value, _) in chosen.items()}
+    if start:
+        fields.setdefault("conv_clamp", conv_clamp_of(start))
+    resume_from = files.sha256(start) if start else None
+
+    def config_of(values: dict[str, Any]) -> TrainingConfig:
+        return make_config(
+            preset=request.preset,
+            resolution=dataset.resolution,
+            num_classes=dataset.num_classes if request.conditional else 0,
+            dataset=collection.fingerprint,
+            overrides=values | fields,
+            manifest=collection.selection,
+            resume_from=resume_from,
+            transfer=request.transfer is not None,
+            resume_kimg=request.resume_kimg,
+        )
+
+    config = config_of(values)
     if "ada_target" in fields and config.augment != "ada":
         raise RequestError("`ada_target` needs `augment` ada")
     reasons = {name: f"{value}, {reason}" for name, (value, reason) in chosen.items()}
     if request.resume != "never":
         kept = defaults.of_run(
-            config, automatic, lambda one: request.out / (request.name or default_name(request.data, one))
+            config_of, values, lambda one: request.out / (request.name or default_name(request.data, one))
         )
         for name in automatic:
             if getattr(kept, name) != getattr(config, name):

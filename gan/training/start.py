@@ -1,11 +1,13 @@
 """Where a run starts: from its own newest checkpoint, from another run's weights, or anew."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from gan import snapshot
@@ -31,6 +33,20 @@ def find_start(resume: str, transfer: Path | None) -> Path | None:
     if resumed is not None:
         raise RequestError("`transfer` and `resume` FILE exclude each other")
     return _find_file(transfer, "transfer")
+
+
+def conv_clamp_of(path: Path) -> float | None:
+    """conv_clamp of the networks in a checkpoint or snapshot; None where load_source will refuse the file."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                config = json.loads(file.metadata()["config"])
+        else:  # mapped: its tensors stay on the disk
+            config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
+        clamp: float | None = config["network"].get("conv_clamp")
+    except Exception:  # a damaged file fails in many ways
+        return None
+    return clamp
 
 
 def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
