@@ -101,7 +101,7 @@ def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_
         ("curate", "score", data, "--manifest", checked, "--out", tmp_path / "scored.manifest"),
         ("eval", "reference", data),
         ("eval", "reference", data, "--manifest", checked),
-        ("style", "train", "--data", data, "--target", "Stripes", "--out", tmp_path / "style.onnx"),
+        ("style", "train", "--data", data, "--target", "Stripes", "--group-by", "image", "--out", tmp_path / "s.onnx"),
     ):
         outcome = run_salon(*request, *network)
         assert outcome.code == 0, outcome.err

@@ -252,7 +252,7 @@ WHOLE = (
     """
 folder = "whole"
 [synthetic]
-count = 60
+count = 80
 size = 32
 genres = "landscape,portrait"
 styles = "impressionism,cubism"
@@ -266,6 +266,7 @@ labels = "folders"
 [evaluate]
 num-images = 40
 metrics = "kid"
+extractor = "efficientnet-lite0"
 [check]
 [score]
 strata = "label"
@@ -274,8 +275,10 @@ keep = 0.95
 [retrain]
 kimg = 0.016
 num-images = 40
+extractor = "efficientnet-lite0"
 [style]
 target = "impressionism"
+group-by = "image"
 [export]
 [query]
 seeds = "0-3"

@@ -31,7 +31,7 @@ from serving.style.request import StyleTrainingRequest
 
 PRESETS = ("imagenet", "clip")  # of eval.features.preprocess
 VIEWS = "imagenet, imagenet mirrored, clip"  # of each image; its features are their mean
-CHECKED = 48  # images that the exported graph is compared on
+CHECKED = 24  # images that the exported graph is compared on
 
 
 @dataclass(frozen=True, kw_only=True)
