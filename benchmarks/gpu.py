@@ -57,9 +57,9 @@ def section(text: str) -> None:
 
 def machine(device: str) -> dict:
     """What all of this ran on."""
-    from gan import device as devices
+    from gan.device.selection import describe, select
 
-    described = devices.describe(devices.select(device))
+    described = describe(select(device))
     return {
         "device": described,
         "torch": torch.__version__,

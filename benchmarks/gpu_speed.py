@@ -100,14 +100,14 @@ def launches(setup: Setup) -> dict:
 
 def sampling(setup: Setup) -> dict:
     """Images from seeds, and what it costs that they repeat."""
-    from gan import device as devices
-    from gan.device import deterministic
+    from gan.device.determinism import deterministic
+    from gan.device.selection import select
     from gan.networks import precision
     from gan.ops.weight_cache import WeightCache
     from gan.sampling.generate import generate, map_seeds
     from gan.snapshot import load
 
-    target = devices.select(setup.device)
+    target = select(setup.device)
     rows = []
     with gpu_setup.folder() as place:
         G = load(gpu_setup.snapshot(setup, place / "snapshot-0.safetensors")).G_ema.to(target)
@@ -159,8 +159,8 @@ def fid(setup: Setup) -> dict:
     """An evaluation from the snapshot to the report: FID, KID, precision and recall of many images."""
     from eval.evaluator import Evaluator
     from eval.request import EvaluationRequest
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
     from gan.errors import RequestError
 
     count = int(setup.pick(setup.images, 16))
@@ -179,7 +179,7 @@ def fid(setup: Setup) -> dict:
             )
             try:
                 with gpu_setup.quiet():
-                    evaluator = Evaluator(collection, request, devices.select(setup.device))
+                    evaluator = Evaluator(collection, request, select(setup.device))
                 break
             except RequestError as error:  # it does not agree with fp32 on these images
                 print(error)

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from gan.data.images import Pixels, to_float
-from gan.device import deterministic, upload
+from gan.device.determinism import deterministic
+from gan.device.memory import upload
 from gan.errors import RequestError, SalonError
 from gan.networks.discriminator import Discriminator
 from gan.networks.labels import one_hot

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan.data.dataset import ImageDataset
-from gan.device import deterministic
+from gan.device.determinism import deterministic
 from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.rejection import algorithms, calibration, keep_training

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gan.data.images import Pixels, to_bytes
-from gan.device import Download, deterministic, upload
+from gan.device.determinism import deterministic
+from gan.device.memory import Download, upload
 from gan.errors import RequestError
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot

@@ -15,7 +15,8 @@ from gan.data import device_images
 from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
-from gan.device import describe, deterministic
+from gan.device.determinism import deterministic
+from gan.device.selection import describe
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
