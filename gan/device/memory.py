@@ -1,16 +1,19 @@
 """Memory of the device: what is free, what was used, and copies to and from the CPU."""
 
 import ctypes
+import math
 import os
 import platform
 import re
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+SHARE = 0.25  # of the free memory that is taken at a time
 
 
 def free_memory(device: torch.device) -> int:
@@ -26,6 +29,18 @@ def free_memory(device: torch.device) -> int:
     except OSError:
         return 0
     return int(available[1]) * 1024 if available else 0
+
+
+def fitting(most: int, needed: Callable[[int], int], device: torch.device) -> int:
+    """How many things at a time: `most`, halved until they need no more than a share of the free memory; 1 or more.
+
+    `needed` gives the bytes for so many. Halved, so that what is computed hangs on the free memory only where that is
+    scarce.
+    """
+    free = free_memory(device) or math.inf
+    while most > 1 and needed(most) > SHARE * free:
+        most //= 2
+    return most
 
 
 def peak_memory(device: torch.device) -> float:
