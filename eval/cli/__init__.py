@@ -90,6 +90,8 @@ def run(
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
     if images and request.truncation_psi != 1:
         raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
+    if images and request.cuda_graphs:
+        raise RequestError("--cuda-graphs needs --snapshot, whose images are generated")
     target = select(device)
     with distributed.joined(target):
         evaluator = Evaluator(Collection.open(data, manifest), replace(request, rejection=options or None), target)

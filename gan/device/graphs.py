@@ -94,6 +94,11 @@ class CudaCapture:
         return graph.replay, tensors
 
 
+def describe(reason: str | None) -> str:
+    """One line for the log, of what refusal() gave."""
+    return f"CUDA graphs: no, {reason}" if reason else "CUDA graphs: yes"
+
+
 def refusal(device: torch.device, passes: int = 0) -> str | None:
     """Why there can be no graphs; None: there can. Of training `passes` are the microbatches in a batch."""
     if device.type != "cuda":

@@ -45,8 +45,8 @@ class DiscriminatorLogits:
         if D.b4.group_size > 1:
             c = self._one_hot(classes)
             features = torch.cat([self._features(part)[: len(part)] for part in self._batches(references)])
-            self._references = features.unflatten(0, (-1, GROUPS))
-            self._classes = None if c is None else c.unflatten(0, (-1, GROUPS))
+            self._references = features.reshape(-1, GROUPS, *features.shape[1:])
+            self._classes = None if c is None else c.reshape(-1, GROUPS, *c.shape[1:])
 
     def __call__(self, pixels: Iterable[Pixels], classes: Sequence[int] | None = None) -> Array:
         """Images, uint8 [H, W, 3] each -> float64 [N]. Raises SalonError when a logit is not finite."""
