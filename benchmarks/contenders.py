@@ -45,8 +45,8 @@ class Salon:
     """This checkout."""
 
     def __init__(self, work: Work) -> None:
-        from gan import device
         from gan.config import make_config
+        from gan.device.selection import select
         from gan.networks import precision
         from gan.ops.bias_act import bias_act
         from gan.ops.modulated_conv2d import demodulation, modulated_conv2d
@@ -54,7 +54,7 @@ class Salon:
         from gan.ops.weight_cache import WeightCache
         from gan.training.learner import Learner
 
-        target = device.select(work.device)
+        target = select(work.device)
         overrides = {"batch_size": work.batch, "r1_gamma": 1.0, "precision": work.precision}
         if work.augment_p:
             overrides |= {"augment": "ada", "augment_p": work.augment_p}
@@ -361,9 +361,9 @@ def requested(request: dict) -> tuple["Salon | Ada | Rosinality", Work]:
 def peaks(device: str) -> dict[str, float]:
     """FLOP/s of torch's convolutions in each precision."""
     if device == "cpu":
-        from gan import device as devices
+        from gan.device.selection import select
 
-        devices.select(device)
+        select(device)
     return {"fp32": convolution_peak(device), "bf16": convolution_peak(device, torch.bfloat16)}
 
 

@@ -25,10 +25,10 @@ Function = Callable[..., torch.Tensor]
 
 def operators(setup: Setup) -> dict:
     """Values, first and second gradients of every operator against float64 on the CPU; G and D too."""
-    from gan import device as devices
-    from gan.device import tf32
+    from gan.device.determinism import tf32
+    from gan.device.selection import select
 
-    target, rows = devices.select(setup.device), []
+    target, rows = select(setup.device), []
     with tf32(False):
         for name, function, shapes in _cases(setup):
             for dtype, layout in itertools.product(LIMITS, ("contiguous", "channels last", "strided")):
@@ -115,8 +115,8 @@ def learn(setup: Setup) -> dict:
     """Train on pictures for some minutes at 64 pixels: FD before and after, and image grids of both."""
     from eval.evaluator import Evaluator
     from eval.request import EvaluationRequest
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
 
     out = Path(setup.out).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def learn(setup: Setup) -> dict:
         )
         with gpu_setup.quiet():
             collection = Collection.open(data)
-            evaluator = Evaluator(collection, request, devices.select(setup.device))
+            evaluator = Evaluator(collection, request, select(setup.device))
             found = {}
             for moment, run in (("before", before), ("after", after)):
                 evaluation = evaluator(Path(run["snapshot"]), place / moment, num_images=count)

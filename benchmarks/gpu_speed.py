@@ -1,6 +1,5 @@
-"""How fast: the sections train, launches, sampling, features and fid of gpu.py."""
+"""How fast: the sections train, launches, features and fid of gpu.py."""
 
-import itertools
 import json
 import resource
 import warnings
@@ -56,6 +55,8 @@ def train(setup: Setup) -> dict:
     ]
     if setup.quick:
         works = [Work(16, 4, setup.device, p, preset="tiny", augment_p=a) for p, a in (("bf16", 0.0), ("fp32", 0.5))]
+        # Peers know no other preset.
+        works += [Work(8, 4, setup.device, augment_p=p) for p in (0.0, 0.5) if setup.peers]
     peaks, how = _peaks(setup), setup.pick({"least": 1.5, "cycle": CYCLE}, {"least": 0.0, "cycle": 2})
     print(contenders.describe(peaks))
     rows: list[dict] = []
@@ -98,40 +99,6 @@ def launches(setup: Setup) -> dict:
     return {"rows": rows}
 
 
-def sampling(setup: Setup) -> dict:
-    """Images from seeds, and what it costs that they repeat."""
-    from gan import device as devices
-    from gan.device import deterministic
-    from gan.networks import precision
-    from gan.ops.weight_cache import WeightCache
-    from gan.sampling.generate import generate, map_seeds
-    from gan.snapshot import load
-
-    target = devices.select(setup.device)
-    rows = []
-    with gpu_setup.folder() as place:
-        G = load(gpu_setup.snapshot(setup, place / "snapshot-0.safetensors")).G_ema.to(target)
-    for name, batch in itertools.product(("fp32", "bf16"), setup.pick((8, 64), (2,))):
-        precision.apply(G, name)
-        count = int(setup.pick(max(512, 8 * batch), 2))
-        row = {"precision": name, "batch": batch}
-        row["generate"] = setup.rate(count, lambda c=count, b=batch: list(generate(G, range(c), batch_size=b)))
-        ws, cache = map_seeds(G, range(batch)), WeightCache()
-
-        def synthesis(ws: torch.Tensor = ws, cache: WeightCache = cache) -> None:
-            with torch.inference_mode(), cache:
-                G.synthesis(ws, "const")
-
-        row["synthesis, free"] = setup.rate(batch, synthesis)
-        with deterministic():
-            row["synthesis, repeatable"] = setup.rate(batch, synthesis)
-        rows.append(row)
-    names = ["generate", "synthesis, repeatable", "synthesis, free"]
-    lines = [[row["precision"], str(row["batch"]), *(f"{row[name]:.1f}" for name in names)] for row in rows]
-    print(table(lines, [f"img/s at {setup.resolution}", "batch", *names]))
-    return {"rows": rows}
-
-
 def features(setup: Setup) -> dict:
     """Features of decoded images, in each precision."""
     from eval.features.extractor import PRECISIONS, load_extractor, relative_distance
@@ -159,8 +126,8 @@ def fid(setup: Setup) -> dict:
     """An evaluation from the snapshot to the report: FID, KID, precision and recall of many images."""
     from eval.evaluator import Evaluator
     from eval.request import EvaluationRequest
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
     from gan.errors import RequestError
 
     count = int(setup.pick(setup.images, 16))
@@ -179,7 +146,7 @@ def fid(setup: Setup) -> dict:
             )
             try:
                 with gpu_setup.quiet():
-                    evaluator = Evaluator(collection, request, devices.select(setup.device))
+                    evaluator = Evaluator(collection, request, select(setup.device))
                 break
             except RequestError as error:  # it does not agree with fp32 on these images
                 print(error)

@@ -20,7 +20,7 @@ from PIL import Image
 from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches
-from gan.device import cores, select
+from gan.device.selection import cores, select
 
 IMAGES = 1024  # to time
 

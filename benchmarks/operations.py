@@ -1,6 +1,6 @@
-"""Count what a GPU would be asked to do in a training iteration, where there is no GPU.
+"""Count what a GPU would be asked to do in a training iteration or in sampling, where there is no GPU.
 
-The step runs on tensors of device cuda that have shapes and no numbers (torch's FakeTensorMode). What the host would
+The work runs on tensors of device cuda that have shapes and no numbers (torch's FakeTensorMode). What the host would
 have to wait for raises: a value that Python asks for, an index by a tensor on the CPU, an upload. What is counted is
 each operation that torch dispatches and that is no view; a custom operator counts as one.
 """
@@ -22,7 +22,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gan.config import make_config
+from gan.config import TrainingConfig, make_config
+from gan.networks import precision
+from gan.networks.discriminator import Discriminator
+from gan.networks.generator import Generator
+from gan.rejection import discriminator_logits
+from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
+from gan.sampling.generate import Sampler
 from gan.training import learner as learners
 from gan.training.learner import Learner
 
@@ -92,6 +98,38 @@ def count_kinds(learner: Learner) -> dict[str, Counter[str]]:
     return {kind: count(learner, i) for kind, i in kinds.items()}
 
 
+def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Counter[str]]:
+    """Operations of a batch of images from its latents on, and of the discriminator's logits of a batch of pixels.
+
+    Within fake_cuda. The second batch counts: the first one makes what is kept of the weights.
+    """
+    G, D = (_outside(kind, config.network).requires_grad_(False).to(DEVICE) for kind in (Generator, Discriminator))
+    for network in (G, D):
+        precision.apply(network, config.precision)
+    sampler = Sampler(G, noise_mode="random", batch_size=batch_size)
+    c = (config.network.num_classes,) if config.network.num_classes else ()
+    shapes = [(config.network.z_dim,), *([c] if c else []), *((1, side, side) for side in G.synthesis.noise_shapes())]
+    sampler._inputs = [torch.zeros([batch_size, *shape], device=DEVICE) for shape in shapes]
+    pixels = np.zeros([batch_size, *[config.network.resolution] * 2, 3], np.uint8)
+    there = lambda tensor, device: torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)  # noqa: E731
+    counts = {}
+    with (
+        mock.patch.multiple(discriminator_logits, upload=there, fitting=lambda *_: batch_size),
+        torch.inference_mode(),
+        sampler._cache,
+    ):
+        number = count_references(D)
+        references = np.zeros([number, *pixels.shape[1:]], np.uint8)
+        logits_of = DiscriminatorLogits(D, references, [0] * number)
+        classes = torch.zeros([batch_size, *c], device=DEVICE) if c else None
+        for name, work in (("images", sampler._batch), ("logits", lambda: logits_of._logits(pixels, classes))):
+            work()
+            with Operations() as operations:
+                work()
+            counts[name] = operations.counts
+    return counts
+
+
 def _whole(learner: Learner) -> Counter[str]:
     count(learner, 0, strict=False)
     return count(learner, 0)
@@ -145,9 +183,10 @@ def _pretend() -> list[object]:
 @click.option("--preset", default="paper256", show_default=True)
 @click.option("--resolution", default=256, show_default=True)
 @click.option("--set", "configs", multiple=True, metavar="JSON", help="Fields of the config to count; repeat.")
+@click.option("--sampling", is_flag=True, help="Count a batch of generated images, and of logits, as well.")
 @click.option("--whole", is_flag=True, help="Count only an iteration of all phases.")
 @click.option("--most", default=0, show_default=True, help="Print so many of the commonest operations.")
-def main(preset: str, resolution: int, configs: tuple[str, ...], whole: bool, most: int) -> None:
+def main(preset: str, resolution: int, configs: tuple[str, ...], sampling: bool, whole: bool, most: int) -> None:
     for text in configs or ('{"batch_size": 32, "precision": "bf16"}',):
         fields = json.loads(text)
         batch_gpu, classes = fields.pop("batch_gpu", None), fields.pop("num_classes", 0)
@@ -158,6 +197,8 @@ def main(preset: str, resolution: int, configs: tuple[str, ...], whole: bool, mo
         with fake_cuda():
             learner = Learner(config, DEVICE, labels, batch_gpu=batch_gpu)
             counts = {"whole": _whole(learner)} if whole else count_kinds(learner)
+            if sampling:
+                counts |= count_sampling(config, config.batch_size)
         totals = {kind: sum(found.values()) for kind, found in counts.items()}
         mean = {} if whole else {"amortised": round(amortised(learner, totals), 1)}
         print(json.dumps({"config": json.loads(text), **totals, **mean}))

@@ -13,7 +13,7 @@ Estimate, paired_difference     a number with its 95 % interval; the difference 
 from pathlib import Path
 from eval import EvaluationRequest, Evaluator
 from gan.data.collection import Collection
-from gan.device import select
+from gan.device.selection import select
 
 evaluator = Evaluator(Collection.open(Path("paintings64.zip")), EvaluationRequest(metrics=("kid",)), select("auto"))
 evaluation = evaluator(Path("runs/paintings64-tiny-1a2b3c4d"), Path("evaluation"))

@@ -19,6 +19,7 @@ from eval.generator_metrics import LPIPS, PathLength
 from eval.request import EvaluationRequest, FeatureRequest
 from gan.data.collection import Collection
 from gan.data.images import Pixels
+from gan.device import graphs
 from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import read_json
@@ -71,6 +72,8 @@ class Evaluator:
             device=self.device,
             batch_size=self.request.batch_size,
         )
+        if self.request.cuda_graphs and isinstance(source, SnapshotSource):
+            say(graphs.describe(source.use_graphs()))
         return self.evaluate(source, out)
 
     def evaluate(self, source: Source, out: Path) -> Evaluation | None:

@@ -34,6 +34,7 @@ class EvaluationRequest(FeatureRequest):
     metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")  # names of eval.metric_registry
     num_images: int | None = None  # images to evaluate; None: 10,000 of a snapshot, all of a folder or ZIP
     seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
+    cuda_graphs: bool = False  # make each batch of a snapshot's images as a CUDA graph, where that is possible
     truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
     strata: str | None = None  # column to report by as well: label, style, genre or artist; None: none
     ppl_space: str = "w"  # latent space of path length: w or z

@@ -32,6 +32,33 @@ def test_sections_run_in_tiny_sizes_and_one_that_fails_does_not_stop_the_others(
     assert row["operations"] > 100 and f"{row['operations']:.1f}" in done.stdout
 
 
+def test_sections_of_what_comes_after_training(scripts, capsys):
+    import gpu
+    from gpu_setup import Setup
+
+    setup = Setup(device="cpu", quick=True)
+    figures = {name: gpu.SECTIONS[name](setup) for name in ("sampling", "rejection", "neighbours")}
+    assert all(found["right"] for found in figures.values())
+    (row,) = figures["sampling"]["rows"]
+    assert row["generate"] > 0 and row["graphs"] is None
+    assert "CUDA graphs: no, they need a CUDA GPU" in capsys.readouterr().out
+    assert figures["rejection"]["batch"] == 1 and figures["rejection"]["apart"] == 0
+    assert figures["rejection"]["selection"] > 0 and figures["rejection"]["selection, graphs"] is None
+    (row,) = figures["neighbours"]["rows"]
+    assert row["same"] > 0.999 and row["repeats"] and row["features"] == 300
+
+
+def test_neighbours_that_differ_are_seen(scripts, monkeypatch):
+    import gpu_inference
+    from gpu_setup import Setup
+
+    search = gpu_inference._search
+    monkeypatch.setattr(
+        gpu_inference, "_search", lambda queries, references, device: search(queries[::-1], references, device)
+    )
+    assert not gpu_inference.neighbours(Setup(device="cpu", quick=True))["right"]
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "strided"])
 def test_a_wrong_value_or_derivative_is_seen(scripts, layout):
     import gpu_right

@@ -2,40 +2,46 @@
 
 import numpy as np
 import pytest
+import torch
 
 from curation.score import check
 from curation.score.check import exact, mislabelled, most_alike, similar
 from curation.score.density import normalized
-from eval.metrics import neighbours
+from eval.metrics import neighbours, on_device
+
+DEVICES = [None, torch.device("cpu")]  # the loops on a CPU; how a GPU searches, on a CPU
 
 
 @pytest.fixture(params=[(7, 5), (4, 64), (64, 3)], ids=lambda sizes: f"blocks of {sizes[0]} by {sizes[1]}")
 def blocks(request, monkeypatch):
     for module, size in zip((check, neighbours), request.param, strict=True):
         monkeypatch.setattr(module, "BLOCK", size)
+    monkeypatch.setattr(on_device, "BLOCK", request.param[0])
 
 
 def draw(count, dim=16, seed=0):
     return np.random.default_rng(seed).standard_normal([count, dim], np.float32)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("count", [2, 5, 40])
-def test_the_most_alike_are_those_of_brute_force(blocks, count):
+def test_the_most_alike_are_those_of_brute_force(blocks, count, device):
     unit = normalized(draw(count))
     cosines = unit.astype(np.float64) @ unit.T.astype(np.float64)
     np.fill_diagonal(cosines, -np.inf)
     expected = np.argsort(-cosines, axis=1)[:, : min(6, count - 1)]
-    assert np.array_equal(most_alike(unit, 6), expected)
+    assert np.array_equal(most_alike(unit, 6, device), expected)
 
 
-def test_similar_pairs_are_those_of_brute_force(blocks):
+@pytest.mark.parametrize("device", DEVICES)
+def test_similar_pairs_are_those_of_brute_force(blocks, device):
     features = draw(40)
     features[[3, 17, 39]] = features[5] + 0.1 * draw(3, seed=1)
     features += np.linspace(5, 20, 16, dtype=np.float32)  # what all have in common makes no two alike
     unit = normalized(features - features.mean(axis=0))
     expected = np.argwhere(np.triu(unit @ unit.T >= 0.9, k=1))
     assert len(expected) == 6
-    assert np.array_equal(np.array(sorted(similar(features, 0.9).tolist())), expected)
+    assert np.array_equal(np.array(sorted(similar(features, 0.9, device).tolist())), expected)
 
 
 def clusters(*sizes):
@@ -44,11 +50,12 @@ def clusters(*sizes):
     return draw(len(sizes))[labels] * 5 + 0.5 * draw(len(labels), seed=1), labels
 
 
-def test_wrong_labels_in_a_cluster_are_found():
+@pytest.mark.parametrize("device", DEVICES)
+def test_wrong_labels_in_a_cluster_are_found(device):
     features, labels = clusters(60, 40, 30)
     given = labels.copy()
     given[[0, 70, 129]] = 1, 2, 0
-    assert mislabelled(features, given) == [0, 70, 129] and mislabelled(features, labels) == []
+    assert mislabelled(features, given, device) == [0, 70, 129] and mislabelled(features, labels, device) == []
 
 
 def test_likeness_is_around_the_mean_of_the_set():

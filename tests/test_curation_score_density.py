@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from curation.score import density
+from eval.metrics import on_device
 from gan.errors import RequestError
 
 RNG = np.random.default_rng(1)
 BOTH = ("density", "knn")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +102,28 @@ def test_standard_errors_are_those_over_models_that_have_not_seen_an_image():
     for i, method in enumerate(BOTH):
         assert found[method][0][5] == pytest.approx(unseen[i].mean(), rel=1e-3, abs=1e-4)
         assert found[method][1][5] == pytest.approx(unseen[i].std(ddof=1) / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_device_scores_alike(fitted, monkeypatch):
+    monkeypatch.setattr(density, "DEVICE_BLOCK", 70)
+    monkeypatch.setattr(on_device, "BLOCK", 30)
+    features, strata = np.concatenate([planted()[0], planted()[0]]), np.repeat([0, 1], 200)
+    features[[5, 250]] = features[[6, 251]]
+    expected, *found = (
+        density.score(
+            density.fit(features, strata, seed=0, extractor="e", device=device),
+            features,
+            strata,
+            fitted=fitted,
+            device=device,
+        )
+        for device in (None, CPU, CPU)
+    )
+    for method in BOTH:
+        for ours, theirs, again in zip(found[0][method], expected[method], found[1][method], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+            assert np.array_equal(ours, again)
 
 
 def test_scores_are_on_the_scale_of_what_each_model_has_not_seen():

@@ -16,6 +16,8 @@ from conftest import run_salon
 from PIL import Image
 
 from curation.score import discriminator_scores
+from eval.features.extractor import Extractor
+from eval.metrics import on_device
 from gan import snapshot
 from gan.config import NetworkConfig, TrainingConfig
 from gan.data import manifest
@@ -231,6 +233,26 @@ def test_nothing_is_scored_where_all_is_known(folder, scored):
     )
     assert figures["scored"] == 0
     assert rows(folder / "nothing-new")["03.png"]["score_knn"] == rows(folder / "scored")["03.png"]["score_knn"]
+
+
+def test_what_a_gpu_searches_is_the_same(folder, checked, scored, monkeypatch):
+    # The searches as a GPU makes them, on the CPU: whatever compares all pairs gets the extractor's device.
+    searches = []
+    for name in ("nearest", "alike"):
+        original = getattr(on_device, name)
+        monkeypatch.setattr(on_device, name, lambda *a, s=original, n=name: searches.append(n) or s(*a))
+    monkeypatch.setattr(Extractor, "gpu", property(lambda self: self.device))
+    figures = curate("check", folder / "set.zip", "--out", folder / "checked-there")
+    assert searches == ["alike"] and figures["hash"] == checked["hash"]
+    for number, (state, count) in enumerate([((), 8 + 8 + 8), (("--state", folder / "state.npz"), 8)]):
+        searches.clear()
+        out = folder / f"there-{number}"
+        curate("score", folder / "set.zip", "--manifest", folder / "checked", "--out", out, *state)
+        assert searches == ["nearest"] * count  # to fit, to scale, and to score eight models
+    found, expected = rows(folder / "there-0"), rows(folder / "scored")
+    for column in ("score_density", "score_density_se", "score_knn", "score_knn_se"):
+        ours, theirs = ([each[name][column] for name in sorted(each)] for each in (found, expected))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_two_processes_write_what_one_writes(folder, scored):

@@ -41,7 +41,9 @@ def test_what_is_printed_is_in_the_file(request_of, tmp_path):
     figures = json.loads((tmp_path / "out" / "results.json").read_text())
     (row,) = figures["results"]
     assert row["key"] in text.out and f"{row['value']:.4g}" in text.out and "report.html" in text.out
-    printed = run_salon(*request_of, "--json").json
+    printed = run_salon(*request_of, "--cuda-graphs", "--json")
+    assert printed.err.startswith("CUDA graphs: no, they need a CUDA GPU\n") and "CUDA graphs" not in text.err
+    printed = printed.json
     assert printed["results"] == figures["results"] and printed["images_made"] == 0
     assert printed["out"] == str(tmp_path / "out")
 
@@ -105,6 +107,8 @@ def test_the_word_for_the_images_must_fit_them(tiny_run, tiny_dataset, tmp_path)
     assert outcome.code == 2 and "No such option" in outcome.err
     outcome = run_salon("eval", "run", "--images", tiny_dataset, "--truncation-psi", 0.5, *rest)
     refused(outcome, "--truncation-psi needs --snapshot")
+    outcome = run_salon("eval", "run", "--images", tiny_dataset, "--cuda-graphs", *rest)
+    refused(outcome, "--cuda-graphs needs --snapshot")
 
 
 def test_the_choices_are_those_that_there_are():

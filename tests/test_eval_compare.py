@@ -19,7 +19,7 @@ from eval.training_hook import hook, metric
 from gan import snapshot
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
-from gan.device import select
+from gan.device.selection import select
 from gan.errors import RequestError
 from gan.training import checkpoint
 from gan.training.metrics_budget import BudgetedMetrics

@@ -36,6 +36,7 @@ def test_a_snapshots_images_are_those_of_its_seeds_in_whatever_pieces(tiny_run):
     assert len(source) == 7 and all(map(np.array_equal, pieces, expected))
     assert not np.array_equal(expected[0], expected[1])
     assert source.format(0) == "array" and source.label(0) is None
+    assert source.use_graphs() == "they need a CUDA GPU"
 
 
 def test_classes_follow_from_seeds_as_often_as_the_data_has_them(conditional_snapshot):

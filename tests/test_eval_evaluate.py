@@ -32,7 +32,7 @@ from gan.data import manifest
 from gan.data.collection import Collection
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import encode
-from gan.device import select
+from gan.device.selection import select
 from gan.errors import RequestError, SalonError
 
 ROOT = Path(__file__).parents[1]

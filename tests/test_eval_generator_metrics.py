@@ -16,7 +16,7 @@ from eval.metrics.lpips import STAGES, Lpips
 from eval.metrics.path_length import path_distances, path_length
 from eval.request import EvaluationRequest
 from gan.data.collection import Collection
-from gan.device import select
+from gan.device.selection import select
 from gan.errors import RequestError
 from gan.runtime.files import sha256
 

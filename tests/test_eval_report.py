@@ -16,7 +16,7 @@ from eval.report import charts
 from eval.report.html import number
 from eval.request import EvaluationRequest
 from gan.data.collection import Collection
-from gan.device import select
+from gan.device.selection import select
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RESULT = {"id": "recall", "name": "Recall", "value": 0.5, "low": 0.4, "high": 0.7}

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gan import device as devices
 from gan.data import device_images, loader
 from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
+from gan.device.memory import free_memory
 from gan.errors import RequestError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -108,7 +108,7 @@ def test_where_the_pixels_lie(monkeypatch):
 
 
 def test_the_memory_of_this_machine_is_known():
-    assert 10**7 < devices.free_memory(CPU) < 10**14
+    assert 10**7 < free_memory(CPU) < 10**14
 
 
 def test_workers_that_keep_up(monkeypatch, tmp_path):

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan.augment.diffaugment import diff_augment
 from gan.augment.pipeline import AugmentPipe
-from gan.device import WORKSPACE, Download, deterministic, tf32, upload
+from gan.device.determinism import WORKSPACE, deterministic, tf32
+from gan.device.memory import Download, upload
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.ops import sample2d

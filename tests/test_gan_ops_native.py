@@ -164,7 +164,7 @@ sys.modules["triton"] = None
 import torch
 import eval.evaluate
 from gan.config import NetworkConfig, TrainingConfig
-from gan.device import deterministic
+from gan.device.determinism import deterministic
 from gan.training.learner import Learner
 network = NetworkConfig(resolution=8, z_dim=8, w_dim=8, mapping_layers=2, channel_base=64, channel_max=8)
 learner = Learner(TrainingConfig(network=network, dataset="0" * 64, batch_size=4), torch.device("cpu"))

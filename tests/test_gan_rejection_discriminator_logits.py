@@ -60,6 +60,24 @@ def test_classes_reach_the_discriminator(tiny_network):
         logits_of(pixels)
 
 
+@pytest.mark.parametrize(("classes", "group"), [(0, 4), (3, 4), (3, 1)])
+def test_batches_of_a_gpu_have_the_same_logits(tiny_network, classes, group, monkeypatch):
+    # Here on a CPU, to rounding. The last batch is filled up, and no batch has another size.
+    D = discriminator(dataclasses.replace(tiny_network, num_classes=classes, mbstd_group_size=group))
+    references, pixels = images(4 * (group - 1), 0), images(13, 1)
+    of_references, of_pixels = ([i % classes for i in range(n)] if classes else None for n in (len(references), 13))
+    expected = DiscriminatorLogits(D, references, of_references)(pixels, of_pixels)
+    sizes = set()
+    features = D.features
+    monkeypatch.setattr(D, "features", lambda img: sizes.add(len(img)) or features(img))
+    logits_of = DiscriminatorLogits(D, references, of_references)
+    logits_of.batch_size = 5
+    sizes.clear()
+    found = logits_of(iter(pixels), of_pixels)
+    assert sizes == {5} and found.shape == (13,) and np.ptp(expected) > 1e-3
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_groups_of_one_need_no_references(tiny_network):
     D = discriminator(dataclasses.replace(tiny_network, mbstd_group_size=1))
     pixels = images(3, 1)

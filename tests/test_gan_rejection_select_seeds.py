@@ -19,6 +19,7 @@ from gan.rejection.discriminator_logits import DiscriminatorLogits
 from gan.rejection.keep_training import KeepTrainingSettings, KeptTraining
 from gan.rejection.request import SelectionRequest
 from gan.rejection.select_seeds import choose
+from gan.runtime.parallel import delayed
 from gan.sampling.latents import MAX_SEED
 from gan.training import losses
 
@@ -131,6 +132,25 @@ def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, 
         taken, examined = algorithms.draw(algorithms.budgeted_probabilities(logits[:15], 3), uniform[0]), 15
     assert seeds == [candidates[place] for place in taken]
     assert figures["candidates"] == examined and figures["acceptance"] == 5 / examined
+
+
+def test_a_gpu_works_a_chunk_ahead_and_accepts_the_same(steep, real, monkeypatch):
+    monkeypatch.setattr(select_seeds, "_CHUNK", 4)
+    request = SelectionRequest(reject="drs", count=5, budget=3, calibration_data=real, burn_in=20)
+    made = []
+
+    def generate(seeds, classes):
+        made[-1] += [seed for seed in seeds if seed < 100]
+        return pixels_of(seeds, classes)
+
+    choices = []
+    for ahead in (0, 1):
+        monkeypatch.setattr(select_seeds, "delayed", lambda items, _, ahead=ahead: delayed(items, ahead))
+        made.append([])
+        choices.append(choose(steep, generate, lambda seeds: None, range(80), request))
+    assert choices[0] == choices[1]
+    count = -(-choices[0][1]["candidates"] // 4) * 4  # to the end of the chunk with the last one
+    assert made == [list(range(count)), list(range(count + 4))]
 
 
 @pytest.mark.parametrize("method", ["mh", "obrs"])

@@ -5,8 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import run_salon
+from test_gan_device_graphs import StandIn
 
 from gan.config import NetworkConfig
+from gan.device.graphs import WARM_UP
 from gan.errors import RequestError
 from gan.networks.generator import Generator
 from gan.sampling import generate, latents
@@ -128,6 +131,50 @@ def test_classes(conditional, G):
         generated(conditional, [0], [3])
     with pytest.raises(RequestError, match="`classes` must be left out"):
         generated(G, [0], [0])
+
+
+@pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 9])
+def test_graphs_change_no_image(G, conditional, noise_mode, batch_size):
+    for network, classes in ((G, None), (conditional, [0, 2, 1, 1, 0, 2, 0, 2])):
+        options = {"noise_mode": noise_mode, "truncation_psi": 0.6, "truncation_cutoff": 3}
+        expected = generated(network, SEEDS, classes, **options).astype(int)
+        sampler, capture = generate.Sampler(network, batch_size=batch_size, **options), StandIn()
+        assert sampler.use_graphs(capture) is None
+        state = torch.get_rng_state()
+        for order in (slice(None), slice(None, None, -1), slice(2, 7)):  # of each the last batch may be smaller
+            found = np.stack(list(sampler(SEEDS[order], classes and classes[order])))
+            apart = abs(found - expected[order])
+            assert apart.max() <= (0 if batch_size == 1 else 1) and (apart > 0).mean() < 0.01
+        assert torch.equal(torch.get_rng_state(), state)
+        batches = sum(-(-count // batch_size) for count in (8, 8, 5))
+        runs = ["warm up"] * WARM_UP + ["capture"] + ["replay"] * (batches - WARM_UP)
+        assert capture.calls == runs
+
+
+def test_a_graph_reads_the_same_memory_and_has_one_size(G, monkeypatch):
+    sampler, seen = generate.Sampler(G, noise_mode="random", batch_size=3), []
+    sampler.use_graphs(StandIn())
+    synthesis = G.synthesis.forward
+    monkeypatch.setattr(
+        G.synthesis, "forward", lambda ws, mode, noises: seen.append((ws, *noises)) or synthesis(ws, mode, noises)
+    )
+    assert len(list(sampler(SEEDS))) == 8 and len(list(sampler(SEEDS[:1]))) == 1
+    assert len(seen) == 4 and {len(x) for inputs in seen for x in inputs} == {3}
+    for noises in zip(*(inputs[1:] for inputs in seen), strict=True):
+        assert len({noise.data_ptr() for noise in noises}) == 1
+    assert generate.Sampler(G).use_graphs() == "they need a CUDA GPU"
+
+
+def test_graphs_that_cannot_be_are_told(tiny_run, tmp_path):
+    images = []
+    for option in ("--no-cuda-graphs", "--cuda-graphs"):
+        out = tmp_path / option
+        outcome = run_salon("generate", tiny_run, "--seeds", "0-2", "--out", out, "--device", "cpu", option)
+        assert outcome.code == 0
+        assert ("CUDA graphs: no, they need a CUDA GPU\n" in outcome.err) == (option == "--cuda-graphs")
+        images.append([file.read_bytes() for file in sorted(out.iterdir())])
+    assert images[0] == images[1] and len(images[0]) == 3
 
 
 def test_a_half_used_generator_leaves_gradients_on():

@@ -48,12 +48,12 @@ make_believe = pytest.mark.skipif(
 
 # In a process of its own: a build of torch without CUDA is changed for good. All four phases run.
 @make_believe
-def test_no_phase_waits_for_the_device():
+def test_no_phase_and_no_batch_that_is_sampled_waits_for_the_device():
     configs = [argument for way in WAYS for argument in ("--set", json.dumps({**TINY, **way}))]
     script = ROOT / "benchmarks" / "operations.py"
-    lines = run(script, "--whole", "--preset", "tiny", "--resolution", 8, *configs).splitlines()
+    lines = run(script, "--whole", "--sampling", "--preset", "tiny", "--resolution", 8, *configs).splitlines()
     assert [json.loads(line)["config"] for line in lines] == [{**TINY, **way} for way in WAYS]
-    assert all(json.loads(line)["whole"] > 0 for line in lines)
+    assert all(json.loads(line)[kind] > 0 for line in lines for kind in ("whole", "images", "logits"))
 
 
 @make_believe

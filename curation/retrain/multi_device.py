@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from curation.retrain.experiment import Arm, Experiment
-from gan import device as devices
+from gan.device.selection import select
 from gan.errors import SalonError
 from gan.runtime.console import say
 from gan.training.request import TrainingOptions
@@ -105,7 +105,7 @@ def _train(experiment: Experiment, arm: Arm, device: str, options: TrainingOptio
             os.dup2(file.fileno(), stream.fileno())
     threading.Thread(target=_stop_when_orphaned, daemon=True).start()
     try:
-        experiment.train(arm, devices.select(device), options)
+        experiment.train(arm, select(device), options)
     except SalonError as error:
         say(f"Error: {error}")
         sys.exit(error.exit_code)

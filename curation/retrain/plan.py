@@ -14,11 +14,11 @@ from curation.retrain.request import RetrainRequest
 from curation.retrain.splits import ARMS, Sets
 from eval.data.reference import NEIGHBOURS
 from eval.evaluator import default_extractor, parse_weights
-from gan import device
 from gan.config import TrainingConfig
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.data.manifest import Manifest
+from gan.device.selection import select
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.console import progress
@@ -200,7 +200,7 @@ class RetrainPlan:
 
 
 def _devices(request: RetrainRequest) -> list[torch.device]:
-    selected = [device.select(name) for name in request.devices]
+    selected = [select(name) for name in request.devices]
     if distributed.world_size() > 1 < len(selected):
         raise RequestError(
             f"`device` must name one device under torchrun, which shares it out; got {request.device} instead"

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,14 @@ from curation.score.image_checks import EXACT, MISLABELLED, NEAR, Measures
 from curation.score.inputs import opened
 from curation.score.request import CheckRequest
 from eval.data.feature_cache import features_of
+from eval.metrics.feature_stats import as_features
 from eval.metrics.neighbours import neighbours
 from gan.data.collection import Collection
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
+
+if TYPE_CHECKING:
+    import torch  # only named here
 
 NEIGHBOURS = 10  # of an image, that speak for its label
 MIN_AGREEMENT = 0.8  # share of the neighbours that agree on another label
@@ -40,9 +44,10 @@ def check(request: CheckRequest) -> dict[str, Any]:
         features = features_of(collection.dataset, collection.indices, extractor)
         near = duplicates.confirmed(duplicates.near_hashes(hashes), features)
         group = duplicates.groups(near, len(hashes))
-        series = duplicates.groups(similar(features), len(hashes))
+        series = duplicates.groups(similar(features, device=extractor.gpu), len(hashes))
         series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
-        flags = _flags(collection, measures, group, [] if labels is None else mislabelled(features, labels))
+        wrong = [] if labels is None else mislabelled(features, labels, extractor.gpu)
+        flags = _flags(collection, measures, group, wrong)
         columns = {
             "perceptual_hash": pa.array([duplicates.to_text(int(value)) for value in hashes]),
             "embedding_group": _group_column(group),
@@ -107,9 +112,18 @@ def exact(keys: list[str | None]) -> list[int]:
     return [place for place, key in enumerate(keys) if key and first.setdefault(key, place) != place]
 
 
-def similar(features: Floats, least: float = duplicates.MIN_SERIES) -> duplicates.Pairs:
-    """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2]."""
+def similar(
+    features: Floats, least: float = duplicates.MIN_SERIES, device: "torch.device | None" = None
+) -> duplicates.Pairs:
+    """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2].
+
+    Searched on a `device` where one is given.
+    """
     unit = normalized(features - features.mean(axis=0))
+    if device is not None:
+        from eval.metrics import on_device
+
+        return on_device.alike(as_features(unit), least, device)
     blocks = [np.empty([0, 2], np.int64)]
     for a in range(0, len(unit), BLOCK):
         for b in range(a, len(unit), BLOCK):
@@ -119,17 +133,17 @@ def similar(features: Floats, least: float = duplicates.MIN_SERIES) -> duplicate
     return np.concatenate(blocks)
 
 
-def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
+def mislabelled(features: Floats, labels: NDArray[np.int64], device: "torch.device | None" = None) -> list[int]:
     """Places of images whose nearest neighbours agree on another label, and hardly one has theirs.
 
     Neighbours are weighted by how rare their label is, so that a large class does not outvote a small one. Nor does it
     where it is around everything: the label must be MIN_LIFT times as frequent among the neighbours as in the set.
-    Classes of fewer than MIN_CLASS images are left alone.
+    Classes of fewer than MIN_CLASS images are left alone. Neighbours are searched on a `device` where one is given.
     """
     unit = normalized(features - features.mean(axis=0))
     labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
     places = []
-    for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS)], strict=True)):
+    for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS, device)], strict=True)):
         votes: dict[int, float] = defaultdict(float)
         for label in near:
             votes[int(label)] += 1 / counts[label]
@@ -142,10 +156,12 @@ def mislabelled(features: Floats, labels: NDArray[np.int64]) -> list[int]:
     return places
 
 
-def most_alike(unit: Floats, k: int) -> NDArray[np.int64]:
+def most_alike(unit: Floats, k: int, device: "torch.device | None" = None) -> NDArray[np.int64]:
     """Of each unit vector [N, dim] the `k` others (or all, where fewer) of the largest cosine, places [N, k]."""
     k = min(k, len(unit) - 1)
-    return neighbours(unit, k, dtype=np.float32).indices if k else np.empty([len(unit), 0], np.int64)
+    if not k:
+        return np.empty([len(unit), 0], np.int64)
+    return neighbours(unit, k, dtype=np.float32, device=device).indices
 
 
 def _group_column(group: NDArray[np.int64]) -> pa.Array:

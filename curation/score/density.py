@@ -8,6 +8,7 @@ searched among, at most MAX_REFERENCES images of a stratum.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,6 +18,9 @@ from curation.score.methods import BY_FEATURES
 from eval.metrics.neighbours import neighbours_among
 from gan.errors import RequestError
 from gan.runtime.files import atomic
+
+if TYPE_CHECKING:
+    import torch  # only named here
 
 Floats = NDArray[np.float32]
 Scores = NDArray[np.float64]
@@ -30,6 +34,7 @@ COMPONENTS = 32
 NEIGHBOUR_SHARE = 0.1  # the k-th neighbour, as a share of the half: k must exceed a clique of outliers that look alike
 CORE = 0.85  # share of a half, those with the nearest neighbours, that the Gaussian is fitted on
 BLOCK = 2048  # images at a time
+DEVICE_BLOCK = 8 * BLOCK  # on a GPU, to which references are uploaded anew for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +112,10 @@ def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
     return np.asarray(np.where(small, POOLED, values)[inverse], np.int64)
 
 
-def fit(features: Floats, strata: Strata, *, seed: int, extractor: str) -> State:
+def fit(features: Floats, strata: Strata, *, seed: int, extractor: str, device: "torch.device | None" = None) -> State:
     """Fit the models of each stratum, pooled where small. `features` may be a memory map.
+
+    Neighbours are searched on a `device` where one is given, in `score` too.
 
     Raises RequestError for fewer than 20 images.
     """
@@ -117,14 +124,18 @@ def fit(features: Floats, strata: Strata, *, seed: int, extractor: str) -> State
     pooled = pool_small(strata)
     return State(
         strata={
-            int(number): _fit_stratum(features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]))
+            int(number): _fit_stratum(
+                features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), device
+            )
             for i, number in enumerate(np.unique(pooled))
         },
         extractor=extractor,
     )
 
 
-def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> dict[str, tuple[Scores, Scores]]:
+def score(
+    state: State, features: Floats, strata: Strata, *, fitted: bool, device: "torch.device | None" = None
+) -> dict[str, tuple[Scores, Scores]]:
     """Method -> (scores [N], standard errors [N]). `fitted`: these are the rows that the state was fitted on, and a
     model that has seen an image does not score it.
 
@@ -141,9 +152,10 @@ def score(state: State, features: Floats, strata: Strata, *, fitted: bool) -> di
         place = np.full(count, -1)
         if fitted:
             place[stratum.rows] = np.arange(len(stratum.rows))
-        for start in range(0, len(members), BLOCK):
-            rows = members[start : start + BLOCK]
-            mean, error = _score(stratum, normalized(features[rows]), place[rows])
+        size = _block(device)
+        for start in range(0, len(members), size):
+            rows = members[start : start + size]
+            mean, error = _score(stratum, normalized(features[rows]), place[rows], device)
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
@@ -197,12 +209,19 @@ def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float
     return np.asarray((inside**2).sum(axis=1) + precision * np.maximum(residual, 0), np.float64)
 
 
-def kth_distance(features: Floats, references: Floats, k: int) -> Scores:
+def kth_distance(features: Floats, references: Floats, k: int, device: "torch.device | None" = None) -> Scores:
     """Distance of each of unit features [N, dim] to its k-th nearest of [M, dim]."""
-    return neighbours_among(features, references, k, dtype=np.float32).distances[:, -1].astype(np.float64)
+    near = neighbours_among(features, references, k, dtype=np.float32, device=device)
+    return near.distances[:, -1].astype(np.float64)
 
 
-def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> FittedStratum:
+def _block(device: "torch.device | None") -> int:
+    return BLOCK if device is None else DEVICE_BLOCK
+
+
+def _fit_stratum(
+    features: Floats, rows: Strata, rng: np.random.Generator, device: "torch.device | None"
+) -> FittedStratum:
     if len(rows) > MAX_REFERENCES:
         rows = np.sort(rng.choice(rows, MAX_REFERENCES, replace=False))
     references = normalized(features[rows])
@@ -212,13 +231,13 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> Fi
         for members in (half, ~half):  # both halves, so that every image has models that have not seen it
             half_references = references[members]
             k = max(1, round(NEIGHBOUR_SHARE * len(half_references)))
-            near = kth_distance(half_references, half_references, k)
+            near = kth_distance(half_references, half_references, k, device)
             # A clique of outliers would bend the Gaussian towards itself: it is fitted on the core, without the rim.
             mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
             models.append(HalfModel(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
     blank = np.zeros([len(BY_FEATURES), len(models)])
     unscaled = FittedStratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
-    raw = _raw(unscaled, references)  # [methods, models, references]
+    raw = _raw(unscaled, references, device)  # [methods, models, references]
     unseen = ~np.stack([model.members for model in models])
     centre, scale = blank.copy(), blank.copy()
     for method in range(len(BY_FEATURES)):
@@ -229,23 +248,26 @@ def _fit_stratum(features: Floats, rows: Strata, rng: np.random.Generator) -> Fi
     return FittedStratum(references=references, rows=rows, models=models, centre=centre, scale=scale)
 
 
-def _raw(stratum: FittedStratum, features: Floats) -> Scores:
+def _raw(stratum: FittedStratum, features: Floats, device: "torch.device | None" = None) -> Scores:
     # Logarithms of the distances, negative -> [methods, models, N]
     scores = np.empty([len(BY_FEATURES), len(stratum.models), len(features)])
-    for start in range(0, len(features), BLOCK):
-        some = features[start : start + BLOCK]
+    size = _block(device)
+    for start in range(0, len(features), size):
+        some = features[start : start + size]
         rows = slice(start, start + len(some))
         for index, model in enumerate(stratum.models):
             distance = mahalanobis(some, model.mean, model.whiten, model.precision)
             scores[0, index, rows] = -np.log(np.maximum(distance, 1e-12))
-            near = kth_distance(some, stratum.references[model.members], model.k)
+            near = kth_distance(some, stratum.references[model.members], model.k, device)
             scores[1, index, rows] = -np.log(np.maximum(near, 1e-6))
     return scores
 
 
-def _score(stratum: FittedStratum, features: Floats, place: Strata) -> tuple[Scores, Scores]:
+def _score(
+    stratum: FittedStratum, features: Floats, place: Strata, device: "torch.device | None"
+) -> tuple[Scores, Scores]:
     # -> mean and standard error over the models that have not seen an image, each [methods, N]
-    z = (_raw(stratum, features) - stratum.centre[:, :, None]) / stratum.scale[:, :, None]
+    z = (_raw(stratum, features, device) - stratum.centre[:, :, None]) / stratum.scale[:, :, None]
     seen = np.stack([model.members[place] & (place >= 0) for model in stratum.models])  # [models, N]
     weight = (~seen).astype(np.float64)
     count = weight.sum(axis=0)

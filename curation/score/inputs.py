@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from curation.score.request import FeatureRequest
 from eval.features.extractor import Extractor, load_extractor
-from gan import device as devices
 from gan.data.collection import Collection
+from gan.device.selection import select
 from gan.runtime import distributed
 
 
@@ -16,7 +16,7 @@ def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
 
     Raises RequestError when the dataset has no manifest, or there is no such extractor or device.
     """
-    device = devices.select(request.device)
+    device = select(request.device)
     extractor = load_extractor(request.extractor, weights=request.weights, fetch=request.fetch, device=device)
     with distributed.joined(device):
         collection = Collection.open(request.dataset, request.manifest)

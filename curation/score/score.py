@@ -88,12 +88,12 @@ def _by_features(
             raise RequestError(
                 f"`state` {request.state} must be of the features {extractor.key}; it is of {state.extractor}"
             )
-        return density.score(state, features, strata, fitted=False)
-    state = density.fit(features, strata, seed=request.seed, extractor=extractor.key)
+        return density.score(state, features, strata, fitted=False, device=extractor.gpu)
+    state = density.fit(features, strata, seed=request.seed, extractor=extractor.key, device=extractor.gpu)
     with distributed.main_first():
         if request.state is not None and distributed.is_main():
             state.save(request.state)
-    return density.score(state, features, density.pool_small(strata), fitted=True)
+    return density.score(state, features, density.pool_small(strata), fitted=True, device=extractor.gpu)
 
 
 def _snapshots(path: Path) -> list[snapshot.Snapshot]:

@@ -79,8 +79,8 @@ def run(
     from eval.evaluate import REPORT
     from eval.evaluator import Evaluator, require_folder
     from eval.report import text as tables
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
     from gan.runtime import distributed
 
     source = _require_one(snapshot, images)
@@ -90,7 +90,9 @@ def run(
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
     if images and request.truncation_psi != 1:
         raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
-    target = devices.select(device)
+    if images and request.cuda_graphs:
+        raise RequestError("--cuda-graphs needs --snapshot, whose images are generated")
+    target = select(device)
     with distributed.joined(target):
         evaluator = Evaluator(Collection.open(data, manifest), replace(request, rejection=options or None), target)
         evaluation = evaluator(source, out)
@@ -133,8 +135,8 @@ def compare(
     """
     from eval.compare import COMPARISON, find, read_entry
     from eval.evaluator import Evaluator, require_folder, require_same
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
     from gan.runtime import distributed, files
 
     entries, snapshots = find(evaluated)
@@ -146,7 +148,7 @@ def compare(
     if out is not None:
         require_folder(out)
         require_same(out / COMPARISON, record, request.overwrite)
-    target = devices.select(device)
+    target = select(device)
     with distributed.joined(target):
         if data is not None and out is not None and snapshots:
             evaluator = Evaluator(Collection.open(data, manifest), request, target)
@@ -172,11 +174,11 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, req
     from eval.data.image_sources import DatasetSource
     from eval.data.reference import open_references
     from eval.evaluator import open_extractors, tell_default
-    from gan import device as devices
     from gan.data.collection import Collection
+    from gan.device.selection import select
     from gan.runtime import distributed
 
-    target = devices.select(device)
+    target = select(device)
     with distributed.joined(target):
         real = DatasetSource(Collection.open(data, manifest))
         extractors = open_extractors(request, real, target)

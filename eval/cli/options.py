@@ -10,6 +10,7 @@ from gan.cli.options import (
     FiniteRange,
     WholeRange,
     device_option,
+    graphs_option,
     json_option,
     none_is_nothing,
     overwrite_option,
@@ -106,6 +107,7 @@ evaluation_options = together(
         help="Place of a step of ppl on its path: at its start, or anywhere.",
     ),
     click.option("--ppl-crop", is_flag=True, help="Crop of ppl to where aligned portraits have the face."),
+    graphs_option,
     overwrite_option,
     extractor_options,
 )

@@ -40,7 +40,8 @@ class SnapshotSource:
             )
         self.snapshot = snapshot.find(path)
         self.G = self.snapshot.G_ema.to(device or torch.device("cpu"))
-        self.seed, self.count, self.truncation_psi, self.batch_size = seed, count, truncation_psi, batch_size
+        self.seed, self.count, self.truncation_psi = seed, count, truncation_psi
+        self._sampler = generate.Sampler(self.G, truncation_psi=truncation_psi, batch_size=batch_size)
         classes = self.G.config.num_classes
         shares = np.full(classes, 1.0) if class_shares is None else np.asarray(class_shares, float)
         if classes and (len(shares) != classes or not shares.sum()):
@@ -76,7 +77,11 @@ class SnapshotSource:
 
     def generate(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
         """Images of any seeds, generated now, uint8 [H, W, 3]."""
-        return generate.generate(self.G, seeds, classes, truncation_psi=self.truncation_psi, batch_size=self.batch_size)
+        return self._sampler(seeds, classes)
+
+    def use_graphs(self) -> str | None:
+        """See gan.sampling.generate.Sampler."""
+        return self._sampler.use_graphs()
 
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, generated now."""

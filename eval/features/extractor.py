@@ -17,9 +17,10 @@ from eval.features import runtimes, weights
 from eval.features.fast_trunk import Bfloat16, Run, check, fast
 from eval.features.preprocess import PRESETS, Preset
 from eval.features.registry import INCEPTION, NETWORKS, Network
-from gan import device as devices
 from gan.data.images import Pixels
-from gan.device import Download, deterministic, tf32
+from gan.device.determinism import deterministic, tf32
+from gan.device.memory import Download
+from gan.device.selection import select
 from gan.errors import RequestError
 from gan.runtime.files import sha256
 
@@ -149,7 +150,7 @@ def load_extractor(
     ):
         if value not in known:
             raise RequestError(f"`{parameter}` must be one of {', '.join(known)}; got {value} instead")
-    target = devices.select(device) if isinstance(device, str) else device
+    target = select(device) if isinstance(device, str) else device
     if backend != "torch" and target.type != "cpu":
         raise RequestError(f"`backend` {backend} needs `device` cpu; got {target} instead")
     if precision == "tf32" and target.type != "cuda":

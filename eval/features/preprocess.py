@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from gan.data.images import Pixels
-from gan.device import upload
+from gan.device.memory import upload
 
 CPU = torch.device("cpu")
 CROP = 0.875  # share of the shorter side that ImageNet networks are evaluated on

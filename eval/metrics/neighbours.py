@@ -36,17 +36,14 @@ class Neighbours:
 def neighbours(
     features: Features | Array, k: int, *, dtype: Precision = np.float64, device: "torch.device | None" = None
 ) -> Neighbours:
-    """The k nearest others of each sample [N, d]; on a `device` in float64 (see eval.metrics.on_device).
+    """The k nearest others of each sample [N, d]; computed on a `device` where one is given.
 
     Raises ValueError unless there are more samples than that.
     """
     if not 1 <= k < len(features):
         raise ValueError(f"k must be from 1 to the samples but one; got {k} of {len(features)} samples instead")
     if device is not None:
-        from eval.metrics import on_device
-
-        distances, there = on_device.nearest_others(as_features(features), _mean(features, np.float64), k, device)
-        return Neighbours(distances=distances, indices=there)
+        return _on_device(features, None, _mean(features, dtype), k, device)
     best, indices = _nothing(len(features), k, dtype)
     centre = _mean(features, dtype)
     for i, x in _blocks(features, BLOCK, dtype):
@@ -61,14 +58,21 @@ def neighbours(
 
 
 def neighbours_among(
-    queries: Features | Array, references: Features | Array, k: int, *, dtype: Precision = np.float64
+    queries: Features | Array,
+    references: Features | Array,
+    k: int,
+    *,
+    dtype: Precision = np.float64,
+    device: "torch.device | None" = None,
 ) -> Neighbours:
     """The k nearest of references [M, d] to each of queries [N, d]; a query that is a reference too finds itself.
 
-    Raises ValueError unless there are so many references.
+    Computed on a `device` where one is given. Raises ValueError unless there are so many references.
     """
     if not 1 <= k <= len(references):
         raise ValueError(f"k must be from 1 to the references; got {k} of {len(references)} instead")
+    if device is not None and len(queries):
+        return _on_device(queries, references, _mean(references, dtype), k, device)
     best, indices = _nothing(len(queries), k, dtype)
     centre = _mean(references, dtype)
     for j, y in _blocks(references, COLUMNS, dtype):
@@ -94,6 +98,16 @@ def squared_distances(x: Array, y: Array) -> Array:
         difference = x[i] - y[j]
         squared[i, j] = np.einsum("pd,pd->p", difference, difference)
     return squared
+
+
+def _on_device(
+    queries: Features | Array, references: Features | Array | None, centre: Array, k: int, device: "torch.device"
+) -> Neighbours:
+    from eval.metrics import on_device
+
+    others = None if references is None else as_features(references)
+    distances, indices = on_device.nearest(as_features(queries), others, centre, k, device)
+    return Neighbours(distances=distances, indices=indices)
 
 
 def _nothing(count: int, k: int, dtype: Precision) -> tuple[Array, NDArray[np.int64]]:

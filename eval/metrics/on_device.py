@@ -1,7 +1,8 @@
 """Metrics of all pairs of features on a GPU: what the loops of `neighbours`, `kernel` and `precision_recall` compute.
 
-In float64 as on the CPU, so that values differ in the last digits alone. Features are uploaded once for all metrics
-where they fit, and block by block where they do not. Memory is O(N), and BLOCK^2 for a block.
+In the precision of the CPU, float64 for metrics and float32 without TF32 for the searches of curation, so that values
+differ in the last digits alone; in one order, so that they repeat. Features are uploaded once for all metrics where
+they fit, and block by block where they do not. Memory is O(N), and BLOCK^2 for a block, or less where less is free.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from eval.metrics.feature_stats import Array, Features, Matrix
+from gan.device.determinism import deterministic, tf32
+from gan.device.memory import SHARE, fitting, free_memory
 
 BLOCK = 4096  # samples on either side of a block
-SHARE = 0.25  # of the free memory that one set of features may take
-CANCELLED = 1e-8  # |x-y|^2 below this share of |x|^2 + |y|^2 is computed anew, from differences
+# |x-y|^2 below this share of |x|^2 + |y|^2 is computed anew, from differences
+CANCELLED = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 Kernel = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # [n, d], [m, d] -> [n, m]
 Indices = NDArray[np.int64]
@@ -27,66 +30,92 @@ class Resident:
 
     def __init__(self, features: Features, device: torch.device) -> None:
         self.features, self.device = features, device
-        self._all: torch.Tensor | None = None
-        size = len(features) * features.dim * features.shards[0].itemsize
-        if device.type != "cuda" or size < SHARE * torch.cuda.mem_get_info(device)[0]:
-            rows = features.subset(np.arange(len(features))).shards[0]
-            self._all = torch.from_numpy(rows).to(device)
+        # Six tables of distances and six blocks of features, in float64.
+        self._block = fitting(BLOCK, lambda n: 8 * 6 * n * (n + features.dim), device)
+        self._all = _uploaded(features, device)
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """All rows, BLOCK at a time: (index of the first, float64 [BLOCK or fewer, d])."""
-        for first in range(0, len(self), BLOCK):
-            end = min(first + BLOCK, len(self))
+    def blocks(self, dtype: torch.dtype = torch.float64) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows, some at a time: (index of the first, [BLOCK or fewer, d])."""
+        for first in range(0, len(self), self._block):
+            end = min(first + self._block, len(self))
             if self._all is not None:
-                yield first, self._all[first:end].double()
+                yield first, self._all[first:end].to(dtype)
             else:
-                yield first, torch.from_numpy(self.features.rows(first, end)).to(self.device)
+                yield first, torch.from_numpy(self.features.rows(first, end)).to(dtype).to(self.device)
 
 
-_resident: WeakKeyDictionary[Features, Resident] = WeakKeyDictionary()
+# Without the Features themselves, so that the memory is given back with the last of these.
+_kept: WeakKeyDictionary[Features, dict[torch.device, torch.Tensor | None]] = WeakKeyDictionary()
 
 
-def resident(features: Features, device: torch.device) -> Resident:
-    """Features on a device, the same as long as these Features are in use."""
-    if features not in _resident or _resident[features].device != device:
-        _resident[features] = Resident(features, device)
-    return _resident[features]
+def _uploaded(features: Features, device: torch.device) -> torch.Tensor | None:
+    # As they are stored, the same as long as these Features are in use; None where they do not fit.
+    kept = _kept.setdefault(features, {})
+    if device not in kept:
+        size = len(features) * features.dim * features.shards[0].itemsize
+        fits = size <= SHARE * free_memory(device)
+        kept[device] = (
+            torch.from_numpy(features.subset(np.arange(len(features))).shards[0]).to(device) if fits else None
+        )
+    return kept[device]
 
 
 def squared_distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """|x_i - y_j|^2 of x [n, d] and y [m, d] -> [n, m], to the precision of differences where they are close."""
     xx, yy = x.square().sum(1)[:, None], y.square().sum(1)
     squared = (x @ y.T).mul_(-2).add_(xx + yy)
-    close = (squared < CANCELLED * (xx + yy)).nonzero()
-    for i, j in (part.unbind(1) for part in torch.split(close, BLOCK)):
+    close = (squared < CANCELLED[x.dtype] * (xx + yy)).nonzero()
+    for i, j in (part.unbind(1) for part in torch.split(close, len(x))):
         squared[i, j] = (x[i] - y[j]).square().sum(1)
     return squared
 
 
-def nearest_others(features: Features, centre: Array, k: int, device: torch.device) -> tuple[Matrix, Indices]:
-    """The k nearest others of each sample, nearest first: Euclidean distances [N, k] and indices [N, k]."""
-    samples, middle = resident(features, device), torch.from_numpy(centre).to(device)
+def nearest(
+    queries: Features, references: Features | None, centre: Array, k: int, device: torch.device
+) -> tuple[Array, Indices]:
+    """The k nearest of references (None: the others of the queries) to each query: distances and indices, [N, k] each.
+
+    Nearest first, and equally near ones in their order. Computed around `centre` [d] and in its dtype.
+    """
+    middle = torch.from_numpy(centre).to(device)
+    here = Resident(queries, device)
+    there = here if references is None else Resident(references, device)
     distances, indices = [], []
-    for i, x in samples.blocks():
-        best, where = x.new_full((len(x), k), np.inf), torch.zeros(len(x), k, dtype=torch.int64, device=device)
-        for j, y in samples.blocks():
-            squared = squared_distances(x - middle, y - middle)
-            if i == j:
-                squared.fill_diagonal_(np.inf)
-            values, places = squared.topk(min(k, len(y)), dim=1, largest=False)
-            best, order = torch.cat([best, values], 1).topk(k, dim=1, largest=False)
-            where = torch.cat([where, places + j], 1).gather(1, order)
-        distances.append(best.sqrt().cpu().numpy())
-        indices.append(where.cpu().numpy())
+    with tf32(False), deterministic():
+        for i, x in here.blocks(middle.dtype):
+            best, where = x.new_full((len(x), k), np.inf), torch.zeros(len(x), k, dtype=torch.int64, device=device)
+            for j, y in there.blocks(middle.dtype):
+                squared = squared_distances(x - middle, y - middle)
+                if references is None and i == j:
+                    squared.fill_diagonal_(np.inf)
+                values, places = squared.topk(min(k, len(y)), dim=1, largest=False)
+                best, order = torch.cat([best, values], 1).topk(k, dim=1, largest=False)
+                where = torch.cat([where, places + j], 1).gather(1, order)
+            where, order = where.sort(dim=1)
+            best, stable = best.gather(1, order).sort(dim=1, stable=True)
+            distances.append(best.sqrt().cpu().numpy())
+            indices.append(where.gather(1, stable).cpu().numpy())
     return np.concatenate(distances), np.concatenate(indices)
+
+
+def alike(unit: Features, least: float, device: torch.device) -> Indices:
+    """Pairs of unit vectors with a cosine of `least` or more, in float32: [P, 2], the first below the second."""
+    samples, pairs = Resident(unit, device), [np.empty([0, 2], np.int64)]
+    with tf32(False), deterministic():
+        for i, x in samples.blocks(torch.float32):
+            for j, y in samples.blocks(torch.float32):
+                if j >= i:
+                    found = (x @ y.T >= least).nonzero() + torch.tensor([i, j], device=device)
+                    pairs.append(found[found[:, 0] < found[:, 1]].cpu().numpy())
+    return np.concatenate(pairs)
 
 
 def kernel_within(features: Features, kernel: Kernel, device: torch.device) -> tuple[Matrix, float]:
     """Sums [N] of each sample's kernel values with the others, and of the squares over all ordered pairs."""
-    samples = resident(features, device)
+    samples = Resident(features, device)
     sums = torch.zeros(len(samples), dtype=torch.float64, device=device)
     squares = sums.new_zeros([])
     for i, x in samples.blocks():
@@ -101,7 +130,7 @@ def kernel_within(features: Features, kernel: Kernel, device: torch.device) -> t
 
 def kernel_between(a: Features, b: Features, kernel: Kernel, device: torch.device) -> tuple[Matrix, Matrix, float]:
     """Sums over b [m] and over a [n] of the kernel values of a and b, and the sum of their squares."""
-    here, there = resident(a, device), resident(b, device)
+    here, there = Resident(a, device), Resident(b, device)
     rows = torch.zeros(len(here), dtype=torch.float64, device=device)
     columns = rows.new_zeros(len(there))
     squares = rows.new_zeros([])
@@ -161,7 +190,7 @@ def compare_pairs(
     """The pass. `reaches` are squared radii: of real balls [M], of generated ones [N], of density [M], of one neighbour
     more [M], and of the balls that realism trusts [M]; `tie` is the relative difference of what counts as equal.
     """
-    there, here = resident(real, device), resident(gen, device)
+    there, here = Resident(real, device), Resident(gen, device)
     reach, reach_gen, reach_density, reach_grown, trusted = (torch.from_numpy(each).to(device) for each in reaches)
     m, n = len(there), len(here)
     precise, recalled, dense = Counts(n, m, device), Counts(m, n, device), Counts(n, m, device)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from eval.metrics.confidence_intervals import Estimate, Vector, bootstrap
-from gan.device import deterministic
+from gan.device.determinism import deterministic
 from gan.networks.generator import Generator
 from gan.runtime.console import progress
 from gan.sampling.generate import class_weights, latents

@@ -172,7 +172,8 @@ def _gpu() -> list[Finding]:
 def _cpu() -> Finding:
     import torch
 
-    from gan.device import cores, keep_freed_memory
+    from gan.device.memory import keep_freed_memory
+    from gan.device.selection import cores
 
     kept = "kept" if keep_freed_memory() else "returned (no glibc)"
     level = torch.backends.cpu.get_cpu_capability()

@@ -1,6 +1,5 @@
 """The group `salon generate`, with images and mix; the animations are in gan.cli.animate. Heavy imports wait."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from gan.cli.options import (
     class_option,
     device_option,
     format_option,
+    graphs_option,
     grid_option,
     json_option,
     overwrite_option,
@@ -115,6 +115,7 @@ candidate_options = together(
 @class_option
 @batch_option
 @precision_option
+@graphs_option
 @device_option
 @rejection_options
 @candidate_options
@@ -134,10 +135,11 @@ def images(
     import time
 
     from gan.data.images import FORMATS, save
+    from gan.device import graphs
     from gan.rejection.select_seeds import choose
-    from gan.runtime.console import progress
+    from gan.runtime.console import progress, say
     from gan.sampling import image_grid
-    from gan.sampling.generate import generate
+    from gan.sampling.generate import Sampler
 
     seed_list = _parse_seeds(seeds, selection, grid)
     columns, rows = parse_grid(grid, selection.count or len(seed_list or [])) if grid else (0, 0)
@@ -149,27 +151,28 @@ def images(
     classes = class_indices(source, sampling.class_name, 1)
 
     start = time.perf_counter()
-    generated = functools.partial(
-        generate,
+    sampler = Sampler(
         G,
         truncation_psi=sampling.truncation_psi,
         truncation_cutoff=sampling.truncation_cutoff,
         noise_mode=sampling.noise_mode,
         batch_size=sampling.batch_size,
     )
+    if sampling.cuda_graphs:
+        say(graphs.describe(sampler.use_graphs()))
     figures: dict[str, Any] = {"snapshot": str(source.path)}
     if selection.reject:
         own_class = classes[0] if classes else None
         seed_list, figures["rejection"] = choose(
             source,
-            generated,
+            sampler,
             lambda seeds: classes and classes * len(seeds),
             seed_list,
             selection,
             class_index=own_class,
         )
     assert seed_list is not None
-    pixels = progress(generated(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
+    pixels = progress(sampler(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
     files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
     for file, image in zip(files, [image_grid.grid(list(pixels), columns, rows)] if grid else pixels, strict=True):
         save(image, file)

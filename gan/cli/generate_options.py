@@ -36,11 +36,11 @@ batch_option = click.option("--batch-size", metavar="NIMG", type=WholeRange(1), 
 
 def load(sampling: "SamplingRequest") -> "tuple[Snapshot, Generator]":
     """The snapshot that SNAPSHOT names, and its generator on the device. Raises RequestError where there is none."""
-    from gan import device as devices
     from gan import snapshot
+    from gan.device.selection import select
     from gan.networks import precision
 
-    target = devices.select(sampling.device)
+    target = select(sampling.device)
     source = snapshot.find(sampling.snapshot)
     precision.apply(source.G_ema, sampling.precision)
     return source, source.G_ema.to(target)

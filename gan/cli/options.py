@@ -60,6 +60,11 @@ workers_option = click.option(
     help="Processes that load images; auto: as many as keep up, none where the pixels lie on the device. "
     "Default: auto.",
 )
+graphs_option = click.option(
+    "--cuda-graphs/--no-cuda-graphs",
+    help="CUDA graphs of the batches that the generator makes: less work for the host. New: not yet proven on a GPU, "
+    "and off by default.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what --out already holds.")
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -199,7 +199,7 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
     salon train --data paintings256.zip --out runs --preset paper256 --mirror --set pl_weight=0
     torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
-    from gan import device as devices
+    from gan.device.selection import select
     from gan.runtime import distributed
     from gan.training import microbatches, training_loop
     from gan.training.logger import require_wandb
@@ -208,7 +208,7 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
 
     if options.wandb is not None:
         require_wandb()
-    target = devices.select(device)
+    target = select(device)
     training = resolve(request, target)
     config, collection = training.config, training.collection
     microbatches.of_batch(config, options.batch_gpu)  # refuses a batch that cannot be divided

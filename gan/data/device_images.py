@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from gan.data.loader import DrawSequence, TrainingImages
-from gan.device import cores, free_memory
+from gan.device.memory import free_memory
+from gan.device.selection import cores
 from gan.errors import RequestError
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from gan.data.dataset import ImageDataset
-from gan.device import cores
+from gan.device.selection import cores
 
 Draw = tuple[int, bool]  # index in the dataset, flipped or not
 MAX_WORKERS = 16  # a core decodes some hundred JPEGs of 256 pixels a second: these feed any GPU of today

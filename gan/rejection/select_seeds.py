@@ -4,7 +4,7 @@ One seed is one candidate, and the same request accepts the same seeds, also on 
 is no candidate has seeds of its own, from the highest downwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan.data.dataset import ImageDataset
-from gan.device import deterministic
+from gan.device.determinism import deterministic
 from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.rejection import algorithms, calibration, keep_training
 from gan.rejection.algorithms import Array
-from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
+from gan.rejection.discriminator_logits import DiscriminatorLogits, Logits, count_references
 from gan.rejection.keep_training import Generate
 from gan.rejection.request import SelectionRequest
 from gan.runtime.console import progress, say
+from gan.runtime.parallel import delayed
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
 
 Classes = Callable[[Sequence[int]], list[int] | None]  # seeds -> the class of each; None: without classes
+ChunksOfLogits = Callable[[Sequence[int], int], Iterator[Array]]  # seeds, and how many at a time
 
 _MOST = 1000  # candidates an image that DRS tries before it gives up
 _CHUNK = 64  # candidates of DRS at a time
@@ -65,8 +67,8 @@ def choose(
         real_logits = discriminator.of_images(dataset, real[: request.burn_in])
     calibrate = _calibrate(request, real_logits, gen_logits, figures)
 
-    def logits(seeds: Sequence[int]) -> Array:
-        return calibrate(discriminator.of_seeds(seeds, "Logits of candidates"))
+    def logits(seeds: Sequence[int], size: int) -> Iterator[Array]:
+        return map(calibrate, discriminator.in_chunks(seeds, size, "Logits of candidates"))
 
     if request.reject == "drs":
         accepted, examined = _accept_stream(request, seeds, logits, calibrate(gen_logits), figures)
@@ -81,6 +83,8 @@ class _Logits:
 
     def __init__(self, D: Discriminator, generate: Generate, classes: Classes) -> None:
         self._generate, self._classes, self._conditional = generate, classes, D.config.num_classes > 0
+        # A GPU is given the next chunk before the last one is waited for.
+        self._ahead = 0 if next(D.parameters()).device.type == "cpu" else 1
         self._own = iter(range(MAX_SEED, MAX_SEED // 2, -1))  # seeds that are no candidates
         references = self.own(count_references(D))
         of_references = classes(references)
@@ -90,13 +94,20 @@ class _Logits:
         return list(islice(self._own, count))
 
     def of_seeds(self, seeds: Sequence[int], description: str) -> Array:
-        classes = self._classes(seeds)
-        return self._logits(progress(self._generate(seeds, classes), description, len(seeds)), classes)
+        return self._start(seeds, description).result()
+
+    def in_chunks(self, seeds: Sequence[int], size: int, description: str) -> Iterator[Array]:
+        chunks = (self._start(seeds[i : i + size], description) for i in range(0, len(seeds), size))
+        return (chunk.result() for chunk in delayed(chunks, self._ahead))
 
     def of_images(self, dataset: ImageDataset, indices: NDArray[np.int64]) -> Array:
         pixels = (dataset.image(int(index)) for index in indices)
         classes = [dataset.label(int(index)) for index in indices] if self._conditional else None
         return self._logits(progress(pixels, "Logits of real images", len(indices)), classes)
+
+    def _start(self, seeds: Sequence[int], description: str) -> Logits:
+        classes = self._classes(seeds)
+        return self._logits.start(progress(self._generate(seeds, classes), description, len(seeds)), classes)
 
 
 def _require_discriminator(source: Snapshot, request: SelectionRequest, seeds: Sequence[int]) -> Discriminator:
@@ -180,7 +191,7 @@ def _calibrate(
 def _accept_stream(
     request: SelectionRequest,
     seeds: Sequence[int],
-    logits: Callable[[Sequence[int]], Array],
+    logits: ChunksOfLogits,
     burn_in: Array,
     figures: dict[str, Any],
 ) -> tuple[list[int], int]:
@@ -189,9 +200,9 @@ def _accept_stream(
     count = request.count or 0
     accepted: list[int] = []
     most = min(len(seeds), count * _MOST)
-    for start in range(0, most, _CHUNK):
+    for start, chunk_logits in zip(range(0, most, _CHUNK), logits(seeds[:most], _CHUNK), strict=False):
         chunk = seeds[start : min(start + _CHUNK, most)]
-        for place in np.flatnonzero(algorithms.uniforms(chunk) < drs.probabilities(logits(chunk))).tolist():
+        for place in np.flatnonzero(algorithms.uniforms(chunk) < drs.probabilities(chunk_logits)).tolist():
             accepted.append(chunk[place])
             if len(accepted) == count:
                 figures |= {"maximum": drs.maximum, "maximum_raised": drs.raised, "gamma": drs.gamma}
@@ -205,13 +216,13 @@ def _accept_stream(
 def _accept_budget(
     request: SelectionRequest,
     seeds: Sequence[int],
-    logits: Callable[[Sequence[int]], Array],
+    logits: ChunksOfLogits,
     real_logits: Array,
     figures: dict[str, Any],
 ) -> list[int]:
     # Metropolis-Hastings and OBRS -> the accepted seeds, of as many candidates as the request needs
     candidates, count = seeds[: request.needed], request.count or 0
-    candidate_logits = logits(candidates)
+    (candidate_logits,) = logits(candidates, len(candidates))
     if request.reject == "mh":
         places, figures["restarted"] = _end_chains(candidates, candidate_logits, real_logits, count)
     else:

@@ -1,4 +1,4 @@
 """From seeds to images: latents, generated images, image grids, animations.
 
-Public: generate.generate, map_seeds and synthesize; latents (without torch); image_grid; animation.save.
+Public: generate.generate, Sampler, map_seeds and synthesize; latents (without torch); image_grid; animation.save.
 """

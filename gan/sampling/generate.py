@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gan.data.images import Pixels, to_bytes
-from gan.device import Download, deterministic, upload
+from gan.device.determinism import deterministic
+from gan.device.graphs import Capture, CudaCapture, Graphs, refusal
+from gan.device.memory import Download, upload
 from gan.errors import RequestError
 from gan.networks.generator import Generator
 from gan.networks.labels import one_hot
@@ -83,16 +85,78 @@ def generate(
     batch_size: int = 8,
 ) -> Iterator[Pixels]:
     """One uint8 HWC image a seed, in order, made `batch_size` at a time. G must not change before the last one."""
-    cache = WeightCache()
+    return Sampler(
+        G,
+        truncation_psi=truncation_psi,
+        truncation_cutoff=truncation_cutoff,
+        noise_mode=noise_mode,
+        batch_size=batch_size,
+    )(seeds, classes)
 
-    def batches() -> Iterator[Download]:
-        for start in range(0, len(seeds), batch_size):
-            batch = seeds[start : start + batch_size]
-            batch_classes = None if classes is None else classes[start : start + batch_size]
-            ws = map_seeds(G, batch, batch_classes, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-            yield from _synthesized(G, ws, noise_mode, batch, batch_size, cache)
 
-    yield from _arriving(batches(), next(G.parameters()).device)
+class Sampler:
+    """What generate() does, again and again: what is derived from G's weights is kept, so that G must not change."""
+
+    def __init__(
+        self,
+        G: Generator,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+        batch_size: int = 8,
+    ) -> None:
+        self.G, self.noise_mode, self.batch_size = G, noise_mode, batch_size
+        self.truncation_psi, self.truncation_cutoff = truncation_psi, truncation_cutoff
+        self._device = next(G.parameters()).device
+        self._cache = WeightCache()
+        self._graphs: Graphs | None = None
+        self._inputs: list[torch.Tensor] = []  # of the graph, each [batch_size, ...]
+
+    def __call__(self, seeds: Sequence[int], classes: Sequence[int] | None = None) -> Iterator[Pixels]:
+        """One uint8 HWC image a seed, in order."""
+        yield from _arriving(self._batches(seeds, classes), self._device)
+
+    def use_graphs(self, capture: Capture | None = None) -> str | None:
+        """Make each batch as a CUDA graph from now on, by `capture` where given -> why not, if it cannot be.
+
+        All batches are of one size then: a smaller one is filled up.
+        """
+        reason = None if capture else refusal(self._device)
+        if reason is None:
+            self._graphs = Graphs(capture or CudaCapture(self._device))
+        return reason
+
+    def _batches(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Download]:
+        psi, cutoff = self.truncation_psi, self.truncation_cutoff
+        for start in range(0, len(seeds), self.batch_size):
+            batch = seeds[start : start + self.batch_size]
+            batch_classes = None if classes is None else classes[start : start + self.batch_size]
+            if self._graphs:
+                yield self._replayed(self._graphs, batch, batch_classes)
+            else:
+                ws = map_seeds(self.G, batch, batch_classes, truncation_psi=psi, truncation_cutoff=cutoff)
+                yield from _synthesized(self.G, ws, self.noise_mode, batch, self.batch_size, self._cache)
+
+    def _replayed(self, graphs: Graphs, seeds: Sequence[int], classes: Sequence[int] | None) -> Download:
+        c = class_weights(classes, self.G)
+        inputs = [latents(seeds, self.G.config.z_dim)] + ([] if c is None else [c])
+        if self.noise_mode == "random":
+            inputs += _noises(self.G, seeds)
+        with torch.inference_mode(), self._cache, deterministic():
+            if not self._inputs:
+                self._inputs = [x.new_zeros([self.batch_size, *x.shape[1:]], device=self._device) for x in inputs]
+            for kept, value in zip(self._inputs, inputs, strict=True):
+                kept[: len(seeds)].copy_(upload(value, self._device))
+            pixels = graphs.run("batch", self._batch)["pixels"]
+            return Download(pixels[: len(seeds)].clone())  # which the next replay overwrites
+
+    def _batch(self) -> dict[str, torch.Tensor]:
+        z, *rest = self._inputs
+        c = rest.pop(0) if self.G.config.num_classes else None
+        psi, cutoff = self.truncation_psi, self.truncation_cutoff
+        ws = self.G.mapping(z, c, truncation_psi=psi, truncation_cutoff=cutoff)
+        return {"pixels": to_bytes(self.G.synthesis(ws, self.noise_mode, rest or None))}
 
 
 def _parts(z: torch.Tensor, c: torch.Tensor | None) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
@@ -113,7 +177,7 @@ def _synthesized(
         noises = None
         if noise_mode == "random":
             assert seeds is not None
-            noises = _noises(G, seeds[start : start + batch_size], batch.device)
+            noises = [upload(noise, batch.device) for noise in _noises(G, seeds[start : start + batch_size])]
         with torch.inference_mode(), cache, deterministic():  # not around a yield: it would leak to whoever iterates
             download = Download(to_bytes(G.synthesis(batch, noise_mode, noises)))
         yield download
@@ -125,10 +189,10 @@ def _arriving(batches: Iterator[Download], device: torch.device) -> Iterator[Pix
         yield from batch.result().numpy()
 
 
-def _noises(G: Generator, seeds: Sequence[int], device: torch.device) -> list[torch.Tensor]:
+def _noises(G: Generator, seeds: Sequence[int]) -> list[torch.Tensor]:
     # From the seed's own generator, drawn on the CPU: the same on every device and in every batch.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [
-        upload(torch.stack([torch.randn([1, side, side], generator=g) for g in generators]), device)
+        torch.stack([torch.randn([1, side, side], generator=g) for g in generators])
         for side in G.synthesis.noise_shapes()
     ]

@@ -15,4 +15,5 @@ class SamplingRequest:
     class_name: str | None = None  # index or name of the class; None: an unconditional generator
     batch_size: int = 8  # images at a time
     precision: str = "fp32"  # fp32, bf16 or fp16
+    cuda_graphs: bool = False  # make each batch as a CUDA graph, where that is possible
     device: str = "auto"  # auto, cpu, cuda or cuda:N

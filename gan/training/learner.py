@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gan.augment.ada import Augmentation
 from gan.config import TrainingConfig
 from gan.data.images import to_float
+from gan.device.graphs import Capture, CudaCapture, Graphs, refusal
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
 from gan.networks.equalised import prepared
@@ -23,7 +24,6 @@ from gan.training import ema, losses, microbatches
 from gan.training.adam import Adam
 from gan.training.finite import FiniteCheck
 from gan.training.finite import NonFiniteError as NonFiniteError
-from gan.training.graphs import Capture, CudaCapture, Graphs, refusal
 from gan.training.loss_scale import LossScale, of_phases
 from gan.training.microbatches import Microbatch
 

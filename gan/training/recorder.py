@@ -9,7 +9,8 @@ import torch
 
 from gan import snapshot
 from gan.augment.ada import LeakWarning
-from gan.device import peak_memory, tf32_in_use
+from gan.device.determinism import tf32_in_use
+from gan.device.memory import peak_memory
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.logger import Means, RunLog

@@ -15,7 +15,9 @@ from gan.data import device_images
 from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
-from gan.device import describe, deterministic
+from gan.device import graphs
+from gan.device.determinism import deterministic
+from gan.device.selection import describe
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
@@ -58,8 +60,7 @@ def train(
         say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
         say(f"Precision: {precision.describe(device, config.precision)}")
         if options.cuda_graphs:
-            reason = learner.use_graphs()
-            say(f"CUDA graphs: no, {reason}" if reason else "CUDA graphs: yes")
+            say(graphs.describe(learner.use_graphs()))
         tick, seconds_before = start.resume(run, learner, source)
         with distributed.main_first():
             if main:

@@ -6,7 +6,7 @@ import torch
 from conftest import TINY_TRAINING, run_salon
 
 from gan.config import make_config
-from gan.training.graphs import WARM_UP, refusal
+from gan.device.graphs import WARM_UP, refusal
 from gan.training.learner import Learner
 
 CPU = torch.device("cpu")
