@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ def full_disk(largest: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory, pytestconfig):
     """Keep what Salon caches out of the user's home. All workers share compiled operators, in pytest's own cache."""
@@ -164,8 +170,15 @@ def triton(installed_triton):
     """start(repository, **options) -> a running serving.server.server.Server, ready; all are stopped at the end."""
     from serving.server.server import serve
 
-    with contextlib.ExitStack() as stack:
-        yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
+    stacks: list[contextlib.ExitStack] = []
+
+    def start(repository, **options):
+        stacks.append(contextlib.ExitStack())
+        return stacks[-1].enter_context(serve(repository, server=installed_triton, **options))
+
+    yield start
+    with ThreadPoolExecutor(16) as pool:  # each takes seconds
+        list(pool.map(contextlib.ExitStack.close, stacks))
 
 
 @pytest.fixture(scope="session")

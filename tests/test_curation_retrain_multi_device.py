@@ -49,6 +49,7 @@ def ended(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_arms_with_checkpoints_and_they_go_on(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
     command = ("--run", base_run, "--manifest", curation, "--out", out, *LONG)
@@ -70,6 +71,7 @@ def test_ctrl_c_stops_all_arms_with_checkpoints_and_they_go_on(curation, base_ru
     assert "Resuming from" in (out / "arms" / "full-0.log").read_text()
 
 
+@pytest.mark.slow
 def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
     process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
@@ -81,6 +83,7 @@ def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F81
         assert checkpoint.load_newest(out / "arms" / arm / "checkpoints")
 
 
+@pytest.mark.slow
 def test_an_arm_that_fails_is_named_with_its_reason_and_the_others_save(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
     process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)

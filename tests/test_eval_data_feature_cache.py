@@ -91,6 +91,7 @@ def test_a_bad_image_is_named_where_it_is_asked_for(lite, tmp_path, two_threads,
         features_of(dataset, np.array([1]), lite)
 
 
+@pytest.mark.slow
 def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_cache, seen):
     data = tmp_path / "set.zip"
     assert run_salon("prepare", two_styles, "--out", data, "--resolution", 32, "--labels", "folders").code == 0

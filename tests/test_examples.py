@@ -77,6 +77,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
+@pytest.mark.slow
 def test_two_painters_in_one_repository_are_served_and_chosen_by_name(tmp_path, monkeypatch, triton):
     monkeypatch.chdir(tmp_path)
     write_wikiart(tmp_path)

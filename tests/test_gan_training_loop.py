@@ -107,6 +107,7 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
     return checkpoint.load_newest(only_run(runs).checkpoints)[1]["learner"]
 
 
+@pytest.mark.slow
 def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
     _, _, _, *arguments = command(tiny_dataset, tmp_path)
     for event, pattern, count, position in KILLS:

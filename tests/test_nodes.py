@@ -71,6 +71,7 @@ def figures(told):
     return json.loads(printed)
 
 
+@pytest.mark.slow
 def test_training(on_two_nodes, tiny_dataset, tiny_run, tmp_path):
     found = figures(on_two_nodes("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING))
     run, one = Run(Path(found["run"])), Run(tiny_run)
@@ -106,6 +107,7 @@ def requests(data, run):
     }
 
 
+@pytest.mark.slow
 def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
     request = [*requests(prepared, tiny_run)["eval"], "--extractor", "efficientnet-lite0", "--device", "cpu", "--out"]
     one = run_salon(*request, tmp_path / "one", "--json").json
@@ -118,6 +120,7 @@ def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, sma
         assert value == pytest.approx(values[1][key], rel=1e-6, abs=1e-9), key
 
 
+@pytest.mark.slow
 def test_scores(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
     request = [*requests(prepared, tiny_run)["score"], "--device", "cpu", "--out"]
     one = run_salon(*request, tmp_path / "one", "--json").json

@@ -72,6 +72,7 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch):
     all_exist(tmp_path, "paintings64.zip", "paintings64.report.json", "grid.png")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton):
     """The tutorial from its beginning to its end, then what other pages show beside it."""
     for name, text in WIKIART.items():

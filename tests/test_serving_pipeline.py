@@ -290,6 +290,7 @@ require = 0.99
 )
 
 
+@pytest.mark.slow
 def test_from_pictures_to_a_served_and_checked_painter(tmp_path, triton):
     file = write(tmp_path, WHOLE)
     outcome = run_salon("run", file, "--json")
