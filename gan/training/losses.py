@@ -16,7 +16,7 @@ def discriminator_loss(real_logits: torch.Tensor, gen_logits: torch.Tensor) -> t
 
 def r1_penalty(real_img: torch.Tensor, real_logits: torch.Tensor) -> torch.Tensor:
     """||grad_x D(x)||^2 at real images (Mescheder et al. 2018, eq. 9, without gamma/2); [N]. Differentiable."""
-    (gradient,) = torch.autograd.grad(real_logits.sum(), real_img, create_graph=True)
+    (gradient,) = torch.autograd.grad(real_logits, real_img, torch.ones_like(real_logits), create_graph=True)
     return gradient.square().sum([1, 2, 3])
 
 
@@ -26,7 +26,7 @@ def path_lengths(img: torch.Tensor, ws: torch.Tensor, noise: torch.Tensor) -> to
     y is scaled by 1/sqrt(H*W), and the norm is averaged over the layers' ws, so that lengths do not depend on either.
     """
     scale = (img.shape[2] * img.shape[3]) ** -0.5
-    (gradient,) = torch.autograd.grad((img * noise).sum() * scale, ws, create_graph=True)  # [N, num_ws, w_dim]
+    (gradient,) = torch.autograd.grad(img, ws, noise * scale, create_graph=True)  # [N, num_ws, w_dim]
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
