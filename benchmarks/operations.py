@@ -2,13 +2,15 @@
 
 The work runs on tensors of device cuda that have shapes and no numbers (torch's FakeTensorMode). What the host would
 have to wait for raises: a value that Python asks for, an index by a tensor on the CPU, an upload. What is counted is
-each operation that torch dispatches and that is no view; a custom operator counts as one.
+each operation that torch dispatches and that is no view; a custom operator counts as one. Its bytes are those of the
+tensors that it takes and gives: what memory must move at least, where its caches do not help.
 """
 
 import contextlib
 import ctypes
 import functools
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +44,7 @@ class Operations(TorchDispatchMode):
         super().__init__()
         self.strict = strict
         self.counts: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -52,7 +55,33 @@ class Operations(TorchDispatchMode):
         if self.strict and kinds == {"cpu", "cuda"}:
             raise RuntimeError(f"{func} takes tensors of the CPU and of the GPU: the host waits")
         self.counts[str(func)] += 1
+        self.bytes[str(func)] += _moved(func, args, kwargs or {}, out)
         return out
+
+
+def _moved(func, args, kwargs, out) -> int:
+    # Bytes read and written. Memory that is only allocated is not, nor is what is overwritten read.
+    if "empty" in str(func):
+        return 0
+    total = 0
+    for index, argument in enumerate(func._schema.arguments):
+        value = args[index] if index < len(args) else kwargs.get(argument.name)
+        written = argument.alias_info is not None and argument.alias_info.is_write
+        only_written = written and (argument.is_out or (index == 0 and "copy_" in str(func)))
+        total += _size(value) * (2 if written and not only_written else 1)
+    results = [out] if len(func._schema.returns) == 1 else out or []
+    for result, value in zip(func._schema.returns, results, strict=True):
+        total += _size(value) if result.alias_info is None else 0
+    return total
+
+
+def _size(value) -> int:
+    # A tensor's bytes in memory: what is expanded lies there once.
+    tensors = [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
+    return sum(
+        t.element_size() * math.prod(size for size, stride in zip(t.shape, t.stride(), strict=True) if stride)
+        for t in tensors
+    )
 
 
 @contextlib.contextmanager
@@ -74,8 +103,8 @@ def fake_cuda() -> Iterator[None]:
             yield
 
 
-def count(learner: Learner, iteration: int, *, strict: bool = True) -> Counter[str]:
-    """Operations of one iteration -> how often each was dispatched. Within fake_cuda, for a learner of DEVICE.
+def count(learner: Learner, iteration: int, *, strict: bool = True) -> Operations:
+    """Operations of one iteration, and their bytes. Within fake_cuda, for a learner of DEVICE.
 
     Without `strict`, uploads are let through: the first iteration makes constants that stay.
     """
@@ -85,10 +114,10 @@ def count(learner: Learner, iteration: int, *, strict: bool = True) -> Counter[s
     learner.iteration = iteration
     with Operations(strict) as operations:
         learner.step(pixels, classes)
-    return operations.counts
+    return operations
 
 
-def count_kinds(learner: Learner) -> dict[str, Counter[str]]:
+def count_kinds(learner: Learner) -> dict[str, Operations]:
     """The same of each kind of iteration that the config's intervals bring; the first one warms up, uncounted."""
     kinds: dict[str, int] = {}
     for i in range(1, learner.config.pl_interval * learner.config.r1_interval + 1):
@@ -98,7 +127,7 @@ def count_kinds(learner: Learner) -> dict[str, Counter[str]]:
     return {kind: count(learner, i) for kind, i in kinds.items()}
 
 
-def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Counter[str]]:
+def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Operations]:
     """Operations of a batch of images from its latents on, and of the discriminator's logits of a batch of pixels.
 
     Within fake_cuda. The second batch counts: the first one makes what is kept of the weights.
@@ -126,17 +155,17 @@ def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Counter
             work()
             with Operations() as operations:
                 work()
-            counts[name] = operations.counts
+            counts[name] = operations
     return counts
 
 
-def _whole(learner: Learner) -> Counter[str]:
+def _whole(learner: Learner) -> Operations:
     count(learner, 0, strict=False)
     return count(learner, 0)
 
 
-def amortised(learner: Learner, totals: dict[str, int]) -> float:
-    """Operations an iteration, from those of each kind."""
+def amortised(learner: Learner, totals: dict[str, float]) -> float:
+    """The mean of an iteration, from those of each kind."""
     numbers = range(learner.config.pl_interval * learner.config.r1_interval)
     due = ([name for name, interval in _lazy(learner).items() if i % interval == 0] for i in numbers)
     return sum(totals[" and ".join(names) or "plain"] for names in due) / len(numbers)
@@ -186,7 +215,18 @@ def _pretend() -> list[object]:
 @click.option("--sampling", is_flag=True, help="Count a batch of generated images, and of logits, as well.")
 @click.option("--whole", is_flag=True, help="Count only an iteration of all phases.")
 @click.option("--most", default=0, show_default=True, help="Print so many of the commonest operations.")
-def main(preset: str, resolution: int, configs: tuple[str, ...], sampling: bool, whole: bool, most: int) -> None:
+@click.option("--bytes", "with_bytes", is_flag=True, help="Bytes moved, too, and the time that they take at least.")
+@click.option("--bandwidth", default=4.8, show_default=True, metavar="TB/S", help="Of the GPU's memory; an H200's.")
+def main(
+    preset: str,
+    resolution: int,
+    configs: tuple[str, ...],
+    sampling: bool,
+    whole: bool,
+    most: int,
+    with_bytes: bool,
+    bandwidth: float,
+) -> None:
     for text in configs or ('{"batch_size": 32, "precision": "bf16"}',):
         fields = json.loads(text)
         batch_gpu, classes = fields.pop("batch_gpu", None), fields.pop("num_classes", 0)
@@ -196,15 +236,26 @@ def main(preset: str, resolution: int, configs: tuple[str, ...], sampling: bool,
         labels = np.arange(classes) if classes else None
         with fake_cuda():
             learner = Learner(config, DEVICE, labels, batch_gpu=batch_gpu)
-            counts = {"whole": _whole(learner)} if whole else count_kinds(learner)
+            kinds = {"whole": _whole(learner)} if whole else count_kinds(learner)
             if sampling:
-                counts |= count_sampling(config, config.batch_size)
-        totals = {kind: sum(found.values()) for kind, found in counts.items()}
-        mean = {} if whole else {"amortised": round(amortised(learner, totals), 1)}
-        print(json.dumps({"config": json.loads(text), **totals, **mean}))
-        for kind, found in counts.items():
-            for name, times in found.most_common(most):
+                kinds |= count_sampling(config, config.batch_size)
+        report = {"config": json.loads(text), **_totals(learner, {k: ops.counts for k, ops in kinds.items()}, whole)}
+        if with_bytes:
+            moved = _totals(learner, {k: ops.bytes for k, ops in kinds.items()}, whole)
+            report["gigabytes"] = {kind: round(total / 1e9, 3) for kind, total in moved.items()}
+            report["milliseconds"] = {kind: round(total / bandwidth / 1e9, 3) for kind, total in moved.items()}
+        print(json.dumps(report))
+        for kind, ops in kinds.items():
+            for name, times in ops.counts.most_common(most):
                 print(f"  {kind:<12} {times:5d} {name}")
+            if with_bytes:
+                for name, moved_by in ops.bytes.most_common(most):
+                    print(f"  {kind:<12} {moved_by / 1e9:8.3f} GB {ops.counts[name]:5d} {name}")
+
+
+def _totals(learner: Learner, kinds: dict[str, Counter[str]], whole: bool) -> dict[str, float]:
+    totals: dict[str, float] = {kind: found.total() for kind, found in kinds.items()}
+    return totals if whole else {**totals, "amortised": round(amortised(learner, totals), 1)}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
-from gan.ops import bias_act, conv3x3, conv3x3_stride2, sample2d, upfirdn2d
+from gan.ops import add_image, bias_act, conv1x1, conv3x3, conv3x3_stride2, sample2d, upfirdn2d
 
 
 def cases(dtype: torch.dtype):
@@ -30,14 +31,18 @@ def cases(dtype: torch.dtype):
         "bias_act of a strength": (bias_act._bias_act, (*modulated[:3], const, draw()), ("lrelu", 0.7)),
         "bias_act of a bias": (bias_act._bias_act, (draw(2, 3, 4, 5), draw(3), None, None, None), ("linear", 0.7)),
         "bias_act of a scale": (bias_act._bias_act, (draw(2, 3, 4, 5), None, draw(2, 3), None, None), ("linear", 1.0)),
+        "add_image": (add_image._add_image, (draw(2, 3, 4, 5), draw(2, 3, 4, 5), draw(3)), ()),
         "upfirdn2d up": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 2, 1, [2, 1], 4.0, False)),
         "upfirdn2d down": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 1, 2, [1, 1], 1.0, True)),
         "upfirdn2d of one pixel": (upfirdn2d._upfirdn2d, (draw(1, 1, 1, 1),), (f, 1, 1, [2, 1], 1.0, False)),
         "conv3x3": (conv3x3._conv3x3, (draw(2, 3, 4, 5), weight), ()),
+        "conv3x3_transpose": (conv3x3._conv3x3_transpose, (draw(2, 4, 4, 5), weight), ()),
         "conv3x3_weight_gradient": (conv3x3._conv3x3_weight_gradient, (draw(2, 3, 4, 5), draw(2, 4, 4, 5)), ()),
         "conv3x3_down": (conv3x3_stride2._down, (big, weight), ()),
         "conv3x3_up": (conv3x3_stride2._up, (small, weight), ()),
         "conv3x3_stride2_weight_gradient": (conv3x3_stride2._weight_gradient, (big, small), ()),
+        "conv1x1": (conv1x1._conv1x1, (draw(2, 3, 4, 5), draw(2, 2, 3)), ()),
+        "conv1x1_kernel_gradient": (conv1x1._conv1x1_kernel_gradient, (draw(2, 3, 4, 5), draw(2, 2, 4, 5)), ()),
         "sample2d": (sample2d._sample, (draw(2, 3, 5, 4),), (grid,)),
         "sample2d_adjoint": (sample2d._adjoint, (draw(2, 3, 3, 4),), (grid, 5, 4)),
     }
@@ -106,6 +111,32 @@ def test_the_registered_operator_is_the_one_called_eagerly(name):
 def test_the_plain_form_computes_the_same(name):
     op, tensors, others = cases(torch.float64)[name]
     torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
+
+
+class Names(TorchDispatchMode):
+    """Names of the operations that run meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_backward_pass_computes_only_what_it_leads_to():
+    of_weights = {"convolution_backward", "conv3x3_weight_gradient"}
+    x, weight = torch.randn(1, 2, 4, 4, requires_grad=True), torch.randn(3, 2, 3, 3, requires_grad=True)
+    for call in (conv3x3._conv3x3, conv3x3._conv3x3.traced):
+        y = call(x, weight * 1)
+        with Names() as image:
+            (g,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        with Names() as both:
+            torch.autograd.grad(y.sum(), [x, weight], retain_graph=True)
+        with Names() as second:
+            g.square().sum().backward()
+        assert not image.names & of_weights and both.names & of_weights and second.names & of_weights
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import torch
 from test_gan_ops_fused import assert_near, derivatives, image
 
 from gan.ops import backend, triton_kernels
+from gan.ops.add_image import add_image
 from gan.ops.bias_act import bias_act, bias_act_reference
 from gan.ops.upfirdn2d import setup_filter, upfirdn2d, upfirdn2d_reference
 
@@ -28,6 +29,7 @@ def test_these_are_the_kernels(monkeypatch):
         (torch.float32, "lrelu", (3, 17, 9, 7), "contiguous", "b scale noise strength"),
         (torch.float32, "lrelu", (2, 24, 5, 5), "strided", "b scale noise"),
         (torch.float32, "linear", (2, 5, 6, 4), "channels last", "scale one-noise"),
+        (torch.float32, "lrelu", (3, 5, 2, 4), "channels last", "b wide-scale"),
         (torch.bfloat16, "lrelu", (2, 8, 4, 12), "channels last", "b scale one-noise strength"),
         (torch.bfloat16, "lrelu", (2, 16, 8, 8), "contiguous", "b"),
         (torch.bfloat16, "linear", (2, 16, 4, 4), "contiguous", "scale"),
@@ -43,7 +45,7 @@ def test_bias_act(dtype, act, shape, layout, given):
     inputs = [
         image(shape, dtype, layout),
         torch.randn(c) if "b" in given else None,
-        torch.randn(n, c) if "scale" in given else None,
+        torch.randn(n, c + 3) if "wide-scale" in given else torch.randn(n, c) if "scale" in given else None,
         noise if "noise" in given or "one-noise" in given else None,
         torch.tensor(0.7) if "strength" in given else None,
     ]
@@ -54,6 +56,7 @@ def test_bias_act(dtype, act, shape, layout, given):
 
         def call(x, b, scale, noise, strength):
             noise = noise if const is None else const
+            scale = scale if scale is None else scale[:, :c]  # maybe a part of a wider matrix
             return function(x, b, act, 0.7, scale=scale, noise=noise, strength=strength)
 
         return derivatives(call, [*inputs[:3], inputs[3] if const is None else None, inputs[4]])
@@ -61,6 +64,18 @@ def test_bias_act(dtype, act, shape, layout, given):
     exact = run(bias_act_reference, [None if t is None else t.double() for t in inputs])
     for actual, expected in zip(run(bias_act, inputs), exact, strict=True):
         assert_near(actual, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_add_image(dtype):
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5).to(dtype), torch.randn(3)]
+    for actual, expected in zip(derivatives(add_image, inputs), derivatives(add_image_plain, inputs), strict=True):
+        assert_near(actual, expected, 1e-6)
+
+
+def add_image_plain(x, image, b):
+    return x + image + b[:, None, None]
 
 
 @pytest.mark.parametrize(

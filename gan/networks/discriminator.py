@@ -51,8 +51,9 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: torch.Tensor, count: int | None = None) -> torch.Tensor:
         """`count`: only the outputs of so many images, the first of the batch."""
-        x = self.conv(minibatch_stddev(x, self.group_size)[:count])
-        logits: torch.Tensor = self.out(self.fc(x.flatten(1)))
+        x = minibatch_stddev(x, self.group_size)
+        x = self.conv(x if count is None else x[:count])
+        logits: torch.Tensor = self.out(self.fc(x.contiguous().flatten(1)))
         return logits
 
 

@@ -6,7 +6,7 @@ backwards. Here all are scaled at once, in a step that autograd sees as one oper
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,113 +17,120 @@ class Equalised(nn.Module):
 
     prepared: dict[str, torch.Tensor] | None = None  # within `prepared`: name -> the parameter as it is used
     in_trunk = True  # whether its convolution has the precision of the trunk
+    transposed = False  # whether its kernels are used with inputs and outputs exchanged
     demodulated = False  # whether it needs "squares" beside "weight": sums over the kernel's area, [out, in]
 
     def factors(self) -> dict[str, float]:
         """Names of the parameters that can be prepared, each with its constant."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Add to `prepared` what follows from its parameters and those of the layers in it, which are there."""
+
 
 @contextmanager
-def prepared(network: nn.Module, trunk_dtype: torch.dtype | None) -> Iterator[None]:
-    """In the block, the layers of a network use weights that were scaled on entry, kernels in `trunk_dtype`.
+def prepared(*networks: tuple[nn.Module, torch.dtype | None]) -> Iterator[None]:
+    """In the block, the layers of each network use weights that were scaled on entry, kernels in the dtype beside it.
 
     The parameters must not change meanwhile. Gradients reach them; not those of gradients.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, Equalised)]
-    places: list[tuple[Equalised, str]] = []
-    gains: list[float] = []
-    dtypes: list[torch.dtype] = []
-    for layer in layers:
-        layer.prepared = {}
-        for name, gain in layer.factors().items():
-            parameter: torch.Tensor = getattr(layer, name)
-            layer.prepared[name] = parameter
-            dtype = trunk_dtype if trunk_dtype and layer.in_trunk and parameter.ndim == 4 else parameter.dtype
-            if gain != 1 or dtype != parameter.dtype:
-                places.append((layer, name))
-                gains.append(gain)
-                dtypes.append(dtype)
+    dtypes = {
+        layer: dtype for network, dtype in networks for layer in network.modules() if isinstance(layer, Equalised)
+    }
+    layers = list(dtypes)
+    places = [(layer, name) for layer in layers for name in layer.factors()]
+    gains = [layer.factors()[name] for layer, name in places]
+    squared = [i for i, (layer, name) in enumerate(places) if layer.demodulated and name == "weight"]
+    forms = [_form(layer, getattr(layer, name), dtypes[layer]) for layer, name in places]
+    weights = [getattr(layer, name) for layer, name in places]
+    places += [(places[i][0], "squares") for i in squared]
     try:
-        if places:
-            scale: Any = _Scale.apply
-            weights = scale(gains, dtypes, *(getattr(layer, name) for layer, name in places))
-            for (layer, name), weight in zip(places, weights, strict=True):
-                assert layer.prepared is not None
-                layer.prepared[name] = weight
-        _prepare_squares([layer for layer in layers if layer.demodulated])
+        for layer in layers:
+            layer.prepared = {}
+        scale: Any = _Scale.apply
+        for (layer, name), weight in zip(places, scale(gains, forms, squared, *weights), strict=True):
+            assert layer.prepared is not None
+            layer.prepared[name] = weight
+        for layer in layers:
+            layer.prepare()
         yield
     finally:
         for layer in layers:
             layer.prepared = None
 
 
-def _prepare_squares(layers: list[Equalised]) -> None:
-    # Of equation 3 in Karras et al. 2020, for all layers in one pass; their kernels have the same area.
-    if not layers:
-        return
-    sum_squares: Any = _SumSquares.apply
-    for layer, squares in zip(layers, sum_squares(*(layer.weight for layer in layers)), strict=True):
-        assert layer.prepared is not None
-        layer.prepared["squares"] = squares
-
-
 class _Scale(torch.autograd.Function):
-    # Linear: nothing is kept, so that several backward passes may go through it.
+    # The weights are kept beside autograd's books, so that several backward passes may go through it.
     @staticmethod
-    def forward(ctx: Any, gains: list[float], dtypes: list[torch.dtype], *weights: torch.Tensor) -> Any:
-        ctx.gains, ctx.dtypes = gains, [weight.dtype for weight in weights]
+    def forward(ctx: Any, gains: list[float], forms: list["_Form"], squared: list[int], *weights: torch.Tensor) -> Any:
+        ctx.gains, ctx.squared, ctx.weights = gains, squared, weights
         ctx.set_materialize_grads(False)
-        return tuple(_cast(torch._foreach_mul(weights, gains), dtypes, channels_last=True))
+        results = _cast(torch._foreach_mul(weights, gains), forms) + _sum_squares([weights[i] for i in squared])
+        sources = [*weights, *(weights[i] for i in squared)]
+        ctx.mark_non_differentiable(
+            *(r for r, weight in zip(results, sources, strict=True) if not weight.requires_grad)
+        )
+        return tuple(results)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
-        there = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        results: list[torch.Tensor | None] = [None] * len(gradients)
+        there = [i for i, weight in enumerate(ctx.weights) if gradients[i] is not None]
+        results: list[torch.Tensor | None] = [None] * len(ctx.weights)
         if there:
-            some = _cast([gradients[i] for i in there], [ctx.dtypes[i] for i in there])
+            forms = [_Form(ctx.weights[i].dtype) for i in there]
+            some = _cast([gradients[i] for i in there], forms)
             for i, gradient in zip(there, torch._foreach_mul(some, [ctx.gains[i] for i in there]), strict=True):
                 results[i] = gradient
-        return None, None, *results
+        if ctx.squared and gradients[-1] is not None:  # all or none
+            of_squares = [
+                gradient[:, :, None, None] for gradient in gradients[len(ctx.weights) :] if gradient is not None
+            ]
+            for i in ctx.squared:  # float16 uses the squares alone
+                results[i] = torch.zeros_like(ctx.weights[i]) if results[i] is None else results[i]
+            own = [results[i] for i in ctx.squared]
+            torch._foreach_addcmul_(own, [ctx.weights[i] for i in ctx.squared], of_squares, 2)
+        return None, None, None, *results
 
 
-class _SumSquares(torch.autograd.Function):
-    # The weights are kept beside autograd's books, again for several backward passes.
-    @staticmethod
-    def forward(ctx: Any, *weights: torch.Tensor) -> Any:
-        ctx.flat = torch.cat([weight.flatten(2).flatten(0, 1) for weight in weights])  # [all out * in, kh * kw]
-        ctx.shapes = [weight.shape for weight in weights]
-        return _parts(ctx.flat.square().sum(dim=1), [shape[:2] for shape in ctx.shapes])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        gradient = torch.cat([part.flatten() for part in gradients])
-        return _parts(ctx.flat * (2 * gradient[:, None]), ctx.shapes)
+def _sum_squares(weights: list[torch.Tensor]) -> list[torch.Tensor]:
+    # Over their area, which all share, for equation 3 of Karras et al. 2020.
+    if not weights:
+        return []
+    sums = torch.cat([weight.flatten(2).flatten(0, 1) for weight in weights]).square().sum(dim=1)  # [all out * in]
+    parts = torch.split(sums, [weight.shape[:2].numel() for weight in weights])
+    return [part.view(weight.shape[:2]) for part, weight in zip(parts, weights, strict=True)]
 
 
-def _parts(flat: torch.Tensor, shapes: list[torch.Size]) -> tuple[torch.Tensor, ...]:
-    parts = torch.split(flat.view(-1), [shape.numel() for shape in shapes])
-    return tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+class _Form(NamedTuple):
+    # How a tensor lies in memory: its dtype, and the order of its dimensions; None: as they are.
+    dtype: torch.dtype
+    order: tuple[int, ...] | None = None
 
 
-def _cast(tensors: Any, dtypes: list[torch.dtype], *, channels_last: bool = False) -> list[torch.Tensor]:
-    # Those of another dtype are copied into one piece of memory; kernels [out, in, h, w] with their channels last,
-    # as convolutions of such images want them.
+CHANNELS_LAST = (0, 2, 3, 1)  # of kernels [out, in, h, w], as convolutions of such images want them
+TRANSPOSED = (1, 2, 3, 0)  # the same for inputs and outputs exchanged
+
+
+def _form(layer: Equalised, parameter: torch.Tensor, trunk_dtype: torch.dtype | None) -> _Form:
+    if parameter.ndim < 4:
+        return _Form(parameter.dtype)
+    dtype = trunk_dtype if trunk_dtype and layer.in_trunk else parameter.dtype
+    return _Form(dtype, TRANSPOSED if layer.transposed else CHANNELS_LAST)
+
+
+def _cast(tensors: Any, forms: list[_Form]) -> list[torch.Tensor]:
+    # Those of another dtype are copied into one piece of memory.
     results = list(tensors)
-    for dtype in {dtype for tensor, dtype in zip(results, dtypes, strict=True) if tensor.dtype != dtype}:
-        which = [i for i, tensor in enumerate(results) if dtypes[i] == dtype != tensor.dtype]
+    for dtype in {form.dtype for tensor, form in zip(results, forms, strict=True) if tensor.dtype != form.dtype}:
+        which = [i for i, tensor in enumerate(results) if forms[i].dtype == dtype != tensor.dtype]
         sizes = [results[i].numel() for i in which]
         flat = torch.empty([sum(sizes)], dtype=dtype, device=results[which[0]].device)
         targets = []
         for i, part in zip(which, torch.split(flat, sizes), strict=True):
-            shape = results[i].shape
-            if channels_last and len(shape) == 4:
-                o, c, h, w = shape
-                targets.append(part.view(o, h, w, c).permute(0, 3, 1, 2))
-            else:
-                targets.append(part.view(shape))
+            shape, order = results[i].shape, forms[i].order or range(results[i].ndim)
+            lies = part.view([shape[axis] for axis in order])
+            targets.append(lies.permute([list(order).index(axis) for axis in range(len(shape))]))
         torch._foreach_copy_(targets, [results[i] for i in which])
         for i, target in zip(which, targets, strict=True):
             results[i] = target

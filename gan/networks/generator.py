@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from gan.config import NetworkConfig
+from gan.networks import modulation
 from gan.networks.equalised import Equalised
 from gan.networks.layers import FullyConnected, clamped, normalize_second_moment
+from gan.ops.add_image import add_image
 from gan.ops.bias_act import bias_act
-from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, within_float16
+from gan.ops.conv1x1 import conv1x1
+from gan.ops.modulated_conv2d import EPSILON, demodulation, modulated_conv2d, within_float16
 from gan.ops.upfirdn2d import setup_filter, upsample2d
 
 NOISE_MODES = ("const", "random", "none")
@@ -69,14 +72,14 @@ class Mapping(nn.Module):
         if self.num_classes:
             assert c is not None
             parts.append(normalize_second_moment(self.embed(c)))
-        x = torch.cat(parts, dim=1)
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         for index in range(self.layers):
             x = getattr(self, f"fc{index}")(x)
         return x
 
     def update_w_avg(self, w: torch.Tensor) -> None:
         """Move w_avg towards the mean of w [N, w_dim]."""
-        self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, W_AVG_BETA))
+        torch.lerp(w.detach().mean(dim=0), self.w_avg, W_AVG_BETA, out=self.w_avg)
 
 
 class SynthesisLayer(Equalised):
@@ -90,6 +93,7 @@ class SynthesisLayer(Equalised):
     def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool) -> None:
         super().__init__()
         self.resolution, self.up = resolution, up
+        self.transposed = up
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn([outputs, inputs, 3, 3]))
         self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -101,12 +105,17 @@ class SynthesisLayer(Equalised):
         """Its kernel is only cast: demodulation scales what comes out."""
         return {"weight": 1.0}
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """`noise` is broadcast against [N, 1, resolution, resolution]."""
+    def modulate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """w [N, w_dim] -> styles [N, in] and the scale of what comes out, [N, out]."""
         styles: torch.Tensor = self.affine(w)
+        return styles, demodulation(self.weight, styles)
+
+    def forward(
+        self, x: torch.Tensor, styles: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None
+    ) -> torch.Tensor:
+        """`noise` is broadcast against [N, 1, resolution, resolution]."""
         weight: torch.Tensor = self.weight
         # The second half of the modulation is fused into bias_act: one pass over the features instead of four.
-        scale = demodulation(weight, styles, None if self.prepared is None else self.prepared["squares"])
         if x.dtype == torch.float16:
             weight, styles, factor = within_float16(weight, styles)
             scale = scale * factor
@@ -123,6 +132,7 @@ class ToRGB(Equalised):
     """Modulated 1x1 convolution to the three colours, without demodulation or activation."""
 
     clamp: float | None = None  # config.conv_clamp
+    in_trunk = False  # its kernels are cast when they are modulated
 
     def __init__(self, inputs: int, w_dim: int) -> None:
         super().__init__()
@@ -131,18 +141,26 @@ class ToRGB(Equalised):
         self.bias = nn.Parameter(torch.zeros([3]))
 
     def factors(self) -> dict[str, float]:
-        """Its kernel is only cast: the styles have its constant."""
+        """The styles have its constant."""
         return {"weight": 1.0}
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    def modulate(self, w: torch.Tensor) -> torch.Tensor:
+        """w [N, w_dim] -> the kernel of each image, [N, 3, in]."""
         styles: torch.Tensor = self.affine(w)
-        weight: torch.Tensor = self.weight if self.prepared is None else self.prepared["weight"]
-        scale = None
-        if x.dtype == torch.float16:
-            weight, styles, factor = within_float16(weight, styles)
-            scale = factor.expand(-1, len(weight))
-        y = modulated_conv2d(x, weight, styles)
-        return clamped(bias_act(y.to(self.bias.dtype), self.bias, scale=scale), self.clamp)
+        return styles[:, None] * self.weight.flatten(1)
+
+    def forward(self, x: torch.Tensor, kernels: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
+        """The colours of x, whose images have `kernels` [N, 3, in], added to those of the resolution below."""
+        factor = None
+        if x.dtype == torch.float16:  # kernels whose sums of products are at most the largest feature
+            factor = kernels.abs().sum(dim=2, keepdim=True) + EPSILON  # [N, 3, 1]
+            kernels = kernels / factor
+        y = conv1x1(x, kernels.to(x.dtype))
+        y = y if factor is None else y * factor[:, :, None]
+        if below is not None and self.clamp is None:
+            return add_image(below, y, self.bias)
+        y = clamped(y + self.bias[:, None, None], self.clamp)
+        return y if below is None else below + y
 
 
 class SynthesisBlock(nn.Module):
@@ -165,22 +183,21 @@ class SynthesisBlock(nn.Module):
         self,
         x: torch.Tensor | None,
         img: torch.Tensor | None,
-        ws: Sequence[torch.Tensor],
+        modulations: Sequence[tuple[torch.Tensor, torch.Tensor]],
+        kernels: torch.Tensor,
         noises: Sequence[torch.Tensor | None],
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (of `dtype`) and image of the block below (None in the first), a w for each layer and for ToRGB."""
+        """Features (of `dtype`) and image of the block below (None in the first), and what modulates its layers."""
         if x is None:
-            x = self.const.to(dtype).expand(ws[0].shape[0], -1, -1, -1)
-            x = x.contiguous(memory_format=torch.channels_last)
-        for layer, w, noise in zip(self.layers, ws[: len(self.layers)], noises, strict=True):
-            x = layer(x, w, noise)
+            x = self.const.expand(kernels.shape[0], -1, -1, -1).to(dtype, memory_format=torch.channels_last)
+        for layer, (styles, scale), noise in zip(self.layers, modulations, noises, strict=True):
+            x = layer(x, styles, scale, noise)
         assert x is not None
-        y = self.torgb(x, ws[len(self.layers)])
-        return x, y if img is None else upsample2d(img, self.resample_filter) + y
+        return x, self.torgb(x, kernels, None if img is None else upsample2d(img, self.resample_filter))
 
 
-class Synthesis(nn.Module):
+class Synthesis(Equalised):
     """ws [N, num_ws, w_dim] -> img float32 [N, 3, resolution, resolution], about [-1, 1]."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -196,12 +213,52 @@ class Synthesis(nn.Module):
                 layer.clamp = config.conv_clamp
             self.blocks.append(block)
             below = channels
+        self.layers = [layer for block in self.blocks for layer in block.layers]
+        self.torgbs = [block.torgb for block in self.blocks]
         self.num_ws = config.num_ws
         self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
 
     def noise_shapes(self) -> list[int]:
         """Side of the square noise input of each layer, in order."""
-        return [layer.resolution for block in self.blocks for layer in block.layers]
+        return [layer.resolution for layer in self.layers]
+
+    def factors(self) -> dict[str, float]:
+        """It has none of its own."""
+        return {}
+
+    def prepare(self) -> None:
+        """What modulates all layers at once."""
+        assert self.prepared is not None
+        groups: dict[str, Sequence[torch.Tensor]] = {}
+        for name, layers in (("layers", self.layers), ("torgbs", self.torgbs)):
+            for part in ("weight", "bias"):
+                groups[f"{name} {part}"] = [_of(layer.affine, part) for layer in layers]
+        groups["squares"] = [_of(layer, "squares") for layer in self.layers]
+        groups["kernels"] = [_of(torgb, "weight").flatten(1) for torgb in self.torgbs]
+        self.prepared |= zip([*groups, "zero"], modulation.padded(*groups.values()), strict=True)
+
+    def modulate(
+        self, ws: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], list[torch.Tensor]]:
+        """ws -> styles and scale of each convolution (see SynthesisLayer.modulate), and the kernels of each ToRGB."""
+        # The last w is ToRGB's alone; the others share theirs with the first layer of the next block.
+        layer_ws, torgb_ws = ws[:, :-1], ws[:, 1::2]
+        if self.prepared is None:
+            modulations = [layer.modulate(w) for layer, w in zip(self.layers, layer_ws.unbind(1), strict=True)]
+            return modulations, [torgb.modulate(w) for torgb, w in zip(self.torgbs, torgb_ws.unbind(1), strict=True)]
+        p = self.prepared
+        styles = modulation.affine(layer_ws, p["layers weight"], p["layers bias"])
+        scales = modulation.demodulation(styles, p["squares"])
+        colours = modulation.affine(torgb_ws, p["torgbs weight"], p["torgbs bias"])
+        kernels = colours[:, :, None] * p["kernels"][:, None]  # [L, N, 3, I]
+        if dtype != torch.float16:  # which ToRGB scales first
+            kernels = kernels.to(dtype, memory_format=torch.contiguous_format)
+        outputs, inputs = zip(*(layer.weight.shape[:2] for layer in self.layers), strict=True)
+        widths = [torgb.weight.shape[1] for torgb in self.torgbs]
+        own_styles = modulation.narrowed(styles, inputs, p["zero"])
+        own_scales = modulation.narrowed(scales, outputs, p["zero"])
+        own_kernels = modulation.narrowed(kernels, widths, p["zero"])
+        return list(zip(own_styles, own_scales, strict=True)), list(own_kernels)
 
     def forward(
         self, ws: torch.Tensor, noise_mode: str = "random", noises: Sequence[torch.Tensor] | None = None
@@ -213,13 +270,14 @@ class Synthesis(nn.Module):
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}; got {noise_mode!r} instead")
         dtype = self.trunk_dtype or ws.dtype
+        modulations, kernels = self.modulate(ws, dtype)
         x = img = None
-        index = layer_index = 0
-        for block in self.blocks:
-            count = len(block.layers)
+        first = 0
+        for block, kernel in zip(self.blocks, kernels, strict=True):
+            which = slice(first, first + len(block.layers))
             block_noises: Sequence[torch.Tensor | None]
             if noises is not None:
-                block_noises = noises[layer_index : layer_index + count]
+                block_noises = noises[which]
             elif noise_mode == "random":
                 block_noises = [
                     torch.randn([ws.shape[0], 1, layer.resolution, layer.resolution], device=ws.device)
@@ -227,11 +285,15 @@ class Synthesis(nn.Module):
                 ]
             else:
                 block_noises = [layer.noise_const if noise_mode == "const" else None for layer in block.layers]
-            # ToRGB shares its w with the first layer of the next block.
-            x, img = block(x, img, ws[:, index : index + count + 1].unbind(dim=1), block_noises, dtype)
-            index, layer_index = index + count, layer_index + count
+            x, img = block(x, img, modulations[which], kernel, block_noises, dtype)
+            first = which.stop
         assert isinstance(img, torch.Tensor)
         return img
+
+
+def _of(layer: Equalised, name: str) -> torch.Tensor:
+    assert layer.prepared is not None
+    return layer.prepared[name]
 
 
 class Generator(nn.Module):

@@ -30,10 +30,15 @@ def conv2d_resample(
         if size == 1:
             return upsample2d(F.conv2d(x, weight), f)
         # Zero insertion and convolution at once; then the filter, which also trims to the doubled size.
-        y = conv3x3_stride2.up(x, cached(weight, "transposed", lambda: weight.transpose(0, 1).contiguous()))
+        y = conv3x3_stride2.up(x, cached(weight, "transposed", lambda: _transposed(weight)))
         before, after = (taps + 1) // 2 + size // 2 - (size - 1), (taps - 2) // 2 + size // 2 - (size - 2)
         return upfirdn2d(y, f, padding=(before, after), gain=4)
     if size == 1:
         return F.conv2d(downsample2d(x, f), weight)
     padding = ((taps - 1) // 2 + size // 2, (taps - 2) // 2 + size // 2)
     return conv3x3_stride2.down(upfirdn2d(x, f, padding=padding), weight)
+
+
+def _transposed(weight: torch.Tensor) -> torch.Tensor:
+    weight = weight.transpose(0, 1)
+    return weight if weight.is_contiguous(memory_format=torch.channels_last) else weight.contiguous()

@@ -1,8 +1,8 @@
 """3x3 convolution of the same size, on a CPU by Winograd's minimal filtering F(4x4, 3x3) (Lavin & Gray 2016).
 
 That needs 36 multiplications where the definition needs 144, and rounds to about 1e-5 of the largest value.
-Everywhere the derivatives are again such convolutions, and weight gradients: torch's own second derivatives convolve
-with kernels as large as the image.
+Everywhere the derivatives are again such convolutions, their transposes, and weight gradients: torch's own second
+derivatives convolve with kernels as large as the image.
 Axis legend: images [N, C, H, W] in channels-last memory; weights [out, in, 3, 3]; t tiles of 4x4 pixels.
 """
 
@@ -78,6 +78,21 @@ def _convolve_fake(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def _transpose(y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    # The transpose of conv3x3: y [N, out, H, W] -> [N, in, H, W]. A GPU's library takes the weight as it is.
+    if y.device.type == "cpu":
+        return _convolve(y, weight.flip([2, 3]).transpose(0, 1))
+    return _plain_transpose(y, weight).contiguous(memory_format=torch.channels_last)
+
+
+def _plain_transpose(y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return F.conv_transpose2d(y, weight, padding=1)
+
+
+def _transpose_fake(y: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    return _convolve_fake(y, weight.transpose(0, 1))
+
+
 def _weight_gradient(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     # x [N, in, H, W], gradient of the output [N, out, H, W] -> gradient of the weight [out, in, 3, 3]
     if not applies(x, gradient.shape[1]):
@@ -111,19 +126,34 @@ def setup(ctx: Any, inputs: tuple[torch.Tensor, torch.Tensor], output: torch.Ten
 
 def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     x, weight = ctx.saved_tensors
-    # Both are again convolutions, so derivatives of any order are built from these two operators.
-    grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
+    # All are linear in both arguments, so derivatives of any order are built from these three operators.
+    grad_x = _conv3x3_transpose(gradient, weight) if ctx.needs_input_grad[0] else None
     return grad_x, _conv3x3_weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None
+
+
+def _transpose_backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    y, weight = ctx.saved_tensors
+    grad_y = conv3x3(gradient, weight) if ctx.needs_input_grad[0] else None
+    return grad_y, _conv3x3_weight_gradient(gradient, y) if ctx.needs_input_grad[1] else None
 
 
 def _weight_gradient_backward(ctx: Any, weight: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     x, gradient = ctx.saved_tensors  # and `weight`, which has the shape of one
-    grad_x = conv3x3(gradient, _turned(weight)) if ctx.needs_input_grad[0] else None
+    grad_x = _conv3x3_transpose(gradient, weight) if ctx.needs_input_grad[0] else None
     return grad_x, conv3x3(x, weight) if ctx.needs_input_grad[1] else None
 
 
 _conv3x3 = CustomOp(
     "conv3x3", "(Tensor x, Tensor weight) -> Tensor", _convolve, _convolve_fake, _plain, setup, _backward
+)
+_conv3x3_transpose = CustomOp(
+    "conv3x3_transpose",
+    "(Tensor y, Tensor weight) -> Tensor",
+    _transpose,
+    _transpose_fake,
+    _plain_transpose,
+    setup,
+    _transpose_backward,
 )
 _conv3x3_weight_gradient = CustomOp(
     "conv3x3_weight_gradient",
@@ -161,7 +191,3 @@ def _chunks(x: torch.Tensor, channels: int, chunk: int) -> list[tuple[int, int]]
 
 def _tiles(x: torch.Tensor) -> int:
     return len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
-
-
-def _turned(weight: torch.Tensor) -> torch.Tensor:
-    return weight.flip([2, 3]).transpose(0, 1)

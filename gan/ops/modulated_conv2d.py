@@ -30,13 +30,9 @@ def modulated_conv2d(
     return conv2d_resample(bias_act(x, scale=styles), cast(weight, x.dtype), f, up=up)
 
 
-def demodulation(weight: torch.Tensor, styles: torch.Tensor, squares: torch.Tensor | None = None) -> torch.Tensor:
-    """The scale of the output channels for kernels of unit norm (equation 3); [N, out] in the dtype of `weight`.
-
-    `squares` [out, in] are the sums of the weight's squares over kh and kw, where they are known.
-    """
-    if squares is None:
-        squares = cached(weight, "squares", lambda: weight.square().sum([2, 3]))  # [out, in]
+def demodulation(weight: torch.Tensor, styles: torch.Tensor) -> torch.Tensor:
+    """The scale of the output channels for kernels of unit norm (equation 3); [N, out] in the dtype of `weight`."""
+    squares = cached(weight, "squares", lambda: weight.square().sum([2, 3]))  # [out, in]
     energy = styles.square() @ squares.t()  # the sum over in, kh, kw of (styles * weight)^2
     return (energy + EPSILON).rsqrt()
 

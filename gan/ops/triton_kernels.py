@@ -27,7 +27,7 @@ PROGRAMS = 2048  # that share the sums of a gradient: some for each of a GPU's p
 @triton.jit(do_not_specialize=["pixels", "groups", "noise_step"])
 def _pointwise(
     x, scale, x2, scale2, noise, strength, b, sign, y,
-    pixels, groups, noise_step, slope, gain,
+    pixels, groups, scale_step, scale2_step, noise_step, slope, gain,
     VEC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     # y = act(v) * gain with v = x * scale + x2 * scale2 + noise * strength + b, each part only where it is given.
@@ -42,13 +42,14 @@ def _pointwise(
     inside = here[:, None] & (c < channels)[None, :]
     start = (n.to(tl.int64) * pixels + first) * channels
     at = p[:, None] * channels + c[None, :]
-    of_image = n.to(tl.int64) * channels + c
     v = tl.load(x + start + at, mask=inside, other=0).to(tl.float32)
     if scale is not None:
-        v *= tl.load(scale + of_image, mask=c < channels, other=0)[None, :]
+        v *= tl.load(scale + n * scale_step + c, mask=c < channels, other=0)[None, :]
     if x2 is not None:
         v2 = tl.load(x2 + start + at, mask=inside, other=0).to(tl.float32)
-        v += v2 * tl.load(scale2 + of_image, mask=c < channels, other=0)[None, :]
+        if scale2 is not None:
+            v2 *= tl.load(scale2 + n * scale2_step + c, mask=c < channels, other=0)[None, :]
+        v += v2
     if noise is not None:
         e = tl.load(noise + n.to(tl.int64) * noise_step + first + p, mask=here, other=0)
         v += (e if strength is None else e * tl.load(strength))[:, None]
@@ -63,7 +64,7 @@ def _pointwise(
 @triton.jit(do_not_specialize=["pixels", "groups", "noise_step", "chunk"])
 def _gradients(
     g, x, y, scale, noise, grad_x, grad_noise, sums_b, sums_scale, sums_strength,
-    pixels, groups, noise_step, chunk, slope, gain,
+    pixels, groups, scale_step, noise_step, chunk, slope, gain,
     VEC: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     # t = g * gain * (slope where y <= 0). A program sums over one chunk of an image's pixels: t for b and grad_noise,
@@ -76,7 +77,7 @@ def _gradients(
     start = n.to(tl.int64) * pixels
     s = None
     if scale is not None:
-        s = tl.load(scale + n.to(tl.int64) * channels + c, mask=c < channels, other=0)[None, :]
+        s = tl.load(scale + n * scale_step + c, mask=c < channels, other=0)[None, :]
     of_b = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     of_scale = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
     of_strength = tl.zeros([BLOCK_P, BLOCK_C], tl.float32)
@@ -198,11 +199,13 @@ def pointwise(
 ) -> torch.Tensor:
     """act(x * scale + noise * strength + b) * gain, channels last in x's dtype; act: `slope` times what is below zero.
 
-    second: another image and its scale, whose product is added. sign: goes by the sign of this image instead.
+    second: another image, of any dtype, and its scale or None, whose product is added. sign: goes by the sign of this
+    image instead.
     """
     x2, scale2 = second
     x, x2, sign = (_channels_last(t) for t in (x, x2, sign))
-    scale, scale2, noise, b = (_contiguous(t) for t in (scale, scale2, noise, b))
+    (scale, scale_step), (scale2, scale2_step) = _rows(scale), _rows(scale2)
+    noise, b = _contiguous(noise), _contiguous(b)
     y = torch.empty_like(x)
     images, pixels = len(x), x.shape[2] * x.shape[3]
     groups, vec, block_c = _channels(x.shape[1])
@@ -210,7 +213,8 @@ def pointwise(
     grid = (images * triton.cdiv(pixels, block_p), triton.cdiv(x.shape[1], block_c))
     with _device(x):
         _pointwise[grid](
-            x, scale, x2, scale2, noise, strength, b, sign, y, pixels, groups, _step(noise), slope, gain,
+            x, scale, x2, scale2, noise, strength, b, sign, y,
+            pixels, groups, scale_step, scale2_step, _step(noise), slope, gain,
             VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c, **_options(block_p * block_c),
         )  # fmt: skip
     return y
@@ -229,7 +233,7 @@ def gradients(
     """What bias_act._gradients computes."""
     need_b, need_scale, need_noise = needs
     g, x, y = (_channels_last(t) for t in (g, x, y))
-    scale, noise = _contiguous(scale), _contiguous(noise)
+    (scale, scale_step), noise = _rows(scale), _contiguous(noise)
     images, channels, pixels = len(g), g.shape[1], g.shape[2] * g.shape[3]
     groups, vec, block_c = _channels(channels, channels if need_noise and noise is None else MOST_CHANNELS)
     block_p = _power_of_two(pixels, TILE // 2 // block_c)
@@ -248,7 +252,7 @@ def gradients(
     with _device(g):
         _gradients[grid](
             g, x if need_scale else None, y, scale, noise, grad_x, grad_noise, of_b, of_scale, of_strength,
-            pixels, groups, _step(noise), chunk, slope, gain,
+            pixels, groups, scale_step, _step(noise), chunk, slope, gain,
             VEC=vec, BLOCK_P=block_p, BLOCK_C=block_c, **_options(block_p * block_c),
         )  # fmt: skip
     found = [
@@ -299,6 +303,14 @@ def _channels_last(t: torch.Tensor | None) -> Any:
 
 def _contiguous(t: torch.Tensor | None) -> torch.Tensor | None:
     return None if t is None else t.contiguous()
+
+
+def _rows(scale: torch.Tensor | None) -> tuple[torch.Tensor | None, int]:
+    # A part of a wider matrix is taken as it lies -> scale, the elements from one of its rows to the next.
+    if scale is None:
+        return None, 0
+    scale = scale if scale.stride(1) == 1 else scale.contiguous()
+    return scale, scale.stride(0)
 
 
 def _step(noise: torch.Tensor | None) -> int:

@@ -29,7 +29,7 @@ class FiniteCheck:
         if record is stacked:
             self._records[names] = stacked.clone()
         else:
-            record.copy_(torch.where(self.found_inf > 0, record, stacked))
+            torch.where(self.found_inf > 0, record, stacked, out=record)
         # The check of torch's own loss scaling: one kernel; it also multiplies by one.
         torch._amp_foreach_non_finite_check_and_unscale_([stacked], self.found_inf, self._one)
 

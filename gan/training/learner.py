@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,9 +225,11 @@ class Learner:
         lengths = [
             measure(microbatch) if alone else measure(microbatch).detach() for microbatch in self.pl_microbatches
         ]
-        weights = [microbatch.weight for microbatch in self.pl_microbatches]
-        means = [part.detach().mean() * weight for part, weight in zip(lengths, weights, strict=True)]
-        mean = torch.stack(means).sum()
+        means = [
+            part.detach().mean() if microbatch.weight == 1 else part.detach().mean() * microbatch.weight
+            for part, microbatch in zip(lengths, self.pl_microbatches, strict=True)
+        ]
+        mean = means[0] if alone else torch.stack(means).sum()
         distributed.sum_in_place([mean])
         old, config = self.pl_mean.clone(), self.config
 
@@ -235,8 +237,9 @@ class Learner:
             part = lengths[0] if alone else measure(microbatch)
             penalty, new = losses.path_length_penalty(part, old, config.pl_decay, mean)
             self.pl_mean.copy_(new)
-            stats = {"path_length/mean": part.mean(), "path_length/penalty": penalty.mean()}
-            return penalty.mean() * (config.pl_weight * config.pl_interval), stats
+            loss = penalty.mean()
+            stats = {"path_length/mean": part.mean(), "path_length/penalty": loss}
+            return loss * (config.pl_weight * config.pl_interval), stats
 
         stats, _ = self._descend("path_length", self.G, self.G_optimizer, forward, self.pl_microbatches)
         if scale:
@@ -256,7 +259,7 @@ class Learner:
             gen_logits, real_logits = self._discriminate(microbatch, gen_img, gen_c, real, c)
             real_loss, gen_loss = losses.discriminator_loss(real_logits, gen_logits)
             loss = real_loss.mean() + gen_loss.mean()
-            accuracy = (real_logits > 0).float().mean()
+            accuracy = (real_logits > 0).mean(dtype=torch.float32)
             stats = {"loss/D": loss, "logits/real": real_logits.mean(), "accuracy/real": accuracy}
             return loss, stats | self.augment.observe(real_logits)
 
@@ -272,22 +275,19 @@ class Learner:
         real_img: torch.Tensor,
         real_c: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        # -> D's logits of generated and of real images
+        # -> D's logits of generated and of real images, of whatever shape
         group = self.config.network.mbstd_group_size
         if self.synchronous or len(gen_img) < group:
             gen_logits = self.D(self._augment(gen_img, microbatch), gen_c)
             return gen_logits, self.D(self._augment(real_img, microbatch), real_c)
         # In one pass: half as many launches. A group is a column of a batch [group, -1]; columns of one kind stay so.
-        shape = [2 * len(gen_img), *gen_img.shape[1:]]
-        img = torch.empty(shape, dtype=gen_img.dtype, device=self.device, memory_format=torch.channels_last)
-        halves = img.view(group, 2, -1, *shape[1:])
-        halves[:, 0] = gen_img.view(group, -1, *shape[1:])
-        halves[:, 1] = real_img.view(group, -1, *shape[1:])
+        pixels = [part.permute(0, 2, 3, 1).view(group, -1, *part.shape[2:], 3) for part in (gen_img, real_img)]
+        img = torch.stack(pixels, dim=1).flatten(0, 2).permute(0, 3, 1, 2)  # its channels last
         c = None
         if gen_c is not None and real_c is not None:
             c = torch.stack([part.view(group, -1, part.shape[1]) for part in (gen_c, real_c)], dim=1).flatten(0, 2)
-        logits = self.D(self._augment(img, microbatch), c).view(group, 2, -1)
-        return logits[:, 0].reshape(-1, 1), logits[:, 1].reshape(-1, 1)
+        gen_logits, real_logits = self.D(self._augment(img, microbatch), c).view(group, 2, -1).unbind(dim=1)
+        return gen_logits, real_logits
 
     def _r1_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
         assert self.config.r1_gamma is not None
@@ -306,16 +306,10 @@ class Learner:
     @contextmanager
     def _prepared(self, *networks: torch.nn.Module) -> Iterator[None]:
         # All weights of a phase are scaled and cast at once where many small kernels cost more than the work.
-        with ExitStack() as stack:
-            if not self.synchronous:
-                trunk = self.G.synthesis.trunk_dtype
-                # G casts to float16 with scales of its own.
-                for network, dtype in (
-                    (self.G, None if trunk == torch.float16 else trunk),
-                    (self.D, self.D.trunk_dtype),
-                ):
-                    if network in networks:
-                        stack.enter_context(prepared(network, dtype))
+        trunk = self.G.synthesis.trunk_dtype
+        # G casts to float16 with scales of its own.
+        pairs = ((self.G, None if trunk == torch.float16 else trunk), (self.D, self.D.trunk_dtype))
+        with nullcontext() if self.synchronous else prepared(*(pair for pair in pairs if pair[0] in networks)):
             yield
 
     def _draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
@@ -340,7 +334,7 @@ class Learner:
             if self.synchronous:
                 mixed = int(cutoff.item()), _take(torch.randn_like(z), rows)
             else:  # all layers lie before the last
-                cutoff = torch.where(chance < config.style_mixing_prob, cutoff, config.network.num_ws)
+                cutoff.masked_fill_(chance >= config.style_mixing_prob, config.network.num_ws)
                 mixed = cutoff, _take(torch.randn_like(z), rows)
         sides = self.G.synthesis.noise_shapes()
         if self.synchronous:

@@ -19,7 +19,7 @@ def r1_penalty(real_img: torch.Tensor, real_logits: torch.Tensor, scale: torch.T
 
     `scale` []: the gradient is taken times it, and divided by it afterwards, for networks in float16.
     """
-    gradient = _scaled_gradient(real_logits.sum(), real_img, scale)
+    gradient = _gradient(real_logits, real_img, torch.ones_like(real_logits), scale)
     return gradient.square().sum([1, 2, 3])
 
 
@@ -32,7 +32,7 @@ def path_lengths(
     `scale` is as of r1_penalty.
     """
     deviation = (img.shape[2] * img.shape[3]) ** -0.5
-    gradient = _scaled_gradient((img * noise).sum() * deviation, ws, scale)  # [N, num_ws, w_dim]
+    gradient = _gradient(img, ws, noise * deviation, scale)  # [N, num_ws, w_dim]
     return gradient.square().sum(dim=2).mean(dim=1).sqrt()
 
 
@@ -47,6 +47,8 @@ def path_length_penalty(
     return (lengths - mean).square(), mean
 
 
-def _scaled_gradient(y: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
-    (gradient,) = torch.autograd.grad(y if scale is None else y * scale, x, create_graph=True)
+def _gradient(y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    # Of the sum of y times weights with respect to x.
+    weights = weights if scale is None else weights * scale
+    (gradient,) = torch.autograd.grad(y, x, weights, create_graph=True)
     return gradient if scale is None else gradient / scale
