@@ -143,12 +143,12 @@ def test_an_iteration_that_waits_for_nothing_is_that_of_the_papers(double, value
 
 def test_styles_are_mixed_from_a_layer_on_as_often_as_asked():
     learner = asynchronous(make_config(style_mixing_prob=0.5))
-    cutoffs = np.array([int(learner._draw(learner.microbatches).mixed[0]) for _ in range(600)])
+    cutoffs = np.array([int(learner.latents.draw(learner.microbatches).mixed[0]) for _ in range(600)])
     layers = learner.config.network.num_ws
     assert np.mean(cutoffs == layers) == pytest.approx(0.5, abs=0.07)
     assert set(cutoffs) == set(range(1, layers + 1))
-    latents = learner._draw(learner.microbatches)
-    ws, _ = learner._map(latents)
+    latents = learner.latents.draw(learner.microbatches)
+    ws, _ = learner.latents.map(latents)
     first, second = (learner.G.mapping(z) for z in (latents.z, latents.mixed[1]))
     cutoff = int(latents.mixed[0])
     torch.testing.assert_close(ws, torch.cat([first[:, :cutoff], second[:, cutoff:]], dim=1))
@@ -259,7 +259,7 @@ def test_what_is_drawn_does_not_depend_on_the_number_of_processes(monkeypatch):
         learner = asynchronous(make_config(batch_size=8))
         torch.manual_seed(1)
         sizes.clear()
-        return learner.members, learner._draw(learner.microbatches), list(sizes)
+        return learner.members, learner.latents.draw(learner.microbatches), list(sizes)
 
     _, whole, whole_sizes = drawn()
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -84,7 +84,7 @@ def test_classes_condition_training():
     subject = learner(num_classes=2, labels=labels)
     stats = subject.step(*batch())
     assert all(torch.isfinite(v) for v in stats.values())
-    c = subject._draw(divide(1000)).c
+    c = subject.latents.draw(divide(1000)).c
     assert c.shape == (1000, 2) and c[:, 1].mean().item() == pytest.approx(0.9, abs=0.05)
 
 

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,29 +23,11 @@ from gan.training import ema, losses, microbatches
 from gan.training.adam import Adam
 from gan.training.finite import FiniteCheck
 from gan.training.finite import NonFiniteError as NonFiniteError
+from gan.training.latents import LatentSampler
 from gan.training.loss_scale import LossScale, of_phases
 from gan.training.microbatches import Microbatch
 
 Stats = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Latents:
-    """Latents and noise of this process's generated images."""
-
-    z: torch.Tensor  # [n, z_dim]
-    c: torch.Tensor | None  # [n, classes], one-hot
-    mixed: tuple[int | torch.Tensor, torch.Tensor] | None  # from this layer on, another z
-    noises: list[torch.Tensor]  # one [n, 1, side, side] a layer
-
-    def part(self, rows: slice) -> "Latents":
-        """Those of the images `rows`."""
-        return Latents(
-            z=self.z[rows],
-            c=None if self.c is None else self.c[rows],
-            mixed=self.mixed and (self.mixed[0], self.mixed[1][rows]),
-            noises=[noise[rows] for noise in self.noises],
-        )
 
 
 class Learner:
@@ -87,12 +68,11 @@ class Learner:
         self.finite = FiniteCheck(device)
         self.loss_scales: dict[str, LossScale] = of_phases(device) if config.precision == "fp16" else {}
         self.augment = Augmentation(config, device, synchronous=self.synchronous)
-        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        self.latents = LatentSampler(
+            self.G, config, device, labels, [self.microbatches, self.pl_microbatches], synchronous=self.synchronous
+        )
         self.iteration = 0
         self.cur_nimg = 0
-        self._indices: dict[bytes, torch.Tensor] = {}
-        for parts in (self.microbatches, self.pl_microbatches):
-            self._rows(parts)  # uploaded now, not in an iteration
         self._augmented = 0  # microbatches since the iteration began
         self._graphs: Graphs | None = None
         self._inputs: tuple[torch.Tensor, torch.Tensor | None] | None = None  # of the graphs: real images and classes
@@ -190,11 +170,11 @@ class Learner:
 
     def _generator_step(self) -> Stats:
         self.G.requires_grad_(True)
-        latents = self._draw(self.microbatches, update_w_avg=True)
+        latents = self.latents.draw(self.microbatches, update_w_avg=True)
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = latents.part(microbatch.local)
-            ws, c = self._map(part, update_w_avg=self._maps_at_once(self.microbatches))
+            ws, c = self.latents.map(part)
             logits = self.D(self._augment(self.G.synthesis(ws, noises=part.noises), microbatch), c)
             loss = losses.generator_loss(logits).mean()
             return loss, {"loss/G": loss, "logits/generated": logits.mean()}
@@ -210,12 +190,12 @@ class Learner:
 
     def _penalize_path_lengths(self) -> Stats:
         scale = self.loss_scales.get("path_length")
-        latents = self._draw(self.pl_microbatches)
-        noise = self._draw_path_noise(self.pl_microbatches)
+        latents = self.latents.draw(self.pl_microbatches)
+        noise = self.latents.path_noise(self.pl_microbatches)
 
         def measure(microbatch: Microbatch) -> torch.Tensor:
             part = latents.part(microbatch.local)
-            ws, _ = self._map(part)
+            ws, _ = self.latents.map(part)
             img = self.G.synthesis(ws, noises=part.noises)
             return losses.path_lengths(img, ws, noise[microbatch.local], scale.scale if scale else None)
 
@@ -247,13 +227,13 @@ class Learner:
         return stats
 
     def _discriminator_step(self, real_img: torch.Tensor, real_c: torch.Tensor | None) -> Stats:
-        latents = self._draw(self.microbatches)
+        latents = self.latents.draw(self.microbatches)
         self.D.requires_grad_(True)
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             with torch.no_grad():
                 part = latents.part(microbatch.local)
-                ws, gen_c = self._map(part)
+                ws, gen_c = self.latents.map(part)
                 gen_img = self.G.synthesis(ws, noises=part.noises)
             real, c = real_img[microbatch.local], None if real_c is None else real_c[microbatch.local]
             gen_logits, real_logits = self._discriminate(microbatch, gen_img, gen_c, real, c)
@@ -311,75 +291,6 @@ class Learner:
         pairs = ((self.G, None if trunk == torch.float16 else trunk), (self.D, self.D.trunk_dtype))
         with nullcontext() if self.synchronous else prepared(*(pair for pair in pairs if pair[0] in networks)):
             yield
-
-    def _draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
-        # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
-        # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
-        # and draw, and millions of operations a pixel, so N processes lose about N thousandths of their time. A
-        # layer's noise is cut down before the next is drawn. w_avg's mapping is less than 1e-4 of an image's work.
-        count, rows, config = parts[0].total, self._rows(parts), self.config
-        c = None
-        if self.labels is not None:
-            drawn = self.labels[torch.randint(len(self.labels), [count], device=self.device)]
-            c = one_hot(drawn, config.network.num_classes)
-        z = torch.randn([count, config.network.z_dim], device=self.device)
-        if update_w_avg and not self._maps_at_once(parts):
-            with torch.no_grad():
-                self.G.mapping(z, c, update_w_avg=True)
-        mixed: tuple[int | torch.Tensor, torch.Tensor] | None = None
-        # Style mixing (Karras et al. 2019, section 3.1): from a random layer on, the ws come from a second z.
-        chance = torch.rand([], device=self.device)
-        if not self.synchronous or chance.item() < config.style_mixing_prob:
-            cutoff = torch.randint(1, config.network.num_ws, [], device=self.device)
-            if self.synchronous:
-                mixed = int(cutoff.item()), _take(torch.randn_like(z), rows)
-            else:  # all layers lie before the last
-                cutoff.masked_fill_(chance >= config.style_mixing_prob, config.network.num_ws)
-                mixed = cutoff, _take(torch.randn_like(z), rows)
-        sides = self.G.synthesis.noise_shapes()
-        if self.synchronous:
-            noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
-        else:  # in one draw
-            sizes = [count * side * side for side in sides]
-            parts_of_noise = torch.split(torch.randn([sum(sizes)], device=self.device), sizes)
-            noises = [
-                _take(noise.view(count, 1, side, side), rows) for noise, side in zip(parts_of_noise, sides, strict=True)
-            ]
-        return Latents(z=_take(z, rows), c=None if c is None else _take(c, rows), mixed=mixed, noises=noises)
-
-    def _maps_at_once(self, parts: list[Microbatch]) -> bool:
-        # Whether the generator's own mapping is of the whole batch, so that w_avg can take it in there (see _map).
-        return not self.synchronous and len(parts) == 1 and self._rows(parts) is None
-
-    def _draw_path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
-        count, side = parts[0].total, self.config.network.resolution
-        noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
-        return _take(noise.normal_(), self._rows(parts))
-
-    def _rows(self, parts: list[Microbatch]) -> torch.Tensor | None:
-        # This process's rows of the global batch, on the device; None: all, in order.
-        rows = np.concatenate([microbatch.positions for microbatch in parts])
-        if np.array_equal(rows, np.arange(parts[0].total)):
-            return None
-        key = rows.tobytes()
-        if key not in self._indices:
-            self._indices[key] = torch.from_numpy(rows).to(self.device)
-        return self._indices[key]
-
-    def _map(self, latents: Latents, *, update_w_avg: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
-        mapping, z, c, mixed = self.G.mapping, latents.z, latents.c, latents.mixed
-        if mixed is None or isinstance(mixed[0], int):
-            ws = mapping(z, c)
-            if mixed:
-                cutoff, other = mixed
-                ws = torch.cat([ws[:, :cutoff], mapping(other, c)[:, cutoff:]], dim=1)
-            return ws, c
-        cutoff, other = mixed
-        w, other_w = mapping.w(torch.cat([z, other]), None if c is None else torch.cat([c, c])).chunk(2)
-        if update_w_avg:
-            mapping.update_w_avg(w)
-        before = torch.arange(mapping.num_ws, device=w.device) < cutoff
-        return torch.where(before[:, None], w[:, None], other_w[:, None]), c  # [N, num_ws, w_dim]
 
     def _augment(self, img: torch.Tensor, microbatch: Microbatch) -> torch.Tensor:
         if self.config.augment == "none" or len(microbatch.positions) == microbatch.total:
@@ -453,7 +364,3 @@ class Learner:
         ratio = 1.0 if interval is None else interval / (interval + 1)
         betas = (config.beta1**ratio, config.beta2**ratio)
         return Adam(network.parameters(), config.learning_rate * ratio, betas, eps=1e-8, fused=True)
-
-
-def _take(values: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-    return values if rows is None else values[rows]
