@@ -144,7 +144,7 @@ def test_the_graph_is_whole_and_dynamic(style_classifier):
 
 def test_the_graph_computes_what_scikit_learn_does(style_classifier):
     figures, _ = style_classifier
-    assert figures["onnx"]["images"] == 36 and figures["onnx"]["difference"] < 1e-3
+    assert figures["onnx"]["images"] == 24 and figures["onnx"]["difference"] < 1e-3
 
 
 def test_the_check_of_a_graph_can_fail(two_styles, style_classifier):
