@@ -18,6 +18,7 @@ SMALL = {  # what the files are run with here
         **{"preset": "tiny", "device": "cpu", "workers": 0, "total-kimg": 0.032, "kimg-per-tick": 0.016, "freeze-d": 1},
         "set": ["z_dim=8", "w_dim=8", "mapping_layers=2", "channel_base=128", "channel_max=8", "batch_size=8"],
     },
+    "style": {"group-by": "image"},
     "query": {"seeds": "0-3", "grid": "2x2"},
     "style-check": {"num-images": 8},
 }
