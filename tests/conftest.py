@@ -124,7 +124,17 @@ def own_cache(tmp_path_factory, pytestconfig):
         (cache / "native").symlink_to(pytestconfig.cache.mkdir("salon-native"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SALON_CACHE", str(cache))
-        yield
+        yield cache
+
+
+def empty_cache(path: Path) -> Path:
+    """A cache with nothing in it but the compiled operators, which take long."""
+    from gan.runtime.files import cache_folder
+
+    path.mkdir()
+    (cache_folder() / "native").mkdir(exist_ok=True)
+    (path / "native").symlink_to(cache_folder() / "native")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -156,13 +166,17 @@ def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installed_triton(pytestconfig):
+def installed_triton(pytestconfig, own_cache):
     """The server that Salon installs, once for all test runs: pytest's own cache keeps it, all workers share it."""
     from serving.server import install as triton
 
+    shared = pytestconfig.cache.mkdir("salon")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SALON_CACHE", str(pytestconfig.cache.mkdir("salon")))
-        return triton.bundled()
+        patch.setenv("SALON_CACHE", str(shared))
+        found = triton.bundled()
+    for folder in shared.glob("triton-*/"):
+        (own_cache / folder.name).symlink_to(folder)  # commands find it, too
+    return found
 
 
 @pytest.fixture(scope="session")

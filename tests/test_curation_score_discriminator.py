@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import run_salon
+from conftest import empty_cache, run_salon
 from PIL import Image
 
 from curation.score import discriminator_scores
@@ -258,7 +258,7 @@ def test_what_a_gpu_searches_is_the_same(folder, checked, scored, monkeypatch):
 def test_two_processes_write_what_one_writes(folder, scored):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gan"]
     command += ["curate", "score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "two"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SALON_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SALON_CACHE": str(empty_cache(folder / "cache"))}
     ended = subprocess.run(
         [*map(str, command), "--device", "cpu", "--json"], env=environment, capture_output=True, text=True
     )

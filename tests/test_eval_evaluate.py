@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import until, write_dataset
+from conftest import empty_cache, until, write_dataset
 from PIL import Image
 
 from eval.data import feature_cache
@@ -321,9 +321,10 @@ def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dat
 
 
 def test_two_processes_give_the_numbers_of_one(tiny_run, tiny_dataset, tmp_path, monkeypatch, small_shards):
-    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of one"))
+    one_cache, two_caches = (empty_cache(tmp_path / name) for name in ("cache of one", "cache of two"))
+    monkeypatch.setenv("SALON_CACHE", str(one_cache))
     one = evaluator(tiny_dataset, *CHEAP, num_images=22)(tiny_run, tmp_path / "one").figures
-    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache of two"))
+    monkeypatch.setenv("SALON_CACHE", str(two_caches))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     words = [
         *launcher,

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HANG, TINY_TRAINING, run_salon
+from conftest import HANG, TINY_TRAINING, empty_cache, run_salon
 
-from gan.runtime.files import cache_folder
 from gan.training.run_dir import Run
 
 ROOT = Path(__file__).parents[1]
@@ -90,14 +89,6 @@ def prepared(tmp_path_factory):
     data = folder / "set.zip"
     assert run_salon("prepare", folder / "paintings", "--out", data, "--resolution", 16).code == 0
     return data
-
-
-def empty_cache(path):
-    """A cache with nothing in it but the compiled operators, which take long."""
-    path.mkdir()
-    (cache_folder() / "native").mkdir(exist_ok=True)
-    (path / "native").symlink_to(cache_folder() / "native")
-    return path
 
 
 def requests(data, run):
