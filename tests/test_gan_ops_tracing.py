@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from test_gan_device import Names
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
@@ -111,18 +111,6 @@ def test_the_registered_operator_is_the_one_called_eagerly(name):
 def test_the_plain_form_computes_the_same(name):
     op, tensors, others = cases(torch.float64)[name]
     torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
-
-
-class Names(TorchDispatchMode):
-    """Names of the operations that run meanwhile."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
 
 
 def test_a_backward_pass_computes_only_what_it_leads_to():
