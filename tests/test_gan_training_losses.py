@@ -46,13 +46,18 @@ def test_path_length_penalty_follows_the_mean():
     assert mean.item() == 1 and penalty.tolist() == [0, 4]
 
 
-def test_path_length_penalty_of_a_part_takes_the_mean_of_the_whole_and_no_gradient_through_it():
-    lengths, mean = torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor(4.0)
-    for batch_mean, expected in ((torch.tensor(6.0), 5), (None, 3)):
-        penalty, after = losses.path_length_penalty(lengths, mean, 0.5, batch_mean)
-        assert after.item() == expected and not after.requires_grad
-        (gradient,) = torch.autograd.grad(penalty.sum(), lengths)
-        assert gradient.tolist() == [2 * (1 - expected), 2 * (3 - expected)]
+def test_path_length_penalty_has_its_gradient_through_the_mean_whole_or_in_parts():
+    lengths = torch.tensor([1.0, 3.0, 2.0, 8.0], dtype=torch.float64, requires_grad=True)
+    old, decay = torch.tensor(4.0, dtype=torch.float64), 0.5
+    by_hand = (lengths - old.lerp(lengths.mean(), decay)).square()
+    expected = torch.autograd.grad(by_hand.sum(), lengths)[0]
+    for parts in ([lengths], lengths.split(2), lengths.split([1, 3])):
+        outcomes = [losses.path_length_penalty(part, old, decay, lengths.detach().mean()) for part in parts]
+        assert all(mean.item() == 3.75 and not mean.requires_grad for _, mean in outcomes)
+        penalty = torch.cat([penalty for penalty, _ in outcomes])
+        torch.testing.assert_close(penalty, by_hand)
+        torch.testing.assert_close(torch.autograd.grad(penalty.sum(), lengths, retain_graph=True)[0], expected)
+    torch.testing.assert_close(losses.path_length_penalty(lengths, old, decay)[0], by_hand)
 
 
 def test_ema_half_life_is_half():

@@ -41,17 +41,18 @@ class PaperStep:
         return torch.optim.Adam(network.parameters(), c * self.config.learning_rate, betas, eps=1e-8, foreach=False)
 
     def draw(self, n):
-        """-> ws of n images, w before mixing, c, noises."""
+        """-> ws of n images, c, noises. w_avg moves towards the ws before mixing (Karras et al. 2019, appendix B)."""
         network, c = self.config.network, None
         if network.num_classes:
             c = torch.eye(network.num_classes)[torch.from_numpy(LABELS)[torch.randint(len(LABELS), [n])]]
         z = torch.randn([n, network.z_dim])
         ws = mixed = self.G.mapping(z, c)
+        self.G.mapping.w_avg.copy_(0.995 * self.G.mapping.w_avg + 0.005 * ws[:, 0].detach().mean(dim=0))
         if torch.rand([]) < self.config.style_mixing_prob:  # Karras et al. 2019, section 3.1
             layer = int(torch.randint(1, network.num_ws, []))
             mixed = torch.cat([ws[:, :layer], self.G.mapping(torch.randn_like(z), c)[:, layer:]], dim=1)
         noises = [torch.randn([n, 1, side, side]) for side in (4, 8, 8)]
-        return mixed, ws[:, 0], c, noises
+        return mixed, c, noises
 
     def descend(self, network, optimizer, loss, frozen=()):
         parameters = {name: p for name, p in network.named_parameters() if not name.startswith(tuple(frozen))}
@@ -69,8 +70,7 @@ class PaperStep:
         real_c = torch.eye(config.network.num_classes)[classes] if config.network.num_classes else None
 
         # G: -log D(G(z)) (Goodfellow et al. 2014, section 3)
-        ws, w, c, noises = self.draw(n)
-        self.G.mapping.w_avg.copy_(0.995 * self.G.mapping.w_avg + 0.005 * w.detach().mean(dim=0))
+        ws, c, noises = self.draw(n)
         logits = self.D(self.G.synthesis(ws, noises=noises), c)
         loss = -logits.sigmoid().log().mean()
         stats |= {"loss/G": loss, "logits/generated": logits.mean()}
@@ -78,18 +78,18 @@ class PaperStep:
 
         # Path lengths: (||J^T y|| - a)^2, a the running mean (section 3.2)
         if config.pl_weight and self.iteration % config.pl_interval == 0:
-            ws, _, _, noises = self.draw(n // config.pl_batch_shrink)
+            ws, _, noises = self.draw(n // config.pl_batch_shrink)
             img = self.G.synthesis(ws, noises=noises)
             y = torch.empty_like(img, memory_format=torch.channels_last).normal_()
             (jacobian,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)  # [N, num_ws, w_dim]
             lengths = (jacobian.square().sum(dim=2) / (8 * 8)).mean(dim=1).sqrt()
-            self.pl_mean = (1 - config.pl_decay) * self.pl_mean + config.pl_decay * lengths.detach().mean()
-            penalty = (lengths - self.pl_mean).square().mean()
+            mean = (1 - config.pl_decay) * self.pl_mean + config.pl_decay * lengths.mean()
+            penalty, self.pl_mean = (lengths - mean).square().mean(), mean.detach()
             stats |= {"path_length/mean": lengths.mean(), "path_length/penalty": penalty}
             self.descend(self.G, self.G_optimizer, config.pl_weight * config.pl_interval * penalty)
 
         # D: -log D(x) - log(1 - D(G(z)))
-        ws, _, c, noises = self.draw(n)
+        ws, c, noises = self.draw(n)
         gen_logits = self.D(self.G.synthesis(ws, noises=noises).detach(), c)
         real_logits = self.D(real_img, real_c)
         loss = -(real_logits.sigmoid().log() + (1 - gen_logits.sigmoid()).log()).mean()
@@ -104,12 +104,13 @@ class PaperStep:
             stats["r1/penalty"] = penalty
             self.descend(self.D, self.D_optimizer, config.r1_gamma / 2 * config.r1_interval * penalty, frozen)
 
-        # G_ema: half of what it holds is older than the half-life in images (Karras et al. 2018, section 4)
-        self.iteration += 1
+        # G_ema: half of what it holds is older than the half-life in images (Karras et al. 2018, section 4), which
+        # grows with the images that were seen before (Karras et al. 2020, ADA, as published)
         half_life = 1000 * config.ema_kimg
         if config.ema_rampup is not None:
             half_life = min(half_life, config.ema_rampup * self.iteration * n)
-        beta = 0.5 ** (n / half_life)
+        beta = 0.5 ** (n / half_life) if half_life else 0
+        self.iteration += 1
         for old, new in zip(self.G_ema.parameters(), self.G.parameters(), strict=True):
             old.data = beta * old.data + (1 - beta) * new.data
         self.G_ema.mapping.w_avg.copy_(self.G.mapping.w_avg)
@@ -120,7 +121,7 @@ def make_config(num_classes=0, **values):
     sizes = {"z_dim": 6, "w_dim": 5, "mapping_layers": 2, "channel_base": 32, "channel_max": 6, "mbstd_group_size": 2}
     network = NetworkConfig(resolution=8, num_classes=num_classes, **sizes)
     defaults = {"batch_size": 4, "pl_interval": 2, "r1_interval": 3, "r1_gamma": 5.0, "beta1": 0.3, "pl_decay": 0.1}
-    # Half-lives of 2, 4, 6, 8 and then 9 images.
+    # Half-lives of 0, 2, 4, 6, 8 and then 9 images.
     defaults |= {"ema_kimg": 0.009, "ema_rampup": 0.5, "learning_rate": 0.003, "seed": 3}
     return TrainingConfig(network=network, dataset="d", **{**defaults, **values})
 

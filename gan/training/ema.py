@@ -5,7 +5,10 @@ from torch import nn
 
 
 def half_life(ema_kimg: float, rampup: float | None, cur_nimg: int) -> float:
-    """Half-life in images: `ema_kimg`, or less while fewer than ema_kimg / rampup images have been seen."""
+    """Half-life in images: `ema_kimg`, or less while fewer than ema_kimg / rampup images have been seen.
+
+    `cur_nimg` is the count before the iteration: after the first one the average is G itself.
+    """
     images = ema_kimg * 1000
     return images if rampup is None else min(images, cur_nimg * rampup)
 

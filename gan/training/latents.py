@@ -56,7 +56,7 @@ class LatentSampler:
         for parts in divisions:
             self._rows(parts)  # uploaded now, not in an iteration
 
-    def draw(self, parts: list[Microbatch], *, update_w_avg: bool = False) -> Latents:
+    def draw(self, parts: list[Microbatch]) -> Latents:
         """Those of this process's rows of a batch; w_avg moves towards the whole batch, now or when it is mapped."""
         # Every process draws for the whole batch and keeps its own rows, so that all generators stay in step and
         # nothing depends on the number of processes. The price is small: an image takes 2.7 random numbers a pixel
@@ -70,7 +70,7 @@ class LatentSampler:
         z = torch.randn([count, config.network.z_dim], device=self.device)
         # The generator's own mapping can move w_avg where it is of the whole batch.
         whole = not self.synchronous and len(parts) == 1 and rows is None
-        if update_w_avg and not whole:
+        if not whole:
             with torch.no_grad():
                 self.G.mapping(z, c, update_w_avg=True)
         mixed: tuple[int | torch.Tensor, torch.Tensor] | None = None
@@ -97,7 +97,7 @@ class LatentSampler:
             c=None if c is None else _take(c, rows),
             mixed=mixed,
             noises=noises,
-            moves_w_avg=update_w_avg and whole,
+            moves_w_avg=whole,
         )
 
     def path_noise(self, parts: list[Microbatch]) -> torch.Tensor:

@@ -105,11 +105,11 @@ class Learner:
         if config.r1_gamma and self.iteration % config.r1_interval == 0:
             stats |= self._run("R1", lambda: self._r1_step(real_img, real_c))
         self.finite.end_iteration()
+        half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
+        ema.update(self.G_ema, self.G, config.batch_size, half_life)
         self.cur_nimg += config.batch_size
         self.iteration += 1
         self.augment.update(self.iteration)
-        half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
-        ema.update(self.G_ema, self.G, config.batch_size, half_life)
         return stats
 
     def use_graphs(self, capture: Capture | None = None) -> str | None:
@@ -170,7 +170,7 @@ class Learner:
 
     def _generator_step(self) -> Stats:
         self.G.requires_grad_(True)
-        latents = self.latents.draw(self.microbatches, update_w_avg=True)
+        latents = self.latents.draw(self.microbatches)
 
         def forward(microbatch: Microbatch) -> tuple[torch.Tensor, Stats]:
             part = latents.part(microbatch.local)

@@ -41,10 +41,14 @@ def path_length_penalty(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(lengths - a)^2 with the running mean a (Karras et al. 2020, eq. 4) -> penalty [N], the new a.
 
-    `batch_mean` is that of the whole batch where `lengths` are a part of it.
+    The mean of the penalties has a gradient through a, too. `batch_mean` is that of the whole batch where `lengths` are
+    a part of it.
     """
-    mean = mean.lerp(lengths.detach().mean() if batch_mean is None else batch_mean, decay)
-    return (lengths - mean).square(), mean
+    batch_mean = lengths.detach().mean() if batch_mean is None else batch_mean
+    mean = mean.lerp(batch_mean, decay)
+    # The gradient through a: a constant times the lengths, so that a part of the batch has its part of it. No value.
+    through_mean = 2 * decay * (batch_mean - mean) * (lengths - lengths.detach())
+    return (lengths - mean).square() - through_mean, mean
 
 
 def _gradient(y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
