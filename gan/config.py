@@ -15,6 +15,7 @@ from gan.errors import RequestError
 MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
 MAX_BATCH = 4096  # images an iteration
 PRECISIONS = ("fp32", "bf16", "fp16")
+FROM_WEIGHTS = {"ema_rampup": None, "ada_kimg": 100.0}  # of a run that starts from trained networks, as the reference
 FP16_CLAMP = 256.0  # conv_clamp of new networks in fp16 (Karras et al. 2020, ADA, appendix)
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
 # Presets of the stages of gan.augment.pipeline (Karras et al. 2020, ADA, figure 4), each in the order of application.
@@ -40,14 +41,16 @@ class NetworkConfig:
     D_mapping_layers: int | None = None  # layers that map the classes for the discriminator; None: mapping_layers
     channel_base: int = 16384  # channels at a resolution: channel_base / resolution, at most channel_max
     channel_max: int = 512
-    mbstd_group_size: int = 4  # images a group in the minibatch standard deviation
+    mbstd_group_size: int | None = 4  # images a group in the minibatch standard deviation; None: the whole batch
     conv_clamp: float | None = None  # largest magnitude of activations, before a branch's gain; None: no limit
 
     def __post_init__(self) -> None:
         if self.resolution not in [2**k for k in range(3, 11)]:
             raise RequestError(f"`resolution` must be a power of two from 8 to 1024; got {self.resolution} instead")
-        for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "mbstd_group_size"):
+        for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max"):
             _require(name, getattr(self, name), 1)
+        if self.mbstd_group_size is not None:
+            _require("mbstd_group_size", self.mbstd_group_size, 1)
         _require("num_classes", self.num_classes, 0)
         if self.D_mapping_layers is not None:
             _require("D_mapping_layers", self.D_mapping_layers, 0)
@@ -63,6 +66,10 @@ class NetworkConfig:
     def channels(self, resolution: int) -> int:
         """Feature channels at a resolution."""
         return min(self.channel_base // resolution, self.channel_max)
+
+    def group_size(self, batch: int) -> int:
+        """Images a group in the minibatch standard deviation of a batch of so many images."""
+        return batch if self.mbstd_group_size is None else min(self.mbstd_group_size, batch)
 
     @property
     def num_ws(self) -> int:
@@ -127,7 +134,7 @@ class TrainingConfig:
             raise RequestError(
                 f"`freeze_d` must be at most {blocks}, D's blocks above 4x4; got {self.freeze_d} instead"
             )
-        group = min(self.network.mbstd_group_size, self.batch_size)
+        group = self.network.group_size(self.batch_size)
         if self.batch_size % group:
             raise RequestError(
                 f"`batch_size` must be a multiple of mbstd_group_size, {group}; got {self.batch_size} instead"
@@ -172,11 +179,16 @@ class TrainingConfig:
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}  # of fields, in messages
-# Values that differ from the defaults above. R1's weight always follows the heuristic unless it is given.
+_CONFIG_F = {"channel_base": 32768, "learning_rate": 0.002, "r1_gamma": 10.0, "ema_rampup": None}
+_PAPER256 = {"batch_size": 64, "mbstd_group_size": 8, "r1_gamma": 1.0, "ema_kimg": 20.0, "ema_rampup": None}
+# Values that differ from the defaults above. auto and tiny follow the resolution; the others have the values that were
+# published under their names (docs/guide/train.md).
 PRESETS: dict[str, dict[str, Any]] = {
-    "auto": {},  # follows the resolution: see make_config
-    "config-f": {"channel_base": 32768, "batch_size": 32, "learning_rate": 0.002, "ema_kimg": 10.0, "ema_rampup": None},
-    "paper256": {"channel_base": 16384, "batch_size": 64, "ema_kimg": 20.0, "ema_rampup": None},
+    "auto": {},  # see _auto
+    "config-f": _CONFIG_F,
+    "paper256": _PAPER256,
+    "paper512": {**_PAPER256, "channel_base": 32768, "r1_gamma": 0.5},
+    "paper1024": {**_CONFIG_F, "r1_gamma": 2.0},
     "tiny": {
         "channel_base": 1024,
         "channel_max": 64,
@@ -257,6 +269,7 @@ def _auto(resolution: int) -> dict[str, Any]:
     # The heuristics of Karras et al. 2020 (ADA) for one device.
     batch_size = min(max(4096 // resolution, 1), 32)
     return {
+        "mapping_layers": 2,
         "channel_base": 32768 if resolution >= 512 else 16384,
         "batch_size": batch_size,
         "learning_rate": 0.002 if resolution >= 1024 else 0.0025,

@@ -17,6 +17,7 @@ from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.runtime.console import say
+from gan.runtime.file_kinds import foreign_kind
 from gan.runtime.files import atomic, require_format
 
 FORMAT = "salon-snapshot-1"
@@ -30,6 +31,7 @@ class Snapshot:
     path: Path
     G_ema: Generator
     D: Discriminator | None  # None: imported from a file without
+    G: Generator | None = None  # not averaged, to train on from; None: as G_ema
     config: TrainingConfig
     cur_nimg: int
     classes: list[str] | None  # names of the classes, where the dataset has them
@@ -47,11 +49,12 @@ def save(
     config: TrainingConfig,
     cur_nimg: int,
     classes: list[str] | None,
+    G: Generator | None = None,
 ) -> None:
     """Write a snapshot, atomically. Raises SalonError when the disk is full."""
     tensors = {
         f"{prefix}.{k}": v.detach()
-        for prefix, network in (("G_ema", G_ema), ("D", D))
+        for prefix, network in (("G_ema", G_ema), ("D", D), ("G", G))
         if network is not None
         for k, v in network.state_dict().items()
     }
@@ -79,7 +82,10 @@ def load(path: Path) -> Snapshot:
     except (OSError, SafetensorError) as error:
         if not Path(path).is_file():
             raise RequestError(f"{path} must be a snapshot; it is no file") from error
-        kind = "a checkpoint" if Path(path).suffix == ".pt" else "none, or is damaged"
+        if not (kind := foreign_kind(path)):
+            kind = "none, or is damaged"
+            if Path(path).suffix in (".pt", ".pth", ".pkl"):
+                kind = "a checkpoint, or of another implementation, which `salon import` reads"
         raise RequestError(f"{path} must be a snapshot, as in a run's folder snapshots; it is {kind}") from error
     require_format(path, "a snapshot", metadata.get("format"), FORMAT)
     if _digest(tensors, metadata) != metadata.get("sha256"):
@@ -90,16 +96,20 @@ def load(path: Path) -> Snapshot:
         raise RequestError(
             f"{path} must have the config of this version of Salon; it is of {metadata.get('salon')}"
         ) from error
-    G_ema, D = Generator(config.network), Discriminator(config.network)
-    has_D = any(name.startswith("D.") for name in tensors)
-    networks: list[tuple[str, torch.nn.Module]] = [("G_ema.", G_ema), *([("D.", D)] if has_D else [])]
-    for prefix, network in networks:
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        network.eval().requires_grad_(False)
+    prefixes = {name.split(".")[0] for name in tensors}
+    G_ema = Generator(config.network)
+    D = Discriminator(config.network) if "D" in prefixes else None
+    G = Generator(config.network) if "G" in prefixes else None
+    for part, network in (("G_ema", G_ema), ("D", D), ("G", G)):
+        if network is not None:
+            own = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+            network.load_state_dict(own)
+            network.eval().requires_grad_(False)
     return Snapshot(
         path=Path(path),
         G_ema=G_ema,
-        D=D if has_D else None,
+        D=D,
+        G=G,
         config=config,
         cur_nimg=int(metadata["cur_nimg"]),
         classes=json.loads(metadata["classes"]),

@@ -243,7 +243,7 @@ HOSTILE = {  # id -> content, what the message must say
     "odd pairs": (b"\x80\x02}(K\x01u.", "is damaged or no pickle"),
     "no pickle": (b"GIF89a, or whatever", "is damaged or no pickle"),
     "text": (b"hello\n", "is damaged or no pickle\n"),
-    "nothing": (b"", "is damaged or no pickle"),
+    "nothing": (b"", "must hold networks; it is empty"),
     "a plain value": (b"N.", "must hold StyleGAN2 networks"),
 }
 

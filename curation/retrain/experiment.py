@@ -91,6 +91,7 @@ class Experiment:
                     resume_from=self.plan.identity["start"],
                     resume_kimg=None,
                     transfer=False,
+                    **self.plan.changes,
                 ),
             )
             for repeat in range(self.plan.request.repeats)

@@ -14,7 +14,7 @@ from curation.retrain.request import RetrainRequest
 from curation.retrain.splits import ARMS, Sets
 from eval.data.reference import NEIGHBOURS
 from eval.evaluator import default_extractor, parse_weights
-from gan.config import TrainingConfig
+from gan.config import FROM_WEIGHTS, TrainingConfig
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.data.manifest import Manifest
@@ -59,6 +59,8 @@ class RetrainPlan:
         self.sets = self._split()
         self.held_out = self._require_other_images() if request.holdout_data else len(self.sets.held_out)
         self.total_kimg = self.start_nimg / 1000 + request.kimg
+        # What the arms change in the run's config; an experiment goes on as it began.
+        self.changes: dict[str, Any] = FROM_WEIGHTS if begun is None else begun.get("changes", {})
         self.identity = self._identity()
         if begun:
             self._require_same(begun)
@@ -170,6 +172,7 @@ class RetrainPlan:
             "dataset": self.fingerprint,
             "manifest": self.manifest.hash,
             "kimg": request.kimg,
+            "changes": self.changes,
             "holdout": request.holdout if own else None,
             "holdout_of": request.holdout_of if own else None,
             "holdout_data": None if own else self.reference.fingerprint,

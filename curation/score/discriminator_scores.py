@@ -33,7 +33,7 @@ def logits(
     In each order neighbours form the groups of minibatch standard deviation. The last group is filled up with images
     from the beginning, whose second logit is left out.
     """
-    group = D.config.mbstd_group_size
+    group = D.scoring_group_size
     batch = BATCH // group * group or group
     values = np.empty([groupings, len(indices)])
     for grouping in range(groupings):
@@ -44,7 +44,8 @@ def logits(
             pixels = np.stack([dataset.pixels(int(indices[i])) for i in places])  # NCHW
             c = one_hot([dataset.label(int(indices[i])) for i in places], D.config.num_classes, device)
             with torch.inference_mode():
-                batch_logits = D(to_float(torch.from_numpy(pixels).to(device)), c)  # [N, 1]
+                features = D.features(to_float(torch.from_numpy(pixels).to(device)))
+                batch_logits = D.logits(features, c, group_size=group)  # [N, 1]
             fresh = min(len(places), len(order) - start)
             values[grouping, places[:fresh]] = batch_logits[:fresh, 0].double().cpu().numpy()
     return values

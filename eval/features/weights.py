@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
+from gan.runtime.file_kinds import why_unreadable
 from gan.runtime.files import atomic, cache_folder, sha256
 
 State = dict[str, torch.Tensor]
@@ -77,9 +78,8 @@ def read(path: Path, file: WeightsFile, digest: str) -> State:
     except RequestError:  # which is a ValueError too
         raise
     except (OSError, EOFError, ValueError, RuntimeError, UnpicklingError, SafetensorError, *_NO_PICKLE) as error:
-        known = not isinstance(error, LookupError)  # whose text is the key alone
-        reason = (str(error).strip().splitlines() if known else []) or ["it is no such file, or is damaged"]
-        raise RequestError(f"{path} must hold tensors and nothing else; it is refused: {reason[0]}") from error
+        reason = why_unreadable(path, error)
+        raise RequestError(f"{path} must hold tensors and nothing else; it is refused: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise RequestError(f"{path} must hold one dict of named tensors; got {type(state).__name__} instead")
     return dict(state)

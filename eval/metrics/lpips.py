@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gan.errors import RequestError
+from gan.runtime.file_kinds import why_unreadable
 
 # Convolutions of each stage by their place in torchvision's vgg16.features; a pooling lies before all but the first.
 STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
@@ -88,8 +89,7 @@ def _read(path: Path, what: str) -> Mapping[str, torch.Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"{path} must be {what}; got: {reason}") from error
+        raise RequestError(f"{path} must be {what}; got: {why_unreadable(path, error)}") from error
     if not isinstance(weights, Mapping):
         raise RequestError(f"{path} must be {what}; got {type(weights).__name__} instead")
     return weights

@@ -7,7 +7,7 @@ import click
 from gan.cli.command import Command
 from gan.cli.options import PATH, json_option, overwrite_option
 from gan.errors import RequestError
-from gan.runtime.console import result
+from gan.runtime.console import result, say
 from gan.runtime.files import refuse_existing
 
 
@@ -19,9 +19,10 @@ from gan.runtime.files import refuse_existing
 def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> None:
     """Turn StyleGAN2 networks of another implementation into a snapshot.
 
-    FILE is a pickle of stylegan2-ada-pytorch, of stylegan3's StyleGAN2 configs or of TensorFlow StyleGAN2, or a
-    checkpoint of rosinality/stylegan2-pytorch. Nothing in it is executed: what is no tensor, array, plain container
-    or known network is refused by its name.
+    FILE is a pickle of stylegan2-ada-pytorch, of stylegan3's StyleGAN2 configs or of TensorFlow StyleGAN2, a checkpoint
+    of rosinality/stylegan2-pytorch, or a state dict in the names of one of the PyTorch ones. Nothing in it is
+    executed: what is no tensor, array, plain container or known network is refused by its name. A discriminator that
+    does not fit is left out.
 
     \b
     salon import network-snapshot-025000.pkl --out imported.safetensors
@@ -40,15 +41,16 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
             f"FILE must be of another implementation; {file} is named as a snapshot, which needs no import"
         )
     foreign = convert.read(file)
-    G, D = convert.build(file, foreign)
-    group = min(G.config.mbstd_group_size, 32)
+    networks = convert.build(file, foreign)
+    G_ema, D = networks.G_ema, networks.D
+    group = G_ema.config.group_size(32)
     config = TrainingConfig(
-        network=G.config,
+        network=G_ema.config,
         dataset="unknown (imported)",
         batch_size=32 // group * group,
         resume_from=files.sha256(file),
     )
-    snapshot.save(out, G, D, config, convert.cur_nimg(file), None)
+    snapshot.save(out, G_ema, D, config, convert.cur_nimg(file), None, networks.G)
     figures = {
         "snapshot": str(out),
         "file": str(file),
@@ -56,9 +58,19 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
         "sha256": config.resume_from,
         "cur_nimg": convert.cur_nimg(file),
         "discriminator": D is not None,
+        "discriminator_left_out": foreign.D_left_out,
         "network": config.to_dict()["network"],
-        "conv_clamp": foreign.conv_clamp,
+        "conv_clamp": foreign.G_ema.conv_clamp,
     }
-    size = G.config.resolution
-    without = "" if D else ", without a discriminator: for generating, not for training on"
-    result(f"{file} ({foreign.kind}, {size}x{size}{without}) is now {out}", figures, as_json)
+    if foreign.D_left_out:
+        say(f"The discriminator is left out: {foreign.D_left_out}")
+    size, classes = G_ema.config.resolution, G_ema.config.num_classes
+    without = "" if D else ", without a discriminator"
+    conditional = " --conditional" if classes else ""
+    start = f"--{'resume' if D else 'transfer'} {out}"
+    text = f"{file} ({foreign.kind}, {size}x{size}{without}) is now {out}\n"
+    text += (
+        f"To generate: salon generate {out} --seeds 0-15{' --class 0' if classes else ''} --grid 4x4 --out grid.png\n"
+    )
+    text += f"To train on: salon train --data DATASET{conditional} {start} --out RUNS"
+    result(text, figures, as_json)

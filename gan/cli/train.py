@@ -7,7 +7,7 @@ import click
 
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, together, workers_option
-from gan.config import AUGMENTS, MAX_BATCH, MAX_SEED, PRECISIONS
+from gan.config import AUGMENTS, MAX_BATCH, MAX_SEED, PRECISIONS, PRESETS
 from gan.runtime.console import result, say
 from gan.training.request import DATA_ON_DEVICE, TrainingOptions, TrainingRequest
 
@@ -52,7 +52,8 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
 @click.option(
     "--preset",
     metavar="NAME",
-    help="auto (follows the resolution), config-f (the large network), paper256 (half its channels), tiny (for a CPU).",
+    help="auto (follows the resolution); config-f, paper256, paper512 and paper1024 (as published); tiny (for a CPU). "
+    "With --resume FILE or --transfer the networks are those of FILE.",
 )
 @click.option(
     "--total-kimg",
@@ -114,7 +115,7 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
     metavar="FILE",
     type=PATH,
     help="Checkpoint, snapshot or run of any resolution or classes to start from: weights that fit are taken, the "
-    "rest is listed.",
+    "rest is listed. Networks of other implementations: see salon import.",
 )
 @click.option(
     "--freeze-d",
@@ -272,8 +273,11 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
 
     config, collection = training.config, training.collection
     say(json.dumps(config.to_dict(), indent=2))
-    origin = "" if "r1_gamma" in request.fields() else " (from resolution and batch size)"
+    heuristic = "r1_gamma" not in request.fields() | PRESETS[request.preset]
+    origin = " (from resolution and batch size)" if heuristic else ""
     for name, reason in training.chosen.items():
         say(f"`{name}` auto: {reason}")
     say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
+    if training.start:
+        say(f"Networks: as in {training.start}, with the average of the weights at its full length from the start")
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")

@@ -1,92 +1,112 @@
 """Read StyleGAN2 networks that other implementations trained, by the names that Salon gives to their weights."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from gan.config import NetworkConfig
 from gan.errors import RequestError
 from gan.foreign import pickle_reader
 from gan.foreign.pickle_values import Array, Record, RefusedError, shown
-from gan.foreign.weight_names import rosinality_discriminator, rosinality_generator, tf_discriminator, tf_generator
+from gan.foreign.readers import (
+    TF_NETWORK,
+    ForeignNetwork,
+    Weights,
+    of_modules,
+    of_rosinality,
+    of_state_dict,
+    of_tensorflow,
+)
 from gan.networks.discriminator import Discriminator
-from gan.networks.generator import MAPPING_LR_MULTIPLIER, Generator
-from gan.ops.upfirdn2d import setup_filter
+from gan.networks.generator import Generator
 
 W_AVG_SAMPLES = 10_000
-Weights = dict[str, NDArray[Any]]
+ADA, TENSORFLOW = "stylegan2-ada-pytorch or stylegan3", "TensorFlow StyleGAN2"
+ROSINALITY = "rosinality/stylegan2-pytorch"
+Network = TypeVar("Network", bound=nn.Module)
+Parts = dict[str, Callable[[], ForeignNetwork]]  # G_ema, G and D, as far as a file has them
 
 
 @dataclass(kw_only=True)
 class Foreign:
-    """What a file holds, with Salon's names."""
+    """What a file holds."""
 
     kind: str  # of the file
-    G: Weights  # of the moving average
-    D: Weights | None  # None: the file has none
-    mbstd_group_size: int = 4
-    conv_clamp: float | None = None  # limit of the activations, of mixed precision; None: there is none
-    filters: list[NDArray[Any]] = field(default_factory=list)  # resampling filters, to be checked
+    G_ema: ForeignNetwork  # the moving average, or the only generator
+    G: ForeignNetwork | None = None  # what is averaged
+    D: ForeignNetwork | None = None
+    D_left_out: str | None = None  # why the file's discriminator is not taken
+
+
+@dataclass(kw_only=True)
+class Networks:
+    """The networks of a file, in evaluation mode, without gradients, all of one config."""
+
+    G_ema: Generator
+    G: Generator | None
+    D: Discriminator | None
 
 
 def read(path: Path) -> Foreign:
-    """Recognise the file and read its networks.
+    """Recognise the file and read its networks. A discriminator that is none of Salon's is left out.
 
-    Raises RequestError when it is none of the known kinds, or another architecture.
+    Raises RequestError when the file is none of the known kinds, or its generator is of another architecture.
     """
     value = pickle_reader.load(path)
     try:
-        if isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, Record) for part in value):
-            return _read_tensorflow(value)
-        if isinstance(value, dict) and isinstance(value.get("G_ema"), Record):
-            return _read_modules(value)
-        if isinstance(value, dict) and isinstance(value.get("g_ema"), dict):
-            return _read_rosinality(value)
+        if found := _find_parts(value):
+            return _read_parts(*found)
     except RefusedError as error:
         raise RequestError(f"{path} {error}") from error
     except pickle_reader.DAMAGE as error:
         raise RequestError(f"{path} holds networks in an unknown form: {shown(str(error))}") from error
     raise RequestError(
         f"{path} must hold StyleGAN2 networks: a pickle of stylegan2-ada-pytorch, stylegan3 or TensorFlow StyleGAN2, "
-        f"or a checkpoint of rosinality/stylegan2-pytorch; it holds a {type(value).__name__}"
+        f"a checkpoint of rosinality/stylegan2-pytorch, or a state dict in the names of one of the PyTorch ones; it "
+        f"holds a {type(value).__name__}"
     )
 
 
-def build(path: Path, foreign: Foreign) -> tuple[Generator, Discriminator | None]:
-    """The networks, in evaluation mode. Raises RequestError when they are not of Salon's architecture."""
+def build(path: Path, foreign: Foreign) -> Networks:
+    """The networks of what was read. Raises RequestError when they do not fit one config."""
+    parts = {"generator": foreign.G_ema, "generator that is averaged": foreign.G, "discriminator": foreign.D}
     size = path.stat().st_size
-    if sum(array.nbytes for array in [*foreign.G.values(), *(foreign.D or {}).values()]) > size + 2**20:
+    if sum(array.nbytes for part in parts.values() if part for array in part.weights.values()) > size + 2**20:
         raise RequestError(f"{path} must hold its weights; it names the same bytes many times")
-    expected = setup_filter().numpy()
-    for taps in foreign.filters:
-        if taps.shape != (4, 4) or not np.allclose(taps / taps.sum(), np.outer(expected, expected), atol=1e-5):
-            raise RequestError(f"{path} must use the resampling filter [1, 3, 3, 1]; it uses another one")
-    has_w_avg = "mapping.w_avg" in foreign.G
+    for part in parts.values():
+        if part:
+            _colour(part.weights)
+    has_w_avg = "mapping.w_avg" in foreign.G_ema.weights
     config = _infer_config(path, foreign)
-    if not has_w_avg:
-        foreign.G["mapping.w_avg"] = np.zeros([config.w_dim], np.float32)
-    with torch.device("meta"):  # nothing of the announced size is made before the weights are known to have it
-        shapes = Generator(config).state_dict(), Discriminator(config).state_dict()
-    for label, weights, wanted in zip(("generator", "discriminator"), (foreign.G, foreign.D), shapes, strict=True):
-        if weights is not None:
-            _check_shapes(path, label, weights, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
-    G = Generator(config)
-    G.load_state_dict({name: _tensor(path, name, array) for name, array in foreign.G.items()})
-    G.eval().requires_grad_(False)
+    for part in (foreign.G_ema, foreign.G):
+        if part:
+            part.weights.setdefault("mapping.w_avg", np.zeros([config.w_dim], np.float32))
+    try:
+        _check_weights("discriminator", foreign.D, Discriminator, config)
+    except RefusedError as error:
+        foreign.D, foreign.D_left_out = None, str(error)
+        config = replace(config, D_mapping_layers=None, mbstd_group_size=ForeignNetwork.mbstd_group_size)
+    try:
+        for label, part in list(parts.items())[:2]:
+            _check_weights(label, part, Generator, config)
+    except RefusedError as error:
+        raise RequestError(f"{path} must be of Salon's architecture; {error}") from error
+    G_ema = _load(Generator(config), foreign.G_ema)
+    G = _load(Generator(config), foreign.G) if foreign.G else None
+    D = _load(Discriminator(config), foreign.D) if foreign.D else None
     if not has_w_avg:
         z = torch.randn([W_AVG_SAMPLES, config.z_dim], generator=torch.Generator().manual_seed(0))
-        G.mapping.w_avg.copy_(G.mapping(z)[:, 0].mean(dim=0))
-    if foreign.D is None:
-        return G, None
-    D = Discriminator(config)
-    D.load_state_dict({name: _tensor(path, name, array) for name, array in foreign.D.items()})
-    return G, D.eval().requires_grad_(False)
+        G_ema.mapping.w_avg.copy_(G_ema.mapping(z)[:, 0].mean(dim=0))
+        if G:
+            G.mapping.w_avg.copy_(G_ema.mapping.w_avg)
+    return Networks(G_ema=G_ema, G=G, D=D)
 
 
 def cur_nimg(path: Path) -> int:
@@ -95,172 +115,109 @@ def cur_nimg(path: Path) -> int:
     return int(match[1]) * 1000 if match else 0
 
 
-def _read_modules(value: dict[str, Any]) -> Foreign:
-    # stylegan2-ada-pytorch and stylegan3: pickled torch modules whose names are ours.
-    foreign = Foreign(kind="stylegan2-ada-pytorch or stylegan3", G={}, D={} if value.get("D") is not None else None)
-    clamps: dict[str, Any] = {}
-    for key, weights in (("G_ema", foreign.G), ("D", foreign.D)):
-        if weights is None:
-            continue
-        for prefix, module in _modules(value[key]):
-            _check_module(prefix, module, foreign)
-            if _last(prefix) in _CLAMPED:
-                clamps[f"{key}.{prefix[:-1]}"] = module.get("conv_clamp")
-            for name, array in [*_items(module, "_parameters"), *_items(module, "_buffers")]:
-                if array is None:
-                    continue
-                if name == "resample_filter":
-                    foreign.filters.append(_array(array))
-                else:
-                    weights[f"{prefix}{name}"] = _scale(prefix, module, _array(array))
-    foreign.conv_clamp = _same_clamp(clamps)
-    return foreign
-
-
-_CLAMPED = ("conv0", "conv1", "conv", "torgb", "fromrgb")  # layers whose activations conv_clamp limits
-
-
-def _last(prefix: str) -> str:
-    # The name of a module without those that it lies in.
-    return prefix.split(".")[-2] if prefix else ""
-
-
-def _modules(root: Record) -> Iterator[tuple[str, dict[Any, Any]]]:
-    # -> (prefix of its names, state) of each module. Each is visited once: no circle, no module in two places.
-    seen: set[int] = set()
-    waiting = [("", root)]
-    while waiting:
-        prefix, record = waiting.pop()
-        if not isinstance(record, Record) or id(record) in seen:
-            raise RefusedError(f"has a network whose part {shown(prefix)} is no module, or one that is used twice")
-        seen.add(id(record))
-        yield prefix, record.state
-        waiting += [(f"{prefix}{name}.", part) for name, part in _items(record.state, "_modules") if part is not None]
-
-
-def _items(module: dict[Any, Any], name: str) -> list[tuple[str, Any]]:
-    items = module.get(name, {})
-    if not isinstance(items, dict) or not all(isinstance(key, str) for key in items):
-        raise RefusedError(f"has a network without {name}")
-    return list(items.items())
-
-
-def _check_module(prefix: str, module: dict[Any, Any], foreign: Foreign) -> None:
-    # Facts that no name and no shape tells.
-    last = _last(prefix)
-    activation = module.get("activation", "lrelu")
-    if last.startswith(("conv", "fc", "fromrgb")) and activation != "lrelu":
-        raise RefusedError(f"has the activation {shown(activation)} in {shown(prefix)}; only lrelu is known")
-    if last == "mbstd":
-        group, channels = module.get("group_size"), module.get("num_channels")
-        if type(group) is not int or channels != 1:
-            raise RefusedError("has a minibatch standard deviation of another form")
-        foreign.mbstd_group_size = group
-    if last == "skip" and module.get("conv_clamp") is not None:
-        raise RefusedError(
-            f"limits the activations of {shown(prefix)}; only those after a bias are known to be limited"
-        )
-
-
-def _same_clamp(clamps: dict[str, Any]) -> float | None:
-    # The limit that all layers have, by their names.
-    if not clamps:
+def _find_parts(value: Any) -> tuple[str, Parts] | None:
+    # -> the kind of the file, and how its networks are read
+    if isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, Record) for part in value):
+        G, D, G_ema = value
+        return TENSORFLOW, _parts(of_tensorflow, G_ema, G, partial(of_tensorflow, D, discriminator=True))
+    if isinstance(value, Record):
+        is_tf = value.name == TF_NETWORK
+        return (TENSORFLOW, _parts(of_tensorflow, value)) if is_tf else (ADA, _parts(of_modules, value))
+    if not isinstance(value, dict):
         return None
-    (first, clamp), *others = clamps.items()
-    for name, other in others:
-        if other != clamp:
-            raise RefusedError(f"has conv_clamp {shown(clamp)} in {shown(first)} and {shown(other)} in {shown(name)}")
-    if clamp is None or (isinstance(clamp, int | float) and 0 < clamp < float("inf")):
-        return None if clamp is None else float(clamp)
-    raise RefusedError(f"has conv_clamp {shown(clamp)}; it must be above 0 and finite")
+    G_ema, G, D = (value.get(name) for name in ("G_ema", "G", "D"))
+    if isinstance(G_ema, Record) or isinstance(G, Record):
+        return ADA, _parts(of_modules, G_ema, G, None if D is None else partial(of_modules, D))
+    if isinstance(G_ema, dict) or isinstance(G, dict):
+        return ADA, _parts(of_state_dict, G_ema, G, None if D is None else partial(of_state_dict, D))
+    if isinstance(value.get("g_ema"), dict) or isinstance(value.get("g"), dict):
+        D = value.get("d")
+        read_D = partial(of_rosinality, D, discriminator=True) if isinstance(D, dict) else None
+        read_G = partial(of_rosinality, w_avg=value.get("latent_avg"))
+        return ROSINALITY, _parts(read_G, value.get("g_ema"), value.get("g"), read_D)
+    if value and all(isinstance(name, str) and isinstance(array, Array) for name, array in value.items()):
+        return _find_parts_of_state_dict(value)
+    return None
 
 
-def _scale(prefix: str, module: dict[Any, Any], array: NDArray[Any]) -> NDArray[Any]:
-    # Our mapping layers have one learning rate multiplier; another one is the same function with scaled weights.
-    multiplier = module.get("bias_gain", MAPPING_LR_MULTIPLIER)
-    if not re.fullmatch(r"mapping\.fc\d+\.", prefix) or multiplier == MAPPING_LR_MULTIPLIER:
-        return array
-    return array * np.float32(multiplier / MAPPING_LR_MULTIPLIER)
+def _find_parts_of_state_dict(state: dict[str, Any]) -> tuple[str, Parts]:
+    # Of one network, or of several with their names before those of the weights.
+    groups: dict[str, dict[str, Any]] = {}
+    for name, array in state.items():
+        head, _, rest = name.removeprefix("module.").partition(".")
+        known = head in ("G_ema", "G", "D")
+        groups.setdefault(head if known else "G_ema", {})[rest if known else name.removeprefix("module.")] = array
+    if "input.input" in groups.get("G_ema", {}):
+        return ROSINALITY, _parts(of_rosinality, groups["G_ema"])
+    D = groups.get("D")
+    return ADA, _parts(of_state_dict, groups.get("G_ema"), groups.get("G"), partial(of_state_dict, D) if D else None)
 
 
-def _read_tensorflow(value: tuple[Record, ...]) -> Foreign:
-    # A tuple of G, D and the moving average of G.
-    _G, D, G_ema = value
-    options = {**_options(D), **_options(G_ema)}
-    for name, wanted in _TF_OPTIONS.items():
-        if name in options and options[name] != wanted:
-            raise RefusedError(f"has {name} {shown(options[name])}; only {wanted} is known")
-    group = _options(D).get("mbstd_group_size", 4)
-    if type(group) is not int:
-        raise RefusedError("has a minibatch standard deviation of another form")
-    scales = [float(_options(n).get("mapping_lrmul", d)) for n, d in ((G_ema, 0.01), (D, 0.1))]
-    return Foreign(
-        kind="TensorFlow StyleGAN2",
-        G=tf_generator(_variables(G_ema), scales[0] / MAPPING_LR_MULTIPLIER),
-        D=tf_discriminator(_variables(D), scales[1] / MAPPING_LR_MULTIPLIER),
-        mbstd_group_size=group,
-        conv_clamp=_same_clamp({"G": _options(G_ema).get("conv_clamp"), "D": _options(D).get("conv_clamp")}),
-    )
+def _parts(
+    read_G: Callable[[Any], ForeignNetwork],
+    G_ema: Any,
+    G: Any = None,
+    read_D: Callable[[], ForeignNetwork] | None = None,
+) -> Parts:
+    only = G_ema or G
+    parts: Parts = {"G_ema": partial(read_G, only)}
+    if G and G is not only:
+        parts["G"] = partial(read_G, G)
+    if read_D:
+        parts["D"] = read_D
+    return parts
 
 
-_TF_OPTIONS: dict[str, Any] = {
-    "nonlinearity": "lrelu",
-    "mapping_nonlinearity": "lrelu",
-    "act": "lrelu",
-    "use_noise": True,
-    "normalize_latents": True,
-    "resample_kernel": [1, 3, 3, 1],
-    "mbstd_num_features": 1,
-}
-
-
-def _options(network: Record) -> dict[Any, Any]:
-    options = network.state.get("static_kwargs", {})
-    if network.name != "dnnlib.tflib.network.Network" or not isinstance(options, dict):
-        raise RefusedError("holds three objects that are no TensorFlow networks")
-    return options
-
-
-def _variables(network: Record, prefix: str = "", depth: int = 0) -> Weights:
-    variables = {}
-    for name, value in network.state["variables"]:
-        if str(name) != "lod":  # of progressive growing; unused
-            variables[f"{prefix}{name}"] = _array(value)
-    components = network.state.get("components", {})
-    for name, part in components.items():
-        if depth > 1 or not isinstance(part, Record):
-            raise RefusedError(f"has a network with an unknown component {shown(name)}")
-        variables.update(_variables(part, f"{prefix}{name}/", depth + 1))
-    return variables
-
-
-def _read_rosinality(value: dict[str, Any]) -> Foreign:
-    foreign = Foreign(kind="rosinality/stylegan2-pytorch", G={}, D=None)
-    G = {name: _array(array) for name, array in value["g_ema"].items()}
-    D = {name: _array(array) for name, array in value["d"].items()} if isinstance(value.get("d"), dict) else None
-    for weights in (G, D or {}):
-        kernels = [name for name in weights if name.endswith(".kernel")]
-        foreign.filters += [weights.pop(name) for name in kernels]
-    foreign.G = rosinality_generator(G)
-    if isinstance(value.get("latent_avg"), Array):
-        foreign.G["mapping.w_avg"] = _array(value["latent_avg"]).reshape(-1)
-    foreign.D = None if D is None else rosinality_discriminator(D)
+def _read_parts(kind: str, parts: Parts) -> Foreign:
+    foreign = Foreign(kind=kind, G_ema=parts["G_ema"](), G=parts["G"]() if "G" in parts else None)
+    for part in (foreign.G_ema, foreign.G):
+        if part:
+            _require_generator(part.weights)
+    clamp = foreign.G_ema.conv_clamp
+    if foreign.G and foreign.G.conv_clamp != clamp:
+        raise RefusedError(f"has conv_clamp {clamp} in G_ema and {foreign.G.conv_clamp} in G")
+    try:
+        D = parts["D"]() if "D" in parts else None
+        if D:
+            _require_discriminator(D.weights)
+            if D.conv_clamp != clamp:
+                raise RefusedError(f"has conv_clamp {D.conv_clamp}, and the generator {clamp}")
+        foreign.D = D
+    except (RefusedError, *pickle_reader.DAMAGE) as error:
+        foreign.D_left_out = f"it {error if isinstance(error, RefusedError) else shown(str(error))}"
     return foreign
 
 
-def _array(value: Any) -> NDArray[Any]:
-    if isinstance(value, Array):
-        return value.read()
-    if isinstance(value, int | float):
-        return np.asarray(value, np.float32)
-    raise RefusedError(f"has a {type(value).__name__} where weights belong")
+def _require_generator(weights: Mapping[str, Any]) -> None:
+    if any(name.startswith(("synthesis.input.", "synthesis.L0_")) for name in weights):
+        raise RefusedError("holds a StyleGAN3 generator (stylegan3-t or stylegan3-r); only StyleGAN2 is read")
+    if not {"synthesis.b4.const", "synthesis.b4.conv1.affine.weight", "mapping.fc0.weight"} <= weights.keys():
+        raise RefusedError(
+            f"must hold a StyleGAN2 generator (config E or F); it has {shown(next(iter(weights), 'nothing'))} instead"
+        )
+    if "synthesis.b4.torgb.weight" not in weights:
+        name = "resnet" if "synthesis.b8.skip.weight" in weights else "orig"
+        raise RefusedError(f"has a generator of the architecture {name}; only skip is known")
+
+
+def _require_discriminator(weights: Mapping[str, Any]) -> None:
+    if not any(".skip." in name for name in weights):
+        several = sum(name.endswith("fromrgb.weight") for name in weights) > 1
+        name = "skip" if several else "orig, as that of the reference's config cifar"
+        raise RefusedError(f"is of the architecture {name}; only resnet is known")
+
+
+def _colour(weights: Weights) -> None:
+    # Networks of grey images become networks of three equal colours: the same function.
+    for name, array in weights.items():
+        if name.endswith((".torgb.weight", ".torgb.bias")) and len(array) == 1:
+            weights[name] = np.repeat(array, 3, axis=0)
+        elif name.endswith("fromrgb.weight") and array.shape[1:2] == (1,):
+            weights[name] = np.repeat(array, 3, axis=1) / np.float32(3**0.5)  # equalised by the root of the inputs
 
 
 def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
-    G, D = foreign.G, foreign.D or {}
-    if "synthesis.b4.const" not in G or "synthesis.b4.conv1.affine.weight" not in G or "mapping.fc0.weight" not in G:
-        name = next(iter(G), "nothing")
-        raise RequestError(f"{path} must hold a StyleGAN2 generator (config E or F); it has {shown(name)} instead")
+    G, D = foreign.G_ema.weights, foreign.D
     channels = {
         int(match[1]): array.shape[0]
         for name, array in G.items()
@@ -274,35 +231,45 @@ def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
         )
     w_dim = int(G["synthesis.b4.conv1.affine.weight"].shape[-1])
     num_classes = int(G["mapping.embed.weight"].shape[-1]) if "mapping.embed.weight" in G else 0
-    layers, D_layers = (sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", n)) for n in w) for w in (G, D))
+    layers, D_layers = (
+        sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in weights)
+        for weights in (G, D.weights if D else {})
+    )
     return NetworkConfig(
         resolution=max(channels),
         num_classes=num_classes,
         z_dim=int(G["mapping.fc0.weight"].shape[-1]) - (w_dim if num_classes else 0),
         w_dim=w_dim,
         mapping_layers=layers,
-        D_mapping_layers=D_layers if num_classes and foreign.D is not None and D_layers != layers else None,
+        D_mapping_layers=D_layers if num_classes and D and D_layers != layers else None,
         channel_base=base,
         channel_max=largest,
-        mbstd_group_size=foreign.mbstd_group_size,
-        conv_clamp=foreign.conv_clamp,
+        mbstd_group_size=D.mbstd_group_size if D else ForeignNetwork.mbstd_group_size,
+        conv_clamp=foreign.G_ema.conv_clamp,
     )
 
 
-def _check_shapes(path: Path, label: str, weights: Weights, wanted: dict[str, tuple[int, ...]]) -> None:
+def _check_weights(
+    label: str, part: ForeignNetwork | None, network: Callable[[NetworkConfig], nn.Module], config: NetworkConfig
+) -> None:
+    # Raises RefusedError when the weights are not those of a network with this config.
+    if part is None:
+        return
+    with torch.device("meta"):  # nothing of the announced size is made before the weights are known to have it
+        wanted = {name: tuple(tensor.shape) for name, tensor in network(config).state_dict().items()}
     for name, shape in wanted.items():
-        if name not in weights:
-            raise RequestError(f"{path} must be of Salon's architecture; its {label} lacks {name}")
-        if weights[name].shape != shape:
-            raise RequestError(
-                f"{path} must be of Salon's architecture; its {label} has {name} of shape {weights[name].shape}, "
-                f"not {shape}"
-            )
-    if more := sorted(set(weights) - set(wanted)):
-        raise RequestError(f"{path} must be of Salon's architecture; its {label} has {shown(more[0])}, which is none")
+        if name not in part.weights:
+            raise RefusedError(f"its {label} lacks {name}")
+        array = part.weights[name]
+        if array.shape != shape:
+            raise RefusedError(f"its {label} has {name} of shape {array.shape}, not {shape}")
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise RefusedError(f"its {label} has numbers in {name} that are not finite")
+    if more := sorted(set(part.weights) - set(wanted)):
+        raise RefusedError(f"its {label} has {shown(more[0])}, which is none")
 
 
-def _tensor(path: Path, name: str, array: NDArray[Any]) -> torch.Tensor:
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise RequestError(f"{path} must hold finite numbers; {name} does not")
-    return torch.from_numpy(np.array(array, np.float32))
+def _load(network: Network, part: ForeignNetwork) -> Network:
+    tensors = {name: torch.from_numpy(np.array(array, np.float32)) for name, array in part.weights.items()}
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False)

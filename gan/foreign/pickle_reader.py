@@ -16,6 +16,7 @@ from typing import IO, Any
 from gan.errors import RequestError
 from gan.foreign.pickle_interpreter import Budget, Machine
 from gan.foreign.pickle_values import STORAGES, Global, RefusedError, Storage, shown
+from gan.runtime.file_kinds import foreign_kind
 
 MAX_FILE_BYTES = 4 * 2**30
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C  # the first value of a torch file of before version 1.6
@@ -41,9 +42,11 @@ def load(path: Path) -> Any:
         return _load_stream(path.read_bytes(), Budget(size))
     except OSError as error:
         raise RequestError(f"{path} must be a readable file; got {error.strerror or error} instead") from error
-    except RefusedError as error:
-        raise RequestError(f"{path} {error}") from error
-    except DAMAGE as error:
+    except (RefusedError, *DAMAGE) as error:
+        if kind := foreign_kind(path):
+            raise RequestError(f"{path} must hold networks; it is {kind}") from error
+        if isinstance(error, RefusedError):
+            raise RequestError(f"{path} {error}") from error
         why = "" if isinstance(error, LookupError) else f": {shown(str(error)) or type(error).__name__}"
         raise RequestError(f"{path} is damaged or no pickle{why}") from error
 

@@ -12,6 +12,7 @@ from gan.config import NetworkConfig
 from gan.networks.generator import Mapping
 from gan.networks.layers import Conv2d, FullyConnected
 
+DEFAULT_GROUP_SIZE = 4  # of the papers (Karras et al. 2018, 2020)
 HALF = math.sqrt(0.5)  # gain of each branch of a residual sum, to keep the variance
 
 
@@ -41,7 +42,7 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """[N, in, 4, 4] -> [N, outputs]: minibatch standard deviation, a convolution, two fully connected layers."""
 
-    def __init__(self, channels: int, outputs: int, group_size: int, clamp: float | None = None) -> None:
+    def __init__(self, channels: int, outputs: int, group_size: int | None, clamp: float | None = None) -> None:
         super().__init__()
         self.group_size = group_size
         self.conv = Conv2d(channels + 1, channels, 3, clamp=clamp)
@@ -49,9 +50,9 @@ class DiscriminatorEpilogue(nn.Module):
         self.fc = FullyConnected(channels * 16, channels, act="lrelu")
         self.out = FullyConnected(channels, outputs)
 
-    def forward(self, x: torch.Tensor, count: int | None = None) -> torch.Tensor:
-        """`count`: only the outputs of so many images, the first of the batch."""
-        x = minibatch_stddev(x, self.group_size)
+    def forward(self, x: torch.Tensor, count: int | None = None, group_size: int | None = None) -> torch.Tensor:
+        """`count`: only the outputs of so many images, the first of the batch. `group_size`: another one."""
+        x = minibatch_stddev(x, self.group_size if group_size is None else group_size)
         x = self.conv(x if count is None else x[:count])
         logits: torch.Tensor = self.out(self.fc(x.contiguous().flatten(1)))
         return logits
@@ -90,25 +91,38 @@ class Discriminator(nn.Module):
             x = block(x)
         return x.to(img.dtype)
 
-    def logits(self, features: torch.Tensor, c: torch.Tensor | None = None, count: int | None = None) -> torch.Tensor:
+    @property
+    def scoring_group_size(self) -> int:
+        """Images a group where images are scored: a number where in training the whole batch is one."""
+        return DEFAULT_GROUP_SIZE if self.b4.group_size is None else self.b4.group_size
+
+    def logits(
+        self,
+        features: torch.Tensor,
+        c: torch.Tensor | None = None,
+        count: int | None = None,
+        group_size: int | None = None,
+    ) -> torch.Tensor:
         """Logits [N, 1] of features; the images of a group bear on each other's.
 
-        `count`: only the logits of so many images, the first of the batch, whose classes c are.
+        `count`: only the logits of so many images, the first of the batch, whose classes c are. `group_size`: images a
+        group, where not as in training.
         """
-        logits: torch.Tensor = self.b4(features, count)
+        logits: torch.Tensor = self.b4(features, count, group_size)
         if self.cmap_dim:
             # Projection: how well the image's features agree with those of the class.
             logits = (logits * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
         return logits
 
 
-def minibatch_stddev(x: torch.Tensor, group_size: int) -> torch.Tensor:
+def minibatch_stddev(x: torch.Tensor, group_size: int | None) -> torch.Tensor:
     """Append one channel: the mean standard deviation within groups of images (Karras et al. 2018, section 3).
 
-    [N, C, H, W] -> [N, C + 1, H, W]. Raises ValueError when N is no multiple of min(group_size, N).
+    [N, C, H, W] -> [N, C + 1, H, W]; a group is of min(group_size, N) images (None: N). Raises ValueError when N is no
+    multiple of that.
     """
     n, c, h, w = x.shape
-    group = min(group_size, n)
+    group = n if group_size is None else min(group_size, n)
     if n % group:
         raise ValueError(f"the batch must be a multiple of the group of {group}; got {n} images instead")
     y = x.reshape(group, n // group, c, h, w)  # images of a group are n // group apart

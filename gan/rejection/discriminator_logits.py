@@ -39,10 +39,10 @@ class DiscriminatorLogits:
         if len(references) != (needed := count_references(D)):
             raise ValueError(f"references must be {needed} images; got {len(references)} instead")
         self.batch_size = 1 if self._device.type == "cpu" else fitting(BATCH, lambda n: n * _needed(D), self._device)
-        self._groups = 1 if D.b4.group_size == 1 else GROUPS
+        self._groups = 1 if D.scoring_group_size == 1 else GROUPS
         self._references: torch.Tensor | None = None  # [images of a group but one, groups, channels, 4, 4]
         self._classes: torch.Tensor | None = None  # [images of a group but one, groups, classes]
-        if D.b4.group_size > 1:
+        if D.scoring_group_size > 1:
             c = self._one_hot(classes)
             features = torch.cat([self._features(part)[: len(part)] for part in self._batches(references)])
             self._references = features.reshape(-1, GROUPS, *features.shape[1:])
@@ -75,7 +75,7 @@ class DiscriminatorLogits:
             if c is not None:
                 c = self._grouped(c[torch.arange(len(mine), device=c.device) % len(c)], self._classes)
             # The images of a group stand `batch_size * groups` apart, so that the first logits are of these images.
-            logits = self._D.logits(group, c)[: len(mine) * self._groups]
+            logits = self._D.logits(group, c, group_size=self._D.scoring_group_size)[: len(mine) * self._groups]
             return logits.double().view(-1, self._groups).mean(dim=1)[: len(pixels)]
 
     def _grouped(self, mine: torch.Tensor, references: torch.Tensor | None) -> torch.Tensor:
@@ -118,7 +118,7 @@ class Logits:
 
 def count_references(D: Discriminator) -> int:
     """Images that complete the groups."""
-    return (D.b4.group_size - 1) * GROUPS
+    return (D.scoring_group_size - 1) * GROUPS
 
 
 def _needed(D: Discriminator) -> int:

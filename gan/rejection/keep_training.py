@@ -129,7 +129,7 @@ def keep_training_on_images(
         check_interval=max(len(learn) // config.batch_size, 1),  # an epoch
         max_steps=max(round(max_kimg * 1000 / config.batch_size), 1),
     )
-    group = min(config.network.mbstd_group_size, config.batch_size)
+    group = config.network.group_size(config.batch_size)
     held_out = stop[: len(stop) // group * group]
     if not len(held_out):
         raise RequestError(

@@ -10,9 +10,11 @@ import torch
 
 from gan.errors import RequestError
 from gan.runtime.console import say
+from gan.runtime.file_kinds import foreign_kind, why_unreadable
 from gan.runtime.files import atomic, disk_error, require_format
 
 FORMAT = "salon-checkpoint-1"
+_IMPORT = ". Networks of other implementations become a snapshot with `salon import`"
 _NAME = re.compile(r"checkpoint-(\d{10})\.pt")
 
 
@@ -47,12 +49,14 @@ def load(path: Path) -> dict[str, Any]:
     except RequestError:
         raise
     except zipfile.BadZipFile as error:
-        raise RequestError(f"{path} cannot be read: it is no checkpoint, or an incomplete one") from error
-    except Exception as error:  # a damaged archive fails in many ways
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (
+            f"it is {kind}" if (kind := foreign_kind(path)) else f"it is no checkpoint, or an incomplete one{_IMPORT}"
+        )
         raise RequestError(f"{path} cannot be read: {reason}") from error
+    except Exception as error:  # a damaged archive fails in many ways
+        raise RequestError(f"{path} cannot be read: {why_unreadable(path, error)}{_IMPORT}") from error
     if not isinstance(state, dict) or "learner" not in state:
-        raise RequestError(f"{path} must be a checkpoint of `salon train`")
+        raise RequestError(f"{path} must be a checkpoint of `salon train`{_IMPORT}")
     require_format(path, "a checkpoint", state.pop("format", FORMAT), FORMAT)  # the first ones named none
     return state
 

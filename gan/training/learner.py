@@ -257,7 +257,7 @@ class Learner:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         # -> D's logits of generated and of real images, of whatever shape
         group = self.config.network.mbstd_group_size
-        if self.synchronous or len(gen_img) < group:
+        if self.synchronous or group is None or len(gen_img) < group:
             gen_logits = self.D(self._augment(gen_img, microbatch), gen_c)
             return gen_logits, self.D(self._augment(real_img, microbatch), real_c)
         # In one pass: half as many launches. A group is a column of a batch [group, -1]; columns of one kind stay so.

@@ -47,7 +47,7 @@ def divide(count: int, *, group: int = 1, largest: int | None = None) -> list[Mi
 def of_batch(config: TrainingConfig, batch_gpu: int | None) -> list[Microbatch]:
     """This process's microbatches of an iteration's batch. Raises RequestError when it cannot be divided evenly."""
     processes = distributed.world_size()
-    group = min(config.network.mbstd_group_size, config.batch_size)
+    group = config.network.group_size(config.batch_size)
     if config.batch_size % (processes * group):
         raise RequestError(
             f"`batch_size` must be a multiple of {processes * group} ({processes} processes, each with whole groups "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gan.config import TrainingConfig, make_config, parse_override
+from gan.config import FROM_WEIGHTS, TrainingConfig, make_config, parse_override
 from gan.errors import RequestError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     from gan.runtime import files
     from gan.training import defaults
     from gan.training.run_dir import default_name
-    from gan.training.start import conv_clamp_of, find_start
+    from gan.training.start import architecture_of, find_start
 
     start = find_start(request.resume, request.transfer)
     fields = request.fields()
@@ -125,24 +125,28 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     automatic = [name for name in ("precision", "augment") if name not in fields]
     chosen = defaults.choose(automatic, len(collection.kept), device)
     values = {name: value for name, (value, _) in chosen.items()}
-    if start:
-        fields.setdefault("conv_clamp", conv_clamp_of(start))
+    networks = architecture_of(start) if start else {}
     resume_from = files.sha256(start) if start else None
 
-    def config_of(values: dict[str, Any]) -> TrainingConfig:
+    def config_of(values: dict[str, Any], first_version: bool) -> TrainingConfig:
+        if first_version:
+            kept = {name: networks[name] for name in ("conv_clamp",) if name in networks}
+            given = defaults.FIRST_PRESETS.get(request.preset, {}) | kept
+        else:
+            given = (networks | FROM_WEIGHTS) if start else {}
         return make_config(
             preset=request.preset,
             resolution=dataset.resolution,
             num_classes=dataset.num_classes if request.conditional else 0,
             dataset=collection.fingerprint,
-            overrides=values | fields,
+            overrides=given | values | fields,
             manifest=collection.selection,
             resume_from=resume_from,
             transfer=request.transfer is not None,
             resume_kimg=request.resume_kimg,
         )
 
-    config = config_of(values)
+    config = config_of(values, False)
     if "ada_target" in fields and config.augment != "ada":
         raise RequestError("`ada_target` needs `augment` ada")
     reasons = {name: f"{value}, {reason}" for name, (value, reason) in chosen.items()}

@@ -1,24 +1,21 @@
 """Where a run starts: from its own newest checkpoint, from another run's weights, or anew."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import nn
 
 from gan import snapshot
-from gan.config import TrainingConfig
+from gan.config import NetworkConfig, TrainingConfig
 from gan.errors import RequestError
-from gan.runtime.console import say, table
+from gan.runtime.console import say
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.run_dir import Run, require_run
-
-LOADED, NEW, LEFT_OUT = "loaded", "new", "left out"  # of tensors, by load_matching
+from gan.training.transfer import describe_matching, fit_classes, load_matching, require_mapping
 
 
 def find_start(resume: str, transfer: Path | None) -> Path | None:
@@ -35,33 +32,43 @@ def find_start(resume: str, transfer: Path | None) -> Path | None:
     return _find_file(transfer, "transfer")
 
 
-def conv_clamp_of(path: Path) -> float | None:
-    """conv_clamp of the networks in a checkpoint or snapshot; None where load_source will refuse the file."""
+def architecture_of(path: Path) -> dict[str, Any]:
+    """The networks' config in a checkpoint or snapshot, but for the resolution and the number of classes.
+
+    Empty where load_source will refuse the file.
+    """
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 config = json.loads(file.metadata()["config"])
         else:  # mapped: its tensors stay on the disk
             config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
-        clamp: float | None = config["network"].get("conv_clamp")
+        network = vars(NetworkConfig(**config["network"]))
     except Exception:  # a damaged file fails in many ways
-        return None
-    return clamp
+        return {}
+    return {name: value for name, value in network.items() if name not in ("resolution", "num_classes")}
 
 
 def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     """What a run starts from: a checkpoint's learner state, or a snapshot's weights for G, D and G_ema.
 
-    With config.transfer, the weights of either.
+    With config.transfer, the weights of either, of which D's may be missing; the mapping network must be alike.
     Raises RequestError when the file is damaged, or of another architecture than `config` without config.transfer.
     """
     parameter = "`transfer`" if config.transfer else "`resume`"
     if path.suffix == ".safetensors":
         other = snapshot.load(path)
-        if other.D is None:
-            raise RequestError(f"{parameter} {path} must hold a discriminator; it was imported from a file without one")
-        network, G, D = other.config.network, other.G_ema.state_dict(), other.D.state_dict()
-        source = {"G": G, "G_ema": G, "D": D}
+        network, G_ema = other.config.network, other.G_ema.state_dict()
+        source = {"G": other.G.state_dict() if other.G else G_ema, "G_ema": G_ema}
+        if other.D is not None:
+            source["D"] = other.D.state_dict()
+        elif not config.transfer:
+            raise RequestError(
+                f"`resume` {path} must hold a discriminator; it was imported from a file without one. `transfer` "
+                "starts with a new one"
+            )
+        elif config.freeze_d:
+            raise RequestError(f"`freeze_d` needs a discriminator in `transfer`; {path} was imported without one")
     else:
         try:
             state = checkpoint.load(path)
@@ -69,7 +76,9 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
             raise RequestError(f"{parameter} {error}") from error
         network, source = TrainingConfig.from_dict(state["config"]).network, state["learner"]
     if config.transfer:
-        return {name: source[name] for name in ("G", "G_ema", "D")}
+        require_mapping(path, network, config.network)
+        fitted = {name: fit_classes(source[name], network, config.network) for name in ("G", "G_ema")}
+        return fitted | ({"D": source["D"]} if "D" in source else {})
     if config.network != network:
         mine, theirs = vars(config.network), vars(network)
         differing = [
@@ -114,34 +123,6 @@ def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[i
     return 0, 0.0
 
 
-def load_matching(network: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Copy the weights that have the name and shape of the network's, whatever architecture they are of.
-
-    -> each tensor's name with loaded, new (as it was drawn), or left out (of `weights`).
-    """
-    own = network.state_dict()
-    fits = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    network.load_state_dict(fits, strict=False)
-    outcomes = dict.fromkeys(fits, LOADED) | {name: NEW for name in own if name not in fits}
-    return outcomes | {name: LEFT_OUT for name in weights if name not in own}
-
-
-def describe_matching(outcomes: Mapping[str, str]) -> str:
-    """A table of how many tensors of each block were loaded, are new, or were left out.
-
-    Raises RequestError when nothing was loaded.
-    """
-    if LOADED not in outcomes.values():
-        raise RequestError("`transfer` must name weights that fit this run's networks somewhere; nothing does")
-    blocks: dict[str, Counter[str]] = {}
-    for name, outcome in outcomes.items():
-        # G.mapping, G.synthesis.b64, D.b64, D.mapping
-        block = ".".join(name.split(".")[: 3 if ".synthesis." in name else 2])
-        blocks.setdefault(block, Counter())[outcome] += 1
-    kinds = [LOADED, NEW, LEFT_OUT]
-    return table([[block, *(count[kind] or "-" for kind in kinds)] for block, count in blocks.items()], ["", *kinds])
-
-
 def _find_file(path: Path, parameter: str) -> Path:
     if path.is_dir():
         checkpoints = checkpoint.list_newest_first(path / "checkpoints") or checkpoint.list_newest_first(path)
@@ -159,7 +140,10 @@ def _find_file(path: Path, parameter: str) -> Path:
 def _load(source: dict[str, Any], learner: Learner) -> None:
     if learner.config.transfer:
         outcomes = {part: load_matching(getattr(learner, part), source[part]) for part in source}
-        say(describe_matching({f"{part}.{name}": outcome for part in "GD" for name, outcome in outcomes[part].items()}))
+        shown = [part for part in ("G", "D") if part in outcomes]
+        say(describe_matching({f"{part}.{name}": outcomes[part][name] for part in shown for name in outcomes[part]}))
+        if "D" not in source:
+            say("The discriminator is new: the weights come without one.")
     elif "iteration" in source:
         learner.load_state_dict(source)
     else:

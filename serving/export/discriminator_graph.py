@@ -28,7 +28,7 @@ class LogitOfImage(nn.Module):
     def __init__(self, D: Discriminator, references: Iterable[Iterable[Pixels]]) -> None:
         super().__init__()
         self.D = D
-        self.groups = GROUPS if D.b4.group_size > 1 else 1
+        self.groups = GROUPS if D.scoring_group_size > 1 else 1
         self.register_buffer("one_hot", torch.eye(D.config.num_classes))
         if count_references(D):
             features = [
@@ -51,7 +51,7 @@ class LogitOfImage(nn.Module):
             others, c = self.references[label[:, 0]], self.one_hot[label.expand(-1, self.groups).flatten()]
         # The N * G groups stand side by side, as minibatch_stddev wants them, the images first.
         members = torch.cat([mine, others], dim=1).transpose(0, 1).flatten(0, 2)  # [(M + 1) * N * G, C, 4, 4]
-        logits = self.D.logits(members, c, image.shape[0] * self.groups)
+        logits = self.D.logits(members, c, image.shape[0] * self.groups, self.D.scoring_group_size)
         return logits.reshape(-1, self.groups).mean(dim=1, keepdim=True)
 
 
