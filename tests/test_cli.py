@@ -456,7 +456,10 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
     "arguments, fragments",
     [
         (["--batch-size", "6", "--set", "batch_size=6"], ["--batch-size must be a multiple of", "4; got 6"]),
-        (["--preset", "huge"], ["--preset must be one of auto, config-f, paper256, tiny; got huge"]),
+        (
+            ["--preset", "huge"],
+            ["--preset must be one of auto, config-f, paper256, paper512, paper1024, tiny; got huge"],
+        ),
         (["--set", "z_dim"], ["--set must be FIELD=VALUE", "got z_dim"]),
         (["--set", "depth=3"], ["--set must be FIELD=VALUE", "mapping_layers", "got depth=3"]),
         (["--set", "resolution=64"], ["--set must be FIELD=VALUE", "got resolution=64", "comes from --data"]),

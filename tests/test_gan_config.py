@@ -20,10 +20,30 @@ def test_presets_have_the_papers_channels():
     assert [config(resolution=r).batch_size for r in (32, 64, 128, 256, 512, 1024)] == [32, 32, 32, 16, 8, 4]
 
 
-def test_r1_gamma_follows_resolution_and_batch_unless_given():
-    assert config("paper256").r1_gamma == pytest.approx(0.0002 * 256**2 / 64)
-    assert config("paper256", batch_size=32).r1_gamma == pytest.approx(0.0002 * 256**2 / 32)
+@pytest.mark.parametrize(
+    ("preset", "resolution", "published"),  # the table of the reference's train.py
+    [
+        ("config-f", 1024, {"channel_base": 32768, "batch_size": 32, "mbstd_group_size": 4, "learning_rate": 0.002}),
+        ("config-f", 256, {"r1_gamma": 10, "ema_kimg": 10, "ema_rampup": None, "mapping_layers": 8}),
+        ("paper256", 256, {"channel_base": 16384, "batch_size": 64, "mbstd_group_size": 8, "learning_rate": 0.0025}),
+        ("paper256", 128, {"r1_gamma": 1, "ema_kimg": 20, "ema_rampup": None, "mapping_layers": 8}),
+        ("paper512", 512, {"channel_base": 32768, "batch_size": 64, "mbstd_group_size": 8, "learning_rate": 0.0025}),
+        ("paper512", 512, {"r1_gamma": 0.5, "ema_kimg": 20, "ema_rampup": None, "mapping_layers": 8}),
+        ("paper1024", 1024, {"channel_base": 32768, "batch_size": 32, "mbstd_group_size": 4, "learning_rate": 0.002}),
+        ("paper1024", 1024, {"r1_gamma": 2, "ema_kimg": 10, "ema_rampup": None, "mapping_layers": 8}),
+        ("auto", 256, {"mapping_layers": 2, "ema_rampup": 0.05, "ada_kimg": 500, "ema_kimg": 5, "batch_size": 16}),
+    ],
+)
+def test_presets_have_the_published_values(preset, resolution, published):
+    values = config(preset, resolution).to_dict()
+    assert {name: {**values, **values["network"]}[name] for name in published} == published
+
+
+def test_r1_gamma_follows_resolution_and_batch_unless_it_is_given_or_published():
+    assert config().r1_gamma == pytest.approx(0.0002 * 256**2 / 16)
+    assert config(batch_size=32).r1_gamma == pytest.approx(0.0002 * 256**2 / 32)
     assert config(r1_gamma=3.0).r1_gamma == 3
+    assert config("paper256", r1_gamma=None).r1_gamma == pytest.approx(0.0002 * 256**2 / 64)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -64,7 +84,9 @@ def test_overrides_are_parsed_by_type():
 def test_impossible_values_are_refused(overrides, message):
     with pytest.raises(RequestError, match=message):
         config(**overrides)
-    with pytest.raises(RequestError, match="`preset` must be one of auto, config-f, paper256, tiny; got huge"):
+    with pytest.raises(
+        RequestError, match="`preset` must be one of auto, config-f, paper256, paper512, paper1024, tiny; got huge"
+    ):
         config("huge")
 
 

@@ -21,7 +21,7 @@ from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.sampling import generate
-from gan.training import checkpoint, start
+from gan.training import checkpoint, transfer
 from gan.training.metrics_budget import BudgetedMetrics
 from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
@@ -239,10 +239,10 @@ def test_transfer_to_another_resolution_and_other_classes(tiny_run, tmp_path):
 
 def test_transfer_refuses_weights_that_fit_nowhere():
     network = torch.nn.Linear(2, 3)
-    outcomes = start.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
+    outcomes = transfer.load_matching(network, {"weight": torch.zeros(3, 3), "other": torch.zeros(1)})
     assert outcomes == {"weight": "new", "bias": "new", "other": "left out"}
     with pytest.raises(RequestError, match="nothing does"):
-        start.describe_matching(outcomes)
+        transfer.describe_matching(outcomes)
 
 
 def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
