@@ -13,12 +13,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from curation.retrain.experiment import Arm, Experiment
 from gan.device.selection import select
 from gan.errors import SalonError
+from gan.runtime import parallel
 from gan.runtime.console import say
 from gan.training.request import TrainingOptions
 from gan.training.schedule import StopRequest, progress_bar
@@ -72,8 +72,7 @@ class _Training:
         say(f"{arm.name}, {arm.images} images, on {device}: {self.log}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         arguments = (experiment, arm, device, options, self.log)
-        self.process: SpawnProcess = multiprocessing.get_context("spawn").Process(target=_train, args=arguments)
-        self.process.start()
+        self.process = parallel.start([__name__], _train, *arguments)
 
     def end(self) -> None:
         """Raise SalonError when the process has failed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -42,6 +43,24 @@ def delayed(items: Iterable[Item], count: int) -> Iterator[Item]:
             yield waiting.popleft()
     while waiting:
         yield waiting.popleft()
+
+
+def start(preload: Sequence[str], function: Callable[..., object], *arguments: Any) -> ForkServerProcess:
+    """Start `function(*arguments)` in a process of its own, with this one's environment.
+
+    It is forked from a server that has imported the modules `preload`: only the first process waits for that.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    process = context.Process(target=_call, args=(dict(os.environ), function, arguments))
+    process.start()
+    return process
+
+
+def _call(environment: dict[str, str], function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    os.environ.clear()  # the server's is that of its own start
+    os.environ.update(environment)
+    function(*arguments)
 
 
 class Processes(ProcessPoolExecutor):

@@ -8,19 +8,22 @@ the last results are known.
 import hashlib
 import json
 import os
+import runpy
 import shlex
 import signal
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from gan import __version__
 from gan.errors import BoundError, RequestError, SalonError
+from gan.runtime import parallel
 from gan.runtime.console import say
 from gan.runtime.files import read_json, write_json
 from serving.contract import DEFAULT_URL
@@ -28,6 +31,10 @@ from serving.pipeline.config import PipelineFile, words
 from serving.pipeline.stages import STAGES, Inputs, Stage
 from serving.server import install, server
 
+PRELOAD = (  # what the stages import, once for all of them
+    *("gan.training.training_loop", "gan.sampling.generate", "curation.prepare.pipeline", "curation.score.score"),
+    *("eval.compare", "serving.export", "serving.client"),
+)
 UNCHANGED, DONE, UNMET = "unchanged", "done", "bound not met"
 
 
@@ -142,39 +149,41 @@ def _call(line: list[str], base: Path) -> tuple[dict[str, Any], bool]:
 
     Its progress goes to the terminal. SIGINT and SIGTERM are passed on, and the command is waited for.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gan", *line, "--json"],
-        cwd=base,
-        stdout=subprocess.PIPE,
-        env=_environment(),
-        text=True,
-        process_group=0,  # so that Ctrl-C reaches it once, through us: a second one would stop it without saving
-    )
-    with _passing_on(process):
-        printed, _ = process.communicate()
-    if process.returncode in (130, -signal.SIGINT):
+    with tempfile.NamedTemporaryFile("r", prefix="salon-", encoding="utf-8") as printed:
+        process = parallel.start(PRELOAD, _command, [*line, "--json"], base, printed.name)
+        with _passing_on(process):
+            process.join()
+        text = printed.read()
+    code = process.exitcode
+    if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
-    if process.returncode not in (0, BoundError.exit_code):
-        error = RequestError if process.returncode == RequestError.exit_code else SalonError
-        raise error(f"salon {' '.join(line[:2])} ended with exit code {process.returncode}; its message is above")
-    figures: dict[str, Any] = json.loads(printed) if printed.strip() else {}
-    return figures, process.returncode == 0
+    if code not in (0, BoundError.exit_code):
+        error = RequestError if code == RequestError.exit_code else SalonError
+        raise error(f"salon {' '.join(line[:2])} ended with exit code {code}; its message is above")
+    figures: dict[str, Any] = json.loads(text) if text.strip() else {}
+    return figures, code == 0
 
 
-def _environment() -> dict[str, str]:
-    # The packages that this process runs, wherever the command is started.
-    here = str(Path(__file__).parents[2])
-    return os.environ | {"PYTHONPATH": os.pathsep.join(p for p in (here, os.environ.get("PYTHONPATH")) if p)}
+def _command(line: list[str], base: Path, printed: str) -> None:
+    # In a process of its own: standard output goes to the file `printed`.
+    os.setpgrp()  # so that Ctrl-C reaches it once, through us: a second one would stop it without saving
+    os.chdir(base)
+    descriptor = os.open(printed, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
+    sys.argv = ["salon", *line]
+    runpy.run_module("gan", run_name="__main__", alter_sys=True)  # as `python -m gan` does
 
 
 @contextmanager
-def _passing_on(process: subprocess.Popen[str]) -> Iterator[None]:
+def _passing_on(process: BaseProcess) -> Iterator[None]:
     stopped = False
 
     def pass_on(number: int, frame: Any) -> None:
         nonlocal stopped
         stopped = True
-        process.send_signal(signal.SIGINT)
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGINT)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -183,7 +192,7 @@ def _passing_on(process: subprocess.Popen[str]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if stopped:
-            process.wait()
+            process.join()
     if stopped:
         raise KeyboardInterrupt
 
