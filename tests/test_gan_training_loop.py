@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan import snapshot
+from gan.__main__ import main
 from gan.config import TrainingConfig
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
+from gan.runtime import parallel
 from gan.sampling import generate
 from gan.training import checkpoint, transfer
 from gan.training.metrics_budget import BudgetedMetrics
@@ -39,23 +42,31 @@ def command(data: Path, runs: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "gan", "train", "--data", str(data), "--out", str(runs), *LONG, *more]
 
 
-# `python -c SIGNALLED NUMBER EVENT PATTERN COUNT ARGUMENTS` is `salon ARGUMENTS`, which signals itself just before it
-# opens (EVENT "open"), renames or removes a file that PATTERN matches, for the COUNT-th time.
-SIGNALLED = """
-import os, re, sys
-from gan.__main__ import main
-number, event, pattern, left = int(sys.argv[1]), sys.argv[2], re.compile(sys.argv[3]), int(sys.argv[4])
+def signalled(number: int, event: str, pattern: str, count: int, arguments: list[str], stdout: Path) -> int:
+    """Run `salon ARGUMENTS` in a process -> its exit code.
 
-def signal_itself(name, arguments):
-    global left
-    if name == event and pattern.search(str(arguments[0])):
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), number)
+    It signals itself just before it opens (`event` "open"), renames or removes a file that `pattern` matches, for the
+    `count`-th time.
+    """
+    process = parallel.start([__name__], _signal_itself, number, event, pattern, count, arguments, stdout)
+    process.join()
+    return process.exitcode
 
-sys.addaudithook(signal_itself)
-main(sys.argv[5:])
-"""
+
+def _signal_itself(number: int, event: str, pattern: str, count: int, arguments: list[str], stdout: Path) -> None:
+    left = count
+
+    def hook(name: str, values: tuple[object, ...]) -> None:
+        nonlocal left
+        if name == event and re.search(pattern, str(values[0])):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    with open(stdout, "w") as sys.stdout:
+        sys.addaudithook(hook)
+        main(arguments)
+
 
 # Where ten kills hit, and how many images the newest checkpoint then holds.
 KILLS = [
@@ -70,10 +81,6 @@ KILLS = [
     ("open", r"stats\.jsonl$", 7, 160),  # the first time it is read
     ("os.rename", r"checkpoint-.*partial", 9, 288),
 ]
-
-
-def signalled(number: int, event: str, pattern: str, count: int, arguments: list[str]) -> list[str]:
-    return [sys.executable, "-c", SIGNALLED, str(number), event, pattern, str(count), *arguments]
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -103,7 +110,7 @@ def equal(a: object, b: object) -> bool:
 def uninterrupted(tiny_dataset, tmp_path_factory):
     """The learner's state at the end of a run that nothing disturbed."""
     runs = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run(command(tiny_dataset, runs), check=True, capture_output=True)
+    assert run_salon("train", "--data", tiny_dataset, "--out", runs, *LONG).code == 0
     return checkpoint.load_newest(only_run(runs).checkpoints)[1]["learner"]
 
 
@@ -111,13 +118,12 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
 def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
     _, _, _, *arguments = command(tiny_dataset, tmp_path)
     for event, pattern, count, position in KILLS:
-        words = signalled(signal.SIGKILL, event, pattern, count, arguments)
-        killed = subprocess.run(words, capture_output=True, text=True)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        code = signalled(signal.SIGKILL, event, pattern, count, arguments, tmp_path / "printed")
+        assert code == -signal.SIGKILL
         found = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
         assert (int(found[0].stem.split("-")[1]) if found else 0) == position, pattern
-    done = subprocess.run(command(tiny_dataset, tmp_path), capture_output=True, text=True, check=True)
-    assert "Resuming from" in done.stderr
+    done = run_salon(*arguments)
+    assert done.code == 0 and "Resuming from" in done.err
     run = only_run(tmp_path)
     assert equal(checkpoint.load_newest(run.checkpoints)[1]["learner"], uninterrupted)
     rows = run.read_stats()
@@ -138,9 +144,9 @@ def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrup
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
     _, _, _, *arguments = command(tiny_dataset, tmp_path, "--workers", "1", "--json")
-    words = signalled(number, "open", r"stats\.jsonl$", 3, arguments)  # after the third tick
-    stopped = subprocess.run(words, capture_output=True, text=True, check=True)
-    summary = json.loads(stopped.stdout)
+    printed = tmp_path / "printed"
+    assert signalled(number, "open", r"stats\.jsonl$", 3, arguments, printed) == 0  # after the third tick
+    summary = json.loads(printed.read_text())
     assert not summary["finished"] and summary["kimg"] == 0.048
     assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
     again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
