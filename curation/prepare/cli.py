@@ -40,8 +40,16 @@ from gan.runtime.files import refuse_existing
 @click.option(
     "--labels",
     metavar="HOW",
-    help="Classes: folders (the folder directly inside SOURCE; one folder around all others is passed over), style, "
-    "genre or artist (with --wikiart-csv), or a CSV file of name,label. Images without a label are left out.",
+    help="Classes: folders (the folder directly inside SOURCE; one folder around all others is passed over), "
+    "folders:innermost, folders:N (the N-th from SOURCE on), style, genre or artist (with --wikiart-csv), a CSV or "
+    "JSON lines file of names and labels, dataset (SOURCE's dataset.json) or none. Images without a label are left "
+    "out. By default dataset, where that labels all images, else none.",
+)
+@click.option(
+    "--label-column",
+    metavar="NAME",
+    help="Column of the --labels file that holds the labels, by its name in the header; by default the one that can be "
+    "meant.",
 )
 @click.option(
     "--wikiart-csv",

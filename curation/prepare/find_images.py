@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from gan.data.decode import read_file
+from gan.data.names import is_hidden
 from gan.errors import ImageError, RequestError
 
 # Files that lie beside images and are no images; whatever else is found is tried.
@@ -53,10 +54,21 @@ class ImageFile:
 
 @dataclass(kw_only=True)
 class Listing:
-    """Image files in an order that does not depend on the file system, and how many other files were ignored."""
+    """Image files in an order that does not depend on the file system, and what else there was."""
 
     files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
+    datasets: list[ImageFile] = field(default_factory=list)  # files dataset.json
+
+    def add(self, file: ImageFile) -> None:
+        """Sort in a file that can be opened."""
+        name = PurePosixPath(file.name).name
+        if name == "dataset.json":
+            self.datasets.append(file)
+        elif _is_ignored(name):
+            self.ignored += 1
+        else:
+            self.files.append(file)
 
 
 def find(sources: Sequence[Path], exclude: Iterable[Path] = ()) -> Listing:
@@ -106,8 +118,8 @@ def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]],
         for start in links:
             for path, problem in _walk(start, passed_over, visited, inner_links):
                 name = _printable(path.relative_to(folder).as_posix())
-                if problem is None and _is_ignored(path.name):
-                    listing.ignored += 1
+                if problem is None:
+                    listing.add(ImageFile(shown, name, path))
                 else:
                     listing.files.append(ImageFile(shown, name, path, problem=problem))
         links = inner_links
@@ -154,17 +166,10 @@ def _find_in_zip(path: Path, shown: str, listing: Listing) -> None:
         raise RequestError(
             f"`sources` must be a folder or a ZIP of images; got {path} instead, which is none or is damaged: {error}"
         ) from error
-    files = []
-    for number, entry in enumerate(entries):
-        name = member_name(entry)
-        parts = name.split("/")
-        if entry.is_dir() or any(p.startswith(".") and p not in (".", "..") for p in parts) or parts[0] == "__MACOSX":
-            continue
-        if _is_ignored(parts[-1]):
-            listing.ignored += 1
-        else:
-            files.append(ImageFile(shown, name, path, entry=number))
-    listing.files.extend(sorted(files, key=lambda file: file.name))
+    members = [(member_name(entry), number) for number, entry in enumerate(entries) if not entry.is_dir()]
+    for name, number in sorted(members):
+        if not is_hidden(name):
+            listing.add(ImageFile(shown, name, path, entry=number))
 
 
 def member_name(entry: zipfile.ZipInfo) -> str:
