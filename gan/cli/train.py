@@ -277,3 +277,5 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
         say(f"`{name}` auto: {reason}")
     say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")
+    if note := training.class_note():
+        say(note)

@@ -11,6 +11,7 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,23 @@ class ImageDataset:
     def class_name(self, index: int) -> str:
         """What to call class `index`: its name, or its number where it has none."""
         return class_name(index, self.classes)
+
+    def require_classes(self, num_classes: int, names: Sequence[str] | None, parameter: str) -> None:
+        """Check that the labels are classes of networks that know `num_classes`, called `names`; 0 takes any.
+
+        Raises RequestError, which names `parameter`, where there are none or others.
+        """
+        if not num_classes:
+            return
+        own = [self.class_name(index) for index in range(self.num_classes)]
+        known = [class_name(index, names) for index in range(num_classes)]
+        if 0 < len(own) <= len(known) and (not self.classes or not names or own == known[: len(own)]):
+            return
+        of = f", {', '.join(known)}" if names and len(known) < 20 else ""
+        has = f": {', '.join(own)}" if self.classes and len(own) < 20 else ""
+        raise RequestError(
+            f"`{parameter}` must hold images of {len(known)} classes{of}; {self.path} has {len(own)}{has}"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content.
