@@ -351,9 +351,9 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     for name in ("nothing", "text.zip", "fifo"):
         with pytest.raises(
             RequestError,
-            match="`sources` must be a folder or a ZIP of images; got .*" + name + " instead, which is none",
+            match="`sources` must be a folder, a ZIP or a tar of images; got .*" + name + " instead, which is none",
         ):
-            find([tmp_path / name])
+            find([tmp_path / name], tmp_path / "scratch")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything is readable for root")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.prepare.find_images import find, member_name
+from curation.prepare.archives import member_name
+from curation.prepare.find_images import find
 from curation.prepare.match_names import base_name, loose_name
 from curation.prepare.wikiart import Painting, WikiArt, genre_counts
 from gan.errors import RequestError
@@ -107,7 +108,7 @@ def test_unflagged_zip_on_disk(tmp_path: Path) -> None:
         archive.writestr("x" * len(name), b"")
     content = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"x" * len(name), name))
-    (file,) = find([tmp_path / "a.zip"]).files
+    (file,) = find([tmp_path / "a.zip"], tmp_path / "scratch").files
     assert file.name.encode() == name
     assert file.folder == "Impressionism"
 

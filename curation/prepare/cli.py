@@ -84,11 +84,12 @@ from gan.runtime.files import refuse_existing
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders and ZIPs of images.
+    """Make a dataset of square images from folders, ZIPs and tars of images.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
-    once), or a ZIP; several may be given. Whatever cannot be read is put in quarantine with a reason and never stops
-    the run. Beside DATASET.zip lie DATASET.manifest, with one row for each image, and DATASET.report.json.
+    once), or a ZIP or tar, compressed or not, with the ZIPs and tars in it; several may be given. Whatever cannot be
+    read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest, with one
+    row for each image, and DATASET.report.json.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64

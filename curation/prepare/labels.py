@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from curation.prepare import label_files
+from curation.prepare.archives import without_suffix
 from curation.prepare.find_images import ImageFile, read
 from curation.prepare.match_names import base_name, loose_name, match
 from curation.prepare.request import FOLDERS
@@ -89,7 +90,7 @@ def _numbered(values: Sequence[str | None], *, unused: int = 0, loosely: int = 0
 
 
 def _folders(files: Sequence[ImageFile], which: str) -> list[str | None]:
-    parents = [file.name.split("/")[:-1] for file in files]
+    parents = [[without_suffix(part) for part in file.name.split("/")[:-1]] for file in files]
     if which == "innermost":
         return [inside[-1] if inside else None for inside in parents]
     if which:

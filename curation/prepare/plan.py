@@ -53,15 +53,15 @@ class PreparationPlan:
         return self.labels is None or task.label is not None
 
 
-def make_plan(request: PrepareRequest) -> PreparationPlan:
-    """Find the image files, look them up in the WikiArt lists, select and label them.
+def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
+    """Find the image files, look them up in the WikiArt lists, select and label them; see `find` for `scratch`.
 
     Raises RequestError for sources, lists, labels or a background that cannot be used, and an unknown name.
     """
     settings, output = _settings(request), _output(request)
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
-    listing = find(request.sources, [output.archive, output.manifest, output.report] if output else [])
+    listing = find(request.sources, scratch, [output.archive, output.manifest, output.report] if output else [])
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:

@@ -8,6 +8,7 @@ from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
 
+KINDS_OF_SOURCES = "must be a folder, a ZIP or a tar of images"
 FOLDERS = re.compile(r"folders(:innermost|:[1-9]\d{0,2})?")
 
 
@@ -18,7 +19,7 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    sources: tuple[Path, ...] = ()  # folders and ZIPs of images
+    sources: tuple[Path, ...] = ()  # folders, ZIPs and tars of images
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
     overwrite: bool = False  # whether `out` may exist
@@ -47,9 +48,7 @@ class PrepareRequest:
         if self.lists_only:
             return
         if not self.sources:
-            raise RequestError(
-                "`sources` must be a folder or a ZIP of images; got none. Try: salon prepare paintings/ ..."
-            )
+            raise RequestError(f"`sources` {KINDS_OF_SOURCES}; got none. Try: salon prepare paintings/ ...")
         if self.out is None and not self.dry_run:
             raise RequestError("`out` must name the dataset to write, such as paintings.zip; or add `dry_run`")
         if self.resolution is None or not 8 <= self.resolution <= 1024 or self.resolution & (self.resolution - 1):

@@ -25,6 +25,7 @@ from gan.data.classes import MAX_CLASSES, class_name
 from gan.data.dataset_json import DatasetLabels
 from gan.data.images import SUFFIXES, Pixels
 from gan.data.names import canonical_name, is_hidden
+from gan.data.split_zip import require_whole
 from gan.errors import ImageError, RequestError, SalonError
 from gan.runtime.console import progress, say
 from gan.runtime.files import atomic, cache_folder, write_json
@@ -50,6 +51,8 @@ class ImageDataset:
         if not self.path.exists():
             raise RequestError(f"{path} does not exist; make a dataset with `salon prepare`")
         try:
+            if self.path.is_file():
+                require_whole(self.path)
             members = self._list()
         except zipfile.BadZipFile as error:
             raise RequestError(f"{path} must be a ZIP or a folder of images; it is none, or is damaged") from error
