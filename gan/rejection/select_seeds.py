@@ -143,8 +143,9 @@ def _shuffled(
     dataset: ImageDataset, class_index: int | None, number: int, names: list[str] | None = None
 ) -> NDArray[np.int64]:
     order = np.random.default_rng(0).permutation(len(dataset))
-    if class_index is None:
+    if class_index is None or (names and dataset.classes):
         dataset.require_classes(number, names, "calibration_data")
+    if class_index is None:
         return order
     chosen = order[[dataset.labels is not None and dataset.label(int(i)) == class_index for i in order]]
     if not len(chosen):
