@@ -63,12 +63,18 @@ def test_loose_names(row: str, files: list[str], found: list[str]) -> None:
     assert match([row], files) == dict.fromkeys(found, row)
 
 
+def test_names_that_several_rows_resemble_or_end_in_are_found_by_none(tmp_path: Path) -> None:
+    assert match(["a_1.jpg", "A-1.jpg"], ["a-1.jpg"]) == {}
+    assert labelled(tmp_path, ["z/1.png", "2.png"], "x/1.png,sun\ny/1.png,moon\n2.png,sun\n") == {"2.png": "sun"}
+
+
 @pytest.mark.parametrize("header", ["file_name,label", "Filename,Class", "image,category", "path,LABEL", "bild,wert"])
 def test_headers_of_any_convention_keep_whole_numbers(tmp_path: Path, header: str) -> None:
     numbers = {f"{number:02d}.png": str(number) for number in range(12)}
     text = "".join(f"{name},{label}\n" for name, label in numbers.items())
     assert labelled(tmp_path, list(numbers), f"{header}\n{text}") == numbers
     assert ImageDataset(tmp_path / "d.zip").classes is None
+    assert json.loads((tmp_path / "d.report.json").read_text())["labels_unused"] == 0
 
 
 def test_whole_numbers_of_pandas(tmp_path: Path) -> None:
