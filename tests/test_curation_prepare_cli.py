@@ -77,7 +77,14 @@ def test_lists_go_into_the_manifest(tmp_path: Path, paintings: Path, lists: Path
     arguments = ("--resolution", 16, "--wikiart-csv", lists, "--json")
     figures = json.loads(run(paintings, "--out", tmp_path / "d.zip", *arguments).stdout)
     assert figures["images"] == 6  # without a selection, images in no list stay
-    expected = {"found": 4, "found_by_name_only": 1, "ambiguous": 1, "not_in_lists": 2, "not_selected": 0}
+    expected = {
+        "found": 4,
+        "found_by_name_only": 1,
+        "found_loosely": 1,
+        "ambiguous": 1,
+        "not_in_lists": 2,
+        "not_selected": 0,
+    }
     assert figures["wikiart"] == expected | {"conflicts_in_lists": 1}
     found = rows(tmp_path / "d.zip")
     lilies = found["paintings/Impressionism/claude-monet_lilies.jpg"]
@@ -119,7 +126,7 @@ def test_table_of_the_lists(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resolution", "16"], "SOURCE must be a folder or a ZIP of images; got none"),
+        (["--resolution", "16"], "SOURCE must be a folder, a ZIP or a tar of images; got none"),
         (["IN", "--resolution", "16"], "--out must name the dataset to write"),
         (["IN", "--out", "OUT"], "--resolution must be a power of two from 8 to 1024; got none"),
         (["IN", "--out", "OUT", "--resolution", "100"], "power of two from 8 to 1024; got 100 instead"),
@@ -131,9 +138,12 @@ def test_table_of_the_lists(lists: Path) -> None:
         (["IN", "--out", "OUT", "--resolution", "16", "--background", "bluish"], "--background must be a colour"),
         (["IN", "--out", "OUT", "--resolution", "16", "--style", "Cubism"], "--style needs the WikiArt lists"),
         (["IN", "--out", "OUT", "--resolution", "16", "--labels", "genre"], "--labels genre needs the WikiArt lists"),
-        (["IN", "--out", "OUT", "--resolution", "16", "--labels", "no.csv"], "--labels must be folders, style"),
+        (["IN", "--out", "OUT", "--resolution", "16", "--labels", "no.csv"], "--labels must be dataset, none, folders"),
         (["IN", "--out", "OUT", "--resolution", "16", "--wikiart-csv", "no"], "--wikiart-csv must be the folder"),
-        (["no", "--out", "OUT", "--resolution", "16"], "SOURCE must be a folder or a ZIP of images; got no instead"),
+        (
+            ["no", "--out", "OUT", "--resolution", "16"],
+            "SOURCE must be a folder, a ZIP or a tar of images; got no instead",
+        ),
         (["IN", "--out", "x.tar", "--resolution", "16"], r"--out must end in \.zip; got x\.tar instead"),
         (["--wikiart-csv", "LISTS", "--dry-run", "--artist", "Monet"], "--artist must be .* did you mean Claude_Monet"),
     ],

@@ -252,7 +252,8 @@ def test_sources_of_one_name_are_told_apart(tmp_path: Path) -> None:
     [
         ("name,label\nx/1.png,sun\n2.png,moon\n", {"moon": 1, "sun": 1}, ["moon", "sun"]),
         ("x/1.png,sun\r\n2.png,moon\r\n", {"moon": 1, "sun": 1}, ["moon", "sun"]),
-        ("\ufefflabel,note,name\n3,a,x/1.png\n0,b,in/y/2.png\n", {"0": 1, "3": 1}, None),
+        ("\ufefflabel,note,name\n3,a,x/1.png\n0,b,in/y/2.png\n", {"0": 1, "3": 1}, ["0", "3"]),
+        ("label,name\n1,x/1.png\n0,in/y/2.png\n", {"0": 1, "1": 1}, None),
         ('"x/1.png","a, b"\nother.png,c\n', {"a, b": 1}, ["a, b"]),
     ],
 )
@@ -350,9 +351,9 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     for name in ("nothing", "text.zip", "fifo"):
         with pytest.raises(
             RequestError,
-            match="`sources` must be a folder or a ZIP of images; got .*" + name + " instead, which is none",
+            match="`sources` must be a folder, a ZIP or a tar of images; got .*" + name + " instead, which is none",
         ):
-            find([tmp_path / name])
+            find([tmp_path / name], tmp_path / "scratch")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything is readable for root")

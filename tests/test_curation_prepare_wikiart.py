@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.prepare.find_images import find, member_name
-from curation.prepare.wikiart import WikiArt, genre_counts, name_key
+from curation.prepare.archives import member_name
+from curation.prepare.find_images import find
+from curation.prepare.match_names import base_name, loose_name
+from curation.prepare.wikiart import Painting, WikiArt, genre_counts
 from gan.errors import RequestError
 
 NONE: dict[str, tuple[str, ...]] = {}
@@ -46,11 +48,16 @@ def lists(tmp_path: Path) -> WikiArt:
     return WikiArt(write_lists(tmp_path))
 
 
+def find_one(lists: WikiArt, file: str) -> Painting | None:
+    (found,) = lists.find([file])
+    return found.painting
+
+
 def test_irregular_rows(lists: WikiArt) -> None:
     assert len(lists.paintings) == 6
-    lilies = lists.find("Impressionism", "claude-monet_lilies.jpg")
+    lilies = find_one(lists, "Impressionism/claude-monet_lilies.jpg")
     assert lilies and (lilies.style, lilies.genre, lilies.artist) == ("Impressionism", "landscape", "Claude_Monet")
-    comma = lists.find("Post_Impressionism", "van-gogh_[untitled], o'keeffe.jpg")
+    comma = find_one(lists, "Post_Impressionism/van-gogh_[untitled], o'keeffe.jpg")
     assert comma and comma.artist == "Vincent_van_Gogh" and comma.genre is None
 
 
@@ -63,7 +70,7 @@ def test_first_row_wins_and_the_others_are_counted(lists: WikiArt) -> None:
 def test_latin_1_lists(tmp_path: Path) -> None:
     file = write_lists(tmp_path) / "Style/style_train.csv"
     file.write_bytes("Impressionism/joaquín-sorolla_beach.jpg,1\r\n".encode("latin-1"))
-    assert WikiArt(tmp_path).find("Impressionism", "joaquín-sorolla_beach.jpg")
+    assert find_one(WikiArt(tmp_path), "Impressionism/joaquín-sorolla_beach.jpg")
 
 
 @pytest.mark.parametrize(
@@ -74,11 +81,13 @@ def test_latin_1_lists(tmp_path: Path) -> None:
         "joaqui\u0301n-sorolla_beach.jpg",
         "JOAQUÃ\xadN-Sorolla_beach.JPG",
         "joaqun-sorolla_beach.jpg",
+        "joaqun_sorolla-beach.jpg",
     ],
 )
 def test_names_are_found_in_any_encoding(lists: WikiArt, name: str) -> None:
-    found = lists.find("Impressionism", name)
-    assert found and found.path == "Impressionism/joaquã\xadn-sorolla_beach.jpg"
+    (found,) = lists.find([f"Impressionism/{name}"])
+    assert found.painting and found.painting.path == "Impressionism/joaquã\xadn-sorolla_beach.jpg"
+    assert found.by_path and found.loosely == (name != "joaquã\xadn-sorolla_beach.jpg")
 
 
 def test_zip_member_without_the_utf8_flag(tmp_path: Path) -> None:
@@ -99,18 +108,26 @@ def test_unflagged_zip_on_disk(tmp_path: Path) -> None:
         archive.writestr("x" * len(name), b"")
     content = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(content.replace(b"x" * len(name), name))
-    (file,) = find([tmp_path / "a.zip"]).files
+    (file,) = find([tmp_path / "a.zip"], tmp_path / "scratch").files
     assert file.name.encode() == name
     assert file.folder == "Impressionism"
 
 
 def test_base_name_is_enough_where_it_is_unique(lists: WikiArt) -> None:
-    assert lists.find("anywhere", "claude-monet_lilies.jpg")
-    assert not lists.is_listed("anywhere", "claude-monet_lilies.jpg")
-    assert lists.find("anywhere", "same-name.jpg") is None
-    assert lists.is_ambiguous("same-name.jpg") and not lists.is_ambiguous("unknown.jpg")
-    found = lists.find("Post_Impressionism", "same-name.jpg")
+    names = ("claude-monet_lilies.jpg", "same-name.jpg", "unknown.jpg")
+    lilies, same, unknown = lists.find([f"anywhere/{name}" for name in names])
+    assert lilies.painting and not lilies.by_path and not lilies.loosely
+    assert same.painting is None and same.ambiguous
+    assert unknown.painting is None and not unknown.ambiguous
+    found = find_one(lists, "Post_Impressionism/same-name.jpg")
     assert found and found.style == "Post_Impressionism"
+
+
+def test_a_name_that_two_files_resemble_is_neither_s(lists: WikiArt) -> None:
+    one, other = lists.find(["Impressionism/joaquín-sorolla_beach.jpg", "Impressionism/joaquún-sorolla_beach.jpg"])
+    assert one.painting is None and other.painting is None
+    exact, other = lists.find(["Impressionism/claude-monet_lilies.jpg", "Impressionism/claude-monet-lilies.jpg"])
+    assert exact.painting and not exact.loosely and other.painting is None
 
 
 @pytest.mark.parametrize("name", ["Art_Nouveau", "art nouveau", "ART-NOUVEAU", "Art_Nouveau_Modern"])
@@ -179,9 +196,16 @@ def test_real_lists(real_lists: WikiArt) -> None:
 
 @needs_lists
 def test_keys_of_the_real_names_do_not_collide(real_lists: WikiArt) -> None:
-    assert len({name_key(painting.path) for painting in real_lists.paintings}) == 81_446
-    names = {name_key(p.path.rpartition("/")[2]) for p in real_lists.paintings}
-    assert sum(real_lists.is_ambiguous(name) for name in names) == 1349
+    assert len({loose_name(painting.path) for painting in real_lists.paintings}) == 81_446
+    names = {base_name(painting.path) for painting in real_lists.paintings}
+    assert sum(found.ambiguous for found in real_lists.find([f"x/{name}" for name in names])) == 1349
+
+
+@needs_lists
+def test_real_names_are_found_whatever_their_signs(real_lists: WikiArt) -> None:
+    paintings = real_lists.paintings[::7]
+    found = real_lists.find([painting.path.replace("-", "_") for painting in paintings])
+    assert [one.painting for one in found] == paintings
 
 
 @needs_lists

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import empty_cache, run_salon
+from conftest import empty_cache, run_salon, write_dataset
 from PIL import Image
 
 from curation.score import discriminator_scores
@@ -23,6 +24,7 @@ from gan.config import NetworkConfig, TrainingConfig
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.synthetic_scenes import painting
+from gan.errors import RequestError
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 
@@ -188,6 +190,26 @@ def test_d_low_is_over_snapshots_and_companies(folder, judge):
     values = np.concatenate(logits)
     mean, error = discriminator_scores.d_low([first, second], dataset, indices, CPU, seed=3)
     assert mean == pytest.approx(values.mean(axis=0)) and error == pytest.approx(values.std(axis=0, ddof=1) / 8**0.5)
+
+
+def test_d_low_of_other_classes_is_refused_in_one_line(folder, judge, tmp_path):
+    network = replace(snapshot.load(judge).config.network, num_classes=2)
+    path, config = tmp_path / "judge.safetensors", TrainingConfig(network=network, dataset="0" * 64)
+    snapshot.save(path, Generator(network), Discriminator(network), config, 0, ["day", "night"])
+    source, indices = snapshot.load(path), np.arange(4)
+
+    def score(labels, classes=None):
+        dataset = ImageDataset(write_dataset(tmp_path / "d.zip", [(16, 16)] * 4, labels, classes))
+        return discriminator_scores.d_low([source], dataset, indices, CPU, seed=3)
+
+    assert np.isfinite(score([0, 1, 1, 0])).all() and np.isfinite(score([0] * 4, ["day"])).all()
+    for labels, classes, got in (([0, 1, 2, 0], None, "has 3"), ([0, 1, 0, 1], ["night", "day"], "has 2: night, day")):
+        with pytest.raises(RequestError, match=f"must hold images of 2 classes, day, night; .*d.zip {got}"):
+            score(labels, classes)
+    arguments = ("--out", folder / "refused", "--method", "d-low", "--run", path, "--device", "cpu")
+    outcome = run_salon("curate", "score", folder / "set.zip", *arguments)
+    assert outcome.code == 2 and not (folder / "refused").exists()
+    assert outcome.err == f"Error: DATASET must hold images of 2 classes, day, night; {folder / 'set.zip'} has 0\n"
 
 
 def test_d_low(folder, judge):

@@ -71,6 +71,54 @@ def test_stylegan3_folder_with_labels(tmp_path: Path) -> None:
     assert (dataset.num_classes, dataset.classes) == (5, None)
 
 
+def test_one_hot_vectors_and_whole_reals_are_classes(tmp_path: Path) -> None:
+    vectors = [
+        [f"00000/img{index:08d}.png", label] for index, label in enumerate([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1.0, 0]])
+    ]
+    dataset = ImageDataset(stylegan3(tmp_path / "d", vectors))
+    assert [dataset.label(i) for i in range(3)] == [1, 0, 2] and dataset.num_classes == 4
+    dataset = ImageDataset(
+        stylegan3(tmp_path / "d", [[f"00000/img{index:08d}.png", float(index)] for index in range(3)])
+    )
+    assert [dataset.label(i) for i in range(3)] == [0, 1, 2]
+
+
+def test_names_that_systems_write_otherwise(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+        for number, name in enumerate(("cafe\u0301/a.png", "b\\c.png", "d/e.png")):
+            archive.writestr(name, encode(images(3)[number], "png"))
+        labels = [["café/a.png", 0], ["b/c.png", 1], ["d\\e.png", 2]]
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    dataset = ImageDataset(tmp_path / "d.zip")
+    assert {name: dataset.label(index) for index, name in enumerate(dataset.names)} == {
+        "b\\c.png": 1,
+        "cafe\u0301/a.png": 0,
+        "d/e.png": 2,
+    }
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_files_that_systems_add_are_no_images(tmp_path: Path, as_zip: bool) -> None:
+    folder = stylegan3(tmp_path / "d", [[f"00000/img{i:08d}.png", i] for i in range(3)])
+    fingerprint = ImageDataset(folder).fingerprint()
+    for name in (
+        "__MACOSX/00000/._img00000000.png",
+        "00000/._img00000001.png",
+        ".trash/x.png",
+        ".DS_Store",
+        "Thumbs.db",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"of the system")
+    if as_zip:
+        with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
+            for path in folder.rglob("*"):
+                archive.write(path, path.relative_to(folder))
+        folder = tmp_path / "d.zip"
+    dataset = ImageDataset(folder)
+    assert len(dataset) == 3 and dataset.fingerprint() == fingerprint
+
+
 def test_stylegan3_without_labels(tmp_path: Path) -> None:
     dataset = ImageDataset(stylegan3(tmp_path / "d", None))
     assert (dataset.num_classes, dataset.label(0), dataset.labels) == (0, 0, None)
@@ -138,6 +186,14 @@ def test_damaged_member(tmp_path: Path) -> None:
         ([[f"00000/img{i:08d}.png", -1] for i in range(3)], "classes from 0 on; got -1 instead"),
         ("nonsense", "must hold {'labels'"),
         ([["a", "b", "c"]], "must hold {'labels'"),
+        ([[f"00000/img{i:08d}.png", i / 2] for i in range(3)], r"got the real number 0\.5 instead, for .*1\.png"),
+        ([[f"00000/img{i:08d}.png", [0.5, 0.5]] for i in range(3)], "got a vector that is not one-hot instead, for"),
+        ([[f"00000/img{i:08d}.png", [1, 1]] for i in range(3)], "got a vector that is not one-hot instead, for"),
+        ([[f"00000/img{i:08d}.png", [1] + [0] * (i % 2)] for i in range(3)], r"vectors of one length; got \[1, 2\]"),
+        ([[f"00000/img{i:08d}.png", "cat"] for i in range(3)], "got 'cat' instead, for"),
+        ([[f"00000/img{i:08d}.png", None] for i in range(3)], "got None instead, for"),
+        ([[f"00000/img{i:08d}.png", 2**40] for i in range(3)], "at most 100,000 classes; got class 1099511627776"),
+        ([[f"00000/img{i:08d}.png", 2**70] for i in range(3)], "at most 100,000 classes"),
     ],
 )
 def test_labels_that_do_not_fit(tmp_path: Path, labels: object, message: str) -> None:

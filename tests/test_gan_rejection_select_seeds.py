@@ -204,6 +204,9 @@ def test_real_images_are_those_of_the_class(steep, real):
         select_seeds._shuffled(dataset, 5, 6)
     with pytest.raises(RequestError, match=r"must hold images of 1 classes; .* has 2"):
         select_seeds._shuffled(dataset, None, 1)
+    for wanted in (None, 0):  # a class of another name is another class, whatever its index
+        with pytest.raises(RequestError, match=r"must hold images of 2 classes, dusk, dawn; .* has 2: "):
+            select_seeds._shuffled(dataset, wanted, 2, ["dusk", "dawn"])
 
 
 def test_drs_takes_gamma_and_percentiles(select, tmp_path):

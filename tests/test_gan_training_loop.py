@@ -260,6 +260,7 @@ def test_training_on_a_manifest_sees_only_what_it_keeps(tiny_dataset, tmp_path):
         "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING, "--manifest", tmp_path / "m"
     )
     assert outcome.code == 0 and "Images: 9 of 12" in outcome.err
+    assert "Its labels, of 2 classes, are not learned: --conditional learns them\n" in outcome.err
     with Image.open(only_run(tmp_path / "runs").grids / "reals.jpg") as image:
         sheet = np.asarray(image)
     assert (sheet[16:, 16:] == 255).all() and not (sheet[16:, :16] == 255).all()  # nine images

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, run_salon
+from conftest import TINY_TRAINING, run_salon, write_dataset
 
 import gan.__main__
 from gan import snapshot
@@ -15,8 +16,10 @@ from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.networks import precision
 from gan.training import checkpoint, defaults
+from gan.training.learner import Learner
 from gan.training.request import TrainingOptions, TrainingRequest, resolve
 from gan.training.run_dir import Run, default_name
+from gan.training.sample_grids import SampleGrids
 
 
 def request(data, **fields):
@@ -37,6 +40,26 @@ def test_a_training_without_classes_leaves_the_datasets_labels_as_they_are(tiny_
     for training in (plain, conditional):
         labels = training.collection.dataset.labels
         assert labels is not None and set(labels.tolist()) == {0, 1}
+
+
+def test_labels_that_are_not_learned_and_classes_without_images_are_told(tiny_dataset, tmp_path):
+    told = [resolve(request(tiny_dataset, conditional=flag)).class_note() for flag in (False, True)]
+    assert told == ["Its labels, of 2 classes, are not learned: `conditional` learns them", None]
+    for name, labels, classes in (("plain", None, None), ("one", [0, 0], ["day"])):
+        data = write_dataset(tmp_path / f"{name}.zip", [(16, 16)] * 2, labels, classes)
+        assert resolve(request(data)).class_note() is None
+    sparse = write_dataset(tmp_path / "sparse.zip", [(16, 16)] * 2, [1, 5], ["day", "night"])
+    note = resolve(request(sparse, conditional=True)).class_note()
+    assert note == "4 of 6 classes have no image to learn from: day, 2, 3, ..."
+
+
+def test_sample_grids_show_the_classes_that_have_images(tmp_path):
+    data = write_dataset(tmp_path / "sparse.zip", [(16, 16)] * 6, [9, 2, 9, 2, 4, 2])
+    training = resolve(request(data, conditional=True, overrides=("channel_base=128", "channel_max=8")))
+    dataset, run = training.collection.dataset, Run(tmp_path / "run")
+    learner = Learner(training.config, torch.device("cpu"), dataset.labels)
+    assert SampleGrids(run, learner, dataset, np.arange(6)).classes[:8] == [2, 4, 9, 2, 4, 9, 2, 4]
+    assert set(SampleGrids(run, learner, dataset, np.arange(4)).classes) == {2, 9}
 
 
 def test_a_manifest_beside_the_dataset_selects_nothing_and_is_not_read(tiny_dataset, tmp_path):

@@ -312,10 +312,10 @@ def test_classes_are_named_by_index_or_name(painter):
         by_name, by_index = list(c.generate(range(3), 1.0, "night")), list(c.generate(range(3), 1.0, 1))
         assert same(by_name, by_index) and not same(by_name, c.generate(range(3), 1.0, "0"))
         for label, words in (
-            (None, "`label` must be given: this generator has 2 classes, 0 to 1"),
-            ("dusk", "`label` must be an index or one of day, night; got dusk"),
-            (2, "`label` must be from 0 to 1; got 2"),
-            (-1, "`label` must be from 0 to 1; got -1"),
+            (None, "`label` must be given: this generator has 2 classes, day, night"),
+            ("dusk", "`label` must be one of 2 classes, day, night; got dusk"),
+            (2, "`label` must be one of 2 classes, day, night; got 2"),
+            (-1, "`label` must be one of 2 classes, day, night; got -1"),
         ):
             with pytest.raises(RequestError, match=words):
                 c.generate([0], 1.0, label)

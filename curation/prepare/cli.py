@@ -40,8 +40,16 @@ from gan.runtime.files import refuse_existing
 @click.option(
     "--labels",
     metavar="HOW",
-    help="Classes: folders (the folder directly inside SOURCE; one folder around all others is passed over), style, "
-    "genre or artist (with --wikiart-csv), or a CSV file of name,label. Images without a label are left out.",
+    help="Classes: folders (the folder directly inside SOURCE; one folder around all others is passed over), "
+    "folders:innermost, folders:N (the N-th from SOURCE on), style, genre or artist (with --wikiart-csv), a CSV or "
+    "JSON lines file of names and labels, dataset (SOURCE's dataset.json) or none. Images without a label are left "
+    "out. By default dataset, where that labels all images, else none.",
+)
+@click.option(
+    "--label-column",
+    metavar="NAME",
+    help="Column of the --labels file that holds the labels, by its name in the header; by default the one that can be "
+    "meant.",
 )
 @click.option(
     "--wikiart-csv",
@@ -76,11 +84,12 @@ from gan.runtime.files import refuse_existing
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders and ZIPs of images.
+    """Make a dataset of square images from folders, ZIPs and tars of images.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
-    once), or a ZIP; several may be given. Whatever cannot be read is put in quarantine with a reason and never stops
-    the run. Beside DATASET.zip lie DATASET.manifest, with one row for each image, and DATASET.report.json.
+    once), or a ZIP or tar, compressed or not, with the ZIPs and tars in it; several may be given. Whatever cannot be
+    read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest, with one
+    row for each image, and DATASET.report.json.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64

@@ -40,10 +40,9 @@ def _classes(dataset: ImageDataset) -> dict[str, int] | None:
     if dataset.labels is None:
         return None
     counts = Counter(dataset.labels.tolist())
-    names = dataset.classes or []
-    label = [names[i] if i < len(names) else str(i) for i in range(dataset.num_classes)]
+    named = len(dataset.classes or [])
     # Sparse integers leave many classes empty; only names say that a class was meant to be there.
-    return {label[i]: counts[i] for i in range(dataset.num_classes) if counts[i] or i < len(names)}
+    return {dataset.class_name(i): counts[i] for i in range(dataset.num_classes) if counts[i] or i < named}
 
 
 def _formats(dataset: ImageDataset) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Where images come from: folders, searched deep, and ZIPs. Nothing is written; only regular files are opened.
+"""Where images come from: folders, searched deep, ZIPs and tars. They stay as they are; only regular files are opened.
 
 Links to files are read, also where they leave the folder. A link to a folder is followed once, after all that lies in
 the folder itself; one that leads back to a folder that holds it is a loop.
@@ -10,12 +10,14 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from curation.prepare.archives import DAMAGED, members, without_suffix
+from curation.prepare.request import KINDS_OF_SOURCES as KINDS
 from gan.data.decode import read_file
+from gan.data.names import printable
 from gan.errors import ImageError, RequestError
 
 # Files that lie beside images and are no images; whatever else is found is tried.
@@ -35,8 +37,9 @@ class ImageFile:
 
     source: str  # SOURCE's name, as the manifest shows it
     name: str  # path inside SOURCE with "/", as text that can be printed
-    path: Path  # of the file, or of the ZIP that holds it
+    path: Path  # of the file, or of the archive that holds it
     entry: int | None = None  # its number in the ZIP's directory
+    span: tuple[int, int] | None = None  # its offset and length in the tar, bytes
     problem: str | None = None  # why it cannot even be opened
 
     @property
@@ -48,33 +51,45 @@ class ImageFile:
     def folder(self) -> str:
         """Name of the folder that holds the file; of a file directly in SOURCE: SOURCE's name."""
         parent = PurePosixPath(self.name).parent.name
-        return parent or (Path(self.source).stem if self.entry is not None else Path(self.source).name)
+        return without_suffix(parent or Path(self.source).name)
 
 
 @dataclass(kw_only=True)
 class Listing:
-    """Image files in an order that does not depend on the file system, and how many other files were ignored."""
+    """Image files in an order that does not depend on the file system, and what else there was."""
 
     files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
+    datasets: list[ImageFile] = field(default_factory=list)  # files dataset.json
+
+    def add(self, file: ImageFile) -> None:
+        """Sort in a file that can be opened."""
+        name = PurePosixPath(file.name).name
+        if name == "dataset.json":
+            self.datasets.append(file)
+        elif _is_ignored(name):
+            self.ignored += 1
+        else:
+            self.files.append(file)
 
 
-def find(sources: Sequence[Path], exclude: Iterable[Path] = ()) -> Listing:
-    """List the image files in folders and ZIPs; hidden files and the files and folders in `exclude` are passed over.
+def find(sources: Sequence[Path], scratch: Path, exclude: Iterable[Path] = ()) -> Listing:
+    """List the image files in folders and archives; hidden files and what is in `exclude` are passed over.
 
-    Raises RequestError for a source that is missing, or is neither a folder nor a ZIP.
+    `scratch` is a folder that is made for archives that have to be unpacked; it must stay until the images are read.
+    Raises RequestError for a source that is missing, or is neither a folder nor an archive.
     """
     listing = Listing()
     passed_over = {_identity(path.stat()) for path in exclude if path.exists()}
     names = [source.resolve().name for source in sources]
     for source, name in zip(sources, names, strict=True):
-        shown = _printable(name if names.count(name) == 1 and name else source.as_posix())
+        shown = printable(name if names.count(name) == 1 and name else source.as_posix())
         if source.is_dir():
             _find_in_folder(source, shown, passed_over, listing)
         elif source.is_file():
-            _find_in_zip(source, shown, listing)
+            _find_in_archive(source, shown, scratch, listing)
         else:
-            raise RequestError(f"`sources` must be a folder or a ZIP of images; got {source} instead, which is none")
+            raise RequestError(f"`sources` {KINDS}; got {source} instead, which is none")
     return listing
 
 
@@ -82,6 +97,8 @@ def read(file: ImageFile, max_bytes: int) -> bytes:
     """The bytes of an image file. Raises ImageError with the reason why they cannot be had."""
     if file.problem:
         raise ImageError(file.problem, file.name)
+    if file.span is not None:
+        return _read_span(file.path, *file.span, max_bytes)
     if file.entry is None:
         return read_file(file.path, max_bytes)
     try:
@@ -98,6 +115,17 @@ def read(file: ImageFile, max_bytes: int) -> bytes:
         raise ImageError("corrupt", f"the ZIP's member cannot be read: {error}") from error
 
 
+def _read_span(path: Path, offset: int, size: int, max_bytes: int) -> bytes:
+    if size > max_bytes:
+        raise ImageError("too large", f"{size:,} bytes are more than the limit of {max_bytes:,}")
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+    except OSError as error:
+        raise ImageError("unreadable", error.strerror or str(error)) from error
+
+
 def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]], listing: Listing) -> None:
     visited = set(passed_over)
     links = [folder]
@@ -105,9 +133,9 @@ def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]],
         inner_links: list[Path] = []
         for start in links:
             for path, problem in _walk(start, passed_over, visited, inner_links):
-                name = _printable(path.relative_to(folder).as_posix())
-                if problem is None and _is_ignored(path.name):
-                    listing.ignored += 1
+                name = printable(path.relative_to(folder).as_posix())
+                if problem is None:
+                    listing.add(ImageFile(shown, name, path))
                 else:
                     listing.files.append(ImageFile(shown, name, path, problem=problem))
         links = inner_links
@@ -146,34 +174,19 @@ def _walk(
             stack.extend(child for child in inside if not child.name.startswith("."))
 
 
-def _find_in_zip(path: Path, shown: str, listing: Listing) -> None:
+def _find_in_archive(path: Path, shown: str, scratch: Path, listing: Listing) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise RequestError(
-            f"`sources` must be a folder or a ZIP of images; got {path} instead, which is none or is damaged: {error}"
-        ) from error
-    files = []
-    for number, entry in enumerate(entries):
-        name = member_name(entry)
-        parts = name.split("/")
-        if entry.is_dir() or any(p.startswith(".") and p not in (".", "..") for p in parts) or parts[0] == "__MACOSX":
-            continue
-        if _is_ignored(parts[-1]):
-            listing.ignored += 1
+        found = members(path, scratch)
+    except RequestError:  # a part of a split ZIP
+        raise
+    except (OSError, *DAMAGED) as error:
+        raise RequestError(f"`sources` {KINDS}; got {path} instead, which is none or is damaged: {error}") from error
+    for member in found:
+        file = ImageFile(shown, member.name, member.path, member.entry, member.span, member.problem)
+        if file.problem:
+            listing.files.append(file)
         else:
-            files.append(ImageFile(shown, name, path, entry=number))
-    listing.files.extend(sorted(files, key=lambda file: file.name))
-
-
-def member_name(entry: zipfile.ZipInfo) -> str:
-    """A member's name as its maker meant it: without the UTF-8 flag, Python reads it as cp437, which few mean."""
-    name = entry.filename
-    if not entry.flag_bits & 0x800:
-        with suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return _printable(name.replace("\\", "/"))
+            listing.add(file)
 
 
 @lru_cache(maxsize=8)
@@ -187,8 +200,3 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _is_ignored(name: str) -> bool:
     return Path(name).suffix.lower() in IGNORED_SUFFIXES or name.lower() in IGNORED_NAMES
-
-
-def _printable(name: str) -> str:
-    # A file name of other bytes than UTF-8 could not be written to the manifest or the report.
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

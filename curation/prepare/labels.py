@@ -1,15 +1,27 @@
-"""Which class each image gets: from its folder, from a CSV file, or from the WikiArt lists."""
+"""Which class each image gets: by the dataset that it is of, its folder, a file of labels, or the WikiArt lists."""
 
-import csv
-import io
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from curation.prepare.find_images import ImageFile
-from curation.prepare.wikiart import KINDS, Painting, name_key
-from gan.errors import RequestError
+from curation.prepare import label_files
+from curation.prepare.archives import without_suffix
+from curation.prepare.find_images import ImageFile, read
+from curation.prepare.match_names import base_name, loose_name, match
+from curation.prepare.request import FOLDERS
+from curation.prepare.wikiart import KINDS, Painting
+from gan.data import dataset_json
+from gan.data.classes import MAX_CLASSES, class_name
+from gan.data.names import canonical_name
+from gan.errors import ImageError, RequestError
+from gan.runtime.console import say
+
+_WHOLE = re.compile(r"\d+(\.0+)?")  # pandas writes whole numbers as 1.0 where some are missing
+_REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_MAX_JSON = 2**30  # bytes of a dataset.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,97 +30,160 @@ class Labels:
 
     indices: list[int | None]
     classes: list[str] | None
-    unused: int = 0  # rows of the CSV file that no image file matches
+    unused: int = 0  # rows of the file of labels that no image file matches
+    loosely: int = 0  # image files that a row matches by `loose_name` alone
+
+    def __post_init__(self) -> None:
+        if self.num_classes > MAX_CLASSES:
+            raise RequestError(
+                f"`labels` must make at most {MAX_CLASSES:,} classes; got {self.num_classes:,}: are these labels?"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, with images or without."""
+        return len(self.classes) if self.classes else max((i for i in self.indices if i is not None), default=-1) + 1
 
     def name(self, index: int) -> str:
         """What to call a class in a report."""
-        return self.classes[index] if self.classes else str(index)
+        return class_name(index, self.classes)
 
 
-def assign(labels: str, files: Sequence[ImageFile], paintings: Sequence[Painting | None]) -> Labels:
-    """Label the image files by their "folders", by one of KINDS of their paintings, or by the path of a CSV file.
+def assign(
+    labels: str | None,
+    files: Sequence[ImageFile],
+    paintings: Sequence[Painting | None],
+    *,
+    label_column: str | None = None,
+    datasets: Sequence[ImageFile] = (),
+) -> Labels | None:
+    """Label the image files: see PrepareRequest.labels. `datasets` are the files dataset.json of the sources.
 
-    String labels become the classes 0, 1, ... in alphabetical order. Raises RequestError for an unusable CSV file.
+    Whole numbers that are 0, 1, ... without a gap stay as they are; others are the names of classes, in their order, as
+    words are in the alphabet's. None: no labels. Raises RequestError for a file of labels that cannot be used.
     """
-    if labels == "folders":
-        return _named(_folders(files))
+    if labels == "none":
+        return None
+    if labels in (None, "dataset"):
+        return _of_datasets(datasets, files, required=labels is not None)
+    if FOLDERS.fullmatch(labels):
+        return _numbered(_folders(files, labels.partition(":")[2]))
     if labels in KINDS:
-        return _named([getattr(painting, labels) if painting else None for painting in paintings])
-    by_name = _read_csv(Path(labels))
-    values, used = _look_up(files, by_name)
-    unused = len(by_name) - len(used)
-    if all(value.isdecimal() for value in by_name.values()):
-        return Labels(indices=[None if v is None else int(v) for v in values], classes=None, unused=unused)
-    return _named(values, unused)
+        return _numbered([getattr(painting, labels) if painting else None for painting in paintings])
+    return _of_file(Path(labels), label_column, files)
 
 
-def _named(values: list[str | None], unused: int = 0) -> Labels:
-    classes = sorted({value for value in values if value is not None})
-    index = {name: number for number, name in enumerate(classes)}
-    return Labels(indices=[None if v is None else index[v] for v in values], classes=classes, unused=unused)
+def _numbered(values: Sequence[str | None], *, unused: int = 0, loosely: int = 0) -> Labels:
+    values = [None if value is None else unicodedata.normalize("NFC", value) for value in values]
+    names = {value for value in values if value is not None}
+    if names and all(map(_WHOLE.fullmatch, names)):
+        number = {name: int(name.partition(".")[0]) for name in names}
+        found = sorted(set(number.values()))
+        place = {number: index for index, number in enumerate(found)}
+        index = {name: place[number[name]] for name in names}
+        classes = None if found == list(range(len(found))) else list(map(str, found))
+    else:
+        classes = sorted(names)
+        index = {name: place for place, name in enumerate(classes)}
+    indices = [None if value is None else index[value] for value in values]
+    return Labels(indices=indices, classes=classes, unused=unused, loosely=loosely)
 
 
-def _folders(files: Sequence[ImageFile]) -> list[str | None]:
-    """The folder directly inside a source; one that holds all of its images, in folders again, is passed over."""
-    depths = {}  # source -> how many folders are passed over
-    for source in {file.source for file in files}:
-        parts = [tuple(file.name.split("/")[:-1]) for file in files if file.source == source]
-        depth = 0
-        while len({p[: depth + 1] for p in parts}) == 1 and all(len(p) > depth + 1 for p in parts):
-            depth += 1
-        depths[source] = depth
-    values: list[str | None] = []
-    for file in files:
-        inner = file.name.split("/")[depths[file.source] : -1]
-        values.append(inner[0] if inner else None)
-    return values
+def _folders(files: Sequence[ImageFile], which: str) -> list[str | None]:
+    parents = [[without_suffix(part) for part in file.name.split("/")[:-1]] for file in files]
+    if which == "innermost":
+        return [inside[-1] if inside else None for inside in parents]
+    if which:
+        return [inside[int(which) - 1] if len(inside) >= int(which) else None for inside in parents]
+    passed_over = {source: _depth(source, files) for source in {file.source for file in files}}
+    inner = [inside[passed_over[file.source] :] for file, inside in zip(files, parents, strict=True)]
+    if any(inner) and all(len(inside) != 1 for inside in inner):
+        names = sorted({inside[0] for inside in inner if inside})
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        say(f"`labels` folders takes {shown}, which hold folders again; folders:innermost takes those")
+    return [inside[0] if inside else None for inside in inner]
 
 
-def _look_up(files: Sequence[ImageFile], by_name: dict[str, str]) -> tuple[list[str | None], set[str]]:
-    """Find each file by its path inside the source, by source/path, or by a base name that one row and file has."""
-    rows_with = Counter(key.rpartition("/")[2] for key in by_name)
-    files_with = Counter(name_key(file.name).rpartition("/")[2] for file in files)
-    by_base = {key.rpartition("/")[2]: key for key in by_name}
-    by_base = {base: key for base, key in by_base.items() if rows_with[base] == 1 and files_with[base] == 1}
-    values: list[str | None] = []
-    used = set()
-    for file in files:
-        name = name_key(file.name)
-        keys = (name, name_key(file.shown), by_base.get(name.rpartition("/")[2]))
-        key = next((key for key in keys if key is not None and key in by_name), None)
-        values.append(None if key is None else by_name[key])
-        used.update([] if key is None else [key])
-    return values, used
+def _depth(source: str, files: Sequence[ImageFile]) -> int:
+    """How many folders around all images of a source, which are in folders again, are passed over."""
+    parts = [tuple(file.name.split("/")[:-1]) for file in files if file.source == source]
+    depth = 0
+    while len({p[: depth + 1] for p in parts}) == 1 and all(len(p) > depth + 1 for p in parts):
+        depth += 1
+    return depth
 
 
-def _read_csv(path: Path) -> dict[str, str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"`labels`: {path} must be a CSV file in UTF-8; got {error.reason} instead") from error
-    except OSError as error:
+def _of_file(path: Path, label_column: str | None, files: Sequence[ImageFile]) -> Labels:
+    known = {loose_name(base_name(file.name)) for file in files}
+    by_name = label_files.read(path, label_column, lambda names: sum(loose_name(base_name(n)) in known for n in names))
+    real = [label for label in by_name.values() if not _WHOLE.fullmatch(label)]
+    if real and all(map(_REAL.fullmatch, by_name.values())):
+        raise RequestError(f"`labels`: {path} must hold classes; got the real number {real[0]} instead")
+    found = _match(by_name, files)
+    if files and not found:
         raise RequestError(
-            f"`labels` must be folders, style, genre, artist or the path of a CSV file; got {path} instead: "
-            f"{error.strerror}"
-        ) from error
+            f"`labels`: {path} must name some of the images; it names {next(iter(by_name))}, and they are "
+            f"{files[0].shown}"
+        )
+    rows = [found.get(index) for index in range(len(files))]
+    values = [None if row is None else by_name[row[0]] for row in rows]
+    used = {row for row, _ in found.values()}
+    loosely = sum(loose for _, loose in found.values())
+    return _numbered(values, unused=len(by_name) - len(used), loosely=loosely)
+
+
+def _match(names_in_rows: Iterable[str], files: Sequence[ImageFile]) -> dict[int, tuple[str, bool]]:
+    """Place of each file that a row names -> the row's canonical name, and whether it is equal loosely alone.
+
+    By the path inside the source, by source/path, or by a base name that one row and one file have.
+    """
+    names, shown = [canonical_name(file.name) for file in files], [canonical_name(file.shown) for file in files]
+    rows = list(dict.fromkeys(map(canonical_name, names_in_rows)))
+    by_name, by_shown = match(rows, names), match(rows, shown)
+    bases = {base_name(row): row for row in rows}
+    rows_with, files_with = Counter(map(base_name, rows)), Counter(map(base_name, names))
+    by_base = match(bases, files_with)
+    found = {}
+    for place, (name, path) in enumerate(zip(names, shown, strict=True)):
+        base = base_name(name)
+        if name in by_name:
+            found[place] = by_name[name], by_name[name] != name
+        elif path in by_shown:
+            found[place] = by_shown[path], by_shown[path] != path
+        elif base in by_base and rows_with[by_base[base]] == files_with[base] == 1:
+            found[place] = bases[by_base[base]], by_base[base] != base
+    return found
+
+
+def _of_datasets(datasets: Sequence[ImageFile], files: Sequence[ImageFile], *, required: bool) -> Labels | None:
+    """The labels that dataset.json has in its sources; without any for some image, none, unless they are `required`."""
+    parsed = [(file, labels) for file in datasets if (labels := _parse(file)) is not None]
+    by_path = {
+        (file.source, canonical_name(str(PurePosixPath(file.name).parent / name))): (labels, number)
+        for file, labels in parsed
+        for name, number in labels.by_name.items()
+    }
+    found = [by_path.get((file.source, canonical_name(file.name))) for file in files]
+    if not any(found):
+        if required:
+            raise RequestError("`labels` dataset needs a dataset.json with labels in a source; there is none")
+        return None
+    without = [file.shown for file, entry in zip(files, found, strict=True) if entry is None]
+    if without and not required:
+        say(
+            f"dataset.json labels {len(files) - len(without):,} of {len(files):,} images, and not {without[0]}: no "
+            "labels are kept; `labels` dataset keeps them, and leaves the others out"
+        )
+        return None
+    if len(parsed) == 1 and (classes := parsed[0][1].classes):
+        return Labels(indices=[None if entry is None else entry[1] for entry in found], classes=classes)
+    return _numbered([None if entry is None else class_name(entry[1], entry[0].classes) for entry in found])
+
+
+def _parse(file: ImageFile) -> dataset_json.DatasetLabels | None:
     try:
-        rows = [(number, row) for number, row in enumerate(csv.reader(io.StringIO(text)), 1) if any(row)]
-    except csv.Error as error:
-        raise RequestError(f"`labels`: {path} must be a CSV file; got {error} instead") from error
-    columns = [cell.strip().lower() for cell in rows[0][1]] if rows else []
-    name_at, label_at = 0, 1
-    if "name" in columns and "label" in columns:
-        name_at, label_at = columns.index("name"), columns.index("label")
-        rows = rows[1:]
-    labels: dict[str, str] = {}
-    for number, row in rows:
-        if len(row) <= max(name_at, label_at) or not row[label_at].strip():
-            raise RequestError(f"`labels`: line {number} of {path} must hold a name and a label; got {row} instead")
-        key, label = name_key(row[name_at].strip().removeprefix("./")), row[label_at].strip()
-        if labels.setdefault(key, label) != label:
-            raise RequestError(f"`labels`: line {number} of {path} labels {row[name_at]} again, and otherwise")
-        if label.startswith("-") and label[1:].isdecimal():
-            raise RequestError(f"`labels`: line {number} of {path} must hold a class from 0 on; got {label} instead")
-    if not labels:
-        raise RequestError(f"`labels`: {path} must hold rows of name and label; it holds none")
-    return labels
+        return dataset_json.parse(read(file, _MAX_JSON), file.shown)
+    except RequestError as error:
+        raise RequestError(f"{error}. `labels` none prepares the images without") from error
+    except ImageError as error:
+        raise RequestError(f"{file.shown} cannot be read: {error}") from error

@@ -8,6 +8,7 @@ stands, and a run that was killed leaves nothing but hidden files, which the nex
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -43,7 +44,11 @@ def collect(request: PrepareRequest) -> dict[str, Any]:
     Raises RequestError when no image can be used; then nothing is written.
     """
     started = time.perf_counter()
-    plan = make_plan(request)
+    with _scratch(request.archive) as scratch:
+        return _collect(request, make_plan(request, scratch), started)
+
+
+def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> dict[str, Any]:
     statistics = Statistics()
     origin = {"parameters": parameters(request, plan.settings), "versions": _versions()}
     with closing(_encoded(plan, request.workers or _cores())) as images:
@@ -136,6 +141,17 @@ def _write_archive(archive: Path, spool: Path, rows: Iterable[tuple[Row, Encoded
                 row["name"] = writer.add(image.content, row["label"])
             file.write(json.dumps(row) + "\n")
     writer.close(plan.labels.classes if plan.labels else None)
+
+
+@contextmanager
+def _scratch(out: Path | None) -> Iterator[Path]:
+    """A folder that may be made, beside the dataset, for archives that have to be unpacked."""
+    folder = out.parent if out else Path(tempfile.gettempdir())
+    scratch = folder / f".{out.name if out else 'salon'}.unpacked.{os.getpid()}.partial"
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from curation.prepare.wikiart import Painting, WikiArt
 from gan.data.collection import manifest_beside
 from gan.errors import RequestError
 
+_COUNTS = ("found", "found_by_name_only", "found_loosely", "ambiguous", "not_in_lists", "not_selected")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
@@ -51,23 +53,23 @@ class PreparationPlan:
         return self.labels is None or task.label is not None
 
 
-def make_plan(request: PrepareRequest) -> PreparationPlan:
-    """Find the image files, look them up in the WikiArt lists, select and label them.
+def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
+    """Find the image files, look them up in the WikiArt lists, select and label them; see `find` for `scratch`.
 
     Raises RequestError for sources, lists, labels or a background that cannot be used, and an unknown name.
     """
     settings, output = _settings(request), _output(request)
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
-    listing = find(request.sources, [output.archive, output.manifest, output.report] if output else [])
+    listing = find(request.sources, scratch, [output.archive, output.manifest, output.report] if output else [])
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:
         files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
-    files, paintings = files[: request.limit], paintings[: request.limit]
-    labels = assign(request.labels, files, paintings) if request.labels else None
+    # Before the limit, which must not decide what is a class.
+    labels = assign(request.labels, files, paintings, label_column=request.label_column, datasets=listing.datasets)
     indices = labels.indices if labels else [None] * len(files)
-    rows = zip(files, paintings, indices, strict=True)
+    rows = list(zip(files, paintings, indices, strict=True))[: request.limit]
     tasks = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]
     return PreparationPlan(
         tasks=tasks, labels=labels, ignored=listing.ignored, wikiart=counts, settings=settings, output=output
@@ -80,6 +82,7 @@ def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, An
         "sources": [source.resolve().name for source in request.sources],
         **asdict(settings),
         "labels": Path(request.labels).name if request.labels else None,
+        "label_column": request.label_column,
         **{kind: list(names) for kind, names in request.chosen.items()},
         "wikiart": request.wikiart_csv is not None,
         "limit": request.limit,
@@ -121,16 +124,17 @@ def _look_up(
 ) -> tuple[list[ImageFile], list[Painting | None], dict[str, int]]:
     """Find the files in the lists; with a selection, leave out the others and those that are in no list."""
     paths = None if selected is None else {painting.path for painting in selected}
-    counts = Counter(dict.fromkeys(("found", "found_by_name_only", "ambiguous", "not_in_lists", "not_selected"), 0))
+    counts = Counter(dict.fromkeys(_COUNTS, 0))
     kept: list[tuple[ImageFile, Painting | None]] = []
-    for file in files:
-        name = file.name.rpartition("/")[2]
-        painting = wikiart.find(file.folder, name)
+    names = [f"{file.folder}/{file.name.rpartition('/')[2]}" for file in files]
+    for file, found in zip(files, wikiart.find(names), strict=True):
+        painting = found.painting
         if painting is None:
-            counts["ambiguous" if wikiart.is_ambiguous(name) else "not_in_lists"] += 1
+            counts["ambiguous" if found.ambiguous else "not_in_lists"] += 1
         else:
             counts["found"] += 1
-            counts["found_by_name_only"] += not wikiart.is_listed(file.folder, name)
+            counts["found_by_name_only"] += not found.by_path
+            counts["found_loosely"] += found.loosely
         if paths is not None and (painting is None or painting.path not in paths):
             counts["not_selected"] += painting is not None
         else:

@@ -30,8 +30,15 @@ def preparation(figures: dict[str, Any]) -> str:
     for title, bars in (("Labels", figures["labels"]), ("Genres", figures["genres"])):
         if bars:
             lines += [title, _bars(bars), ""]
+    notes = []
+    if empty := figures["labels_empty"]:
+        more = ", ..." if len(empty) > SHOWN else ""
+        notes.append(f"{len(empty):,} classes have no image: {', '.join(empty[:SHOWN])}{more}")
     if figures["labels_unused"]:
-        lines += [f"{figures['labels_unused']:,} rows of the labels file match no image", ""]
+        notes.append(f"{figures['labels_unused']:,} rows of the labels file match no image")
+    if figures["labels_loosely"]:
+        notes.append(f"{figures['labels_loosely']:,} images match a row of the labels file by a similar name alone")
+    lines += [*notes, ""] if notes else []
     lines.append(
         f"{_megabytes(figures['bytes_in'])} in -> {_megabytes(figures['bytes_out'])} out, "
         f"{figures['ratio']:.2f} times the size; {figures['seconds']:.1f} s, "

@@ -1,11 +1,15 @@
 """What `salon prepare` takes. Light: the command line reads its defaults here."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
+
+KINDS_OF_SOURCES = "must be a folder, a ZIP or a tar of images"
+FOLDERS = re.compile(r"folders(:innermost|:[1-9]\d{0,2})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +19,7 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    sources: tuple[Path, ...] = ()  # folders and ZIPs of images
+    sources: tuple[Path, ...] = ()  # folders, ZIPs and tars of images
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
     overwrite: bool = False  # whether `out` may exist
@@ -25,7 +29,10 @@ class PrepareRequest:
     quality: int = 95  # of JPEG, 1 to 100
     filter: str = "lanczos"  # one of resize.FILTERS
     background: str = "white"  # name or #rrggbb of the colour behind transparency, and around padded images
-    labels: str | None = None  # folders, style, genre, artist or the path of a CSV file; None: no labels
+    # none, dataset (the sources' dataset.json), folders, folders:innermost or folders:N, style, genre, artist, or the
+    # path of a file (see label_files); None: dataset where that labels all images, else none
+    labels: str | None = None
+    label_column: str | None = None  # of a file of labels, by its name in the header; None: the one that can be meant
     wikiart_csv: Path | None = None  # folder of the WikiArt lists; None: no lists
     style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
     genre: tuple[str, ...] = ()  # genres to keep, likewise
@@ -37,12 +44,11 @@ class PrepareRequest:
 
     def __post_init__(self) -> None:
         self._require_lists()
+        self._require_labels()
         if self.lists_only:
             return
         if not self.sources:
-            raise RequestError(
-                "`sources` must be a folder or a ZIP of images; got none. Try: salon prepare paintings/ ..."
-            )
+            raise RequestError(f"`sources` {KINDS_OF_SOURCES}; got none. Try: salon prepare paintings/ ...")
         if self.out is None and not self.dry_run:
             raise RequestError("`out` must name the dataset to write, such as paintings.zip; or add `dry_run`")
         if self.resolution is None or not 8 <= self.resolution <= 1024 or self.resolution & (self.resolution - 1):
@@ -73,6 +79,15 @@ class PrepareRequest:
         asking += [f"`labels` {self.labels}"] if self.labels in KINDS else []
         if asking:
             raise RequestError(f"{asking[0]} needs the WikiArt lists: add `wikiart_csv`, their folder")
+
+    def _require_labels(self) -> None:
+        folders = FOLDERS.fullmatch(self.labels or "")
+        if self.labels is not None and self.labels.startswith("folders:") and not folders:
+            raise RequestError(
+                f"`labels` must be folders, folders:innermost or folders:N with N from 1 on; got {self.labels} instead"
+            )
+        if self.label_column is not None and (self.labels in (None, "none", "dataset", *KINDS) or folders):
+            raise RequestError("`label_column` needs `labels` FILE, whose column it is")
 
     def _require_place(self, archive: Path) -> None:
         if archive.suffix.lower() != ".zip":

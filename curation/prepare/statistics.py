@@ -70,7 +70,7 @@ class Statistics:
     def figures(self, plan: PreparationPlan, seconds: float) -> dict[str, Any]:
         """The figures of the report; `ratio` is bytes out / bytes in."""
         labels = plan.labels
-        names = range(len(labels.classes)) if labels and labels.classes else sorted(self.labels)
+        classes = range(labels.num_classes if labels else 0)
         return {
             "images": self.kept,
             "found": len(plan.tasks),
@@ -86,8 +86,10 @@ class Statistics:
             "ratio": round(self.bytes_out / self.bytes_in, 4) if self.bytes_in else None,
             "seconds": round(seconds, 2),
             "images_per_second": round(len(plan.tasks) / seconds, 1) if seconds else None,
-            "labels": {labels.name(index): self.labels[index] for index in names} if labels else None,
+            "labels": {labels.name(index): self.labels[index] for index in classes} if labels else None,
+            "labels_empty": [labels.name(i) for i in classes if not self.labels[i]] if labels else [],
             "labels_unused": labels.unused if labels else 0,
+            "labels_loosely": labels.loosely if labels else 0,
             "wikiart": plan.wikiart,
             "genres": dict(self.genres.most_common()) if plan.wikiart else None,
             "quarantined_images": self.quarantined,

@@ -6,13 +6,14 @@ lists are irregular: two lines of heading, doubled commas, CRLF, names spoilt by
 
 import difflib
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from curation.prepare.match_names import base_name, match
+from gan.data.names import canonical_name
 from gan.errors import RequestError
 
 KINDS = ("style", "genre", "artist")
@@ -39,9 +40,14 @@ class Conflict:
     other: str
 
 
-def name_key(name: str) -> str:
-    """What every encoding that a file name may have gone through leaves of it: its printable ASCII, in lower case."""
-    return "".join(c for c in unicodedata.normalize("NFC", name) if " " <= c <= "~").lower()
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the lists have for a file."""
+
+    painting: Painting | None = None  # None: nothing, or several
+    by_path: bool = False  # by the names of folder and file; False: by that of the file alone
+    loosely: bool = False  # the names are equal in `loose_name` alone
+    ambiguous: bool = False  # paintings of several folders have the file's name
 
 
 class WikiArt:
@@ -57,23 +63,24 @@ class WikiArt:
         self.classes = {kind: list(classes[kind].values()) for kind in KINDS}
         paths = sorted(set().union(*assigned.values()))
         self.paintings = [Painting(path, *(assigned[kind].get(path) for kind in KINDS)) for path in paths]
-        self._by_path = {name_key(painting.path): painting for painting in self.paintings}
-        self._by_name: dict[str, Painting | None] = {}  # None: in several folders
-        for key, painting in self._by_path.items():
-            name = key.rpartition("/")[2]
-            self._by_name[name] = None if name in self._by_name else painting
+        self._by_path = {canonical_name(painting.path): painting for painting in self.paintings}
+        self._by_name: dict[str, list[Painting]] = {}
+        for path, painting in self._by_path.items():
+            self._by_name.setdefault(base_name(path), []).append(painting)
 
-    def find(self, folder: str, name: str) -> Painting | None:
-        """The painting of a file: by its folder's and its own name, else by its own where that is unique."""
-        return self._by_path.get(name_key(f"{folder}/{name}")) or self._by_name.get(name_key(name))
-
-    def is_listed(self, folder: str, name: str) -> bool:
-        """Whether the lists hold this name in this folder."""
-        return name_key(f"{folder}/{name}") in self._by_path
-
-    def is_ambiguous(self, name: str) -> bool:
-        """Whether paintings of several folders have this file name."""
-        return self._by_name.get(name_key(name), ...) is None
+    def find(self, files: Sequence[str]) -> list[Found]:
+        """What the lists have for each file folder/name: by both names, else by its own where that is unique."""
+        paths, names = match(self._by_path, files), match(self._by_name, map(base_name, files))
+        found = []
+        for file in map(canonical_name, files):
+            path, name = paths.get(file), names.get(base_name(file))
+            if path is not None:
+                found.append(Found(self._by_path[path], by_path=True, loosely=path != file))
+            elif name is not None and len(self._by_name[name]) == 1:
+                found.append(Found(self._by_name[name][0], loosely=name != base_name(file)))
+            else:
+                found.append(Found(ambiguous=name is not None))
+        return found
 
     def select(self, chosen: dict[str, tuple[str, ...]]) -> list[Painting]:
         """The paintings that have one of the names chosen for each kind; a kind without any does not select.
@@ -159,7 +166,7 @@ def _lines(path: Path) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        text = content.decode("latin-1")  # never fails; `name_key` drops the characters that it gets wrong
+        text = content.decode("latin-1")  # never fails; `loose_name` drops the characters that it gets wrong
     return [line for line in re.split(r"\r?\n|\r", text) if line.strip()]
 
 

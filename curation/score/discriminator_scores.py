@@ -56,7 +56,7 @@ def d_low(
 ) -> tuple[Scores, Scores]:
     """Mean and standard error of the logits over snapshots and groupings, each [n]: the baseline.
 
-    Raises RequestError for a snapshot without a discriminator or of another resolution.
+    Raises RequestError for a snapshot without a discriminator, of another resolution or of other classes.
     """
     per_snapshot = []
     for number, snapshot in enumerate(snapshots):
@@ -65,6 +65,7 @@ def d_low(
         resolution = snapshot.config.network.resolution
         if resolution != dataset.resolution:
             raise RequestError(f"{snapshot.path} must be of {dataset.resolution} pixels; it has {resolution}")
+        dataset.require_classes(snapshot.config.network.num_classes, snapshot.classes, "dataset")
         D = snapshot.D.to(device)
         per_snapshot.append(logits(D, dataset, indices, device, seed=seed + 1000 * number, groupings=GROUPINGS))
     return mean_and_error(np.concatenate(per_snapshot))

@@ -92,8 +92,7 @@ class DatasetImages:
         """Name of an image's class in dataset.json."""
         if self.dataset.labels is None:
             return None
-        number = self.dataset.label(index)
-        return self.dataset.classes[number] if self.dataset.classes else str(number)
+        return self.dataset.class_name(self.dataset.label(index))
 
 
 class DatasetSource:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gan import snapshot
+from gan.data.classes import class_name
 from gan.data.images import Pixels
 from gan.errors import RequestError
 from gan.runtime.files import sha256
@@ -101,5 +102,4 @@ class SnapshotSource:
         classes = self.classes([seed])
         if classes is None:
             return None
-        names = self.snapshot.classes
-        return names[classes[0]] if names else str(classes[0])
+        return class_name(classes[0], self.snapshot.classes)

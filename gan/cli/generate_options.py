@@ -47,26 +47,11 @@ def load(sampling: "SamplingRequest") -> "tuple[Snapshot, Generator]":
 
 
 def class_indices(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:
-    """--class as an index for each of `count` images; None for a generator without classes.
+    """--class as an index for each of `count` images; None for a generator without classes. Raises as class_index."""
+    from gan.data.classes import class_index
 
-    Raises RequestError for a class that it does not know, or where it needs one.
-    """
-    from gan.sampling.generate import class_weights
-
-    known, classes = source.classes or [], None
-    if class_name is not None and source.config.network.num_classes:
-        if not class_name.isdecimal() and class_name not in known:
-            raise RequestError(
-                f"--class must be an index or one of {', '.join(known) or '(no names)'}; got {class_name}"
-            )
-        classes = [known.index(class_name) if class_name in known else int(class_name)] * count
-    elif class_name is not None:
-        raise RequestError(f"--class must be left out: {source.path} was trained without classes")
-    try:
-        class_weights(classes, source.G_ema)
-    except RequestError as error:
-        raise RequestError(str(error).replace("`classes`", "--class")) from error
-    return classes
+    index = class_index(class_name, source.config.network.num_classes, source.classes)
+    return None if index is None else [index] * count
 
 
 def check_cutoff(cutoff: int | None, num_ws: int) -> None:

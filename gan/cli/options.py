@@ -89,7 +89,7 @@ psi_option = click.option(
     help="Truncation. Below 1: more typical and less varied, 0: the average.",
 )
 class_option = click.option(
-    "--class", "class_name", metavar="CLASS", help="Class of the images: its index or its name."
+    "--class", "class_name", metavar="CLASS", help="Class of the images: its name or its index."
 )
 grid_option = click.option(
     "--grid", metavar="CxR", help="Image grid of C columns and R rows instead of one file a seed."

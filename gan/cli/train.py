@@ -281,3 +281,5 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
     if training.start:
         say(f"Networks: as in {training.start}, with the average of the weights at its full length from the start")
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")
+    if note := training.class_note():
+        say(note)

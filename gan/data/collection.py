@@ -137,8 +137,7 @@ class Collection:
         if column == "label":
             if dataset.labels is None:
                 raise RequestError(f"`strata` label needs labels in the dataset; {dataset.path} has none")
-            classes = dataset.classes or []
-            names = [classes[label] if label < len(classes) else str(label) for label in dataset.labels.tolist()]
+            names = [dataset.class_name(label) for label in dataset.labels.tolist()]
         else:
             for index, value in zip(self.indices, self.column(column), strict=True):
                 names[index] = str(value) if value else None

@@ -1,6 +1,6 @@
 """A dataset: square RGB images of one size in a ZIP or a folder, with `dataset.json` for the labels.
 
-The layout is that of the StyleGAN3 family: `dataset.json` holds {"labels": [[name, class], ...]} or {"labels": null}.
+The layout is that of the StyleGAN3 family (see gan.data.dataset_json for the labels).
 """
 
 import hashlib
@@ -11,14 +11,21 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from gan.data import dataset_json
+from gan.data.classes import MAX_CLASSES, class_name
+from gan.data.dataset_json import DatasetLabels
 from gan.data.images import SUFFIXES, Pixels
+from gan.data.names import canonical_name, is_hidden
+from gan.data.split_zip import require_whole
 from gan.errors import ImageError, RequestError, SalonError
 from gan.runtime.console import progress, say
 from gan.runtime.files import atomic, cache_folder, write_json
@@ -44,16 +51,23 @@ class ImageDataset:
         if not self.path.exists():
             raise RequestError(f"{path} does not exist; make a dataset with `salon prepare`")
         try:
+            if self.path.is_file():
+                require_whole(self.path)
             members = self._list()
         except zipfile.BadZipFile as error:
             raise RequestError(f"{path} must be a ZIP or a folder of images; it is none, or is damaged") from error
         except OSError as error:
             raise RequestError(f"{path} cannot be read: {error.strerror}") from error
-        self.names = sorted(name for name in members if Path(name).suffix.lower() in SUFFIXES)
+        self.names = sorted(n for n in members if Path(n).suffix.lower() in SUFFIXES and not is_hidden(n))
         if not self.names:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        self.labels, self.classes = self._read_labels("dataset.json" in members)
-        self.num_classes = 0 if self.labels is None else max(int(self.labels.max()) + 1, len(self.classes or []))
+        labels = self._read_labels(members)
+        self.labels: NDArray[np.int64] | None = None
+        self.classes: list[str] | None = None
+        self.num_classes = 0
+        if labels:
+            self.labels = np.array([labels.by_name[canonical_name(name)] for name in self.names], np.int64)
+            self.classes, self.num_classes = labels.classes, labels.num_classes
         try:
             width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
         except UNREADABLE as error:
@@ -100,6 +114,27 @@ class ImageDataset:
     def label(self, index: int) -> int:
         """Class of image `index`; 0 without labels."""
         return 0 if self.labels is None else int(self.labels[index])
+
+    def class_name(self, index: int) -> str:
+        """What to call class `index`: its name, or its number where it has none."""
+        return class_name(index, self.classes)
+
+    def require_classes(self, num_classes: int, names: Sequence[str] | None, parameter: str) -> None:
+        """Check that the labels are classes of networks that know `num_classes`, called `names`; 0 takes any.
+
+        Raises RequestError, which names `parameter`, where there are none or others.
+        """
+        if not num_classes:
+            return
+        own = [self.class_name(index) for index in range(self.num_classes)]
+        known = [class_name(index, names) for index in range(num_classes)]
+        if 0 < len(own) <= len(known) and (not self.classes or not names or own == known[: len(own)]):
+            return
+        of = f", {', '.join(known)}" if names and len(known) < 20 else ""
+        has = f": {', '.join(own)}" if self.classes and len(own) < 20 else ""
+        raise RequestError(
+            f"`{parameter}` must hold images of {len(known)} classes{of}; {self.path} has {len(own)}{has}"
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content.
@@ -163,7 +198,7 @@ class ImageDataset:
     def _list(self) -> set[str]:
         if self.path.is_dir():
             files = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
-            return {file.relative_to(self.path).as_posix() for file in files if not file.name.startswith(".")}
+            return {file.relative_to(self.path).as_posix() for file in files}
         return {entry.filename for entry in self._zip().infolist() if not entry.is_dir()}
 
     def _zip(self) -> zipfile.ZipFile:
@@ -174,24 +209,20 @@ class ImageDataset:
         assert isinstance(archive, zipfile.ZipFile)
         return archive
 
-    def _read_labels(self, present: bool) -> tuple["np.ndarray[Any, np.dtype[np.int64]] | None", list[str] | None]:
-        if not present:
-            return None, None
-        try:
-            content = json.loads(self.read_bytes("dataset.json"))
-            pairs, classes = content.get("labels"), content.get("classes")
-            if pairs is None:
-                return None, None
-            by_name = {str(name): int(label) for name, label in pairs}
-        except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise RequestError(f"dataset.json in {self.path} must hold {{'labels': [[name, class], ...]}}") from error
-        missing = [name for name in self.names if name not in by_name]
+    def _read_labels(self, members: set[str]) -> DatasetLabels | None:
+        where = f"dataset.json in {self.path}"
+        labels = dataset_json.parse(self.read_bytes("dataset.json"), where) if "dataset.json" in members else None
+        if labels is None:
+            return None
+        missing = [name for name in self.names if canonical_name(name) not in labels.by_name]
         if missing:
-            raise RequestError(f"dataset.json in {self.path} has no label for {len(missing)} images, e.g. {missing[0]}")
-        labels = np.array([by_name[name] for name in self.names], np.int64)
-        if labels.min() < 0:
-            raise RequestError(f"dataset.json in {self.path} must hold classes from 0 on; got {labels.min()} instead")
-        return labels, [str(name) for name in classes] if classes else None
+            raise RequestError(f"{where} has no label for {len(missing)} images, e.g. {missing[0]}")
+        if labels.num_classes > MAX_CLASSES:
+            raise RequestError(
+                f"{where} must hold at most {MAX_CLASSES:,} classes; got class {labels.num_classes - 1}. "
+                "`salon prepare` numbers them anew"
+            )
+        return labels
 
 
 def _said(error: BaseException) -> str:

@@ -55,7 +55,7 @@ def choose(
     figures: dict[str, Any] = {"method": request.reject}
     dataset = None if request.calibration_data is None else _open(request.calibration_data, source, figures)
     number = source.config.network.num_classes
-    real = np.empty(0, np.int64) if dataset is None else _shuffled(dataset, class_index, number)
+    real = np.empty(0, np.int64) if dataset is None else _shuffled(dataset, class_index, number, source.classes)
     if request.keep_training:
         assert dataset is not None
         real = _keep_training(source, dataset, real, generate, request, figures)
@@ -139,13 +139,13 @@ def _open(data: Path | ImageDataset, source: Snapshot, figures: dict[str, Any]) 
     return dataset
 
 
-def _shuffled(dataset: ImageDataset, class_index: int | None, number: int) -> NDArray[np.int64]:
+def _shuffled(
+    dataset: ImageDataset, class_index: int | None, number: int, names: list[str] | None = None
+) -> NDArray[np.int64]:
     order = np.random.default_rng(0).permutation(len(dataset))
+    if class_index is None or (names and dataset.classes):
+        dataset.require_classes(number, names, "calibration_data")
     if class_index is None:
-        if number and not 0 < dataset.num_classes <= number:
-            raise RequestError(
-                f"`calibration_data` must hold images of {number} classes; {dataset.path} has {dataset.num_classes}"
-            )
         return order
     chosen = order[[dataset.labels is not None and dataset.label(int(i)) == class_index for i in order]]
     if not len(chosen):

@@ -12,7 +12,7 @@ class SamplingRequest:
     truncation_psi: float = 1.0  # below 1: more typical and less varied (Karras et al. 2019, appendix B)
     truncation_cutoff: int | None = None  # ws that are truncated, from the first on; None: all
     noise_mode: str = "const"  # const: the stored noise; random: of each seed's own generator; none: without
-    class_name: str | None = None  # index or name of the class; None: an unconditional generator
+    class_name: str | None = None  # name or index of the class; None: an unconditional generator
     batch_size: int = 8  # images at a time
     precision: str = "fp32"  # fp32, bf16 or fp16
     cuda_graphs: bool = False  # make each batch as a CUDA graph, where that is possible

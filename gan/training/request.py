@@ -99,6 +99,17 @@ class Training:
     start: Path | None  # checkpoint or snapshot to start from; None: anew
     chosen: dict[str, str]  # the fields that "auto" decided -> value and reason, for people
 
+    def class_note(self) -> str | None:
+        """What a person may not expect of the classes: that labels are not learned, or that classes have no image."""
+        dataset, kept = self.collection.dataset, self.collection.kept
+        if not self.config.network.num_classes:
+            unused = f"Its labels, of {dataset.num_classes} classes, are not learned: `conditional` learns them"
+            return unused if dataset.num_classes > 1 else None
+        labels = set() if dataset.labels is None else set(dataset.labels[kept].tolist())
+        empty = [dataset.class_name(index) for index in range(dataset.num_classes) if index not in labels]
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        return f"{len(empty)} of {dataset.num_classes} classes have no image to learn from: {shown}" if empty else None
+
 
 def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> Training:
     """Open and hash what a request names, and make the config of it, for training on `device` (None: a CPU).

@@ -23,9 +23,11 @@ class SampleGrids:
         self.indices = np.random.default_rng(learner.config.seed).choice(
             indices, min(count, len(indices)), replace=False
         )
-        number = learner.config.network.num_classes
         self.seeds = list(range(count))
-        self.classes = [seed % self.COLUMNS % number for seed in self.seeds] if number else None
+        self.classes: list[int] | None = None
+        if learner.config.network.num_classes:
+            learned = np.unique([dataset.label(int(index)) for index in indices]).tolist()  # others are never learned
+            self.classes = [learned[seed % self.COLUMNS % len(learned)] for seed in self.seeds]
 
     def write_reals(self) -> None:
         """Write grids/reals.jpg once."""

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gan.data.classes import class_index
 from gan.data.images import Pixels
 from gan.errors import RequestError, SalonError
 from gan.sampling import latents
@@ -98,7 +99,8 @@ class Client:
     ) -> Iterator[Pixels]:
         """One image a seed, in order, uint8 [H, W, 3]; the same that `salon generate` gives.
 
-        `label` is a class, by its index or name. Raises RequestError for what the generator cannot generate.
+        `label` is a class, by its name or index: see gan.data.classes.class_index. Raises RequestError for what the
+        generator cannot generate.
         """
         answers = self._from_seeds("generator", seeds, truncation_psi, label)
         return (image for answer in answers for image in answer["image"])
@@ -178,7 +180,7 @@ class Client:
     def _from_seeds(self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None) -> Iterator[Arrays]:
         metadata = self.about(kind)
         _check(seeds, psi)
-        z_dim, index = metadata.z_dim or 0, _class_index(metadata, label)
+        z_dim, index = metadata.z_dim or 0, class_index(label, metadata.num_classes, metadata.classes, "label")
 
         def request(batch: Sequence[int]) -> Arrays:
             shape = [len(batch), 1]
@@ -247,23 +249,6 @@ def _check(seeds: Sequence[int], psi: float) -> None:
     low, high = PSI_RANGE
     if not low <= psi <= high:
         raise RequestError(f"`truncation_psi` must be from {low:g} to {high:g}; got {psi} instead")
-
-
-def _class_index(metadata: ModelMetadata, label: int | str | None) -> int | None:
-    number = metadata.num_classes
-    if not number:
-        if label is not None:
-            raise RequestError("`label` must be left out: this generator was trained without classes")
-        return None
-    if label is None:
-        raise RequestError(f"`label` must be given: this generator has {number} classes, 0 to {number - 1}")
-    if isinstance(label, str) and label not in metadata.classes and not label.isdecimal():
-        known = ", ".join(metadata.classes) or "(no names)"
-        raise RequestError(f"`label` must be an index or one of {known}; got {label} instead")
-    index = metadata.classes.index(label) if label in metadata.classes else int(label)
-    if not 0 <= index < number:
-        raise RequestError(f"`label` must be from 0 to {number - 1}; got {index} instead")
-    return index
 
 
 def _split(items: Any, size: int) -> Iterator[Any]:

@@ -7,7 +7,7 @@ from gan.cli.options import FiniteRange, WholeRange, json_option, together
 model_option = click.option(
     "--model", metavar="NAME", help="Generator that is asked; `salon query status` lists those that are served."
 )
-label_option = click.option("--class", "label", metavar="CLASS", help="Class to generate: its index or its name.")
+label_option = click.option("--class", "label", metavar="CLASS", help="Class to generate: its name or its index.")
 concurrency_option = click.option(
     "--concurrency",
     metavar="N",

@@ -31,7 +31,7 @@ class GenerateQuery:
     count: int | None = None  # images to accept, with `reject`
     budget: int | None = None  # candidates for each accepted image; None: 4
     truncation_psi: float = 1.0
-    label: str | None = None  # class, by index or name; None: for a generator without classes
+    label: str | None = None  # class, by name or index; None: for a generator without classes
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -52,7 +52,7 @@ class MixQuery:
     out: Path
     layers: str = "0-3"  # that the columns give
     truncation_psi: float = 1.0
-    label: str | None = None  # class, by index or name
+    label: str | None = None  # class, by name or index
     overwrite: bool = False
 
 
@@ -65,5 +65,5 @@ class InterpolateQuery:
     frames: int = 60  # from one seed to the next
     fps: float = 30  # frames a second
     truncation_psi: float = 1.0
-    label: str | None = None  # class, by index or name
+    label: str | None = None  # class, by name or index
     overwrite: bool = False

@@ -42,7 +42,7 @@ class Inputs:
     def styled(self) -> str:
         """Images with styles: the dataset, at the generator's size, where its classes are folders; else the images."""
         labels = self.figures.get("prepare", {}).get("parameters", {}).get("labels")
-        return self.paths["prepare"] if labels == "folders" else self.images[0]
+        return self.paths["prepare"] if (labels or "").startswith("folders") else self.images[0]
 
 
 @dataclass(frozen=True, kw_only=True)
