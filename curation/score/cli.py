@@ -93,4 +93,9 @@ def score(request: ScoreRequest, as_json: bool) -> None:
 
     figures = scoring.score(request)
     rate = f"{figures['seconds']:.1f} s, {figures['images_per_second']:.0f} images/s"
-    result(f"Scored {figures['scored']} of {figures['images']} images in {rate}\nWrote {request.out}", figures, as_json)
+    text = f"Scored {figures['scored']} of {figures['images']} images in {rate}\n"
+    for kind, compared in (("pooled", "each other"), ("all", "all strata")):
+        if small := (figures["models"] or {}).get(kind):
+            sizes = ", ".join(f"{name} {count:,}" for name, count in small.items())
+            text += f"Strata too small for a model of their own, compared with {compared}: {sizes}\n"
+    result(f"{text}Wrote {request.out}", figures, as_json)
