@@ -138,5 +138,13 @@ def test_a_label_must_be_more_frequent_near_an_image_than_in_the_set(monkeypatch
         assert mislabelled(draw(100), labels) == ([0] if found else [])
 
 
-def test_exact_copies_are_all_but_the_first():
-    assert exact(["a", None, "b", "a", None, "b", "a"]) == [3, 5, 6]
+def test_exact_copies_are_all_but_the_first_in_an_order():
+    keys = ["a", None, "b", "a", None, "b", "a"]
+    assert exact(keys, np.arange(7)) == [3, 5, 6]
+    assert exact(keys, np.array([6, 5, 1, 0, 4, 3, 2])) == [0, 3, 2]
+
+
+def test_the_best_copy_is_the_first_in_an_order():
+    group = np.array([0, 1, -1, 0, 1, 0])
+    assert check.best_copies(group, np.array([2, 5, 1, 0, 3, 4])).tolist() == [5, 1, 2, 5, 1, 5]
+    assert check.best_copies(np.full(3, -1), np.arange(3)).tolist() == [0, 1, 2]

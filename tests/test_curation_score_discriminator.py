@@ -92,6 +92,24 @@ def test_check_writes_a_child_with_flags_hashes_and_groups(folder, checked):
     assert all(row["check_spread"] > 0 for row in found.values())
 
 
+def test_what_was_dropped_is_neither_checked_nor_scored(folder, checked):
+    drop = folder / "drop.txt"
+    drop.write_text("pictures/00.png\npictures/01.png\npictures/22.png\n")
+    curate_prune = run_salon(
+        *("curate", "prune", folder / "checked", "--drop", drop, "--keep", 1, "--out", folder / "fewer")
+    )
+    assert curate_prune.code == 0, curate_prune.err
+    figures = curate(*("check", folder / "set.zip", "--manifest", folder / "fewer", "--out", folder / "fewer.checked"))
+    assert figures["images"] == 23 and figures["duplicate_groups"] == 0
+    found = rows(folder / "fewer.checked")
+    assert found["24.png"]["flags"] is None and found["25.png"]["embedding_group"] is None  # no copy of theirs is left
+    assert found["00.png"]["check_spread"] is None
+    figures = curate(*("score", folder / "set.zip", "--manifest", folder / "fewer", "--out", folder / "fewer.scored"))
+    assert figures["scored"] == 23
+    found = rows(folder / "fewer.scored")
+    assert [name for name, row in found.items() if row["score_knn"] is None] == ["00.png", "01.png", "22.png"]
+
+
 def test_score_gives_outliers_the_lowest_scores_and_everything_an_error(folder, scored):
     found = rows(folder / "scored")
     for method in ("density", "knn"):

@@ -96,9 +96,10 @@ def _flags(
         np.array([side or 0 for side in collection.column(name)], np.int64) for name in ("width", "height")
     )
     flags = image_checks.flags(measures, width, height, collection.dataset.resolution)
-    for place in exact(collection.column("pixel_sha256")):
+    best_first = np.argsort(-width * height, kind="stable")
+    for place in exact(collection.column("pixel_sha256"), best_first):
         flags[place].append(EXACT)
-    for place in np.flatnonzero((group >= 0) & (group != np.arange(len(group)))).tolist():  # the first stays clean
+    for place in np.flatnonzero((group >= 0) & (best_copies(group, best_first) != np.arange(len(group)))).tolist():
         if EXACT not in flags[place]:
             flags[place].append(NEAR)
     for place in wrong:
@@ -106,10 +107,19 @@ def _flags(
     return flags
 
 
-def exact(keys: list[str | None]) -> list[int]:
-    """Places of images whose content was there before, by a hash of the content; None is like nothing."""
-    first: dict[str, int] = {}
-    return [place for place, key in enumerate(keys) if key and first.setdefault(key, place) != place]
+def exact(keys: list[str | None], order: NDArray[np.int64]) -> list[int]:
+    """Places of images whose content comes before them in `order`, by a hash of the content; None is like nothing."""
+    first: dict[str | None, int] = {}
+    return [place for place in order.tolist() if (key := keys[place]) and first.setdefault(key, place) != place]
+
+
+def best_copies(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups [N], -1 for an image alone -> places [N] of the copies that come first in `order`; one alone is its own."""
+    best = np.arange(len(group))
+    together = order[group[order] >= 0]
+    _, first, inverse = np.unique(group[together], return_index=True, return_inverse=True)
+    best[together] = together[first][inverse]
+    return best
 
 
 def similar(
