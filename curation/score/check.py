@@ -114,7 +114,7 @@ def exact(keys: list[str | None], order: NDArray[np.int64]) -> list[int]:
 
 
 def best_copies(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups [N], -1 for an image alone -> places [N] of the copies that come first in `order`; one alone is its own."""
+    """Groups [N], -1 for an image alone -> places [N] of the copies first in `order`; one alone is its own."""
     best = np.arange(len(group))
     together = order[group[order] >= 0]
     _, first, inverse = np.unique(group[together], return_index=True, return_inverse=True)
