@@ -38,6 +38,9 @@ feature_options = together(
     callback=none_is_nothing,
     help="Column checked for label noise: flags images whose nearest neighbours share another value.",
 )
+@click.option(
+    "--known", metavar="ARCHIVE", type=PATH, help="Dataset that is there already: flags copies of its images."
+)
 def check(request: CheckRequest, as_json: bool) -> None:
     """Flag what may not belong into a dataset: padding, frames, greyscale, text, emptiness, size, duplicates, labels.
 
@@ -47,6 +50,7 @@ def check(request: CheckRequest, as_json: bool) -> None:
     \b
     salon curate check paintings64.zip --out checked.manifest
     salon curate check wikiart.zip --out checked.manifest --labels style
+    salon curate check more.zip --out more-checked.manifest --known paintings64.zip
     """
     from curation.score import check as checking
 
