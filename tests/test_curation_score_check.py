@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from curation.score import check
-from curation.score.check import exact, mislabelled, most_alike, similar
+from curation.score import check, label_noise
+from curation.score.check import exact, similar
 from curation.score.density import normalized
+from curation.score.label_noise import mislabelled, most_alike
 from eval.metrics import neighbours, on_device
 
 DEVICES = [None, torch.device("cpu")]  # the loops on a CPU; how a GPU searches, on a CPU
@@ -99,7 +100,7 @@ ALIKE = np.ones(20, np.float32)
 
 
 def vote(own, near, counts, likeness=ALIKE):
-    return check.outvoted(own, np.array(near), likeness[: len(near)], np.array(counts))
+    return label_noise.outvoted(own, np.array(near), likeness[: len(near)], np.array(counts))
 
 
 def test_a_neighbour_of_a_rare_class_counts_for_more():

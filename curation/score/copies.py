@@ -15,6 +15,7 @@ from curation.score import alignment, duplicates, image_checks
 from curation.score.alignment import aligned, oriented
 from curation.score.duplicates import Hashes, Pairs
 from gan.data.images import Pixels
+from gan.runtime.console import progress
 
 MIN_ALIGNED = 0.81  # of the details of copies: benchmarks/README.md
 MIN_ALIGNED_EQUAL = 0.5  # where the hashes differ by a bit at most, as a blurred copy's do
@@ -82,7 +83,7 @@ def find(
     for a, b in () if same is None else same.tolist():
         root[_root(root, b)] = _root(root, a)
     found = []
-    for a, b, turns, differing in candidates:
+    for a, b, turns, differing in progress(candidates, "Comparing", len(candidates)):
         first, second = int(image[a]), int(image[b])
         if _root(root, first) == _root(root, second):
             continue
