@@ -314,6 +314,9 @@ def test_the_copy_with_most_pixels_stays(tmp_path):
     flags = ["duplicate-exact"] + [None] * 4 + ["frame,duplicate-near"] + ["frame"] * 5
     _, rows = prune(copied(tmp_path / "f", flags=flags), *NEAR, "--drop-flag", "frame", "--keep", 1, out="b")
     assert dropped(rows) == [5, 6, 7, 8, 9, 10]  # without the fault that is dropped, where there is one
+    bordered = copied(tmp_path / "bordered", check_pixels=[1000.0] * 5 + [900.0, None, None, 1e5, 1e5, 1e5])
+    _, rows = prune(bordered, *NEAR, "--keep", 1, out="c")
+    assert dropped(rows) == [3, 4, 5, 6, 7]  # a border's pixels do not count
     table = run_salon("curate", "prune", tmp_path / "m", *NEAR, "--keep", 1, "--dry-run").out
     assert "5 stay as the last kept copies of their pictures" in table
 

@@ -108,6 +108,13 @@ def test_only_pairs_with_a_new_image_are_looked_for(paintings):
     assert found(images, same=np.array([[0, 1]])) == [[2, 3]]  # these need not be looked at
 
 
+def test_a_view_shows_its_share_of_an_image(paintings):
+    (image,) = pixels(paintings[:1])
+    whole, inner = copies.views(np.pad(image, [(32, 32), (32, 32), (0, 0)], constant_values=255))
+    assert copies.area(whole, 192) == 1 and copies.area(inner, 192) == pytest.approx((128 / 192) ** 2, rel=0.1)
+    assert len(copies.views(image)) == 1
+
+
 def test_what_lies_inside_of_a_border(paintings):
     (image,) = pixels(paintings[:1])
     assert image_checks.inside(image) is None and image_checks.inside(image[:40, :40]) is None

@@ -53,7 +53,8 @@ def prune(request: PruneRequest) -> dict[str, Any]:
     scores = [score_column(method) for method in methods]
     logits = [name for name in columns.score_columns(present) if name.startswith(DISCRIMINATOR_PREFIX)]
     needed = {*columns.NAMES, "verdict", "reviewer", "width", "height", *scores, *logits}
-    needed |= {name for name in (request.strata, "flags", "embedding_group") if name is not None and name in present}
+    optional = (request.strata, "flags", "embedding_group", "check_pixels")
+    needed |= {name for name in optional if name is not None and name in present}
     before = manifest.read(request.manifest, sorted(needed))
     decision = _decide(request, before.rows, scores, logits)
     figures = _figures(request, before.rows, decision)
@@ -170,8 +171,10 @@ def _copies(
     # The last copies of pictures, and what the flags drop: two masks [N] of `kept` rows.
     fault = _flagged(rows, tuple(code for code in codes if code not in COPIES))
     copy = _flagged(rows, tuple(code for code in codes if code in COPIES))
-    pixels = np.nan_to_num(columns.floats(rows, "width") * columns.floats(rows, "height"))
-    last = copies.last_copies(group, kept, fixed, fault, pixels, order)
+    pixels = columns.floats(rows, "width") * columns.floats(rows, "height")
+    if "check_pixels" in rows.column_names:  # without borders and frames
+        pixels = columns.floats(rows, "check_pixels")
+    last = copies.last_copies(group, kept, fixed, fault, np.nan_to_num(pixels), order)
     if image_checks.NEAR in codes:  # where the last copy was taken for one of another, the other goes
         copy |= (group >= 0) & copies.any_copy(group, last & copy)
     return last, (fault | copy) & kept & ~fixed & ~last

@@ -79,7 +79,8 @@ def check(request: CheckRequest) -> dict[str, Any]:
         series = duplicates.groups(of_series - first_new, len(group))
         series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
         wrong = {} if labels is None else mislabelled(features[-1], labels, extractor.gpu)
-        best_first = np.argsort(-_pixels(collection), kind="stable")
+        pixels = _pixels(collection, views[first_new:])
+        best_first = np.argsort(-pixels, kind="stable")
         best = best_copies(group, best_first)
         flags = _flags(collection, measures, best, best_first, wrong)
         for place in np.flatnonzero(known_copy >= 0).tolist():
@@ -87,6 +88,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
         columns = {
             "perceptual_hash": pa.array([duplicates.to_text(some[0][0]) for some in views[first_new:]]),
             "embedding_group": _group_column(group),
+            "check_pixels": pa.array(pixels),
             "copy_of": _names(images, np.where(best == np.arange(len(best)), -1, best)),
             **({} if known is None else {"known_copy": _names(known, known_copy)}),
             **({} if request.labels is None else {"probable_label": _probable(collection, request.labels, wrong)}),
@@ -164,10 +166,11 @@ def renumbered(group: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(np.where((group >= 0) & (counts[inverse] > 1), first[inverse], -1), np.int64)
 
 
-def _pixels(collection: Collection) -> NDArray[np.int64]:
-    # How many pixels the originals have; 0 where that is not known.
+def _pixels(collection: Collection, views: list[list[View]]) -> NDArray[np.float64]:
+    # How many pixels of the originals show the picture, without border and frame; 0 where that is not known.
     width, height = _size(collection)
-    return width * height
+    inside = [copies.area(some[-1], collection.dataset.resolution) for some in views]
+    return np.asarray(width * height * np.array(inside), np.float64)
 
 
 def _size(collection: Collection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
