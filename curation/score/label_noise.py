@@ -11,9 +11,9 @@ from eval.metrics.neighbours import neighbours
 if TYPE_CHECKING:
     import torch  # only named here
 
-NEIGHBOURS = 15  # of an image, that speak for its label
-MIN_AGREEMENT = 0.7  # share of the votes of neighbours that agree on another label
-MAX_OWN = 0.1  # share of the votes for the image's own label
+NEIGHBOURS = 20  # of an image, that speak for its label
+MIN_AGREEMENT = 0.6  # share of the votes of neighbours that agree on another label
+MAX_OWN = 0.05  # share of the votes for the image's own label
 MIN_LIFT = 1.5
 MIN_CLASS = 20  # images
 
@@ -29,22 +29,21 @@ def mislabelled(features: Floats, labels: NDArray[np.int64], device: "torch.devi
     first, labels, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)[1:]
     places = {}
     for place, near in enumerate(most_alike(unit, NEIGHBOURS, device)):
-        label = outvoted(int(labels[place]), labels[near], unit[near] @ unit[place], counts)
+        label = outvoted(int(labels[place]), labels[near], counts)
         if label is not None:
             places[place] = int(first[label])
     return places
 
 
-def outvoted(own: int, near: NDArray[np.int64], likeness: Floats, counts: NDArray[np.int64]) -> int | None:
-    """The label on which neighbours, of labels `near` [k] and `likeness` [k], agree against the `own`; None without.
+def outvoted(own: int, near: NDArray[np.int64], counts: NDArray[np.int64]) -> int | None:
+    """The label on which neighbours, of labels `near` [k], agree against the `own`; None where they do not.
 
-    A neighbour counts by the square of its likeness, a cosine, and by how rare its label is, so that a large class does
-    not outvote a small one. Nor does it where it is around everything: the label must be MIN_LIFT times as frequent
-    among the neighbours as in the set, where `counts` [labels] are the images of each. Classes of fewer than MIN_CLASS
-    images are left alone.
+    A neighbour counts by how rare its label is, so that a large class does not outvote a small one. Nor does it where
+    it is around everything: the label must be MIN_LIFT times as frequent among the neighbours as in the set, where
+    `counts` [labels] are the images of each. Classes of fewer than MIN_CLASS images are left alone.
     """
-    votes = np.bincount(near, np.maximum(likeness, 0) ** 2 / counts[near], minlength=len(counts))
-    best, total = int(votes.argmax()), votes.sum() or 1.0
+    votes = np.bincount(near, 1 / counts[near], minlength=len(counts))
+    best, total = int(votes.argmax()), votes.sum()
     agreed = best != own and votes[best] >= (MIN_AGREEMENT - 1e-6) * total and votes[own] <= (MAX_OWN + 1e-6) * total
     telling = (near == best).mean() >= MIN_LIFT * counts[best] / counts.sum()
     return best if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS else None
