@@ -114,19 +114,20 @@ def density_score(rows: int, folder: Path) -> Callable[[], object]:
 def near_hashes(rows: int, folder: Path) -> Callable[[], object]:
     from curation.score import duplicates
 
-    hashes = np.random.default_rng(0).integers(0, 1 << 64, rows, np.uint64)
-    return lambda: duplicates.near_hashes(hashes)
+    hashes, transposed = np.random.default_rng(0).integers(0, 1 << 64, [2, rows], np.uint64)
+    return lambda: duplicates.near_hashes(hashes, transposed=transposed)
 
 
 def series(rows: int, folder: Path) -> Callable[[], object]:
     from curation.score.check import similar
+    from curation.score.copies import MIN_COSINE
 
     given = features(rows)
-    return lambda: similar(given)
+    return lambda: similar(given, MIN_COSINE)
 
 
 def doubtful_labels(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.score.check import mislabelled
+    from curation.score.label_noise import mislabelled
 
     given, labels = features(rows), np.arange(rows) % 27
     return lambda: mislabelled(given, labels)

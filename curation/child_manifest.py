@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from curation.columns import ALL, NONE
 from gan import __version__
 from gan.data import manifest
 from gan.data.collection import Collection
@@ -52,3 +53,19 @@ def stratum_numbers(collection: Collection, column: str | None) -> NDArray[np.in
         raise RequestError(f"{path} must have a {column} for some image to go by it; it has none")
     numbers = {value: int(hashlib.sha256(value.encode()).hexdigest()[:12], 16) for value in set(values)}
     return np.array([numbers[value] for value in values], np.int64)
+
+
+def stratum_names(collection: Collection, column: str | None) -> list[str]:
+    """Each image's stratum by a column of STRATA as text, for the images at `collection.indices`; classes by name.
+
+    NONE where an image has no value, ALL without a column.
+    """
+    if column is None:
+        return [ALL] * len(collection.rows)
+    classes = (collection.dataset.classes or []) if column == "label" else []
+    values = collection.column(column)
+    named = [
+        classes[value] if column == "label" and value is not None and value < len(classes) else value
+        for value in values
+    ]
+    return [NONE if value is None else str(value) for value in named]

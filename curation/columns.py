@@ -54,8 +54,8 @@ def strata(rows: pa.Table, column: str | None) -> tuple[NDArray[np.int64], list[
 
 
 def floats(rows: pa.Table, column: str) -> NDArray[np.float64]:
-    """A column of scores -> float64 [N], NaN where there is none."""
-    return np.asarray(pc.fill_null(rows.column(column), float("nan")), np.float64)
+    """A column of numbers -> float64 [N], NaN where there is none."""
+    return np.asarray(pc.fill_null(rows.column(column).cast(pa.float64()), float("nan")), np.float64)
 
 
 def without(flags: str | None, code: str) -> list[str]:

@@ -45,15 +45,51 @@ def test_each_section_shows_its_kind(pruned):
         "Removed": [0, 1, 2, 3, 4, 5],
         "Borderline": [7, 8, 9, 10, 11, 12],
         "Under-covered": [38, 39],
+        "Copies": [],
+        "Mislabelled": [],
     }
     assert len(set(sections["Random kept"].tolist())) == 6 and min(sections["Random kept"]) >= 10
-    assert totals == {"Removed": 10, "Borderline": 6, "Under-covered": 2, "Random kept": 30}
+    assert totals == {
+        "Removed": 10,
+        "Borderline": 6,
+        "Under-covered": 2,
+        "Copies": 0,
+        "Mislabelled": 0,
+        "Random kept": 30,
+    }
     assert review_page.choose(rows, 6, seed=1)[0]["Random kept"].tolist() != sections["Random kept"].tolist()
 
 
 def test_a_manifest_without_ranks_has_no_border(tmp_path, pruned):
     sections, _ = review_page.choose(manifest.read(tmp_path / "m").rows, 6, seed=0)
-    assert [len(some) for some in sections.values()] == [0, 0, 0, 6]
+    assert [len(some) for some in sections.values()] == [0, 0, 0, 0, 0, 6]
+
+
+def test_copies_stand_beside_the_best_and_a_probable_label_beside_the_flag(tmp_path):
+    data = write_dataset(tmp_path / "d.zip", [(16, 16)] * 6)
+    names = ImageDataset(data).names
+    columns = {
+        "embedding_group": [0, 1, 1, 0, None, 0],
+        "copy_of": [names[3], None, names[1], None, None, names[3]],
+        "known_copy": [None] * 4 + ["old.png", None],
+        "flags": ["duplicate-near", None, "mislabelled,duplicate-near", None, "mislabelled", "duplicate-near"],
+        "probable_label": [None, None, "Rococo", None, None, None],
+        **{"width": [40, 50, 20, 80, 90, 60], "height": [40, 50, 20, 80, 90, 60], "genre": None},
+    }
+    path = scored(tmp_path / "m", 6, ImageDataset(data).fingerprint(), **columns)
+    sections, totals = review_page.choose(manifest.read(path).rows, 4, seed=0)
+    assert sections["Copies"].tolist() == [3, 0, 5, 1] and totals["Copies"] == 5
+    assert sections["Mislabelled"].tolist() == [2, 4] and totals["Mislabelled"] == 2
+    shown = review_page.content(manifest.read(path), ImageDataset(data), count=6, size=16, seed=0)
+    notes = {image["source"]: (image["flags"], image["copy"]) for image in shown["images"]}
+    assert notes == {
+        "p/0.png": ("duplicate-near", "copy of p/3.png, 40 by 40 px"),
+        "p/1.png": (None, "best of its copies, 50 by 50 px"),
+        "p/2.png": ("mislabelled, probably Rococo, duplicate-near", "copy of p/1.png, 20 by 20 px"),
+        "p/3.png": (None, "best of its copies, 80 by 80 px"),
+        "p/4.png": ("mislabelled", "copy of the known old.png"),
+        "p/5.png": ("duplicate-near", "copy of p/3.png, 60 by 60 px"),
+    }
 
 
 def test_the_page_needs_nothing_else(tmp_path, pruned):

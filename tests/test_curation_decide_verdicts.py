@@ -267,6 +267,82 @@ def test_flags_are_dropped_only_when_asked_and_whole(tmp_path):
     assert "needs a manifest with flags" in prune(scored(tmp_path / "n"), "--drop-flag", "text", out="c")[0].err
 
 
+def copied(folder: Path, **columns: list) -> Path:
+    """Five paintings of which a smaller copy comes first by name: copies are 0 to 4, originals 5 to 9, 10 is alone."""
+    sides = [40] * 5 + [300] * 6
+    given = {
+        "flags": ["small"] * 5 + ["duplicate-near"] * 5 + [None],  # as check flagged before it looked at sizes
+        "embedding_group": [*range(5), *range(5), None],
+        **{"width": sides, "height": sides, "genre": None},
+    }
+    return scored(folder, 11, **given | columns)
+
+
+SMALL, NEAR = ("--drop-flag", "small"), ("--drop-flag", "duplicate-near")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [SMALL + NEAR],
+        [SMALL, NEAR],
+        [NEAR, SMALL],
+        [(*NEAR, "--keep", 0.2)],
+        [("--keep", 0.5), SMALL],
+        [("--keep", 0.5), NEAR, SMALL],
+        [NEAR, ("--keep", 0.2)],
+        [(*SMALL, "--keep", 0.2)],
+    ],
+)
+@pytest.mark.parametrize("best_first", [True, False])
+def test_a_copy_of_each_painting_stays(tmp_path, steps, best_first):
+    scores = np.arange(11.0)
+    path = copied(tmp_path / "m", score_density=-scores if best_first else scores)
+    for number, step in enumerate(steps):
+        keep = () if "--keep" in step else ("--keep", 1)
+        outcome, rows = prune(path, *step, *keep, out=f"out{number}")
+        assert outcome.code == 0, outcome.err
+        path = tmp_path / f"out{number}"
+    kept = set(range(11)) - set(dropped(rows))
+    assert {number % 5 for number in kept - {10}} == set(range(5))
+
+
+def test_the_copy_with_most_pixels_stays(tmp_path):
+    outcome, rows = prune(copied(tmp_path / "m"), *NEAR, "--keep", 1, out="a")
+    assert dropped(rows) == list(range(5)) and outcome.json["spared"] == 5  # the smaller ones, though not flagged
+    assert rows["p/0.png"]["reason"] == "flagged: duplicate-near"
+    flags = ["duplicate-exact"] + [None] * 4 + ["frame,duplicate-near"] + ["frame"] * 5
+    _, rows = prune(copied(tmp_path / "f", flags=flags), *NEAR, "--drop-flag", "frame", "--keep", 1, out="b")
+    assert dropped(rows) == [5, 6, 7, 8, 9, 10]  # without the fault that is dropped, where there is one
+    bordered = copied(tmp_path / "bordered", check_pixels=[1000.0] * 5 + [900.0, None, None, 1e5, 1e5, 1e5])
+    _, rows = prune(bordered, *NEAR, "--keep", 1, out="c")
+    assert dropped(rows) == [3, 4, 5, 6, 7]  # a border's pixels do not count
+    table = run_salon("curate", "prune", tmp_path / "m", *NEAR, "--keep", 1, "--dry-run").out
+    assert "5 stay as the last kept copies of their pictures" in table
+
+
+def test_a_fault_that_all_copies_have_drops_them_all(tmp_path):
+    flags = ["text", "text", None, None, None, "text,duplicate-near", None, None, None, None, "text"]
+    outcome, rows = prune(copied(tmp_path / "m", flags=flags), "--drop-flag", "text", "--keep", 1)
+    assert dropped(rows) == [0, 1, 5, 10] and outcome.json["spared"] == 0
+
+
+def test_a_list_drops_last_copies_and_a_persons_copy_is_enough(tmp_path):
+    reviewer = ["Ada"] + ["salon prepare"] * 10
+    path = copied(tmp_path / "m", reviewer=reviewer)
+    (tmp_path / "drop.txt").write_text("p/1.png\np/6.png\np/7.png\n")
+    _, rows = prune(path, *NEAR, "--drop", tmp_path / "drop.txt", "--keep", 1, out="a")
+    assert dropped(rows) == [1, 3, 4, 5, 6, 7]
+
+
+def test_a_cap_takes_last_copies_when_others_are_not_enough(tmp_path):
+    path = copied(tmp_path / "m", genre=["nude"] * 11)
+    _, rows = prune(path, "--keep", 1, "--strata", "genre", "--cap", 5, out="a")
+    assert dropped(rows) == [0, 1, 2, 3, 4, 10]
+    _, rows = prune(path, "--keep", 1, "--strata", "genre", "--cap", 2, out="b")
+    assert dropped(rows) == [0, 1, 2, 3, 4, 5, 6, 7, 10]
+
+
 def test_images_without_a_score_stay(tmp_path):
     outcome, rows = prune(scored(tmp_path / "m", score_density=[None] * 3 + list(map(float, range(9)))), "--keep", 0.75)
     assert dropped(rows) == [3, 4, 5] and outcome.json["without a score"] == 3

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from curation.score import check
-from curation.score.check import exact, mislabelled, most_alike, similar
+from curation.score import check, label_noise
+from curation.score.check import exact, similar
 from curation.score.density import normalized
+from curation.score.label_noise import mislabelled, most_alike
 from eval.metrics import neighbours, on_device
 
 DEVICES = [None, torch.device("cpu")]  # the loops on a CPU; how a GPU searches, on a CPU
@@ -42,6 +43,8 @@ def test_similar_pairs_are_those_of_brute_force(blocks, device):
     expected = np.argwhere(np.triu(unit @ unit.T >= 0.9, k=1))
     assert len(expected) == 6
     assert np.array_equal(np.array(sorted(similar(features, 0.9, device).tolist())), expected)
+    assert check.cosines(features, expected) == pytest.approx((unit @ unit.T)[tuple(expected.T)], abs=1e-5)
+    assert len(check.cosines(features, expected[:0])) == 0
 
 
 def clusters(*sizes):
@@ -55,7 +58,9 @@ def test_wrong_labels_in_a_cluster_are_found(device):
     features, labels = clusters(60, 40, 30)
     given = labels.copy()
     given[[0, 70, 129]] = 1, 2, 0
-    assert mislabelled(features, given, device) == [0, 70, 129] and mislabelled(features, labels, device) == []
+    found = mislabelled(features, given, device)
+    assert list(found) == [0, 70, 129] and mislabelled(features, labels, device) == {}
+    assert [given[example] for example in found.values()] == [0, 1, 2]  # what they should be
 
 
 def test_likeness_is_around_the_mean_of_the_set():
@@ -63,80 +68,74 @@ def test_likeness_is_around_the_mean_of_the_set():
     features = 10 + 10 * labels[:, None].astype(np.float32) + 0.5 * draw(80)  # both lie in one direction from 0
     given = labels.copy()
     given[3] = 1
-    assert mislabelled(features, given) == [3]
+    assert list(mislabelled(features, given)) == [3]
 
 
 def test_two_of_a_kind_speak_for_one_another():
     features, labels = clusters(60, 40)
     features[1:3] = features[0] + 0.01 * draw(2, seed=2)
     labels[:3] = 1
-    assert mislabelled(features, labels) == []
+    assert mislabelled(features, labels) == {}
 
 
 def test_small_classes_are_left_alone():
     features, labels = clusters(60, 40)
     labels[0] = 2  # a class of one image
-    assert mislabelled(features, labels) == []
+    assert mislabelled(features, labels) == {}
 
 
 def test_a_large_class_does_not_outvote_a_small_one():
     features = draw(320, dim=4)  # tell nothing of the labels: half of the small class have no other of it near
-    assert mislabelled(features, np.repeat([0, 1], [298, 22])) == []
+    assert mislabelled(features, np.repeat([0, 1], [298, 22])) == {}
 
 
 def test_neighbours_that_disagree_say_nothing():
     features, labels = clusters(60, 40)
     labels[1:60] = 2 + labels[1:60] + np.arange(59) % 2  # half of them are of one class, half of another
     labels[0] = 1
-    assert mislabelled(features, labels) == []
+    assert mislabelled(features, labels) == {}
 
 
-def test_a_neighbour_of_a_rare_class_counts_for_more(monkeypatch):
-    labels = np.repeat([0, 1, 2], [200, 250, 25])
-    near = np.stack([np.flatnonzero(labels == label)[:10] for label in labels])
-    near[0] = [*range(200, 209), 450]  # 9 of 250 images and 1 of 25 is much the same
-    monkeypatch.setattr(check, "most_alike", lambda *_: near)
-    assert mislabelled(draw(len(labels)), labels) == []
-    near[0] = range(200, 210)
-    assert mislabelled(draw(len(labels)), labels) == [0]
+def vote(own, near, counts):
+    return label_noise.outvoted(own, np.array(near), np.array(counts))
+
+
+def test_a_neighbour_of_a_rare_class_counts_for_more():
+    assert vote(0, [1] * 9 + [2], [200, 250, 25]) is None  # 9 of 250 images and 1 of 25 is much the same
+    assert vote(0, [1] * 10, [200, 250, 25]) == 1
 
 
 @pytest.mark.parametrize(
     ("near", "expected"),
     [
-        ([1] * 8 + [2] * 2, True),  # 0.8 of the votes
-        ([1] * 8 + [0] + [2], True),  # one of its own
-        ([1] * 8 + [0] * 2, False),
-        ([1] * 7 + [2] * 3, False),
+        ([1] * 12 + [2] * 8, 1),  # 0.6 of the votes
+        ([1] * 11 + [2] * 9, None),
+        ([1] * 19 + [0], 1),  # 0.05 for its own
+        ([1] * 18 + [0] * 2, None),
+        ([0] * 20, None),
     ],
 )
-def test_how_many_neighbours_have_to_agree(near, expected, monkeypatch):
-    labels = np.repeat([0, 1, 2], 40)
-    first = {0: 1, 1: 40, 2: 80}  # a place of each label, other than 0
-    neighbours = np.stack([np.full(10, first[label]) for label in labels])  # all others agree with theirs
-    neighbours[0] = [first[label] for label in near]
-    monkeypatch.setattr(check, "most_alike", lambda *_: neighbours)
-    assert mislabelled(draw(120), labels) == ([0] if expected else [])
+def test_how_many_neighbours_have_to_agree(near, expected):
+    assert vote(0, near, [40, 40, 40]) == expected
 
 
-@pytest.mark.parametrize(("size", "found"), [(20, True), (19, False)])
-def test_a_class_of_twenty_is_large_enough(size, found, monkeypatch):
-    for sizes in ([size, 40], [40, size]):  # the image's own class, and that of its neighbours
-        labels = np.repeat([0, 1], sizes)
-        neighbours = np.stack([np.full(10, np.flatnonzero(labels == label)[0]) for label in labels])
-        neighbours[0] = len(labels) - 1
-        monkeypatch.setattr(check, "most_alike", lambda *_, neighbours=neighbours: neighbours)
-        assert mislabelled(draw(len(labels)), labels)[:1] == ([0] if found else [])
+@pytest.mark.parametrize(("size", "expected"), [(20, 1), (19, None)])
+def test_a_class_of_twenty_is_large_enough(size, expected):
+    assert vote(0, [1] * 10, [size, 40]) == expected and vote(0, [1] * 10, [100, size]) == expected
 
 
-def test_a_label_must_be_more_frequent_near_an_image_than_in_the_set(monkeypatch):
-    for common, found in ((66, True), (67, False)):  # all neighbours of a label that 2 of 3 images have are no news
-        labels = np.repeat([0, 1], [100 - common, common])
-        neighbours = np.stack([np.full(10, np.flatnonzero(labels == label)[0]) for label in labels])
-        neighbours[0] = 99
-        monkeypatch.setattr(check, "most_alike", lambda *_, neighbours=neighbours: neighbours)
-        assert mislabelled(draw(100), labels) == ([0] if found else [])
+def test_a_label_must_be_more_frequent_near_an_image_than_in_the_set():
+    for common, expected in ((66, 1), (67, None)):  # all neighbours of a label that 2 of 3 images have are no news
+        assert vote(0, [1] * 10, [100 - common, common]) == expected
 
 
-def test_exact_copies_are_all_but_the_first():
-    assert exact(["a", None, "b", "a", None, "b", "a"]) == [3, 5, 6]
+def test_exact_copies_are_all_but_the_first_in_an_order():
+    keys = ["a", None, "b", "a", None, "b", "a"]
+    assert exact(keys, np.arange(7)) == [3, 5, 6]
+    assert exact(keys, np.array([6, 5, 1, 0, 4, 3, 2])) == [0, 3, 2]
+
+
+def test_the_best_copy_is_the_first_in_an_order():
+    group = np.array([0, 1, -1, 0, 1, 0])
+    assert check.best_copies(group, np.array([2, 5, 1, 0, 3, 4])).tolist() == [5, 1, 2, 5, 1, 5]
+    assert check.best_copies(np.full(3, -1), np.arange(3)).tolist() == [0, 1, 2]

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import write_dataset
 
+from curation.child_manifest import stratum_numbers
 from curation.score import density
+from curation.score import score as scoring
 from eval.metrics import on_device
+from gan.data import manifest
+from gan.data.collection import Collection
+from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 
 RNG = np.random.default_rng(1)
@@ -159,7 +165,25 @@ def test_small_strata_are_pooled():
     strata = np.repeat([3, 4, 5], [150, 60, 50])
     assert np.unique(density.pool_small(strata)).tolist() == [-1, 3]
     assert (density.pool_small(strata)[150:] == -1).all()
-    assert (density.pool_small(np.repeat([3, 4], [150, 60])) == -1).all()  # 60 are too few, so all are
+
+
+@pytest.mark.parametrize("few", [98, 20, 19, 1])
+def test_a_small_stratum_leaves_the_large_ones_their_models(few):
+    # Strata of painters' kinds that lie apart: pooled, the smaller would look untypical.
+    sizes = [400, 120, few]
+    centres = 10 * RNG.normal(size=[3, 40])
+    strata = np.repeat([3, 4, 5], sizes)
+    features = (centres[strata - 3] + RNG.normal(size=[sum(sizes), 40])).astype(np.float32)
+    state, found = scored(features, strata)
+    alone = scored(features[:520], strata[:520])[1]
+    for method in BOTH:
+        values = found[method][0]
+        assert np.isfinite(values).all()
+        assert np.median(values[400:520]) == pytest.approx(np.median(alone[method][0][400:]), abs=0.5)
+    assert set(state.strata) == ({3, 4, density.POOLED} if few >= 20 else {3, 4})
+    if few < 20:  # too few for any model: an image is what the strata find it
+        new = density.score(state, features[520:], strata[520:], fitted=False)
+        assert found["knn"][0][520:] == pytest.approx(new["knn"][0], rel=1e-4, abs=1e-4)
 
 
 def test_a_state_scores_new_images_without_the_old_ones(tmp_path):
@@ -201,7 +225,7 @@ def test_an_unknown_stratum_is_judged_by_the_pooled_one_where_there_is_one():
 
 
 @pytest.mark.parametrize(("sizes", "numbers"), [
-    ([100, 99, 1], [-1, 0]), ([99, 100], [-1]), ([100, 100], [0, 1]), ([99, 99, 2], [-1]), ([300, 99], [-1])
+    ([100, 99, 1], [-1, 0]), ([99, 100], [-1, 1]), ([100, 100], [0, 1]), ([99, 99, 2], [-1]), ([300, 1], [-1, 0])
 ])  # fmt: skip
 def test_a_hundred_images_are_a_stratum(sizes, numbers):
     assert np.unique(density.pool_small(np.repeat(np.arange(len(sizes)), sizes))).tolist() == numbers
@@ -269,3 +293,23 @@ def test_refusals(tmp_path):
         (tmp_path / "s.npz").write_bytes(content)
         with pytest.raises(RequestError, match=r"must be a state"):
             density.load(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize("few", [30, 5])
+def test_which_models_an_image_was_compared_with_is_recorded(tmp_path, few):
+    labels = [0] * 110 + [1] * (few - 2) + [2] * 2
+    path = write_dataset(tmp_path / "set.zip", [(8, 8)] * len(labels), labels, ["Rococo", "Cubism", "Japonism"])
+    dataset = ImageDataset(path)
+    rows = [
+        dict.fromkeys(manifest.SCHEMA.names) | {"name": name, "label": label, "verdict": manifest.KEEP}
+        for name, label in zip(dataset.names, labels, strict=True)
+    ]
+    manifest.write(tmp_path / "set.manifest", rows, dataset=dataset.fingerprint(), parent=None)
+    collection = Collection.open(path)
+    strata = density.pool_small(stratum_numbers(collection, "label"))
+    state = density.fit(RNG.normal(size=[len(labels), 6]).astype(np.float32), strata, seed=0, extractor="e")
+    found = scoring._models(collection, "label", np.arange(len(labels)), state, strata)
+    kind = "pooled" if few >= 20 else "all"
+    assert found == {"own": {"Rococo": 110}, kind: {"Cubism": few - 2, "Japonism": 2}}
+    later = scoring._models(collection, "label", np.array([0, len(labels) - 1]), state, strata[[0, -1]])
+    assert later == {"own": {"Rococo": 1}, kind: {"Japonism": 1}}

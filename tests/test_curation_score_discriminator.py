@@ -94,6 +94,48 @@ def test_check_writes_a_child_with_flags_hashes_and_groups(folder, checked):
     assert all(row["check_spread"] > 0 for row in found.values())
 
 
+def test_what_was_dropped_is_neither_checked_nor_scored(folder, checked):
+    drop = folder / "drop.txt"
+    drop.write_text("pictures/00.png\npictures/01.png\npictures/22.png\n")
+    curate_prune = run_salon(
+        *("curate", "prune", folder / "checked", "--drop", drop, "--keep", 1, "--out", folder / "fewer")
+    )
+    assert curate_prune.code == 0, curate_prune.err
+    figures = curate(*("check", folder / "set.zip", "--manifest", folder / "fewer", "--out", folder / "fewer.checked"))
+    assert figures["images"] == 23 and figures["duplicate_groups"] == 0
+    found = rows(folder / "fewer.checked")
+    assert found["24.png"]["flags"] is None and found["25.png"]["embedding_group"] is None  # no copy of theirs is left
+    assert found["00.png"]["check_spread"] is None
+    figures = curate(*("score", folder / "set.zip", "--manifest", folder / "fewer", "--out", folder / "fewer.scored"))
+    assert figures["scored"] == 23
+    found = rows(folder / "fewer.scored")
+    assert [name for name, row in found.items() if row["score_knn"] is None] == ["00.png", "01.png", "22.png"]
+
+
+def test_copies_of_what_is_known_are_flagged(folder, checked):
+    source = folder / "more"
+    source.mkdir()
+    for number, image in enumerate(painting("landscape", "impressionism", seed, 96) for seed in (3, 50, 50, 4)):
+        turned = [image, image, image.convert("L"), image.transpose(Image.Transpose.ROTATE_180)][number]
+        turned.resize((96 + number, 96)).save(source / f"{number}.png")
+    prepared = run_salon("prepare", source, "--out", folder / "more.zip", "--resolution", 16, "--format", "png")
+    assert prepared.code == 0, prepared.err
+    out = folder / "more.checked"
+    figures = curate("check", folder / "more.zip", "--out", out, "--known", folder / "set.zip")
+    assert figures["images"] == 4 and figures["known_images"] == 26 and figures["duplicate_groups"] == 1
+    assert figures["flags"]["duplicate-known"] == 2
+    names = {row["name"]: name for name, row in rows(folder / "checked").items()}
+    found = rows(out)
+    assert [names.get(found[f"{number}.png"]["known_copy"]) for number in range(4)] == ["03.png", None, None, "04.png"]
+    assert [found[f"{number}.png"]["embedding_group"] for number in range(4)] == [None, 1, 1, None]
+    assert found["2.png"]["copy_of"] is None and found["1.png"]["copy_of"] == found["2.png"]["name"]  # of more pixels
+    assert "duplicate-near" in found["1.png"]["flags"]
+    again = run_salon("curate", "check", folder / "more.zip", "--out", folder / "x", "--known", folder / "more.zip")
+    assert again.code == 2 and "--known must be another dataset" in again.err
+    dropped = run_salon("curate", "prune", out, "--drop-flag", "duplicate-known", "--keep", 1, "--dry-run", "--json")
+    assert dropped.json["flagged"] == 2
+
+
 def test_score_gives_outliers_the_lowest_scores_and_everything_an_error(folder, scored):
     found = rows(folder / "scored")
     for method in ("density", "knn"):

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from curation.score import duplicates
-from curation.score.duplicates import confirmed, groups, mirrored, near_hashes, perceptual_hash
+from curation.score.alignment import oriented
+from curation.score.duplicates import groups, mirrored, near_hashes, perceptual_hash, perceptual_hashes
 from gan.data.synthetic_scenes import painting
 
 RNG = np.random.default_rng(0)
@@ -94,18 +95,29 @@ def test_a_radius_that_bands_cannot_guarantee_is_refused():
         near_hashes(np.zeros(2, np.uint64), 8)
 
 
-def test_features_confirm_pairs():
-    features = RNG.normal(size=[6, 32]).astype(np.float32)
-    features[1] = features[0] + 0.05
-    pairs = np.array([[0, 1], [2, 3]])
-    assert confirmed(pairs, features).tolist() == [[0, 1]]
-    assert confirmed(pairs, features + 5).tolist() == [[0, 1]]  # what all share says nothing
+def test_a_turned_image_has_the_hash_of_its_orientation():
+    for seed in range(6):
+        image = np.asarray(painting("landscape", "impressionism", seed, 128))
+        hashes, transposed = (np.array([value], np.uint64) for value in perceptual_hashes(image))
+        assert hashes[0] == perceptual_hash(image)
+        for orientation, expected in enumerate(duplicates.orientations(hashes, transposed)[:, 0]):
+            turned = np.stack([oriented(channel, orientation) for channel in image.transpose(2, 0, 1)], axis=2)
+            assert distance(perceptual_hash(np.ascontiguousarray(turned)), expected) <= 2, orientation
+    upright = duplicates.orientations(hashes)
+    assert (upright == duplicates.orientations(hashes, transposed)[:2]).all()
 
 
-def test_the_cosine_of_a_pair_does_not_hang_on_lengths():
-    a, b = np.array([10.0, 0]), np.array([0.06, 0.08])  # a cosine of 0.6
-    features, pairs = np.array([a, b, -a, -b], np.float32), np.array([[0, 1]])
-    assert confirmed(pairs, features, 0.59).tolist() == [[0, 1]] and not len(confirmed(pairs, features, 0.61))
+def test_turned_hashes_are_found_in_all_orientations():
+    hashes, transposed = RNG.integers(0, 2**64, [2, 60], np.uint64)
+    turned = duplicates.orientations(hashes, transposed)
+    for copy in range(16):
+        bits = np.uint64(sum(1 << int(bit) for bit in RNG.choice(64, copy // 2, replace=False)))
+        hashes[30 + copy] = turned[copy % 8, copy] ^ bits
+    found = near_hashes(hashes, transposed=transposed)
+    assert found.tolist() == [[copy, 30 + copy] for copy in range(16)]
+    orientation, bits = duplicates.closest(found, hashes, transposed)
+    assert orientation.tolist() == [*range(8)] * 2 and bits.tolist() == [copy // 2 for copy in range(16)]
+    assert near_hashes(hashes).tolist() == [[copy, 30 + copy] for copy in (0, 1, 8, 9)]
 
 
 def test_groups_are_connected_and_named_by_their_first():

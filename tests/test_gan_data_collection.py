@@ -37,6 +37,19 @@ def test_a_named_manifest_selects(dataset, tmp_path):
     assert collection.fingerprint == collection.manifest.dataset == ImageDataset(dataset).fingerprint()
 
 
+def test_what_is_kept_alone(dataset, tmp_path):
+    names = ImageDataset(dataset).names
+    rows = [row(names[2], style="a"), row(names[0], "drop", style="b"), row(names[3], style="c")]
+    collection = Collection.open(dataset, write_manifest(tmp_path / "chosen", dataset, rows)).of_kept()
+    assert collection.rows.tolist() == [0, 2] and collection.indices.tolist() == [2, 3]
+    assert collection.column("style") == ["a", "c"]
+    write_manifest(manifest_beside(dataset), dataset, [row(name, "drop") for name in names])
+    assert Collection.open(dataset).of_kept().indices.tolist() == [0, 1, 2, 3]  # it does not select
+    gone = write_manifest(tmp_path / "gone", dataset, [row(name, "drop") for name in names])
+    with pytest.raises(RequestError, match="keeps no image"):
+        Collection.open(dataset, gone).of_kept()
+
+
 def test_the_manifest_beside_describes_and_does_not_select(dataset):
     names = ImageDataset(dataset).names
     write_manifest(manifest_beside(dataset), dataset, [row(name, "drop", style="ukiyo-e") for name in names])

@@ -9,6 +9,7 @@ DIFFERENT = {
     "--data": "what a command takes: a dataset, a folder of styles, a folder of paintings",
     "--device": "retraining takes one for each arm",
     "--keep": "of a run's files a number, of images a share",
+    "--known": "what is there already: scores of images, or a dataset of which images may be copies",
     "--labels": "where to take them from, or which column to doubt",
     "--out": "what is written: a file, a folder, an archive",
     "--require": "of metrics a comparison, of a style a share",

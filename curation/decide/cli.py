@@ -88,6 +88,8 @@ def prune(request: PruneRequest, as_json: bool) -> None:
     ]
     rows.append(("all", *(f"{figures[key]:,}" for key in header), _share(figures)))
     text = table(rows, [request.strata or "", *header, "share kept"])
+    if figures["spared"]:
+        text += f"\n{figures['spared']:,} stay as the last kept copies of their pictures"
     end = "Dry run: nothing was written" if request.dry_run else f"Wrote {request.out}"
     result(f"{text}\n{end}", figures, as_json)
 

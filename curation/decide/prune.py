@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation import columns
-from curation.decide import quotas
+from curation.decide import copies, quotas
+from curation.decide.copies import Mask
 from curation.decide.request import PruneRequest
 from curation.score import image_checks
 from curation.score.methods import BY_FEATURES, DISCRIMINATOR_PREFIX, score_column
@@ -27,6 +28,7 @@ from gan.errors import RequestError
 
 REVIEWER = "salon curate prune"
 UNDER_COVERED = "under-covered"
+COPIES = (image_checks.EXACT, image_checks.NEAR)  # flags of an image of which a better copy is kept
 LOW, CAP, LISTED, FLAGGED = "low rank", "cap", "listed", "flagged"  # codes of reasons
 
 
@@ -38,6 +40,7 @@ class Decision:
     reasons: dict[str, NDArray[np.bool_]]  # code -> the rows dropped for it
     restored: NDArray[np.bool_]  # protected, and dropped before
     under_covered: NDArray[np.bool_]
+    spared: NDArray[np.bool_]  # last kept copies, which a flag or a low rank would have dropped
 
 
 def prune(request: PruneRequest) -> dict[str, Any]:
@@ -49,8 +52,9 @@ def prune(request: PruneRequest) -> dict[str, Any]:
     methods = _methods(request, present)
     scores = [score_column(method) for method in methods]
     logits = [name for name in columns.score_columns(present) if name.startswith(DISCRIMINATOR_PREFIX)]
-    needed = {*columns.NAMES, "verdict", "reviewer", *scores, *logits}
-    needed |= {name for name in (request.strata, "flags") if name is not None and name in present}
+    needed = {*columns.NAMES, "verdict", "reviewer", "width", "height", *scores, *logits}
+    optional = (request.strata, "flags", "embedding_group", "check_pixels")
+    needed |= {name for name in optional if name is not None and name in present}
     before = manifest.read(request.manifest, sorted(needed))
     decision = _decide(request, before.rows, scores, logits)
     figures = _figures(request, before.rows, decision)
@@ -119,7 +123,10 @@ def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: li
     by_person = ~np.asarray(pc.starts_with(reviewers, "salon "))
     fixed = protect | by_person
     listed = drop & kept
-    flagged = _flagged(rows, request.drop_flags) & kept & ~fixed & ~listed
+    order = np.asarray(pc.sort_indices(pc.fill_null(rows.column("name"), "")), np.int64)
+    group = _groups(rows)
+    last, flagged = _copies(rows, group, request.drop_flags, kept & ~listed, fixed, order)
+    spared = _flagged(rows, request.drop_flags) & last
     gone = listed | flagged
     candidates = kept & ~fixed & ~gone
 
@@ -129,17 +136,48 @@ def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: li
     room = np.array([quotas.at_most(request.quota(), n) for n in _count(strata, kept, names)], np.int64)
     room -= _count(strata, gone, names)
     rank = _fused(rows, scores, kept, request.fuse)
-    order = np.asarray(pc.sort_indices(pc.fill_null(rows.column("name"), "")), np.int64)
     budget = quotas.at_most(request.keep, int(kept.sum())) - int(gone.sum())
-    low = quotas.drop_lowest(rank, order, strata, candidates, room, budget)
+    while True:  # each time, what would lose its last copy stays and others go instead
+        low = quotas.drop_lowest(rank, order, strata, candidates & ~spared, room, budget)
+        lost = last & low & ~copies.any_copy(group, kept & ~gone & ~low)
+        if not lost.any():
+            break
+        spared |= lost
     reasons = {LISTED: listed, FLAGGED: flagged, LOW: low}
     if request.cap is not None:
         left = kept & ~gone & ~low
         excess = _count(strata, left, names) - request.cap
-        rank_or_last = np.nan_to_num(rank, nan=1.0)
+        rank_or_last = np.nan_to_num(rank, nan=1.0) + last  # last copies go only where others are not enough
         reasons[CAP] = quotas.drop_lowest(rank_or_last, order, strata, candidates & left, excess, len(rows))
     under_covered = quotas.highest(_fused(rows, logits, kept), kept, request.tail)
-    return Decision(rank=rank, reasons=reasons, restored=restored, under_covered=under_covered)
+    return Decision(rank=rank, reasons=reasons, restored=restored, under_covered=under_covered, spared=spared)
+
+
+def _groups(rows: pa.Table) -> NDArray[np.int64]:
+    # Groups of copies [N], -1 for an image alone.
+    if "embedding_group" not in rows.column_names:
+        return np.full(len(rows), -1)
+    return np.asarray(pc.fill_null(rows.column("embedding_group"), -1), np.int64)
+
+
+def _copies(
+    rows: pa.Table,
+    group: NDArray[np.int64],
+    codes: tuple[str, ...],
+    kept: Mask,
+    fixed: Mask,
+    order: NDArray[np.int64],
+) -> tuple[Mask, Mask]:
+    # The last copies of pictures, and what the flags drop: two masks [N] of `kept` rows.
+    fault = _flagged(rows, tuple(code for code in codes if code not in COPIES))
+    copy = _flagged(rows, tuple(code for code in codes if code in COPIES))
+    pixels = columns.floats(rows, "width") * columns.floats(rows, "height")
+    if "check_pixels" in rows.column_names:  # without borders and frames
+        pixels = columns.floats(rows, "check_pixels")
+    last = copies.last_copies(group, kept, fixed, fault, np.nan_to_num(pixels), order)
+    if image_checks.NEAR in codes:  # where the last copy was taken for one of another, the other goes
+        copy |= (group >= 0) & copies.any_copy(group, last & copy)
+    return last, (fault | copy) & kept & ~fixed & ~last
 
 
 def _lists(request: PruneRequest, rows: pa.Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -195,6 +233,7 @@ def _figures(request: PruneRequest, rows: pa.Table, decision: Decision) -> dict[
         dropped |= mask
     kept = np.asarray(manifest.is_kept(rows)) | decision.restored
     masks = {"images": kept, "kept": kept & ~dropped, **decision.reasons, UNDER_COVERED: decision.under_covered}
+    masks["spared"] = decision.spared & ~dropped
     masks["without a score"] = kept & np.isnan(decision.rank)
     counts = {key: np.bincount(strata[mask], minlength=len(names)).tolist() for key, mask in masks.items()}
     return {

@@ -10,6 +10,7 @@ function caption(image) {
   quiet(image.reason);
   for (const score of image.scores) quiet(score);
   quiet(image.flags);
+  quiet(image.copy);
   quiet(content.filters.map((kind) => image[kind]).filter(Boolean).join(" · "));
   quiet(image.source);
   quiet(image.overruled ? `overruled by ${content.reviewer}` : image.reviewer && `by ${image.reviewer}`);

@@ -1,7 +1,8 @@
 """A gallery of what a manifest decided, as one page that needs nothing else: thumbnails, scores, reasons, filters.
 
-It shows a few of each kind: removed images, those next to the border on either side, under-covered ones, and kept ones
-drawn at random, without which one sees only what went wrong.
+It shows a few of each kind: removed images, those next to the border on either side, under-covered ones, copies beside
+the best of them, images of a doubtful label, and kept ones drawn at random, without which one sees only what went
+wrong.
 """
 
 import base64
@@ -19,6 +20,7 @@ from PIL import Image
 
 from curation import columns
 from curation.decide.prune import LOW, UNDER_COVERED
+from curation.score import image_checks
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.images import encode
@@ -31,6 +33,8 @@ ABOUT = {
     "Removed": "Dropped, the least typical first.",
     "Borderline": "Next to the border: half of them just dropped, half just kept.",
     "Under-covered": "The discriminator finds them more real than what the generator makes. They are kept.",
+    "Copies": "Each picture's copies, the best first: that of most pixels.",
+    "Mislabelled": "Their neighbours agree on another label, which is named.",
     "Random kept": "Drawn from all that is kept.",
 }
 
@@ -46,9 +50,9 @@ def choose(rows: pa.Table, count: int, seed: int) -> tuple[Chosen, dict[str, int
     by_rank = np.argsort(rank, kind="stable")  # those without a rank last
     by_rank = by_rank[~np.isnan(rank[by_rank])]
     low = removed & np.asarray(pc.starts_with(pc.fill_null(rows.column("reason"), ""), LOW))
-    under = np.zeros(len(rows), bool)
-    if "flags" in rows.column_names:
-        under = named & np.asarray(pc.match_substring(pc.fill_null(rows.column("flags"), ""), UNDER_COVERED))
+    under = named & _flagged(rows, UNDER_COVERED)
+    doubtful = named & _flagged(rows, image_checks.MISLABELLED)
+    copies = _copies(rows)
     fell, stayed = by_rank[low[by_rank]], by_rank[kept[by_rank]]
     half = count // 2
     border = np.r_[fell[::-1][:half][::-1], stayed[:half]] if len(fell) else fell
@@ -59,15 +63,34 @@ def choose(rows: pa.Table, count: int, seed: int) -> tuple[Chosen, dict[str, int
         "Removed": all_removed[:count],
         "Borderline": border,
         "Under-covered": np.flatnonzero(under)[:count],
+        "Copies": copies[:count],
+        "Mislabelled": np.flatnonzero(doubtful)[:count],
         "Random kept": np.sort(some),
     }
     totals = {
         "Removed": len(all_removed),
         "Borderline": len(border),
         "Under-covered": int(under.sum()),
+        "Copies": len(copies),
+        "Mislabelled": int(doubtful.sum()),
         "Random kept": int(kept.sum()),
     }
     return sections, totals
+
+
+def _flagged(rows: pa.Table, code: str) -> NDArray[np.bool_]:
+    if "flags" not in rows.column_names:
+        return np.zeros(len(rows), bool)
+    return np.asarray(pc.match_substring(pc.fill_null(rows.column("flags"), ""), code))
+
+
+def _copies(rows: pa.Table) -> NDArray[np.int64]:
+    # Rows of copies, group by group, the best of each first.
+    if "copy_of" not in rows.column_names:
+        return np.empty(0, np.int64)
+    group = np.asarray(pc.fill_null(rows.column("embedding_group"), -1), np.int64)
+    order = np.lexsort((np.asarray(pc.is_valid(rows.column("copy_of"))), group))
+    return order[group[order] >= 0]
 
 
 def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size: int, seed: int) -> dict[str, Any]:
@@ -79,7 +102,10 @@ def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size
     names = rows.column("name").to_pylist()
     with ThreadPoolExecutor() as pool:
         thumbnails = list(ordered_map(pool, lambda name: _thumbnail(dataset, where[name], size), names))
-    entries = [_entry(row, dataset) | {"thumbnail": t} for row, t in zip(rows.to_pylist(), thumbnails, strict=True)]
+    sources = dict(zip(*(found.rows.column(name).to_pylist() for name in ("name", "source")), strict=True))
+    entries = [
+        _entry(row, dataset, sources) | {"thumbnail": t} for row, t in zip(rows.to_pylist(), thumbnails, strict=True)
+    ]
     ids = found.rows.column("name")
     verdicts = ", ".join(f"{name} {number:,}" for name, number in found.header["verdicts"].items())
     return {
@@ -118,7 +144,7 @@ def html(shown: dict[str, Any]) -> str:
     )
 
 
-def _entry(row: dict[str, Any], dataset: ImageDataset) -> dict[str, Any]:
+def _entry(row: dict[str, Any], dataset: ImageDataset, sources: dict[str, str]) -> dict[str, Any]:
     label = row["label"]
     classes = dataset.classes or []
     named = None if label is None else classes[label] if label < len(classes) else str(label)
@@ -131,7 +157,27 @@ def _entry(row: dict[str, Any], dataset: ImageDataset) -> dict[str, Any]:
     if row.get("fused_rank") is not None:
         scores.append(f"rank {row['fused_rank']:.4f}")
     kept = ("source", "style", "genre", "artist", "verdict", "reason", "reviewer")
-    return {"id": row["name"], "label": named, "scores": scores, "flags": row.get("flags"), **{k: row[k] for k in kept}}
+    noted = {"label": named, "scores": scores, "flags": _flags(row), "copy": _copy(row, sources)}
+    return {"id": row["name"], **noted, **{k: row[k] for k in kept}}
+
+
+def _flags(row: dict[str, Any]) -> str | None:
+    # The codes, with the probable label beside a doubtful one.
+    codes = (row.get("flags") or "").split(",")
+    probable = f"{image_checks.MISLABELLED}, probably {row.get('probable_label')}"
+    told = [probable if code == image_checks.MISLABELLED and row.get("probable_label") else code for code in codes]
+    return ", ".join(told) or None
+
+
+def _copy(row: dict[str, Any], sources: dict[str, str]) -> str | None:
+    # What an image is a copy of.
+    if row.get("known_copy"):
+        return f"copy of the known {row['known_copy']}"
+    if row.get("copy_of"):
+        return f"copy of {sources[row['copy_of']]}, {row['width']} by {row['height']} px"
+    if "copy_of" in row and row.get("embedding_group") is not None:
+        return f"best of its copies, {row['width']} by {row['height']} px"
+    return None
 
 
 def _thumbnail(dataset: ImageDataset, index: int, size: int) -> str:

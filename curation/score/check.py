@@ -1,36 +1,58 @@
 """What `salon curate check` does: every image measured, duplicates and series grouped, suspects flagged."""
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.child_manifest import stratum_numbers, write_child
-from curation.score import duplicates, image_checks
+from curation.child_manifest import stratum_names, stratum_numbers, write_child
+from curation.score import copies, duplicates, image_checks
+from curation.score.copies import View
 from curation.score.density import BLOCK, normalized
-from curation.score.image_checks import EXACT, MISLABELLED, NEAR, Measures
+from curation.score.image_checks import EXACT, KNOWN, MISLABELLED, NEAR, Measures
 from curation.score.inputs import opened
+from curation.score.label_noise import mislabelled
 from curation.score.request import CheckRequest
 from eval.data.feature_cache import features_of
 from eval.metrics.feature_stats import as_features
-from eval.metrics.neighbours import neighbours
 from gan.data.collection import Collection
+from gan.data.dataset import ImageDataset
+from gan.errors import RequestError
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
 
 if TYPE_CHECKING:
     import torch  # only named here
 
-NEIGHBOURS = 10  # of an image, that speak for its label
-MIN_AGREEMENT = 0.8  # share of the neighbours that agree on another label
-MIN_LIFT = 1.5
-MIN_CLASS = 20  # images
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Images of a dataset that are compared."""
+
+    dataset: ImageDataset
+    indices: NDArray[np.int64]  # [M] in the dataset
+    keys: list[str | None]  # hash of each one's pixels as prepared, where a manifest tells it
+
+    @classmethod
+    def of(cls, collection: Collection) -> "Images":
+        """Those that the collection's manifest has."""
+        return cls(dataset=collection.dataset, indices=collection.indices, keys=collection.column("pixel_sha256"))
+
+    @classmethod
+    def all_of(cls, collection: Collection) -> "Images":
+        """All images of the dataset; it may have no manifest."""
+        told = dict(zip(collection.indices.tolist(), collection.column("pixel_sha256"), strict=True))
+        indices = np.arange(len(collection.dataset))
+        return cls(dataset=collection.dataset, indices=indices, keys=[told.get(index) for index in indices.tolist()])
 
 
 def check(request: CheckRequest) -> dict[str, Any]:
@@ -40,17 +62,36 @@ def check(request: CheckRequest) -> dict[str, Any]:
     """
     with opened(request) as (collection, extractor):
         labels = None if request.labels is None else stratum_numbers(collection, request.labels)
-        measures, hashes = _measure(collection)
-        features = features_of(collection.dataset, collection.indices, extractor)
-        near = duplicates.confirmed(duplicates.near_hashes(hashes), features)
-        group = duplicates.groups(near, len(hashes))
-        series = duplicates.groups(similar(features, device=extractor.gpu), len(hashes))
+        images = Images.of(collection)
+        known = None if request.known is None else _known(request.known, collection)
+        sets = [images] if known is None else [known, images]  # the known first
+        measured = [_measure(one) for one in sets]
+        measures = [m for m, _ in measured[-1]]
+        views = [some for of_set in measured for _, some in of_set]
+        features = [features_of(one.dataset, one.indices, extractor) for one in sets]
+        first_new = 0 if known is None else len(known.indices)
+        together = np.concatenate(features) if len(features) > 1 else features[0]
+        alike = similar(together, copies.MIN_COSINE, extractor.gpu)
+        every = _groups(sets, views, alike, first_new)
+        known_copy = _known_copies(every, first_new)
+        group = renumbered(every[first_new:])
+        of_series = alike[(cosines(together, alike) >= duplicates.MIN_SERIES) & (alike >= first_new).all(axis=1)]
+        series = duplicates.groups(of_series - first_new, len(group))
         series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
-        wrong = [] if labels is None else mislabelled(features, labels, extractor.gpu)
-        flags = _flags(collection, measures, group, wrong)
+        wrong = {} if labels is None else mislabelled(features[-1], labels, extractor.gpu)
+        pixels = _pixels(collection, views[first_new:])
+        best_first = np.argsort(-pixels, kind="stable")
+        best = best_copies(group, best_first)
+        flags = _flags(collection, measures, best, best_first, wrong)
+        for place in np.flatnonzero(known_copy >= 0).tolist():
+            flags[place].append(KNOWN)
         columns = {
-            "perceptual_hash": pa.array([duplicates.to_text(int(value)) for value in hashes]),
+            "perceptual_hash": pa.array([duplicates.to_text(some[0][0]) for some in views[first_new:]]),
             "embedding_group": _group_column(group),
+            "check_pixels": pa.array(pixels),
+            "copy_of": _names(images, np.where(best == np.arange(len(best)), -1, best)),
+            **({} if known is None else {"known_copy": _names(known, known_copy)}),
+            **({} if request.labels is None else {"probable_label": _probable(collection, request.labels, wrong)}),
             "series_group": _group_column(series),
             "flags": pa.array([",".join(codes) or None for codes in flags], pa.string()),
             **{
@@ -61,14 +102,16 @@ def check(request: CheckRequest) -> dict[str, Any]:
         parameters = {
             "command": "salon curate check",
             "labels": request.labels or "none",
+            "known": None if request.known is None else request.known.name,
             "extractor": extractor.identity,
         }
         digest = write_child(collection, request.out, columns, parameters=parameters)
     return {
-        "images": len(hashes),
+        "images": len(group),
         "flagged": sum(bool(codes) for codes in flags),
         "flags": dict(Counter(code for codes in flags for code in codes).most_common()),
         "duplicate_groups": len(np.unique(group[group >= 0])),
+        **({} if known is None else {"known_images": first_new}),
         "series_groups": len(np.unique(series[series >= 0])),
         "manifest": str(request.out),
         "hash": digest,
@@ -76,29 +119,94 @@ def check(request: CheckRequest) -> dict[str, Any]:
     }
 
 
-def _measure(collection: Collection) -> tuple[list[Measures], duplicates.Hashes]:
-    # Measures and perceptual hashes of the images at collection.indices.
-    def measure(index: int) -> tuple[Measures, int]:
-        pixels = collection.dataset.image(index)
-        return image_checks.measure(pixels), duplicates.perceptual_hash(pixels)
+def _known(path: Path, collection: Collection) -> Images:
+    # The dataset that new images are compared with.
+    known = Collection.open(path, columns=["pixel_sha256"])
+    if known.fingerprint == collection.fingerprint:
+        raise RequestError(f"`known` must be another dataset than the one that is checked; got {path} for both")
+    return Images.all_of(known)
+
+
+def _measure(images: Images) -> list[tuple[Measures, list[View]]]:
+    # Measures and views of the images.
+    def measure(index: int) -> tuple[Measures, list[View]]:
+        pixels = images.dataset.image(index)
+        return image_checks.measure(pixels), copies.views(pixels)
 
     with ThreadPoolExecutor() as pool:
-        pairs = ordered_map(pool, measure, collection.indices.tolist())
-        measured = list(progress(pairs, "Measuring", len(collection.indices)))
-    return [measures for measures, _ in measured], np.array([value for _, value in measured], np.uint64)
+        pairs = ordered_map(pool, measure, images.indices.tolist())
+        return list(progress(pairs, "Measuring", len(images.indices)))
 
 
-def _flags(
-    collection: Collection, measures: list[Measures], group: NDArray[np.int64], wrong: list[int]
-) -> list[list[str]]:
-    # Codes of each image; `group` [M] are near duplicates, -1 for an image alone, `wrong` the places of wrong labels.
+def _groups(
+    sets: list[Images],
+    views: list[list[View]],
+    alike: duplicates.Pairs,
+    first_new: int,
+) -> NDArray[np.int64]:
+    # Groups of copies among the images of all sets, of which those from `first_new` on are compared with all.
+    images = [(one.dataset, index) for one in sets for index in one.indices.tolist()]
+    same = exact_pairs([key for one in sets for key in one.keys])
+    near = copies.find(
+        copies.collected(views), alike, lambda place: images[place][0].image(images[place][1]), first_new, same
+    )
+    return duplicates.groups(np.concatenate([same, near]), len(images))
+
+
+def _known_copies(group: NDArray[np.int64], first_new: int) -> NDArray[np.int64]:
+    # Groups of the known and the new images [K + N] -> the known image of each new one's group, -1 where there is none.
+    known, first = np.unique(group[:first_new], return_index=True)
+    place = dict(zip(known.tolist(), first.tolist(), strict=True))
+    return np.array([place.get(number, -1) if number >= 0 else -1 for number in group[first_new:].tolist()], np.int64)
+
+
+def renumbered(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups [N] in any numbers, -1 for an image alone -> those of two images at least, named by their first."""
+    _, first, inverse, counts = np.unique(group, return_index=True, return_inverse=True, return_counts=True)
+    return np.asarray(np.where((group >= 0) & (counts[inverse] > 1), first[inverse], -1), np.int64)
+
+
+def _pixels(collection: Collection, views: list[list[View]]) -> NDArray[np.float64]:
+    # How many pixels of the originals show the picture, without border and frame; 0 where that is not known.
+    width, height = _size(collection)
+    inside = [copies.area(some[-1], collection.dataset.resolution) for some in views]
+    return np.asarray(width * height * np.array(inside), np.float64)
+
+
+def _size(collection: Collection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     width, height = (
         np.array([side or 0 for side in collection.column(name)], np.int64) for name in ("width", "height")
     )
-    flags = image_checks.flags(measures, width, height, collection.dataset.resolution)
-    for place in exact(collection.column("pixel_sha256")):
+    return width, height
+
+
+def _names(images: Images, places: NDArray[np.int64]) -> pa.Array:
+    # Names in the dataset of the images at these places; null for -1.
+    names = images.dataset.names
+    return pa.array([names[images.indices[p]] if p >= 0 else None for p in places.tolist()], pa.string())
+
+
+def _probable(collection: Collection, column: str, wrong: dict[int, int]) -> pa.Array:
+    # The label that speaks for itself in each mislabelled image, by its name; null for all others.
+    names = stratum_names(collection, column)
+    labels: list[str | None] = [None] * len(names)
+    for place, example in wrong.items():
+        labels[place] = names[example]
+    return pa.array(labels, pa.string())
+
+
+def _flags(
+    collection: Collection,
+    measures: list[Measures],
+    best: NDArray[np.int64],
+    best_first: NDArray[np.int64],
+    wrong: Iterable[int],
+) -> list[list[str]]:
+    # Codes of each image; `best` [M] are the places of the best copies, `wrong` those of wrong labels.
+    flags = image_checks.flags(measures, *_size(collection), collection.dataset.resolution)
+    for place in exact(collection.column("pixel_sha256"), best_first):
         flags[place].append(EXACT)
-    for place in np.flatnonzero((group >= 0) & (group != np.arange(len(group)))).tolist():  # the first stays clean
+    for place in np.flatnonzero(best != np.arange(len(best))).tolist():
         if EXACT not in flags[place]:
             flags[place].append(NEAR)
     for place in wrong:
@@ -106,15 +214,29 @@ def _flags(
     return flags
 
 
-def exact(keys: list[str | None]) -> list[int]:
-    """Places of images whose content was there before, by a hash of the content; None is like nothing."""
-    first: dict[str, int] = {}
-    return [place for place, key in enumerate(keys) if key and first.setdefault(key, place) != place]
+def exact(keys: list[str | None], order: NDArray[np.int64]) -> list[int]:
+    """Places of images whose content comes before them in `order`, by a hash of the content; None is like nothing."""
+    first: dict[str | None, int] = {}
+    return [place for place in order.tolist() if (key := keys[place]) and first.setdefault(key, place) != place]
 
 
-def similar(
-    features: Floats, least: float = duplicates.MIN_SERIES, device: "torch.device | None" = None
-) -> duplicates.Pairs:
+def exact_pairs(keys: list[str | None]) -> duplicates.Pairs:
+    """Pairs of each image and the first of the same content, by a hash of the content -> [P, 2]."""
+    first: dict[str | None, int] = {}
+    pairs = [(first.setdefault(key, place), place) for place, key in enumerate(keys) if key]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+
+
+def best_copies(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups [N], -1 for an image alone -> places [N] of the copies first in `order`; one alone is its own."""
+    best = np.arange(len(group))
+    together = order[group[order] >= 0]
+    _, first, inverse = np.unique(group[together], return_index=True, return_inverse=True)
+    best[together] = together[first][inverse]
+    return best
+
+
+def similar(features: Floats, least: float, device: "torch.device | None" = None) -> duplicates.Pairs:
     """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2].
 
     Searched on a `device` where one is given.
@@ -133,35 +255,14 @@ def similar(
     return np.concatenate(blocks)
 
 
-def mislabelled(features: Floats, labels: NDArray[np.int64], device: "torch.device | None" = None) -> list[int]:
-    """Places of images whose nearest neighbours agree on another label, and hardly one has theirs.
-
-    Neighbours are weighted by how rare their label is, so that a large class does not outvote a small one. Nor does it
-    where it is around everything: the label must be MIN_LIFT times as frequent among the neighbours as in the set.
-    Classes of fewer than MIN_CLASS images are left alone. Neighbours are searched on a `device` where one is given.
-    """
-    unit = normalized(features - features.mean(axis=0))
-    labels, counts = np.unique(labels, return_inverse=True, return_counts=True)[1:]
-    places = []
-    for place, (own, near) in enumerate(zip(labels, labels[most_alike(unit, NEIGHBOURS, device)], strict=True)):
-        votes: dict[int, float] = defaultdict(float)
-        for label in near:
-            votes[int(label)] += 1 / counts[label]
-        best = max(votes, key=lambda label: votes[label])
-        share = votes[best] / sum(votes.values()) + 1e-9  # 8 of 10 are 0.8, in whichever order they are added up
-        agreed = best != own and share >= MIN_AGREEMENT and (near == own).sum() <= 1
-        telling = (near == best).mean() >= MIN_LIFT * counts[best] / len(labels)
-        if agreed and telling and min(counts[own], counts[best]) >= MIN_CLASS:
-            places.append(place)
-    return places
-
-
-def most_alike(unit: Floats, k: int, device: "torch.device | None" = None) -> NDArray[np.int64]:
-    """Of each unit vector [N, dim] the `k` others (or all, where fewer) of the largest cosine, places [N, k]."""
-    k = min(k, len(unit) - 1)
-    if not k:
-        return np.empty([len(unit), 0], np.int64)
-    return neighbours(unit, k, dtype=np.float32, device=device).indices
+def cosines(features: Floats, pairs: duplicates.Pairs) -> Floats:
+    """Of pairs [P, 2] of features [N, dim], around the set's mean -> [P]."""
+    mean = features.mean(axis=0)
+    blocks = [
+        np.einsum("pd,pd->p", *(normalized(features[some] - mean) for some in pairs[start : start + BLOCK].T))
+        for start in range(0, len(pairs), BLOCK)
+    ]
+    return np.concatenate([np.empty(0, np.float32), *blocks])
 
 
 def _group_column(group: NDArray[np.int64]) -> pa.Array:

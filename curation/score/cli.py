@@ -38,6 +38,9 @@ feature_options = together(
     callback=none_is_nothing,
     help="Column checked for label noise: flags images whose nearest neighbours share another value.",
 )
+@click.option(
+    "--known", metavar="ARCHIVE", type=PATH, help="Dataset that is there already: flags copies of its images."
+)
 def check(request: CheckRequest, as_json: bool) -> None:
     """Flag what may not belong into a dataset: padding, frames, greyscale, text, emptiness, size, duplicates, labels.
 
@@ -47,6 +50,7 @@ def check(request: CheckRequest, as_json: bool) -> None:
     \b
     salon curate check paintings64.zip --out checked.manifest
     salon curate check wikiart.zip --out checked.manifest --labels style
+    salon curate check more.zip --out more-checked.manifest --known paintings64.zip
     """
     from curation.score import check as checking
 
@@ -93,4 +97,9 @@ def score(request: ScoreRequest, as_json: bool) -> None:
 
     figures = scoring.score(request)
     rate = f"{figures['seconds']:.1f} s, {figures['images_per_second']:.0f} images/s"
-    result(f"Scored {figures['scored']} of {figures['images']} images in {rate}\nWrote {request.out}", figures, as_json)
+    text = f"Scored {figures['scored']} of {figures['images']} images in {rate}\n"
+    for kind, compared in (("pooled", "each other"), ("all", "all strata")):
+        if small := (figures["models"] or {}).get(kind):
+            sizes = ", ".join(f"{name} {count:,}" for name, count in small.items())
+            text += f"Strata too small for a model of their own, compared with {compared}: {sizes}\n"
+    result(f"{text}Wrote {request.out}", figures, as_json)

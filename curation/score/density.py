@@ -28,6 +28,7 @@ Strata = NDArray[np.int64]
 
 POOLED = -1  # the stratum of all that belong to strata too small for a model of their own
 MIN_STRATUM = 100  # images
+MIN_POOL = 20  # images, for any model
 MAX_REFERENCES = 16384
 MODELS = 8
 COMPONENTS = 32
@@ -104,30 +105,29 @@ def load(path: Path) -> State:
 
 
 def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
-    """Strata of fewer than `least` images become POOLED; if even those together are too few, everything does."""
+    """Strata of fewer than `least` images become POOLED; all others stay as they are."""
     values, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    small = counts < least
-    if 0 < counts[small].sum() < least:
-        return np.full_like(strata, POOLED)
-    return np.asarray(np.where(small, POOLED, values)[inverse], np.int64)
+    return np.asarray(np.where(counts < least, POOLED, values)[inverse], np.int64)
 
 
 def fit(features: Floats, strata: Strata, *, seed: int, extractor: str, device: "torch.device | None" = None) -> State:
     """Fit the models of each stratum, pooled where small. `features` may be a memory map.
 
-    Neighbours are searched on a `device` where one is given, in `score` too.
+    A pool of fewer than 20 images gets no model: `score` compares its images with all strata. Neighbours are searched
+    on a `device` where one is given, in `score` too.
 
     Raises RequestError for fewer than 20 images.
     """
-    if len(features) < 20:
-        raise RequestError(f"a density needs 20 images at least; got {len(features)} instead")
+    if len(features) < MIN_POOL:
+        raise RequestError(f"a density needs {MIN_POOL} images at least; got {len(features)} instead")
     pooled = pool_small(strata)
+    numbers, counts = np.unique(pooled, return_counts=True)
     return State(
         strata={
             int(number): _fit_stratum(
                 features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), device
             )
-            for i, number in enumerate(np.unique(pooled))
+            for i, number in enumerate(numbers[(numbers != POOLED) | (counts >= MIN_POOL)])
         },
         extractor=extractor,
     )

@@ -1,7 +1,8 @@
-"""Near duplicates: found by a perceptual hash that knows a mirrored image, confirmed by features; and series.
+"""Near duplicates: found by a perceptual hash that knows a mirrored or turned image; and groups of them.
 
 A hash is 64 signs of low frequencies of the discrete cosine transform. Mirroring an image changes the sign of its odd
-horizontal frequencies, so the hash of the mirrored image is the hash of the image with fixed bits turned over.
+horizontal frequencies, so the hash of the mirrored image is the hash of the image with fixed bits turned over. With the
+hash of the transposed image this gives all eight orientations, numbered as in curation.score.alignment.
 """
 
 from collections.abc import Iterator
@@ -18,20 +19,29 @@ Pairs = NDArray[np.int64]  # [P, 2], the first below the second
 
 SIDE, FREQUENCIES = 32, 8  # px, and frequencies in each direction
 RADIUS = 7  # bits; 4 bands of 16 bits then hold one that differs by a bit at most
-MIN_COSINE = 0.7  # of the features of near duplicates, centred on the mean of the set
 MIN_SERIES = 0.75  # of the features of a series
 _BANDS, _BAND_BITS = 4, 16
 # Bit 8v + u is the sign of vertical frequency v and horizontal frequency u; the mean brightness (0, 0) says nothing,
 # and in its place stands (8, 0). Odd u change under mirroring.
 _MIRROR = np.uint64(sum(1 << (8 * v + u) for v in range(8) for u in range(1, 8, 2)))
+_TURN = np.uint64(sum(1 << (8 * v + u) for v in range(1, 8, 2) for u in range(8)))  # upside down, likewise of odd v
 _FLIPS = np.array([0, *(1 << bit for bit in range(_BAND_BITS))], np.uint16)  # within one bit of a band
 
 
 def perceptual_hash(pixels: Pixels) -> int:
     """64 bits of uint8 [H, W, 3]; images that look alike differ in few."""
+    return perceptual_hashes(pixels)[0]
+
+
+def perceptual_hashes(pixels: Pixels) -> tuple[int, int]:
+    """The hashes of an image and of the transposed image."""
     grey = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    spectrum = fft.dctn(np.asarray(grey, np.float64), norm="ortho")[: FREQUENCIES + 1, :FREQUENCIES]
-    signs = spectrum[:FREQUENCIES] > 0
+    spectrum = fft.dctn(np.asarray(grey, np.float64), norm="ortho")[: FREQUENCIES + 1, : FREQUENCIES + 1]
+    return _signs(spectrum), _signs(spectrum.T)
+
+
+def _signs(spectrum: NDArray[np.float64]) -> int:
+    signs = spectrum[:FREQUENCIES, :FREQUENCIES] > 0
     signs[0, 0] = spectrum[FREQUENCIES, 0] > 0
     return int(np.packbits(signs.ravel(), bitorder="little").view("<u8")[0])
 
@@ -41,23 +51,39 @@ def mirrored(hashes: Hashes) -> Hashes:
     return hashes ^ _MIRROR
 
 
+def orientations(hashes: Hashes, transposed: Hashes | None = None) -> Hashes:
+    """Hashes of the images in each orientation, [8, N]; without those `transposed`, upright and mirrored, [2, N]."""
+    if transposed is None:
+        return np.stack([hashes, mirrored(hashes)])
+    return np.stack([base ^ flip for base in (hashes, transposed) for flip in (0, _MIRROR, _TURN, _MIRROR ^ _TURN)])
+
+
+def closest(pairs: Pairs, hashes: Hashes, transposed: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each pair: the orientation in which the first is nearest to the second, and in how many bits they differ."""
+    turned = orientations(hashes[pairs[:, 0]], transposed[pairs[:, 0]])
+    bits = np.bitwise_count(turned ^ hashes[pairs[:, 1]]).astype(np.int64)  # [8, P]
+    return bits.argmin(axis=0), bits.min(axis=0)
+
+
 def to_text(value: int) -> str:
     """16 hexadecimal digits, as in the manifest."""
     return f"{value:016x}"
 
 
-def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0) -> Pairs:
+def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0, *, transposed: Hashes | None = None) -> Pairs:
     """Pairs of images whose hashes, or one of them mirrored, differ in at most `radius` bits.
 
-    Only pairs with an image from `first_new` on are looked for. Without an N x N table: by the pigeonhole principle
-    one of four bands of 16 bits differs in radius / 4 bits at most, so its neighbours are looked up (Norouzi et al.
-    2012, section 3). Raises ValueError for a radius above 7.
+    With the hashes of the `transposed` images, one of them in any of eight orientations. Only pairs with an image from
+    `first_new` on are looked for. Without an N x N table: by the pigeonhole principle one of four bands of 16 bits
+    differs in radius / 4 bits at most, so its neighbours are looked up (Norouzi et al. 2012, section 3).
+
+    Raises ValueError for a radius above 7.
     """
     if not 0 <= radius <= RADIUS:
         raise ValueError(f"radius must be from 0 to {RADIUS}; got {radius} instead")
     near: list[Pairs] = [np.empty([0, 2], np.int64)]
     new = np.arange(first_new, len(hashes))
-    for queries in (hashes[first_new:], mirrored(hashes[first_new:])):
+    for queries in orientations(hashes[first_new:], None if transposed is None else transposed[first_new:]):
         for band in range(_BANDS):
             keys, query_keys = _band(hashes, band), _band(queries, band)
             order = np.argsort(keys, kind="stable")
@@ -74,13 +100,6 @@ def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0) -> Pai
                     pairs = np.stack([new[left[within]], right[within]], axis=1)
                     near.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
     return np.unique(np.concatenate(near), axis=0)
-
-
-def confirmed(pairs: Pairs, features: NDArray[np.float32], least: float = MIN_COSINE) -> Pairs:
-    """Those of `pairs` whose features [N, dim], centred on the set's mean, have a cosine of at least `least`."""
-    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    cosines = [_cosine(features[a] - mean, features[b] - mean) for a, b in pairs]
-    return pairs[np.array(cosines, np.float32) >= least]
 
 
 def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:
@@ -108,7 +127,3 @@ def _chunks(counts: NDArray[np.int64], largest: int = 1 << 20) -> Iterator[tuple
         stop = max(int(np.searchsorted(ends, before + largest, "right")), start + 1)
         yield start, stop
         start = stop
-
-
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))

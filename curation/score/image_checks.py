@@ -19,14 +19,17 @@ SIDE = 128  # px; images are measured at this size, so that a threshold means th
 PADDING, FRAME, GREYSCALE, TEXT = "padding", "frame", "greyscale", "text"
 UNIFORM, SMALL, ASPECT = "uniform", "small", "aspect"
 CODES = (PADDING, FRAME, GREYSCALE, TEXT, UNIFORM, SMALL, ASPECT)
-OF_THE_SET = EXACT, NEAR, MISLABELLED = "duplicate-exact", "duplicate-near", "mislabelled"  # told by other images
+EXACT, NEAR, KNOWN = "duplicate-exact", "duplicate-near", "duplicate-known"
+MISLABELLED = "mislabelled"
+OF_THE_SET = (EXACT, NEAR, KNOWN, MISLABELLED)  # told by other images
 
 PLAIN_RANGE = 10.0  # grey levels by which a row of plain padding may vary
 MIN_STEP = 20.0  # grey levels in which padding ends, at least
 MIN_PADDING = 0.02  # of a side
-MIN_FRAME = 5.0  # a frame's edge, in median gradients of the image
+MIN_FRAME = 2.0  # a frame's edge, in median gradients of the image
 MAX_CHROMA = 12.0  # levels by which the channels of a grey image differ, after compression
-MIN_TEXT = 0.4
+MIN_TEXT = 0.6
+STRIPS, LINES = 8, 8  # of a page, and lines in a strip that are enough
 MAX_ASPECT = 2.0
 EMPTY_Z, EMPTY_SPREAD = -4.0, 16.0  # uniform: an outlier of the set, and in absolute grey levels too
 
@@ -64,9 +67,11 @@ def padding(img: Floats) -> tuple[int, int, int, int]:
     """Rows and columns of one plain colour along the top, bottom, left and right of float32 [H, W, 3]."""
     counts = []
     for lines in (img, img[::-1], img.transpose(1, 0, 2), img.transpose(1, 0, 2)[::-1]):
-        low, high = np.percentile(lines, [5, 95], axis=1)  # [H, 3]; the ends of a line may lie outside of a photograph
+        if not _plain(lines[:1]).all():  # nearly always: the others need not be looked at
+            counts.append(0)
+            continue
         first = np.median(lines[0], axis=0)
-        plain = ((high - low).max(axis=1) < PLAIN_RANGE) & (np.abs(lines - first).mean(axis=(1, 2)) < PLAIN_RANGE)
+        plain = _plain(lines) & (np.abs(lines - first).mean(axis=(1, 2)) < PLAIN_RANGE)
         count = len(plain) if plain.all() else int(np.argmin(plain))
         # Padding ends in a step; a sky that is plain at the top goes over into something else.
         steps = np.abs(lines[count : count + 3] - first).mean(axis=(1, 2))
@@ -75,41 +80,79 @@ def padding(img: Floats) -> tuple[int, int, int, int]:
     return top, bottom, left, right
 
 
+def _plain(lines: Floats) -> NDArray[np.bool_]:
+    # Which lines [N, W, 3] hardly vary; their ends may lie outside of a photograph.
+    low, high = np.percentile(lines, [5, 95], axis=1)  # [N, 3]
+    return np.asarray((high - low).max(axis=1) < PLAIN_RANGE)
+
+
 def frame(luma: Floats) -> float:
     """How strongly straight edges run along the sides of float32 [H, W], as those of a photographed frame do.
 
     For each side, the strongest line in its outer fifth: the gradient across it that 75 % of its middle exceed, in
     median gradients of the image. The second weakest of the four sides counts. An edge at the very margin is no frame.
     """
-    strongest = []
+    # An edge at the very margin is no frame: a torn edge of the canvas, say.
+    return sorted(float(edge[5:].max()) for edge in _edges(luma, 5))[1]
+
+
+def _edges(luma: Floats, share: int) -> list[Floats]:
+    # Edges along the top, bottom, left and right, by their distance from that side, up to 1 / `share` of it.
+    edges = []
     for lines in (luma, luma[::-1], luma.T, luma.T[::-1]):
         height, width = lines.shape
         middle = lines[:, width // 5 : width - width // 5]
         across = np.abs(middle[2:] - middle[:-2])  # [H - 2, W]
         typical = max(float(np.median(across[height // 4 : -(height // 4)])), 2.0)
-        outer = across[5 : max(height // 5, 7)]  # a torn edge of the canvas is no frame
-        strongest.append(float(np.percentile(outer, 25, axis=1).max()) / typical)
-    return sorted(strongest)[1]
+        edges.append(np.percentile(across[: max(height // share, 7)], 25, axis=1) / typical)
+    return edges
+
+
+def inside(pixels: Pixels) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) of what lies inside of a border, a frame and a mat; None without any."""
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        return None
+    small = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+    top, bottom, left, right = 0, SIDE, 0, SIDE
+    for cut in (padding, _frame_width, padding):
+        # The line in which a border ends belongs to both.
+        rim = [line and line + 1 for line in cut(small[top:bottom, left:right])]
+        top, bottom, left, right = top + rim[0], bottom - rim[1], left + rim[2], right - rim[3]
+        if min(bottom - top, right - left) < SIDE // 2:
+            return None
+    if (top, bottom, left, right) == (0, SIDE, 0, SIDE):
+        return None
+    across, down = width / SIDE, height / SIDE
+    return round(left * across), round(top * down), round(right * across), round(bottom * down)
+
+
+def _frame_width(img: Floats) -> tuple[int, int, int, int]:
+    # Rows and columns up to the innermost edge of a frame, where three sides have one.
+    edges = _edges(img.mean(axis=2), 4)
+    widths = [int(np.flatnonzero(edge > MIN_FRAME)[-1]) + 1 if (edge > MIN_FRAME).any() else 0 for edge in edges]
+    top, bottom, left, right = widths if np.count_nonzero(widths) >= 3 else [0] * 4
+    return top, bottom, left, right
 
 
 def text(pixels: Pixels) -> float:
     """How much of an image looks like a written page: 0 to 1.
 
-    A page has one light ground over most of it. Its lines are rows that change between ground and ink often, with rows
-    of bare ground between them.
+    A page has one light ground over most of it. Down each of its upright strips, rows with several changes between
+    ground and ink take turns with rows of bare ground; most of a painting is neither.
     """
     grey = Image.fromarray(pixels).convert("L")
     page = np.asarray(grey.resize((2 * SIDE, 2 * SIDE), Image.Resampling.BOX), np.float32)
     ground = float(np.percentile(page, 75))
-    bare = np.abs(page - ground) < 24
-    if ground < 140 or bare.mean() < 0.5:
+    if ground < 120 or (np.abs(page - ground) < 24).mean() < 0.5:
         return 0.0
-    ink = page < ground - 40
-    changes = np.abs(np.diff(ink.astype(np.int8), axis=1)).sum(axis=1)  # [rows]
-    written = changes > 20
-    # Between lines of writing the page is bare: count how often rows alternate, against an alternation every 8 rows.
-    alternations = np.abs(np.diff(written.astype(np.int8))).sum() / (2 * SIDE / 8)
-    return float(min(alternations, 1.0) * min(2 * written.mean() / max(bare.mean(), 0.5), 1.0) ** 0.5)
+    shares = []
+    for strip in np.split(page < ground - 30, STRIPS, axis=1):
+        changes = (strip[:, 1:] != strip[:, :-1]).sum(axis=1)  # [rows]
+        written, bare = changes >= 4, (changes == 0) & (strip.mean(axis=1) < 0.05)
+        lines = np.count_nonzero(np.diff(written[written | bare].astype(np.int8)) == 1)
+        shares.append(min(lines / LINES, 1.0) * (written | bare).mean())
+    return float(np.median(shares))
 
 
 def flags(

@@ -12,13 +12,13 @@ from gan.runtime import distributed
 
 @contextmanager
 def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
-    """The collection and the extractor of a request; the processes that torchrun started are connected meanwhile.
+    """The kept images and the extractor of a request; the processes that torchrun started are connected meanwhile.
 
-    Raises RequestError when the dataset has no manifest, or there is no such extractor or device.
+    Raises RequestError when the dataset has no manifest, it keeps none, or there is no such extractor or device.
     """
     device = select(request.device)
     extractor = load_extractor(request.extractor, weights=request.weights, fetch=request.fetch, device=device)
     with distributed.joined(device):
         collection = Collection.open(request.dataset, request.manifest)
         collection.require_manifest()
-        yield collection, extractor
+        yield collection.of_kept(), extractor

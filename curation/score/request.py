@@ -32,6 +32,7 @@ class CheckRequest(FeatureRequest):
     """What to flag."""
 
     labels: str | None = None  # column of STRATA that is checked for label noise; None: no column
+    known: Path | None = None  # another dataset, whose copies among the images are flagged; None: no other
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What `salon curate score` does: features, fitted models, scores with their standard errors, a new manifest."""
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.child_manifest import stratum_numbers, write_child
+from curation.child_manifest import stratum_names, stratum_numbers, write_child
 from curation.score import density, discriminator_scores
 from curation.score.inputs import opened
 from curation.score.methods import BY_FEATURES, score_column
@@ -22,6 +23,7 @@ from gan.errors import RequestError
 from gan.runtime import distributed
 
 Columns = dict[str, NDArray[np.float64]]
+Models = dict[str, dict[str, int]]  # own, pooled or all -> stratum -> images
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]  # scores [N], and their standard errors [N]
 
 
@@ -44,8 +46,9 @@ def score_collection(collection: Collection, extractor: Extractor, request: Scor
     }
     fresh = np.arange(count) if request.known is None else _keep_known(collection, request.known, columns)
     by_method: dict[str, Scores] = {}
+    models: Models | None = None
     if len(fresh) and set(request.methods) & set(BY_FEATURES):
-        by_method |= _by_features(collection, extractor, request, fresh)
+        by_method, models = _by_features(collection, extractor, request, fresh)
     if request.run is not None:
         by_method["d-low"] = discriminator_scores.d_low(
             _snapshots(request.run), collection.dataset, collection.indices, extractor.device, seed=request.seed
@@ -57,6 +60,7 @@ def score_collection(collection: Collection, extractor: Extractor, request: Scor
         "command": "salon curate score",
         "methods": list(request.methods),
         "strata": request.strata or "none",
+        "models": models if request.strata else None,
         "seed": request.seed,
         "extractor": extractor.identity,
         "state": None if request.state is None else request.state.name,
@@ -77,8 +81,9 @@ def score_collection(collection: Collection, extractor: Extractor, request: Scor
 
 def _by_features(
     collection: Collection, extractor: Extractor, request: ScoreRequest, fresh: NDArray[np.int64]
-) -> dict[str, Scores]:
-    # Method -> scores of the images at the places `fresh`. All processes look for the state before one writes it.
+) -> tuple[dict[str, Scores], Models]:
+    # Method -> scores of the images at the places `fresh`, and what they were compared with. All processes look for the
+    # state before one writes it.
     fitted = request.state is not None and request.state.exists()
     strata = stratum_numbers(collection, request.strata)[fresh]
     features = features_of(collection.dataset, collection.indices[fresh], extractor)
@@ -88,12 +93,28 @@ def _by_features(
             raise RequestError(
                 f"`state` {request.state} must be of the features {extractor.key}; it is of {state.extractor}"
             )
-        return density.score(state, features, strata, fitted=False, device=extractor.gpu)
+        scores = density.score(state, features, strata, fitted=False, device=extractor.gpu)
+        return scores, _models(collection, request.strata, fresh, state, strata)
     state = density.fit(features, strata, seed=request.seed, extractor=extractor.key, device=extractor.gpu)
     with distributed.main_first():
         if request.state is not None and distributed.is_main():
             state.save(request.state)
-    return density.score(state, features, density.pool_small(strata), fitted=True, device=extractor.gpu)
+    pooled = density.pool_small(strata)
+    scores = density.score(state, features, pooled, fitted=True, device=extractor.gpu)
+    return scores, _models(collection, request.strata, fresh, state, pooled)
+
+
+def _models(
+    collection: Collection, column: str | None, fresh: NDArray[np.int64], state: density.State, strata: density.Strata
+) -> Models:
+    # What each image was compared with: its own stratum, the pool of the small ones, or where there is none, all.
+    names = stratum_names(collection, column)
+    others = "pooled" if density.POOLED in state.strata else "all"
+    models: dict[str, Counter[str]] = {"own": Counter(), others: Counter()}
+    for place, number in zip(fresh.tolist(), strata.tolist(), strict=True):
+        own = number in state.strata and number != density.POOLED
+        models["own" if own else others][names[place]] += 1
+    return {kind: dict(sorted(counts.items())) for kind, counts in models.items() if counts}
 
 
 def _snapshots(path: Path) -> list[snapshot.Snapshot]:

@@ -1,4 +1,4 @@
-"""Classes by name and by index: the one place where `--class`, labels and reports turn one into the other. Light."""
+"""Classes by name and by index: the one place where requests, labels and reports turn one into the other. Light."""
 
 import unicodedata
 from collections.abc import Sequence

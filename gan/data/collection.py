@@ -5,7 +5,7 @@ collection.dataset.image(int(collection.kept[0]))
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Collection:
     fingerprint: str  # of the dataset
     manifest: Manifest | None = None
     selected: bool = False  # True: a manifest was named, and its verdicts count; False: it only describes the images
+    only_kept: bool = False  # whether `rows` and `indices` are those of `kept` images alone
 
     @classmethod
     def open(
@@ -71,6 +72,14 @@ class Collection:
             raise RequestError(f"`manifest` {manifest.path} must name images of {self.dataset.path}; it names none")
         return collection
 
+    def of_kept(self) -> "Collection":
+        """The same collection with `rows` and `indices` of the `kept` images alone.
+
+        Raises RequestError when none is kept.
+        """
+        self.require_kept()
+        return replace(self, only_kept=True)
+
     def require_manifest(self) -> Manifest:
         """The manifest. Raises RequestError where there is none."""
         if self.manifest is None:
@@ -102,12 +111,14 @@ class Collection:
         # [2, M]: rows of the manifest that are images of the dataset, and the indices of these.
         place = {name: index for index, name in enumerate(self.dataset.names)}
         names = [] if self.manifest is None else self.manifest.rows.column("name").to_pylist()
-        pairs = [(row, place[name]) for row, name in enumerate(names) if name in place]
-        return np.array(pairs, np.int64).reshape(-1, 2).T
+        pairs = np.array([(row, place[name]) for row, name in enumerate(names) if name in place], np.int64).reshape(
+            -1, 2
+        )
+        return pairs[np.isin(pairs[:, 1], self.kept)].T if self.only_kept else pairs.T
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of the manifest that are images of the dataset, whatever their verdict; int64 [M]."""
+        """Rows of the manifest that are images of the dataset, whatever their verdict save `only_kept`; int64 [M]."""
         rows: NDArray[np.int64] = self._pairs[0]
         return rows
 
