@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.data import feature_cache
 from eval.data.thumbnails import Thumbnails
 from eval.evaluate import FORMAT, RESULTS
@@ -50,6 +52,8 @@ def read_entry(path: Path) -> Entry:
         results.setdefault(result.id, result)
     cur_nimg = generator.get("cur_nimg")
     pictures = file.parent / figures["pictures"]
+    damaged = generator.get("damaged", [])  # positions of images that have no picture
+    positions = np.delete(np.arange(int(generator["images"]) + len(damaged)), damaged)
     return Entry(
         name=file.resolve().parent.name,
         label=Path(generator["name"]).stem if cur_nimg is None else f"{cur_nimg / 1000:g} kimg",
@@ -57,7 +61,7 @@ def read_entry(path: Path) -> Entry:
         z_bank=generator.get("z_bank"),
         images=int(generator["images"]),
         results=results,
-        pictures=Thumbnails(pictures, feature_cache.SHARD) if pictures.is_dir() else None,
+        pictures=Thumbnails(pictures, feature_cache.SHARD, positions) if pictures.is_dir() else None,
     )
 
 

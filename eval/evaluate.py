@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval import accepted_samples, figures, generator_metrics
 from eval.accepted_samples import AcceptedSource
 from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, folder_name, one_pass
+from eval.data.files_source import FilesSource
 from eval.data.image_sources import DatasetSource, Source
 from eval.data.reference import Reference, open_references
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from eval.generator_metrics import PathLength
-from eval.metric_registry import METRICS, OF_FEATURES, FeatureSets, Result
+from eval.metric_registry import METRICS, OF_FEATURES, FeatureSets, Result, require_possible
 from eval.metrics.feature_stats import Features
 from eval.metrics.precision_recall import Comparison
 from eval.report.html import write_report
@@ -68,13 +70,14 @@ class Clock:
 class Extracted:
     """A source of which everything is extracted: small images, and features by each extractor."""
 
-    source: Source
+    source: Source  # without the images that could not be read
+    positions: NDArray[np.int64] = field(repr=False)  # [N], of its images in the shards
     thumbnails: Thumbnails
     sets: list[FeatureShards]
 
     def features(self, number: int, name: str = "features") -> Features:
         """Features [N, dim], or logits, by extractor `number`."""
-        return self.sets[number].read(np.arange(len(self.source)), name)
+        return self.sets[number].read(self.positions, name)
 
 
 def evaluate(
@@ -103,6 +106,9 @@ def evaluate(
         references, real_thumbnails = open_references(real, extractors, batch_size=batch_size)
     with clock.phase("images and features"):
         generated, made = _extract(source, extractors, out, batch_size, "Images and features")
+        source = generated.source
+        for extractor in extractors:  # once more, without the images that could not be read
+            require_possible(metrics, extractor, len(source), len(real))
         beside = None
         if accepted:
             beside, more = _extract(accepted, extractors, out, batch_size, "Accepted images")
@@ -164,7 +170,11 @@ def _extract(
     ]
     thumbnails = Thumbnails(out / "features" / folder_name(images), feature_cache.SHARD)
     made = one_pass(source, [thumbnails, *sets], batch_size=batch_size, description=description)
-    return Extracted(source=source, thumbnails=thumbnails, sets=sets), made
+    positions = np.arange(len(source))
+    if isinstance(source, FilesSource) and len(damaged := sets[0].damaged(len(source))):
+        source, positions = source.without(damaged.tolist()), np.delete(positions, damaged)
+        thumbnails = Thumbnails(thumbnails.folder, feature_cache.SHARD, positions)
+    return Extracted(source=source, positions=positions, thumbnails=thumbnails, sets=sets), made
 
 
 def _measure(

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from eval import metric_registry
+from eval.data.files_source import FilesSource
 from eval.data.image_sources import Source
 from eval.data.reference import Reference
 from eval.data.snapshot_source import SnapshotSource
@@ -81,8 +82,12 @@ def warnings(
     real_thumbnails: Thumbnails,
     references: Sequence[Reference],
 ) -> list[str]:
-    """What makes the numbers less than they look: other file formats or sizes than the dataset's, too few images."""
-    lines = differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
+    """What makes the numbers less than they look: files that are left out, other file formats or sizes than the
+    dataset's, too few images.
+    """
+    note = source.note() if isinstance(source, FilesSource) else None
+    lines = [note] if note else []
+    lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
     for reference in references:
         dim, n = reference.extractor.dim, min(len(source), len(reference))
         if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
@@ -95,10 +100,12 @@ def warnings(
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """A source's name, size and identity; of a snapshot also how far it was trained."""
+    """A source's name, size and identity; of a snapshot also how far it was trained, of files what is left out."""
     described = {"name": source.name, "images": len(source), **source.identity}
     if isinstance(source, SnapshotSource):
         described |= {"cur_nimg": source.snapshot.cur_nimg, "seed": source.seed}
+    if isinstance(source, FilesSource):
+        described |= {"left_out": source.left_out, "damaged": source.damaged}
     return described
 
 

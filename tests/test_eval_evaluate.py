@@ -17,7 +17,8 @@ from PIL import Image
 
 from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, one_pass
-from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource, IteratorSource
 from eval.data.reference import folder_of, open_references
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails

@@ -16,17 +16,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from gan.data.decode import read_file
+from gan.data.image_files import is_hidden, is_ignored
 from gan.errors import ImageError, RequestError
-
-# Files that lie beside images and are no images; whatever else is found is tried.
-IGNORED_SUFFIXES = frozenset(
-    (
-        *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml"),
-        *(".ini", ".log", ".py", ".sh", ".parquet", ".npy", ".npz", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".db"),
-        *(".sqlite", ".lnk", ".url"),
-    )
-)
-IGNORED_NAMES = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "makefile"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +97,7 @@ def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]],
         for start in links:
             for path, problem in _walk(start, passed_over, visited, inner_links):
                 name = _printable(path.relative_to(folder).as_posix())
-                if problem is None and _is_ignored(path.name):
+                if problem is None and is_ignored(path.name):
                     listing.ignored += 1
                 else:
                     listing.files.append(ImageFile(shown, name, path, problem=problem))
@@ -157,10 +148,9 @@ def _find_in_zip(path: Path, shown: str, listing: Listing) -> None:
     files = []
     for number, entry in enumerate(entries):
         name = member_name(entry)
-        parts = name.split("/")
-        if entry.is_dir() or any(p.startswith(".") and p not in (".", "..") for p in parts) or parts[0] == "__MACOSX":
+        if entry.is_dir() or is_hidden(name):
             continue
-        if _is_ignored(parts[-1]):
+        if is_ignored(name):
             listing.ignored += 1
         else:
             files.append(ImageFile(shown, name, path, entry=number))
@@ -183,10 +173,6 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _is_ignored(name: str) -> bool:
-    return Path(name).suffix.lower() in IGNORED_SUFFIXES or name.lower() in IGNORED_NAMES
 
 
 def _printable(name: str) -> str:
