@@ -18,11 +18,11 @@ from eval.data.thumbnails import Thumbnails
 from eval.features.preprocess import differences
 from eval.metrics.confidence_intervals import linear_jackknife, wilson
 from eval.metrics.feature_stats import Features
+from eval.metrics.frechet import IMAGES_A_DIMENSION
 from eval.metrics.precision_recall import Comparison
 from eval.metrics.strata import strata_table
 from gan import __version__
 
-IMAGES_A_DIMENSION = 10  # fewer make a Fréchet distance mostly bias
 NOTABLE = 12  # images shown as best, worst, and closest to real ones
 
 

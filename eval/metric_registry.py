@@ -15,7 +15,7 @@ from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
 from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife
 from eval.metrics.feature_stats import Array, Features
-from eval.metrics.frechet import frechet_jackknife
+from eval.metrics.frechet import IMAGES_A_DIMENSION, frechet_jackknife
 from eval.metrics.inception_score import inception_score
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.precision_recall import Comparison, compare
@@ -34,6 +34,7 @@ class Result:
     estimate: Estimate
     noise_floor: Estimate | None = None  # the same of real images
     replicates: Jackknife | None = None
+    enough_images: bool | None = None  # of a Fréchet distance: whether so many that it is not mostly bias
 
     @property
     def id(self) -> str:
@@ -57,6 +58,7 @@ class Result:
             "noise_floor": asdict(self.noise_floor) if self.noise_floor else None,
             "identity": self.identity.to_dict(),
             "replicates": replicates and replicates.to_dict(),
+            "enough_images": self.enough_images,
         }
 
     @classmethod
@@ -69,6 +71,7 @@ class Result:
                 estimate=_estimate(fields),
                 noise_floor=_estimate(floor) if floor else None,
                 replicates=replicates and Jackknife.from_dict(replicates),
+                enough_images=fields.get("enough_images"),
             )
         except RequestError:  # which is a ValueError too
             raise
@@ -152,14 +155,16 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
 def _frechet(sets: FeatureSets) -> list[Result]:
     reference, n = sets.reference, len(sets.gen)
     jackknife = frechet_jackknife(sets.gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
+    enough = min(n, len(reference)) >= IMAGES_A_DIMENSION * sets.gen.dim
     raw = Result(
         identity=identity_of("fid", reference, n, {}),
         estimate=jackknife.raw(),
         noise_floor=reference.noise_floor(n),
         replicates=jackknife,
+        enough_images=enough,
     )
-    identity = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS})
-    return [raw, Result(identity=identity, estimate=jackknife.bias_corrected(), replicates=jackknife)]
+    identity, estimate = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS}), jackknife.bias_corrected()
+    return [raw, Result(identity=identity, estimate=estimate, replicates=jackknife, enough_images=enough)]
 
 
 def _kernel(sets: FeatureSets) -> list[Result]:

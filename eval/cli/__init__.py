@@ -13,7 +13,7 @@ from gan.cli.command import Group, takes
 from gan.cli.options import PATH
 from gan.cli.rejection_options import given, rejection_options
 from gan.errors import BoundError, RequestError
-from gan.runtime.console import result, table
+from gan.runtime.console import result, say, table
 
 if TYPE_CHECKING:
     from eval.compare import Entry
@@ -223,6 +223,8 @@ def _tell_comparison(entries: "Sequence[Entry]", record: dict[str, str], out: Pa
     ordered = in_order(entries)
     figures = {**compare(ordered), "request": record}
     text = tables.comparison(figures)
+    for warning in figures["warnings"]:
+        say(f"Warning: {warning}")
     if out is not None:
         files.write_json(out / COMPARISON, figures)
         write_comparison(figures, [entry.pictures for entry in ordered], out / "comparison.html")

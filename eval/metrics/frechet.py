@@ -9,6 +9,7 @@ import numpy as np
 from eval.metrics.confidence_intervals import Estimate, Jackknife, normal_interval, random_blocks
 from eval.metrics.feature_stats import BLOCK, Array, Features, Matrix, Moments, as_features
 
+IMAGES_A_DIMENSION = 10  # on either side; with fewer the distance is mostly bias, and so is its correction
 EXACT_RANK = 256  # up to this rank an eigensolve a block costs nothing
 EXPANDED_FROM = 2  # samples a rank from which the expansion of second order is as good as the eigensolve
 CALIBRATED_ON = 2  # blocks that have their own eigensolve even so

@@ -11,6 +11,7 @@ import jinja2
 
 from eval.data.thumbnails import Thumbnails
 from eval.report import charts
+from eval.report import text as text_report
 from gan.runtime.console import duration
 from gan.runtime.files import atomic
 
@@ -85,6 +86,7 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
     environment.filters |= {"number": number, "duration": duration, "short": lambda text: str(text)[:12]}
     text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), heat=charts.heat, **values)
     with atomic(path) as temporary:
