@@ -94,7 +94,8 @@ def warnings(
             name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
             lines.append(
                 f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "
-                f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance"
+                f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance. The "
+                "correction removes the bias of the evaluated images alone, not that of the dataset's"
             )
     return lines
 
