@@ -35,7 +35,7 @@ def evaluate() -> None:
 @takes(EvaluationRequest)
 @takes(RejectionOptions, name="rejection")
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="A snapshot, a run, or a folder of runs.")
-@click.option("--images", metavar="FOLDER|ZIP", type=PATH, help="Images to evaluate, instead of a snapshot.")
+@click.option("--images", metavar="FOLDER|ZIP|NPZ", type=PATH, help="Images to evaluate, instead of a snapshot.")
 @click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
 @click.option(
     "--out", required=True, metavar="DIR", type=PATH, help="Folder of results.json, report.html and features."
@@ -66,7 +66,7 @@ def run(
     request: EvaluationRequest,
     rejection: RejectionOptions,
 ) -> None:
-    """Evaluate a snapshot, or a folder or ZIP of images. The same command goes on where a killed one was.
+    """Evaluate a snapshot, or a folder, a ZIP or an array of images. The same command goes on where a killed one was.
 
     With --reject as many images that the discriminator accepts are evaluated beside, and each metric is told with and
     without rejection, and what it changes. --require is of the images without.
@@ -207,7 +207,9 @@ def _require_one(snapshot: Path | None, images: Path | None) -> Path:
         if not path.exists():
             raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {path} does not exist")
         if images:
-            raise RequestError(f"{path} must be given with --snapshot; --images is a folder or a ZIP of images")
+            raise RequestError(
+                f"{path} must be given with --snapshot; --images is a folder, a ZIP or an array of images"
+            )
         raise RequestError(
             f"--snapshot must be a snapshot, a run or a folder of runs; {path} is none. Images are given with --images"
         )

@@ -1,4 +1,4 @@
-"""Where images come from: a snapshot's seeds, a dataset, a folder or ZIP of images, or any iterator.
+"""Where images come from: a snapshot's seeds, a dataset, a folder or ZIP of images, an array, or any iterator.
 
 A source gives uint8 images [H, W, 3] by index, and says who it is: `identity` decides every pixel, so features that
 were made of it may be kept under it.
@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.data.array_source import SUFFIXES as ARRAYS
+from eval.data.array_source import ArraySource
 from eval.data.files_source import FilesSource
 from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource
 from gan.data.collection import Collection
@@ -161,8 +163,9 @@ class IteratorSource:
 
 def open_source(
     images: Path | Iterable[Pixels], count: int | None = None, *, seed: int = 0, **options: Any
-) -> SnapshotSource | FilesSource | IteratorSource:
-    """The source of `images`: of a snapshot (a file, a run), a folder or ZIP of images, or an iterator with its count.
+) -> SnapshotSource | FilesSource | ArraySource | IteratorSource:
+    """The source of `images`: of a snapshot (a file, a run), a folder or ZIP of images, an array (.npz, .npy), or an
+    iterator with its count.
 
     `options` are those of SnapshotSource. Raises RequestError for anything else.
     """
@@ -175,6 +178,8 @@ def open_source(
         raise RequestError(f"{path} must be a snapshot, or a folder or ZIP of images; it does not exist")
     if is_snapshot(path):
         return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **options)
+    if path.suffix.lower() in ARRAYS and path.is_file():
+        return ArraySource(path, count, seed=seed)
     return FilesSource(path, count, seed=seed, skip_damaged=True)
 
 
