@@ -22,7 +22,7 @@ from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, folder_name, one_pass
 from eval.data.files_source import FilesSource
 from eval.data.image_sources import DatasetSource, Source
-from eval.data.reference import Reference, open_references
+from eval.data.reference import Reference, StatisticsSource, open_references
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
@@ -47,7 +47,7 @@ class Evaluation:
     figures: dict[str, Any]
     results: list[Result]
     generated: Thumbnails
-    real: Thumbnails
+    real: Thumbnails | None  # None: there are statistics of real images alone
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Extracted:
 
 def evaluate(
     source: Source,
-    real: DatasetSource,
+    real: DatasetSource | StatisticsSource,
     *,
     metrics: Sequence[str],
     extractors: Sequence[Extractor],
@@ -92,23 +92,26 @@ def evaluate(
     requirements: Sequence[Requirement] = (),
     accepted: AcceptedSource | None = None,
     batch_size: int = 16,
+    dims: int | None = None,
+    notes: Sequence[str] = (),
     request: Mapping[str, Any] | None = None,
 ) -> Evaluation | None:
     """Evaluate `source` against `real` with every metric and extractor, and write OUT/results.json and the report.
 
     eval.evaluator.Evaluator has checked that all of this fits. `strata` [M] names the stratum of each real image;
     `paths` is what ppl measures; `accepted`, as many images of the same generator that rejection left, are evaluated
-    beside; `request` is kept with the results. Of several processes, all must call it, each does its share, and the
-    main one alone gets the evaluation.
+    beside; `dims` is the number of the reference's principal components to use; `request` is kept with the results, and
+    `notes` come before their warnings. Of several processes, all must call it, each does its share, and the main one
+    alone gets the evaluation.
     """
     clock = Clock()
     with clock.phase("reference"):
-        references, real_thumbnails = open_references(real, extractors, batch_size=batch_size)
+        references, real_thumbnails = open_references(real, extractors, batch_size=batch_size, dims=dims)
     with clock.phase("images and features"):
         generated, made = _extract(source, extractors, out, batch_size, "Images and features")
         source = generated.source
         for extractor in extractors:  # once more, without the images that could not be read
-            require_possible(metrics, extractor, len(source), len(real))
+            require_possible(metrics, extractor, len(source), len(real) or None)
         beside = None
         if accepted:
             beside, more = _extract(accepted, extractors, out, batch_size, "Accepted images")
@@ -121,7 +124,8 @@ def evaluate(
     evaluation = None
     with distributed.main_first():
         if distributed.is_main():
-            warnings = figures.warnings(metrics, source, generated.thumbnails, real_thumbnails, references)
+            warnings = [*notes]
+            warnings += figures.warnings(metrics, source, generated.thumbnails, real_thumbnails, references)
             for warning in warnings:
                 say(f"Warning: {warning}")
             of_features, comparison = _measure(metrics, references, generated, strata, clock)
@@ -132,7 +136,9 @@ def evaluate(
             rows = []
             if strata is not None:
                 with clock.phase("strata"):
-                    rows = figures.strata_rows(strata, references[0], generated.features(0), source, comparison)
+                    rows = figures.strata_rows(
+                        strata, references[0], references[0].project(generated.features(0)), source, comparison
+                    )
             document = {
                 "format": FORMAT,
                 "request": request,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eval import metric_registry
 from eval.data.files_source import FilesSource
 from eval.data.image_sources import Source
-from eval.data.reference import Reference
+from eval.data.reference import Reference, StatisticsSource
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.preprocess import differences
@@ -79,7 +79,7 @@ def warnings(
     metrics: Sequence[str],
     source: Source,
     thumbnails: Thumbnails,
-    real_thumbnails: Thumbnails,
+    real_thumbnails: Thumbnails | None,
     references: Sequence[Reference],
 ) -> list[str]:
     """What makes the numbers less than they look: files that are left out, other file formats or sizes than the
@@ -87,15 +87,21 @@ def warnings(
     """
     note = source.note() if isinstance(source, FilesSource) else None
     lines = [note] if note else []
-    lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
+    if real_thumbnails is not None:
+        lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
     for reference in references:
-        dim, n = reference.extractor.dim, min(len(source), len(reference))
+        dim, n = reference.dim, min(len(source), len(reference) or len(source))
+        if isinstance(reference.source, StatisticsSource):
+            lines.append(
+                f"{reference.source.name} does not say what its statistics are of: they must be of "
+                f"{reference.extractor.key}, and of images like those that are meant; there is no noise floor"
+            )
         if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
             name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
             lines.append(
                 f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "
                 f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance. The "
-                "correction removes the bias of the evaluated images alone, not that of the dataset's"
+                "correction removes the bias of the evaluated images alone, not that of the dataset"
             )
     return lines
 

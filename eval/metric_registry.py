@@ -83,7 +83,7 @@ class FeatureSets:
     """Features of generated and real images by one extractor, and what metrics share of them."""
 
     def __init__(self, reference: Reference, gen: Features, logits: Callable[[], Features]) -> None:
-        self.reference, self.gen, self.logits = reference, gen, logits
+        self.reference, self.gen, self.logits = reference, reference.project(gen), logits
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -112,6 +112,7 @@ class Metric:
     measure: Callable[[FeatureSets], list[Result]] | None = None  # None: it needs a snapshot (eval.generator_metrics)
     least_generated: int = 0  # images
     least_real: int = 0  # images
+    of_statistics: bool = False  # whether mean and covariance of the real images are enough
     needs_logits: bool = False
 
 
@@ -127,12 +128,20 @@ def result_ids(metric: str, inception: bool) -> list[str]:
     return [number.other[0] if number.other and not inception else number.id for number in METRICS[metric].gives]
 
 
-def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int) -> None:
-    """Raise RequestError when an extractor's features, or so few images, cannot give a metric."""
+def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int | None) -> None:
+    """Raise RequestError when an extractor's features, or so few images, cannot give a metric.
+
+    `reference_n` None: there are statistics of real images alone.
+    """
     for metric in (METRICS[name] for name in metrics):
         if metric.needs_logits and not extractor.has_logits:
             raise RequestError(f"`metrics` {metric.name} needs an extractor with logits; {extractor.name} has none")
-        if n < metric.least_generated or reference_n < metric.least_real:
+        if reference_n is None:
+            if n < metric.least_generated:
+                raise RequestError(
+                    f"`metrics` {metric.name} needs at least {metric.least_generated} generated images; got {n}"
+                )
+        elif n < metric.least_generated or reference_n < metric.least_real:
             raise RequestError(
                 f"`metrics` {metric.name} needs at least {metric.least_generated} generated and {metric.least_real} "
                 f"real images; got {n} and {reference_n}"
@@ -147,6 +156,7 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
         **{part: extractor.identity[part] for part in ("extractor", "preprocess", "precision", "backend", "weights")},
         reference=digest(reference.source.identity),
         reference_n=len(reference),
+        dims=reference.dims,
         n=n,
         options=options,
     )
@@ -155,7 +165,7 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
 def _frechet(sets: FeatureSets) -> list[Result]:
     reference, n = sets.reference, len(sets.gen)
     jackknife = frechet_jackknife(sets.gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
-    enough = min(n, len(reference)) >= IMAGES_A_DIMENSION * sets.gen.dim
+    enough = min(n, len(reference) or n) >= IMAGES_A_DIMENSION * sets.gen.dim
     raw = Result(
         identity=identity_of("fid", reference, n, {}),
         estimate=jackknife.raw(),
@@ -217,6 +227,7 @@ METRICS = {
             measure=_frechet,
             least_generated=3,
             least_real=4,
+            of_statistics=True,
         ),
         Metric(
             name="kid",
@@ -251,8 +262,9 @@ METRICS = {
             measure=_inception_score,
             least_generated=1,
             needs_logits=True,
+            of_statistics=True,
         ),
-        Metric(name="ppl", gives=(Number(id="ppl", name="PPL"),)),
+        Metric(name="ppl", gives=(Number(id="ppl", name="PPL"),), of_statistics=True),
         Metric(name="ls", gives=(Number(id="ls", name="Separability"),)),
     )
 }

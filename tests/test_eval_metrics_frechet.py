@@ -215,13 +215,29 @@ def test_the_noise_floor_of_few_images_is_what_equal_sets_measure(n, count):
     assert np.mean([floor.low < 1.25 * truth and floor.high > 0.9 * truth for floor in floors]) > 0.8
 
 
+@pytest.mark.parametrize(("n", "count"), [(300, 50), (80, 80)])
+def test_the_noise_floor_in_components_counts_that_they_were_fitted(n, count):
+    rng, dim, dims = np.random.default_rng(15), 60, 8
+    scale = np.arange(1, dim + 1) ** -0.3
+
+    def measured():
+        gen, real = rng.normal(size=(n, dim)) * scale, rng.normal(size=(count, dim)) * scale
+        basis = np.linalg.svd(real - real.mean(0), full_matrices=False)[2][:dims].T
+        floors = noise_floor(real, n, dims=dims).value, noise_floor(real @ basis, n).value
+        return distance_by_scipy(gen @ basis, real @ basis), *floors
+
+    truth, floor, as_if_known = np.mean([measured() for _ in range(8)], axis=0)
+    assert 0.85 < floor / truth < 1.3 and as_if_known < 0.75 * truth
+    assert noise_floor(np.ones((40, 4)), 40, dims=2).value < 1e-99
+
+
 def test_the_noise_floor_of_a_handful_is_their_own():
     real = np.random.default_rng(14).normal(size=(15, 4))
     rng = np.random.default_rng(0)
     orders = [rng.permutation(15) for _ in range(4)]
     halves = [distance_by_scipy(real[order[:8]], real[order[8:]]) for order in orders]
     assert noise_floor(real, 15).value == noise_floor(real, 10**6).value == pytest.approx(np.mean(halves), rel=1e-9)
-    assert noise_floor(np.ones((40, 4)), 40).value < 1e-300  # all images are one
+    assert noise_floor(np.ones((40, 4)), 40).value < 1e-99  # all images are one
 
 
 def test_a_noise_floor_is_not_below_zero():

@@ -36,7 +36,13 @@ def evaluate() -> None:
 @takes(RejectionOptions, name="rejection")
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="A snapshot, a run, or a folder of runs.")
 @click.option("--images", metavar="FOLDER|ZIP|NPZ", type=PATH, help="Images to evaluate, instead of a snapshot.")
-@click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATASET|NPZ",
+    type=PATH,
+    help="Dataset made by salon prepare, or statistics of real images (mu and sigma).",
+)
 @click.option(
     "--out", required=True, metavar="DIR", type=PATH, help="Folder of results.json, report.html and features."
 )
@@ -77,9 +83,8 @@ def run(
     torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
     """
     from eval.evaluate import REPORT
-    from eval.evaluator import Evaluator, require_folder
+    from eval.evaluator import Evaluator, open_data, require_folder
     from eval.report import text as tables
-    from gan.data.collection import Collection
     from gan.device.selection import select
     from gan.runtime import distributed
 
@@ -94,7 +99,7 @@ def run(
         raise RequestError("--cuda-graphs needs --snapshot, whose images are generated")
     target = select(device)
     with distributed.joined(target):
-        evaluator = Evaluator(Collection.open(data, manifest), replace(request, rejection=options or None), target)
+        evaluator = Evaluator(open_data(data, manifest), replace(request, rejection=options or None), target)
         evaluation = evaluator(source, out)
     if evaluation is None:
         return
@@ -134,8 +139,7 @@ def compare(
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     """
     from eval.compare import COMPARISON, find, read_entry
-    from eval.evaluator import Evaluator, require_folder, require_same
-    from gan.data.collection import Collection
+    from eval.evaluator import Evaluator, open_data, require_folder, require_same
     from gan.device.selection import select
     from gan.runtime import distributed, files
 
@@ -151,7 +155,7 @@ def compare(
     target = select(device)
     with distributed.joined(target):
         if data is not None and out is not None and snapshots:
-            evaluator = Evaluator(Collection.open(data, manifest), request, target)
+            evaluator = Evaluator(open_data(data, manifest), request, target)
             for path in snapshots:
                 folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
                 if evaluator(path, folder) is not None:

@@ -111,13 +111,14 @@ def fd_infinity(features: Features | Array, reference: Moments, *, factor: Matri
     return float(np.polyfit([1, 2, 3], means, 1)[1])  # [slope, intercept]
 
 
-def noise_floor(real: Features | Array, n: int, *, splits: int = 4) -> Estimate:
+def noise_floor(real: Features | Array, n: int, *, splits: int = 4, dims: int | None = None) -> Estimate:
     """What a perfect generator would get from n images: real images against others of the same set of M.
 
     Two parts of the set, as n is to M (M to M at most), are compared, and the result is carried over to n against M. It
     falls as 1/n where both parts have IMAGES_A_DIMENSION, and as a lower power the fewer they have: there the fall is
     measured, on parts of half and of a quarter of the images, and goes on growing as it does between those. With fewer
-    than 16 images it is the parts' own value. Raises ValueError for fewer than 4.
+    than 16 images it is the parts' own value. With `dims` the distance is that in so many principal components of the
+    side that stands for the set. Raises ValueError for fewer than 4 images.
     """
     real = as_features(real)
     count, rng = len(real), np.random.default_rng(0)
@@ -126,13 +127,14 @@ def noise_floor(real: Features | Array, n: int, *, splits: int = 4) -> Estimate:
     share = min(n, count) / (min(n, count) + count)
     octaves = math.log2(1 + min(n, count) / count)  # from the parts to n and M
     some, others = _parts(count, share)
-    value, error = _between_parts(real, some, others, splits, rng)
+    value, error = _between_parts(real, some, others, splits, rng, dims)
     change, weights, errors = 0.0, [1.0], [error]  # of the logarithm
-    if min(some, others) >= IMAGES_A_DIMENSION * real.dim:
+    if min(some, others) >= IMAGES_A_DIMENSION * (dims or real.dim):
         change = -octaves * math.log(2)
     elif count >= 16:
         smaller = [
-            _between_parts(real, *_parts(count >> halvings, share), splits << halvings, rng) for halvings in (1, 2)
+            _between_parts(real, *_parts(count >> halvings, share), splits << halvings, rng, dims)
+            for halvings in (1, 2)
         ]
         # Newton's interpolation through 0, -1 and -2 octaves; the fall is 1/n at most and does not slow down.
         logs = [math.log(distance) for distance in (value, smaller[0][0], smaller[1][0])]
@@ -159,12 +161,15 @@ def _parts(total: int, share: float) -> tuple[int, int]:
 
 
 def _between_parts(
-    real: Features, some: int, others: int, splits: int, rng: np.random.Generator
+    real: Features, some: int, others: int, splits: int, rng: np.random.Generator, dims: int | None
 ) -> tuple[float, float]:
     # Mean distance of `some` images to `others` of the same set, and its standard error as a share of it.
     distances = []
     for _ in range(splits):
         order = rng.permutation(len(real))
+        if dims is not None:
+            distances.append(_in_components(real.take(order[:some]), real.take(order[some : some + others]), dims))
+            continue
         small, large = sorted((order[:some], order[some : some + others]), key=len)
         moments, factor = real.moments(small), None
         if len(small) <= real.dim:  # centred samples are a factor themselves, and the smaller one
@@ -172,6 +177,22 @@ def _between_parts(
         distances.append(frechet_distance(real.moments(large), moments, factor))
     mean = max(float(np.mean(distances)), float(np.finfo(float).tiny))  # 0 where all images are one
     return mean, float(np.std(distances, ddof=1)) / math.sqrt(splits) / mean
+
+
+def _in_components(some: Matrix, others: Matrix, dims: int) -> float:
+    # Distance in the first principal components of `others`, by the smaller of two products of theirs.
+    centred = others - others.mean(axis=0)
+    if len(centred) < centred.shape[1]:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        kept = np.arange(len(values))[-dims:]
+        kept = kept[values[kept] > _rounding(values)]
+        basis = centred.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+    else:
+        basis = np.linalg.eigh(centred.T @ centred)[1][:, -dims:]
+    if not basis.size:  # all images are one
+        return 0.0
+    a, b = (Features([x @ basis]).moments() for x in (some, others))
+    return frechet_distance(a, b)
 
 
 def _distance(shift: Matrix, trace_a: float, trace_b: float, root: float) -> float:

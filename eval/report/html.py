@@ -23,7 +23,7 @@ _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
 def write_report(
     figures: Mapping[str, Any],
     generated: Thumbnails,
-    real: Thumbnails,
+    real: Thumbnails | None,
     path: Path,
     *,
     accepted: Thumbnails | None = None,
@@ -40,7 +40,9 @@ def write_report(
         "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
         "worst": [(picture_uri(generated, item["index"]), item) for item in images["worst"]],
         "closest": [
-            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item) for item in images["closest"]
+            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item)
+            for item in images["closest"]
+            if real is not None
         ],
         "longest": max(figures["seconds"].values(), default=1.0) or 1.0,
     }
