@@ -130,6 +130,9 @@ def evaluate(
                 say(f"Warning: {warning}")
             of_features, comparison = _measure(metrics, references, generated, strata, clock)
             results = [*of_features, *results]
+            for hint in figures.hints(results, comparison, references[0], source, strata):
+                warnings.append(hint)
+                say(f"Warning: {hint}")
             rejection = None
             if accepted and beside:
                 rejection = _with_rejection(metrics, references, beside, accepted, of_features, clock)

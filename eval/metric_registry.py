@@ -16,7 +16,7 @@ from eval.features.extractor import Extractor
 from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife
 from eval.metrics.feature_stats import Array, Features
 from eval.metrics.frechet import IMAGES_A_DIMENSION, frechet_jackknife
-from eval.metrics.inception_score import inception_score
+from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.precision_recall import Comparison, compare
 from eval.metrics.result_key import Identity, digest
@@ -34,6 +34,7 @@ class Result:
     estimate: Estimate
     noise_floor: Estimate | None = None  # the same of real images
     replicates: Jackknife | None = None
+    bias: float | None = None  # of an Inception score: how far it is off for want of images, to first order
     enough_images: bool | None = None  # of a Fréchet distance: whether so many that it is not mostly bias
 
     @property
@@ -58,6 +59,7 @@ class Result:
             "noise_floor": asdict(self.noise_floor) if self.noise_floor else None,
             "identity": self.identity.to_dict(),
             "replicates": replicates and replicates.to_dict(),
+            "bias": self.bias,
             "enough_images": self.enough_images,
         }
 
@@ -71,6 +73,7 @@ class Result:
                 estimate=_estimate(fields),
                 noise_floor=_estimate(floor) if floor else None,
                 replicates=replicates and Jackknife.from_dict(replicates),
+                bias=fields.get("bias"),
                 enough_images=fields.get("enough_images"),
             )
         except RequestError:  # which is a ValueError too
@@ -186,7 +189,9 @@ def _kernel(sets: FeatureSets) -> list[Result]:
 
 def _inception_score(sets: FeatureSets) -> list[Result]:
     identity = identity_of("is", sets.reference, len(sets.gen), {"splits": SPLITS})
-    return [Result(identity=identity, estimate=inception_score(sets.logits(), SPLITS))]
+    logits = sets.logits()
+    estimate, bias = inception_score(logits, SPLITS), inception_score_bias(logits, SPLITS)
+    return [Result(identity=identity, estimate=estimate, bias=bias)]
 
 
 def _precision_recall(sets: FeatureSets) -> list[Result]:
