@@ -10,18 +10,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.data import feature_cache
 from eval.data.thumbnails import Thumbnails
 from eval.evaluate import FORMAT, RESULTS
+from eval.features.extractor import EXTRACTORS
 from eval.metric_registry import HIGHER_IS_BETTER, Result
 from eval.metrics.confidence_intervals import Estimate, normal_interval, paired_difference
+from eval.metrics.frechet import IMAGES_A_DIMENSION
 from eval.metrics.result_key import require_comparable
 from gan import snapshot
 from gan.errors import RequestError
 from gan.runtime.files import read_json, require_format
 
 COMPARISON = "comparison.json"
-DECIDING = ("fid_corrected", "fd_corrected", "kid", "kd", "fid", "fd")  # the first that is there names the best
+FRECHET, KERNEL = ("fid_corrected", "fd_corrected", "fid", "fd"), ("kid", "kd")
+DECIDING = (*FRECHET[:2], *KERNEL, *FRECHET[2:])  # the first that is there names the best, where images are enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class Entry:
     images: int
     results: Mapping[str, Result]  # by id; of several extractors the first one's
     pictures: Thumbnails | None
+    warnings: Sequence[str] = ()  # of the evaluation
 
 
 def read_entry(path: Path) -> Entry:
@@ -50,6 +56,8 @@ def read_entry(path: Path) -> Entry:
         results.setdefault(result.id, result)
     cur_nimg = generator.get("cur_nimg")
     pictures = file.parent / figures["pictures"]
+    damaged = generator.get("damaged", [])  # positions of images that have no picture
+    positions = np.delete(np.arange(int(generator["images"]) + len(damaged)), damaged)
     return Entry(
         name=file.resolve().parent.name,
         label=Path(generator["name"]).stem if cur_nimg is None else f"{cur_nimg / 1000:g} kimg",
@@ -57,7 +65,8 @@ def read_entry(path: Path) -> Entry:
         z_bank=generator.get("z_bank"),
         images=int(generator["images"]),
         results=results,
-        pictures=Thumbnails(pictures, feature_cache.SHARD) if pictures.is_dir() else None,
+        warnings=figures.get("warnings", []),
+        pictures=Thumbnails(pictures, feature_cache.SHARD, positions) if pictures.is_dir() else None,
     )
 
 
@@ -92,6 +101,8 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     """Compare two or more entries by every metric that all have -> the figures of comparison.json.
 
+    "best" is named by the first of DECIDING; a Fréchet distance of too few images for its dimensions names none, and
+    neither does a difference from another entry whose interval holds zero: those entries are the "rivals".
     Raises RequestError when no metric is common, or one has another identity in some entry.
     """
     if len(entries) < 2:
@@ -106,12 +117,26 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
         for entry in entries[1:]:
             require_comparable(entries[0].results[id].identity, entry.results[id].identity)
     best_by_metric = {id: _best(entries, id) for id in common}
-    deciding = next((id for id in DECIDING if id in common), common[0])
+    mostly_bias = [id for id in common if id in FRECHET and not all(_enough(entry.results[id]) for entry in entries)]
+    candidates = [id for id in DECIDING if id in common] or common
+    deciding = next((id for id in candidates if id not in mostly_bias), candidates[0])
     differences = {
         id: [{**_difference(entry, entries[best], id), "best": entry is entries[best]} for entry in entries]
         for id, best in best_by_metric.items()
     }
-    unpaired = any(not row["paired"] for rows in differences.values() for row in rows if not row["best"])
+    rivals = {
+        id: [place for place, row in enumerate(rows) if not row["best"] and row["low"] <= 0]
+        for id, rows in differences.items()
+    }
+    warnings = []
+    if any(not row["paired"] for rows in differences.values() for row in rows if not row["best"]):
+        warnings.append("some differences are not paired: their images come from different latents, or none are known")
+    if mostly_bias:
+        name = entries[0].results[mostly_bias[0]].name
+        warnings.append(
+            f"{name} has fewer than {IMAGES_A_DIMENSION} images a dimension and is mostly bias, corrected or not: it "
+            "names no best" + ("" if set(KERNEL) & set(common) else "; evaluate `metrics` kid as well")
+        )
     return {
         "format": "salon-comparison-1",
         "entries": [
@@ -124,12 +149,13 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
             for label, entry in zip(labels, entries, strict=True)
         ],
         "decided_by": entries[0].results[deciding].name,
-        "best": best_by_metric[deciding],
+        "best": None if rivals[deciding] or deciding in mostly_bias else best_by_metric[deciding],
+        "rivals": rivals[deciding],
         "best_by_metric": best_by_metric,
+        "rivals_by_metric": rivals,
+        "mostly_bias": mostly_bias,
         "differences": differences,
-        "warnings": ["some differences are not paired: their images come from different latents, or none are known"]
-        if unpaired
-        else [],
+        "warnings": [*warnings, *_carried_over(entries, labels)],
     }
 
 
@@ -140,6 +166,23 @@ def difference(a: Result, b: Result, *, paired: bool) -> Estimate:
         return paired_difference(a.replicates, b.replicates, corrected=a.id.endswith("_corrected"))
     se = math.hypot(a.estimate.se, b.estimate.se)
     return normal_interval(a.estimate.value - b.estimate.value, se, a.estimate.n, "two independent sets")
+
+
+def _enough(result: Result) -> bool:
+    # Whether images are enough for a Fréchet distance to be more than bias; older results do not say it.
+    if result.enough_images is not None:
+        return result.enough_images
+    identity, known = result.identity, EXTRACTORS.get(result.identity.extractor)
+    return known is None or min(identity.n, identity.reference_n) >= IMAGES_A_DIMENSION * known.dim
+
+
+def _carried_over(entries: Sequence[Entry], labels: Sequence[str]) -> list[str]:
+    # The evaluations' own warnings, each once, with the labels of those that have it unless all do.
+    of: dict[str, list[str]] = {}
+    for entry, label in zip(entries, labels, strict=True):
+        for warning in entry.warnings:
+            of.setdefault(warning, []).append(label)
+    return [text if len(who) == len(entries) else f"{', '.join(who)}: {text}" for text, who in of.items()]
 
 
 def _best(entries: Sequence[Entry], id: str) -> int:

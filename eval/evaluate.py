@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval import accepted_samples, figures, generator_metrics
 from eval.accepted_samples import AcceptedSource
 from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, folder_name, one_pass
+from eval.data.files_source import FilesSource
 from eval.data.image_sources import DatasetSource, Source
-from eval.data.reference import Reference, open_references
+from eval.data.reference import Reference, StatisticsSource, open_references
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from eval.generator_metrics import PathLength
-from eval.metric_registry import METRICS, OF_FEATURES, FeatureSets, Result
+from eval.metric_registry import METRICS, OF_FEATURES, FeatureSets, Result, require_possible
 from eval.metrics.feature_stats import Features
 from eval.metrics.precision_recall import Comparison
 from eval.report.html import write_report
@@ -45,7 +47,7 @@ class Evaluation:
     figures: dict[str, Any]
     results: list[Result]
     generated: Thumbnails
-    real: Thumbnails
+    real: Thumbnails | None  # None: there are statistics of real images alone
 
 
 @dataclass
@@ -68,18 +70,19 @@ class Clock:
 class Extracted:
     """A source of which everything is extracted: small images, and features by each extractor."""
 
-    source: Source
+    source: Source  # without the images that could not be read
+    positions: NDArray[np.int64] = field(repr=False)  # [N], of its images in the shards
     thumbnails: Thumbnails
     sets: list[FeatureShards]
 
     def features(self, number: int, name: str = "features") -> Features:
         """Features [N, dim], or logits, by extractor `number`."""
-        return self.sets[number].read(np.arange(len(self.source)), name)
+        return self.sets[number].read(self.positions, name)
 
 
 def evaluate(
     source: Source,
-    real: DatasetSource,
+    real: DatasetSource | StatisticsSource,
     *,
     metrics: Sequence[str],
     extractors: Sequence[Extractor],
@@ -89,20 +92,26 @@ def evaluate(
     requirements: Sequence[Requirement] = (),
     accepted: AcceptedSource | None = None,
     batch_size: int = 16,
+    dims: int | None = None,
+    notes: Sequence[str] = (),
     request: Mapping[str, Any] | None = None,
 ) -> Evaluation | None:
     """Evaluate `source` against `real` with every metric and extractor, and write OUT/results.json and the report.
 
     eval.evaluator.Evaluator has checked that all of this fits. `strata` [M] names the stratum of each real image;
     `paths` is what ppl measures; `accepted`, as many images of the same generator that rejection left, are evaluated
-    beside; `request` is kept with the results. Of several processes, all must call it, each does its share, and the
-    main one alone gets the evaluation.
+    beside; `dims` is the number of the reference's principal components to use; `request` is kept with the results, and
+    `notes` come before their warnings. Of several processes, all must call it, each does its share, and the main one
+    alone gets the evaluation.
     """
     clock = Clock()
     with clock.phase("reference"):
-        references, real_thumbnails = open_references(real, extractors, batch_size=batch_size)
+        references, real_thumbnails = open_references(real, extractors, batch_size=batch_size, dims=dims)
     with clock.phase("images and features"):
         generated, made = _extract(source, extractors, out, batch_size, "Images and features")
+        source = generated.source
+        for extractor in extractors:  # once more, without the images that could not be read
+            require_possible(metrics, extractor, len(source), len(real) or None)
         beside = None
         if accepted:
             beside, more = _extract(accepted, extractors, out, batch_size, "Accepted images")
@@ -115,18 +124,24 @@ def evaluate(
     evaluation = None
     with distributed.main_first():
         if distributed.is_main():
-            warnings = figures.warnings(metrics, source, generated.thumbnails, real_thumbnails, references)
+            warnings = [*notes]
+            warnings += figures.warnings(metrics, source, generated.thumbnails, real_thumbnails, references)
             for warning in warnings:
                 say(f"Warning: {warning}")
             of_features, comparison = _measure(metrics, references, generated, strata, clock)
             results = [*of_features, *results]
+            for hint in figures.hints(results, comparison, references[0], source, strata):
+                warnings.append(hint)
+                say(f"Warning: {hint}")
             rejection = None
             if accepted and beside:
                 rejection = _with_rejection(metrics, references, beside, accepted, of_features, clock)
             rows = []
             if strata is not None:
                 with clock.phase("strata"):
-                    rows = figures.strata_rows(strata, references[0], generated.features(0), source, comparison)
+                    rows = figures.strata_rows(
+                        strata, references[0], references[0].project(generated.features(0)), source, comparison
+                    )
             document = {
                 "format": FORMAT,
                 "request": request,
@@ -164,7 +179,11 @@ def _extract(
     ]
     thumbnails = Thumbnails(out / "features" / folder_name(images), feature_cache.SHARD)
     made = one_pass(source, [thumbnails, *sets], batch_size=batch_size, description=description)
-    return Extracted(source=source, thumbnails=thumbnails, sets=sets), made
+    positions = np.arange(len(source))
+    if isinstance(source, FilesSource) and len(damaged := sets[0].damaged(len(source))):
+        source, positions = source.without(damaged.tolist()), np.delete(positions, damaged)
+        thumbnails = Thumbnails(thumbnails.folder, feature_cache.SHARD, positions)
+    return Extracted(source=source, positions=positions, thumbnails=thumbnails, sets=sets), made
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from eval import metric_registry, thresholds
 from eval.accepted_samples import accept
 from eval.data.image_sources import DatasetSource, Source, open_source
+from eval.data.reference import StatisticsSource, require_dims
 from eval.data.snapshot_source import SnapshotSource
 from eval.evaluate import RESULTS, Evaluation, evaluate
 from eval.features import weights
@@ -30,14 +32,19 @@ CALIBRATION = 256  # images of the dataset that a precision other than fp32 must
 
 
 class Evaluator:
-    """Evaluates sets of images against the images that a collection keeps, all in one way.
+    """Evaluates sets of images against the images that a collection keeps, or statistics of images, all in one way.
 
     Raises RequestError for a request that cannot be carried out.
     """
 
-    def __init__(self, collection: Collection, request: EvaluationRequest, device: torch.device) -> None:
-        self.request, self.device = request, device
+    def __init__(
+        self, reference: Collection | StatisticsSource, request: EvaluationRequest, device: torch.device
+    ) -> None:
         metric_registry.require_known(request.metrics)
+        self._notes: list[str] = []
+        if isinstance(reference, StatisticsSource):
+            request = self._of_statistics(reference, request)
+        self.request, self.device = request, device
         if request.rejection and not set(request.metrics) & set(metric_registry.OF_FEATURES):
             raise RequestError(
                 f"`reject` needs one of `metrics` {','.join(metric_registry.OF_FEATURES)} to be evaluated by"
@@ -47,12 +54,15 @@ class Evaluator:
         ids = [id for n in names for m in request.metrics for id in metric_registry.result_ids(m, n == INCEPTION)]
         self.requirements = [thresholds.parse(text, list(dict.fromkeys(ids))) for text in request.require]
         self.paths = _path_length(request, files) if "ppl" in request.metrics else None
-        self.real = DatasetSource(collection)
+        self.real = DatasetSource(reference) if isinstance(reference, Collection) else reference
         self.strata = None
         if request.strata is not None:
-            strata = collection.stratum_names(request.strata)
+            assert isinstance(reference, Collection) and isinstance(self.real, DatasetSource)
+            strata = reference.stratum_names(request.strata)
             self.strata = [strata[index] for index in self.real.indices]
         self.extractors = _load(request, names, files, self.real, device)
+        for extractor in self.extractors if request.dims else ():
+            require_dims(request.dims or 0, self.real, extractor)
         self._by_default = not request.extractors
 
     def __call__(
@@ -84,6 +94,7 @@ class Evaluator:
         self.tell_network()
         accepted = None
         if self.request.rejection and isinstance(source, SnapshotSource):
+            assert isinstance(self.real, DatasetSource)
             accepted = accept(source, self.real, self.request.rejection, out)
         return evaluate(
             source,
@@ -96,6 +107,8 @@ class Evaluator:
             requirements=self.requirements,
             accepted=accepted,
             batch_size=self.request.batch_size,
+            dims=self.request.dims,
+            notes=self._notes,
             request=record,
         )
 
@@ -113,6 +126,7 @@ class Evaluator:
             "metrics": ",".join(request.metrics),
             "extractors": ", ".join(" ".join(extractor.identity.values()) for extractor in self.extractors),
             "strata": request.strata,
+            **({"dims": request.dims} if request.dims else {}),
             "ppl": ppl if self.paths else None,
             "rejection": rejection and {option: str(value) for option, value in rejection.items()},
             **{f"reference's {key}": value for key, value in self.real.identity.items()},
@@ -120,10 +134,26 @@ class Evaluator:
             **{f"generator's {key}": value for key, value in source.identity.items()},
         }
 
+    def _of_statistics(self, reference: StatisticsSource, request: EvaluationRequest) -> EvaluationRequest:
+        # The request without the metrics that need images.
+        possible = tuple(name for name in request.metrics if metric_registry.METRICS[name].of_statistics)
+        impossible = [name for name in request.metrics if name not in possible]
+        lack = f"{reference.name} has the mean and the covariance of real images alone"
+        if not possible:
+            raise RequestError(f"`metrics` {','.join(request.metrics)} cannot be computed: {lack}; fid can")
+        for name, asked in (("strata", request.strata), ("reject", request.rejection)):
+            if asked:
+                raise RequestError(f"`{name}` needs the real images; {lack}")
+        if request.precision != "fp32":
+            raise RequestError(f"`precision` {request.precision} needs real images to be calibrated on; {lack}")
+        if impossible:
+            self._notes.append(f"{', '.join(impossible)} cannot be computed and are left out: {lack}")
+        return replace(request, metrics=possible)
+
     def _require_fitting(self, source: Source) -> None:
         metrics = self.request.metrics
         for extractor in self.extractors:
-            metric_registry.require_possible(metrics, extractor, len(source), len(self.real))
+            metric_registry.require_possible(metrics, extractor, len(source), len(self.real) or None)
         for metric in metric_registry.OF_GENERATORS:
             if metric in metrics and not isinstance(source, SnapshotSource):
                 raise RequestError(f"`metrics` {metric} needs a snapshot, whose latents are known; got {source.name}")
@@ -138,6 +168,18 @@ def open_extractors(request: FeatureRequest, real: DatasetSource, device: torch.
     """
     files = parse_weights(request.weights)
     return _load(request, _extractor_names(request, files), files, real, device)
+
+
+def open_data(data: Path, manifest: Path | None = None) -> Collection | StatisticsSource:
+    """What images are evaluated against: a dataset, or statistics of real images in a file .npz.
+
+    Raises RequestError for anything else, and for a manifest of statistics.
+    """
+    if data.suffix.lower() != ".npz":
+        return Collection.open(data, manifest)
+    if manifest is not None:
+        raise RequestError(f"`manifest` needs a dataset, whose images it selects; {data} holds statistics")
+    return StatisticsSource(data)
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
@@ -186,7 +228,8 @@ def require_same(file: Path, request: Mapping[str, Any], overwrite: bool) -> Non
     there = (results.get("request") if isinstance(results, dict) else None) or {}
     here = json.loads(json.dumps(request))
     if there != here:
-        apart = [f"{key} is {there.get(key)} there, {here[key]} here" for key in here if there.get(key) != here[key]]
+        keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
+        apart = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys]
         why = "; ".join(apart) if there else "it does not say which"
         raise RequestError(f"`out` would replace {file} of another request: {why}; choose another, or add `overwrite`")
 
@@ -206,7 +249,7 @@ def _load(
     request: FeatureRequest,
     names: Sequence[str],
     files: Mapping[str, Path],
-    real: DatasetSource,
+    real: DatasetSource | StatisticsSource,
     device: torch.device,
 ) -> list[Extractor]:
     def load(name: str, precision: str) -> Extractor:
@@ -221,7 +264,8 @@ def _load(
         )
 
     extractors = [load(name, request.precision) for name in names]
-    for extractor in extractors if request.precision != "fp32" else []:
+    for extractor in extractors if request.precision != "fp32" and isinstance(real, DatasetSource) else []:
+        assert isinstance(real, DatasetSource)
         count = min(CALIBRATION, len(real))
         moved = extractor.calibrate(list(real.pixels(0, count)), load(extractor.name, "fp32"))
         say(f"{extractor.key} moves the features of {count} images by {moved:.1e} of their variance")

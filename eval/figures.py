@@ -1,6 +1,7 @@
 """Parts of results.json beside the metrics: strata, notable images, warnings, and what was evaluated with what."""
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,18 +11,21 @@ import torch
 from numpy.typing import NDArray
 
 from eval import metric_registry
+from eval.data.files_source import FilesSource
 from eval.data.image_sources import Source
-from eval.data.reference import Reference
+from eval.data.reference import Reference, StatisticsSource
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.preprocess import differences
+from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import linear_jackknife, wilson
 from eval.metrics.feature_stats import Features
+from eval.metrics.frechet import IMAGES_A_DIMENSION
 from eval.metrics.precision_recall import Comparison
 from eval.metrics.strata import strata_table
 from gan import __version__
 
-IMAGES_A_DIMENSION = 10  # fewer make a Fréchet distance mostly bias
+COPY = 1e-3  # of the distance to a real image's next neighbour: below it an image is that one
 NOTABLE = 12  # images shown as best, worst, and closest to real ones
 
 
@@ -78,27 +82,85 @@ def warnings(
     metrics: Sequence[str],
     source: Source,
     thumbnails: Thumbnails,
-    real_thumbnails: Thumbnails,
+    real_thumbnails: Thumbnails | None,
     references: Sequence[Reference],
 ) -> list[str]:
-    """What makes the numbers less than they look: other file formats or sizes than the dataset's, too few images."""
-    lines = differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
+    """What makes the numbers less than they look: files that are left out, other file formats or sizes than the
+    dataset's, too few images.
+    """
+    note = source.note() if isinstance(source, FilesSource) else None
+    lines = [note] if note else []
+    if real_thumbnails is not None:
+        lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
     for reference in references:
-        dim, n = reference.extractor.dim, min(len(source), len(reference))
+        dim, n = reference.dim, min(len(source), len(reference) or len(source))
+        if isinstance(reference.source, StatisticsSource):
+            lines.append(
+                f"{reference.source.name} does not say what its statistics are of: they must be of "
+                f"{reference.extractor.key}, and of images like those that are meant; there is no noise floor"
+            )
         if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
             name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
             lines.append(
                 f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "
-                f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance"
+                f"images on either side; got {n:,}: read it beside its noise floor, or read the kernel distance. The "
+                "correction removes the bias of the evaluated images alone, not that of the dataset"
             )
     return lines
 
 
+def hints(
+    results: Sequence[Result],
+    comparison: Comparison | None,
+    reference: Reference,
+    source: Source,
+    strata: Sequence[str | None] | None,
+) -> list[str]:
+    """What the results themselves say against reading them: a bias beyond the interval, images of the dataset among
+    those that are evaluated, images and strata that no row of the table has.
+    """
+    lines = []
+    for result in results:
+        estimate = result.estimate
+        if result.bias is not None and abs(result.bias) > (estimate.high - estimate.low) / 4:
+            lines.append(
+                f"{result.name} by {result.identity.extractor} is too low by about {abs(result.bias):.2g} for want of "
+                "images, which its interval does not hold: compare it at this number of images alone"
+            )
+    if comparison is not None:
+        usual = reference.neighbours.distances[comparison.nearest, 0]
+        copies = int((comparison.nearest_distance <= COPY * np.maximum(usual, np.finfo(float).tiny)).sum())
+        if copies:
+            lines.append(
+                f"{copies:,} of {len(source):,} evaluated images are images of the dataset: the metrics take them for "
+                "perfect, so evaluate others"
+            )
+    return lines + ([] if strata is None else _without_row(source, strata))
+
+
+def _without_row(source: Source, strata: Sequence[str | None]) -> list[str]:
+    # Labels that are no stratum, and strata that have too few images.
+    real = Counter(name for name in strata if name is not None)
+    gen = Counter(label for index in range(len(source)) if (label := source.label(index)) is not None)
+    if not gen:
+        return []
+    if not set(gen) & set(real):
+        return ["no label of the evaluated images is a stratum of the dataset: all are compared with each stratum"]
+    lines = []
+    if strange := [f"{name} ({count:,} images)" for name, count in sorted(gen.items()) if name not in real]:
+        lines.append(f"labels that are no stratum of the dataset are in no row by stratum: {', '.join(strange)}")
+    if empty := [f"{n} ({gen[n]} and {count} images)" for n, count in sorted(real.items()) if min(gen[n], count) < 2]:
+        lines.append(f"strata with fewer than 2 evaluated or real images have no row: {', '.join(empty)}")
+    return lines
+
+
 def describe(source: Source) -> dict[str, Any]:
-    """A source's name, size and identity; of a snapshot also how far it was trained."""
+    """A source's name, size and identity; of a snapshot also how far it was trained, of files what is left out."""
     described = {"name": source.name, "images": len(source), **source.identity}
     if isinstance(source, SnapshotSource):
         described |= {"cur_nimg": source.snapshot.cur_nimg, "seed": source.seed}
+    if isinstance(source, FilesSource):
+        described |= {"left_out": source.left_out, "damaged": source.damaged}
     return described
 
 

@@ -15,8 +15,8 @@ from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
 from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife
 from eval.metrics.feature_stats import Array, Features
-from eval.metrics.frechet import frechet_jackknife
-from eval.metrics.inception_score import inception_score
+from eval.metrics.frechet import IMAGES_A_DIMENSION, frechet_jackknife
+from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.precision_recall import Comparison, compare
 from eval.metrics.result_key import Identity, digest
@@ -34,6 +34,8 @@ class Result:
     estimate: Estimate
     noise_floor: Estimate | None = None  # the same of real images
     replicates: Jackknife | None = None
+    bias: float | None = None  # of an Inception score: how far it is off for want of images, to first order
+    enough_images: bool | None = None  # of a Fréchet distance: whether so many that it is not mostly bias
 
     @property
     def id(self) -> str:
@@ -57,6 +59,8 @@ class Result:
             "noise_floor": asdict(self.noise_floor) if self.noise_floor else None,
             "identity": self.identity.to_dict(),
             "replicates": replicates and replicates.to_dict(),
+            "bias": self.bias,
+            "enough_images": self.enough_images,
         }
 
     @classmethod
@@ -69,6 +73,8 @@ class Result:
                 estimate=_estimate(fields),
                 noise_floor=_estimate(floor) if floor else None,
                 replicates=replicates and Jackknife.from_dict(replicates),
+                bias=fields.get("bias"),
+                enough_images=fields.get("enough_images"),
             )
         except RequestError:  # which is a ValueError too
             raise
@@ -80,7 +86,7 @@ class FeatureSets:
     """Features of generated and real images by one extractor, and what metrics share of them."""
 
     def __init__(self, reference: Reference, gen: Features, logits: Callable[[], Features]) -> None:
-        self.reference, self.gen, self.logits = reference, gen, logits
+        self.reference, self.gen, self.logits = reference, reference.project(gen), logits
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -109,6 +115,7 @@ class Metric:
     measure: Callable[[FeatureSets], list[Result]] | None = None  # None: it needs a snapshot (eval.generator_metrics)
     least_generated: int = 0  # images
     least_real: int = 0  # images
+    of_statistics: bool = False  # whether mean and covariance of the real images are enough
     needs_logits: bool = False
 
 
@@ -124,12 +131,20 @@ def result_ids(metric: str, inception: bool) -> list[str]:
     return [number.other[0] if number.other and not inception else number.id for number in METRICS[metric].gives]
 
 
-def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int) -> None:
-    """Raise RequestError when an extractor's features, or so few images, cannot give a metric."""
+def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int | None) -> None:
+    """Raise RequestError when an extractor's features, or so few images, cannot give a metric.
+
+    `reference_n` None: there are statistics of real images alone.
+    """
     for metric in (METRICS[name] for name in metrics):
         if metric.needs_logits and not extractor.has_logits:
             raise RequestError(f"`metrics` {metric.name} needs an extractor with logits; {extractor.name} has none")
-        if n < metric.least_generated or reference_n < metric.least_real:
+        if reference_n is None:
+            if n < metric.least_generated:
+                raise RequestError(
+                    f"`metrics` {metric.name} needs at least {metric.least_generated} generated images; got {n}"
+                )
+        elif n < metric.least_generated or reference_n < metric.least_real:
             raise RequestError(
                 f"`metrics` {metric.name} needs at least {metric.least_generated} generated and {metric.least_real} "
                 f"real images; got {n} and {reference_n}"
@@ -144,6 +159,7 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
         **{part: extractor.identity[part] for part in ("extractor", "preprocess", "precision", "backend", "weights")},
         reference=digest(reference.source.identity),
         reference_n=len(reference),
+        dims=reference.dims,
         n=n,
         options=options,
     )
@@ -152,14 +168,16 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
 def _frechet(sets: FeatureSets) -> list[Result]:
     reference, n = sets.reference, len(sets.gen)
     jackknife = frechet_jackknife(sets.gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
+    enough = min(n, len(reference) or n) >= IMAGES_A_DIMENSION * sets.gen.dim
     raw = Result(
         identity=identity_of("fid", reference, n, {}),
         estimate=jackknife.raw(),
         noise_floor=reference.noise_floor(n),
         replicates=jackknife,
+        enough_images=enough,
     )
-    identity = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS})
-    return [raw, Result(identity=identity, estimate=jackknife.bias_corrected(), replicates=jackknife)]
+    identity, estimate = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS}), jackknife.bias_corrected()
+    return [raw, Result(identity=identity, estimate=estimate, replicates=jackknife, enough_images=enough)]
 
 
 def _kernel(sets: FeatureSets) -> list[Result]:
@@ -171,7 +189,9 @@ def _kernel(sets: FeatureSets) -> list[Result]:
 
 def _inception_score(sets: FeatureSets) -> list[Result]:
     identity = identity_of("is", sets.reference, len(sets.gen), {"splits": SPLITS})
-    return [Result(identity=identity, estimate=inception_score(sets.logits(), SPLITS))]
+    logits = sets.logits()
+    estimate, bias = inception_score(logits, SPLITS), inception_score_bias(logits, SPLITS)
+    return [Result(identity=identity, estimate=estimate, bias=bias)]
 
 
 def _precision_recall(sets: FeatureSets) -> list[Result]:
@@ -212,6 +232,7 @@ METRICS = {
             measure=_frechet,
             least_generated=3,
             least_real=4,
+            of_statistics=True,
         ),
         Metric(
             name="kid",
@@ -246,8 +267,9 @@ METRICS = {
             measure=_inception_score,
             least_generated=1,
             needs_logits=True,
+            of_statistics=True,
         ),
-        Metric(name="ppl", gives=(Number(id="ppl", name="PPL"),)),
+        Metric(name="ppl", gives=(Number(id="ppl", name="PPL"),), of_statistics=True),
         Metric(name="ls", gives=(Number(id="ls", name="Separability"),)),
     )
 }

@@ -36,6 +36,7 @@ class EvaluationRequest(FeatureRequest):
     seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
     cuda_graphs: bool = False  # make each batch of a snapshot's images as a CUDA graph, where that is possible
     truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
+    dims: int | None = None  # principal components of the dataset's features to measure in; None: all features
     strata: str | None = None  # column to report by as well: label, style, genre or artist; None: none
     ppl_space: str = "w"  # latent space of path length: w or z
     ppl_sampling: str = "end"  # where on its path a step is measured: end or full
@@ -48,6 +49,8 @@ class EvaluationRequest(FeatureRequest):
         super().__post_init__()
         if self.num_images is not None and self.num_images < 1:
             raise RequestError(f"`num_images` must be at least 1; got {self.num_images} instead")
+        if self.dims is not None and self.dims < 1:
+            raise RequestError(f"`dims` must be at least 1; got {self.dims} instead")
         for name, value, known in (
             ("ppl_space", self.ppl_space, SPACES),
             ("ppl_sampling", self.ppl_sampling, SAMPLINGS),

@@ -13,7 +13,11 @@ from eval.evaluate import RESULTS
 from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import Jackknife
+from eval.metrics.feature_stats import Features
+from eval.metrics.frechet import frechet_jackknife
+from eval.metrics.kernel import kernel_distance
 from eval.metrics.result_key import Identity
+from eval.report.text import comparison, first_place, verdict
 from eval.request import EvaluationRequest
 from eval.training_hook import hook, metric
 from gan import snapshot
@@ -115,7 +119,7 @@ def test_differences_are_from_the_best_and_more_is_worse():
 
 
 def test_the_first_metric_of_those_that_all_have_decides():
-    x, y = np.arange(100.0), np.arange(100.0)[::-1] + 1
+    x, y = np.arange(100.0), np.arange(100.0) + 1
     a, b = entry("a", 1, kd=x, fd=y, fd_corrected=y, is_=x), entry("b", 2, kd=y, fd=x, is_=y, fid=x)
     figures = compare([a, b])
     assert set(figures["best_by_metric"]) == {"kd", "fd", "is_"}  # what only some have is left out
@@ -123,7 +127,76 @@ def test_the_first_metric_of_those_that_all_have_decides():
     figures = compare([entry("a", 1, recall=x, ppl=y), entry("b", 2, recall=y, ppl=x)])
     assert (figures["decided_by"], figures["best"]) == ("Recall", 1)  # the first, where none of the known is there
     same = compare([entry("a", 1, kd=x), entry("b", 2, kd=x)])
-    assert same["best"] == 0 and [row["best"] for row in same["differences"]["kd"]] == [True, False]
+    assert same["best"] is None and same["rivals"] == [1]
+    assert [row["best"] for row in same["differences"]["kd"]] == [True, False]
+
+
+def of_features(name: str, gen: np.ndarray, real: np.ndarray) -> Entry:
+    """An evaluation by the real metrics of features: FD, corrected FD and KD."""
+    reference = Features([real]).moments()
+    jackknife, kernel = frechet_jackknife(gen, reference), kernel_distance(gen, real)
+    enough = min(len(gen), len(real)) >= 10 * gen.shape[1]
+    results = {
+        id: Result(identity=replace(KEY, metric=id), estimate=estimate, replicates=replicates, enough_images=known)
+        for id, estimate, replicates, known in (
+            ("fd", jackknife.raw(), jackknife, enough),
+            ("fd_corrected", jackknife.bias_corrected(), jackknife, enough),
+            ("kd", kernel.estimate, kernel.jackknife(), None),
+        )
+    }
+    return Entry(name=name, label=name, kimg=None, z_bank="bank", images=len(gen), results=results, pictures=None)
+
+
+def test_few_images_are_compared_by_the_kernel_distance():
+    rng, dim = np.random.default_rng(4), 100
+    real, images = rng.normal(size=(2, 60, dim)) * np.linspace(2, 0.1, dim)
+    entries = [of_features("as real", images, real), of_features("towards the mean", images * 0.85, real)]
+    figures = compare(entries)
+    wrong = figures["differences"]["fd_corrected"][0]
+    assert figures["best_by_metric"]["fd_corrected"] == 1 and wrong["low"] > 0  # surely, it says, and is wrong
+    assert (figures["decided_by"], figures["best"], figures["rivals"]) == ("KD", 0, [])
+    assert figures["mostly_bias"] == ["fd", "fd_corrected"]
+    assert "FD has fewer than 10 images a dimension" in figures["warnings"][0]
+    assert first_place(figures, "fd_corrected") == "the lowest" and first_place(figures, "kd") == "best"
+    assert verdict(figures) == "Best by KD: as real" and "the lowest" in comparison(figures)
+    without = [replace(e, results={id: r for id, r in e.results.items() if id != "kd"}) for e in entries]
+    figures = compare(without)
+    assert figures["best"] is None and figures["warnings"][0].endswith("evaluate `metrics` kid as well")
+    assert verdict(figures) == "No best is named: FD, bias-corrected is mostly bias at so few images"
+    unsaid = [replace(r, enough_images=None, identity=replace(r.identity, extractor="efficientnet-lite0"))
+              for r in without[0].results.values()]  # fmt: skip
+    older = replace(without[0], results={r.id: r for r in unsaid})  # of an earlier release
+    assert compare([older, older])["mostly_bias"] == ["fd", "fd_corrected"]
+    many = [
+        of_features(name, rng.normal(size=(90, 3)) * s, rng.normal(size=(90, 3))) for name, s in (("a", 1), ("b", 3))
+    ]
+    figures = compare(many)
+    assert figures["mostly_bias"] == [] and figures["decided_by"] == "FD, bias-corrected" and figures["best"] == 0
+
+
+def test_what_may_be_chance_names_no_best():
+    rng = np.random.default_rng(5)
+    common = rng.normal(size=100)
+    close = entry("b", 2, kd=common + 0.01 * rng.normal(size=100))
+    entries = [entry("a", 1, kd=common), close, entry("c", 3, kd=common + 1)]
+    figures = compare(entries)
+    leader = figures["best_by_metric"]["kd"]
+    assert figures["best"] is None and figures["rivals"] == [1 - leader]
+    assert first_place(figures, "kd") == "the lowest"
+    labels = [e["label"] for e in figures["entries"]]
+    assert verdict(figures) == f"No best by KD: {labels[leader]} may differ from {labels[1 - leader]} by chance alone"
+    assert compare([entries[0], entries[2]])["best"] == 0
+
+
+def test_warnings_of_the_evaluations_are_carried_over(judged):
+    x, y = np.arange(100.0), np.arange(100.0) + 1
+    a, b = entry("a", 1, kd=x), entry("b", 2, kd=y)
+    a, b = replace(a, warnings=["of both", "of a"]), replace(b, warnings=["of both"])
+    assert compare([a, b])["warnings"] == ["of both", "1 kimg: of a"]
+    full, half = (read_entry(judged / name) for name in ("full", "half"))
+    assert any("wants 12,800 images" in text for text in full.warnings)
+    figures = compare([full, half])
+    assert set(full.warnings) <= set(figures["warnings"])
 
 
 def test_only_images_of_one_known_bank_are_paired():
@@ -149,7 +222,7 @@ def test_only_images_of_one_known_bank_are_paired():
 def test_evaluations_of_the_same_latents_are_paired_and_others_are_not(judged):
     full, half, others = (read_entry(judged / name) for name in ("full", "half", "others"))
     figures = compare([full, half])
-    assert figures["warnings"] == []
+    assert not any("not paired" in text for text in figures["warnings"])
     for id, rows in figures["differences"].items():
         best = figures["best_by_metric"][id]
         assert [row["best"] for row in rows] == [n == best for n in range(2)]
@@ -159,9 +232,7 @@ def test_evaluations_of_the_same_latents_are_paired_and_others_are_not(judged):
         if id != "fd_corrected":
             assert abs(values[0] - values[1]) == pytest.approx(worse["value"])
         assert values[best] == (max if id in ("precision", "recall") else min)(values)
-    assert (
-        figures["decided_by"] == "FD, bias-corrected" and figures["best"] == figures["best_by_metric"]["fd_corrected"]
-    )
+    assert figures["decided_by"] == "KD" and figures["best"] in (None, figures["best_by_metric"]["kd"])
     unpaired = compare([full, others])
     assert "not paired" in unpaired["warnings"][0]
     assert not any(row["paired"] for rows in unpaired["differences"].values() for row in rows if not row["best"])

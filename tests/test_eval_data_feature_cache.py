@@ -13,7 +13,8 @@ from conftest import run_salon, write_dataset
 from eval.data import feature_cache
 from eval.data.decoding import decoded, processes_for
 from eval.data.feature_cache import FeatureShards, features_of, one_pass
-from eval.data.image_sources import DatasetImages, FilesSource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetImages
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from gan.data.dataset import DatasetWriter, ImageDataset

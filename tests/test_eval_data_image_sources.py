@@ -7,7 +7,8 @@ import pytest
 from conftest import run_salon, write_dataset
 from PIL import Image
 
-from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource, is_snapshot, open_source
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource, IteratorSource, is_snapshot, open_source
 from eval.data.snapshot_source import SnapshotSource
 from gan import snapshot
 from gan.data import manifest
@@ -136,9 +137,8 @@ def test_what_a_path_is_is_seen(tiny_run, pictures, tmp_path):
     (tmp_path / "text.zip").write_text("no archive")
     with pytest.raises(RequestError, match="must be a folder or a ZIP of images"):
         open_source(tmp_path / "text.zip")
-    (pictures / "land" / "0.png").write_bytes(b"torn")
-    with pytest.raises(RequestError, match=r"land/0\.png"):
-        list(open_source(pictures).pixels(0, 6))
+    (pictures / "land" / "0.png").write_bytes((pictures / "land" / "0.png").read_bytes()[:99])
+    assert next(open_source(pictures).pixels(0, 1)) is None
     with pytest.raises(RequestError, match="seeds at most"):
         open_source(tiny_run, 2, seed=latents.MAX_SEED)
 

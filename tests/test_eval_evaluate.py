@@ -17,7 +17,8 @@ from PIL import Image
 
 from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, one_pass
-from eval.data.image_sources import DatasetSource, FilesSource, IteratorSource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource, IteratorSource
 from eval.data.reference import folder_of, open_references
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
@@ -234,6 +235,32 @@ def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
     assert "JPEG" in text and "16x16 and 32x32" in text and "wants 12,800 images" in text
     found = evaluate(FilesSource(painted), real, metrics=["kid"], extractors=[lite], out=tmp_path / "out")
     assert "wants" not in "\n".join(found.figures["warnings"])
+
+
+def test_what_the_results_say_against_themselves_is_told(tiny_dataset, lite, tmp_path):
+    dataset = ImageDataset(tiny_dataset)
+    rng = np.random.default_rng(3)
+    for index, label in enumerate(["day"] * 6 + ["night"] + ["dawn"] * 2):
+        file = tmp_path / "some" / label / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own = dataset.image(index) if index < 3 else rng.integers(0, 256, [16, 16, 3], np.uint8)
+        Image.fromarray(own).save(file)
+    real = DatasetSource(Collection.open(tiny_dataset))
+    strata = real.collection.stratum_names("label")
+
+    def told(source, out):
+        metrics = ["pr", "is"]
+        options = {"extractors": [lite], "out": tmp_path / out, "strata": strata}
+        return "\n".join(evaluate(source, real, metrics=metrics, **options).figures["warnings"])
+
+    text = told(FilesSource(tmp_path / "some"), "out")
+    assert "3 of 9 evaluated images are images of the dataset" in text
+    assert "in no row by stratum: dawn (2 images)" in text
+    assert f"have no row: night (1 and {strata.count('night')} images)" in text
+    assert "Classifier score by efficientnet-lite0 is too low by about" in text
+    (tmp_path / "some" / "day").rename(tmp_path / "some" / "noon")
+    (tmp_path / "some" / "night").rename(tmp_path / "some" / "dusk")
+    assert "no label of the evaluated images is a stratum" in told(FilesSource(tmp_path / "some"), "renamed")
 
 
 @pytest.mark.parametrize(

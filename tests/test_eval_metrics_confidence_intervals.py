@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 from scipy.stats import binomtest, norm, t
 
 from eval.metrics.confidence_intervals import (
@@ -162,7 +163,42 @@ def test_shrinking_moves_the_unsure_most_and_is_nearer_the_truth():
     errors = [[abs(e.value - t) for e, t in zip(estimates, truth, strict=True)] for estimates in (together, alone)]
     assert np.mean(errors[0]) < 0.8 * np.mean(errors[1])
     same = shrink([normal_interval(3.0, 0.5, 10, "m")] * 4)
-    assert [e.value for e in same] == pytest.approx([3.0] * 4) and same[0].se == pytest.approx(0.25)
+    assert [e.value for e in same] == pytest.approx([3.0] * 4)
+    assert 0.25 < same[0].se < 0.5  # between a spread that is surely none and values by themselves
+
+
+@pytest.mark.parametrize(("count", "tau"), [(4, 1.0), (8, 0.3), (8, 1.0), (16, 3.0), (27, 1.0)])
+def test_shrunken_intervals_cover_though_the_spread_is_not_known(count, tau):
+    rng, covered = np.random.default_rng(6), []
+    for _ in range(150):
+        se = rng.uniform(0.3, 3, count)
+        truth = rng.normal(0, tau, count)
+        values = truth + rng.normal(size=count) * se
+        together = shrink([normal_interval(float(v), float(s), 10, "m") for v, s in zip(values, se, strict=True)])
+        covered += [e.low <= t <= e.high for e, t in zip(together, truth, strict=True)]
+    assert 0.92 < np.mean(covered) < 0.998
+
+
+def error_by_quadrature(x, se, i, value):
+    """Root mean square of theta_i - value over tau from 0 to where `shrink` ends, by its normal densities."""
+    x, v = np.array(x), np.array(se) ** 2
+
+    def likelihood(tau):
+        total = v + tau**2
+        mu = np.average(x, weights=1 / total)
+        density = np.prod(scipy.stats.norm.pdf(x, mu, np.sqrt(total)))
+        return density / np.sqrt(np.sum(1 / total)), mu, total
+
+    def square(tau):
+        weight, mu, total = likelihood(tau)
+        keep = tau**2 / total[i]
+        variance = keep * v[i] + (1 - keep) ** 2 / np.sum(1 / total)
+        return weight * (variance + (keep * x[i] + (1 - keep) * mu - value) ** 2)
+
+    end = 4 * np.sqrt(x.var(ddof=1) + v.mean())
+    return np.sqrt(
+        scipy.integrate.quad(square, 0, end)[0] / scipy.integrate.quad(lambda tau: likelihood(tau)[0], 0, end)[0]
+    )
 
 
 def test_shrinking_is_dersimonian_and_lairds_random_effects():
@@ -178,7 +214,7 @@ def test_shrinking_is_dersimonian_and_lairds_random_effects():
     for i, (v, s, e) in enumerate(zip(x, se, found, strict=True)):
         b = s**2 / (s**2 + tau2)  # how far it is drawn
         assert e.value == pytest.approx(v + b * (mean - v), rel=1e-12)
-        assert e.se == pytest.approx(np.sqrt((1 - b) * s**2 + b**2 / sum(total)), rel=1e-12)
+        assert e.se == pytest.approx(error_by_quadrature(x, se, i, e.value), rel=2e-3)
         assert (e.n, e.method) == (10 + i, "m; shrunken")
         assert e.high == pytest.approx(e.value + 1.959964 * e.se, rel=1e-6)
     two = [normal_interval(v, 1.0, 5, "m") for v in (0.0, 9.0)]

@@ -179,23 +179,64 @@ def test_the_noise_floor_is_what_equal_sets_measure():
     assert noise_floor(real[:4], 2, splits=2).n == 2
 
 
-@pytest.mark.parametrize(("n", "size", "rest"), [(20, 20, 41), (30, 30, 31), (500, 30, 31)])
-def test_the_noise_floor_carries_halves_over_to_the_whole(n, size, rest):
+def distance_by_scipy(a, b):
+    s1, s2 = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(s1 @ s2).real
+    return np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(s1 + s2 - 2 * root)
+
+
+@pytest.mark.parametrize(("n", "some", "others"), [(61, 30, 31), (500, 30, 31)])
+def test_the_noise_floor_of_many_images_falls_as_one_over_n(n, some, others):
     real = np.random.default_rng(11).normal(size=(61, 3)) ** 2
-    rng, distances = np.random.default_rng(0), []
+    rng, orders = np.random.default_rng(0), []
     for _ in range(3):
-        order = rng.permutation(61)
-        some, others = real[order[:size]], real[order[size:]]
-        s1, s2 = np.cov(some, rowvar=False), np.cov(others, rowvar=False)
-        root = scipy.linalg.sqrtm(s1 @ s2).real
-        distances.append(np.sum((some.mean(0) - others.mean(0)) ** 2) + np.trace(s1 + s2 - 2 * root))
-    scale = (1 / n + 1 / 61) / (1 / size + 1 / rest)
+        orders.append(rng.permutation(61))
+    distances = [distance_by_scipy(real[order[:some]], real[order[some:]]) for order in orders]
+    scale = (1 / n + 1 / 61) / (4 / 61)
     floor = noise_floor(real, n, splits=3)
     assert floor.value == pytest.approx(np.mean(distances) * scale, rel=1e-9)
     assert floor.se == pytest.approx(np.std(distances, ddof=1) / 3**0.5 * scale, rel=1e-9)
     assert floor.high == pytest.approx(floor.value + 4.302653 * floor.se, rel=1e-6)  # Student's, of 2 degrees
     assert floor.low == pytest.approx(max(floor.value - 4.302653 * floor.se, 0), abs=1e-6)
-    assert f"3 splits of {size} and {rest}" in floor.method
+    assert f"3 splits of {some} and {others}, carried over by {scale:.3g}" in floor.method
+
+
+@pytest.mark.parametrize(("n", "count"), [(60, 60), (240, 60), (30, 90), (200, 200), (2000, 40)])
+def test_the_noise_floor_of_few_images_is_what_equal_sets_measure(n, count):
+    rng, dim = np.random.default_rng(13), 60
+    scale = np.arange(1, dim + 1) ** -0.5  # as the features of paintings are spread
+
+    def draw(size):
+        return rng.normal(size=(size, dim)) * scale
+
+    truth = np.mean([distance_by_scipy(draw(n), draw(count)) for _ in range(6)])
+    floors = [noise_floor(draw(count), n) for _ in range(6)]
+    assert 0.85 < np.mean([floor.value for floor in floors]) / truth < 1.3
+    assert np.mean([floor.low < 1.25 * truth and floor.high > 0.9 * truth for floor in floors]) > 0.8
+
+
+def test_the_noise_floor_in_components_counts_that_they_were_fitted():
+    rng, dim, dims = np.random.default_rng(15), 300, 8
+    scale = np.arange(1, dim + 1) ** -0.3
+
+    def measured():
+        gen, real = rng.normal(size=(2, 60, dim)) * scale
+        basis = np.linalg.svd(real - real.mean(0), full_matrices=False)[2][:dims].T
+        floors = noise_floor(real, 60, dims=dims).value, noise_floor(real @ basis, 60).value
+        return distance_by_scipy(gen @ basis, real @ basis), *floors
+
+    truth, floor, as_if_known = np.mean([measured() for _ in range(6)], axis=0)
+    assert 0.85 < floor / truth < 1.35 and as_if_known < 0.75 * truth
+    assert noise_floor(np.ones((40, 4)), 40, dims=2).value < 1e-99
+
+
+def test_the_noise_floor_of_a_handful_is_their_own():
+    real = np.random.default_rng(14).normal(size=(15, 4))
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(15) for _ in range(4)]
+    halves = [distance_by_scipy(real[order[:8]], real[order[8:]]) for order in orders]
+    assert noise_floor(real, 15).value == noise_floor(real, 10**6).value == pytest.approx(np.mean(halves), rel=1e-9)
+    assert noise_floor(np.ones((40, 4)), 40).value < 1e-99  # all images are one
 
 
 def test_a_noise_floor_is_not_below_zero():

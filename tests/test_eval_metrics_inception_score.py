@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eval.metrics.confidence_intervals import Estimate
-from eval.metrics.inception_score import inception_score
+from eval.metrics.inception_score import inception_score, inception_score_bias
 
 
 def finite(estimate: Estimate):
@@ -78,3 +78,14 @@ def test_torch_fidelity_agrees_but_for_fewer_images_than_splits():
     few = logits[:5]
     assert math.isnan(isc_features_to_metric(torch.from_numpy(few), 10)["inception_score_mean"])
     assert finite(inception_score(few, 10))
+
+
+@pytest.mark.parametrize(("n", "splits"), [(200, 10), (1000, 10)])
+def test_the_bias_of_few_images_is_told(n, splits):
+    rng = np.random.default_rng(8)
+    truth = inception_score(3 * rng.normal(size=(50_000, 10)), 1).value
+    draws = [3 * rng.normal(size=(n, 10)) for _ in range(20)]
+    off = np.mean([inception_score(x, splits).value for x in draws]) - truth
+    told = np.mean([inception_score_bias(x, splits) for x in draws])
+    assert off < 0 and told == pytest.approx(off, rel=0.3, abs=0.04)
+    assert inception_score_bias(np.zeros((20, 4))) == 0

@@ -146,6 +146,16 @@ def test_density_is_not_below_zero():
     assert estimate.low == 0 < estimate.high
 
 
+def test_density_far_from_the_data_is_not_surely_nothing():
+    rng, d = np.random.default_rng(9), 8
+    draws = [(rng.normal(size=(100, d)), rng.normal(size=(100, d)) + np.r_[5, np.zeros(d - 1)]) for _ in range(200)]
+    estimates = [density_coverage(real, gen)["density"] for real, gen in draws]
+    truth = np.mean([estimate.value for estimate in estimates])
+    zero = [estimate for estimate in estimates if estimate.value == 0]
+    assert zero and all(estimate.low == 0 and 0 < estimate.high < 0.05 for estimate in zero)
+    assert np.mean([estimate.low <= truth <= estimate.high for estimate in estimates]) > 0.86
+
+
 def test_of_an_odd_number_the_middle_ball_is_trusted(small_blocks):
     rng = np.random.default_rng(13)
     real, gen = rng.normal(size=(41, 3)) * np.linspace(0.2, 3, 41)[:, None], rng.normal(size=(50, 3))

@@ -27,7 +27,8 @@ def test_the_missed_style_stands_out_and_the_few_are_shrunken():
     assert table["c"].estimate == kid(gen, real[90:135])
     moved = {name: abs(row.shrunken.value - row.estimate.value) for name, row in table.items()}
     assert max(moved, key=lambda name: moved[name]) == "rare"
-    assert all(row.shrunken.se <= row.estimate.se * 1.2 for row in table.values())
+    # Drawn far, by moments that few strata make: the interval does not leave out what the stratum itself says.
+    assert all(row.shrunken.low <= row.estimate.value <= row.shrunken.high for row in table.values())
 
 
 def test_styles_are_compared_with_their_own():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import HANG
 
-from eval.data.image_sources import DatasetSource, FilesSource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource
 from eval.evaluate import REPORT, evaluate
 from eval.evaluator import Evaluator
 from eval.report import charts

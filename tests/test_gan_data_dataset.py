@@ -156,7 +156,7 @@ def test_bad_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "00000/img00000002.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"size: .*img00000001\.png has 16x16 pixels, others 8x8"):
         dataset.pixels(1)
-    with pytest.raises(ImageError, match=r"unreadable: 00000/img00000002\.png: it is no image, or is damaged"):
+    with pytest.raises(ImageError, match=r"unreadable: 00000/img00000002\.png: corrupt: it begins like an image"):
         dataset.pixels(2)
     with pytest.raises(RequestError, match="holds 2 images that cannot be trained on"):
         dataset.preflight("bad")

@@ -8,6 +8,7 @@ from test_cli import COMMANDS
 DIFFERENT = {
     "--data": "what a command takes: a dataset, a folder of styles, a folder of paintings",
     "--device": "retraining takes one for each arm",
+    "--images": "an evaluation takes an array of them, too",
     "--keep": "of a run's files a number, of images a share",
     "--known": "what is there already: scores of images, or a dataset of which images may be copies",
     "--labels": "where to take them from, or which column to doubt",

@@ -17,18 +17,8 @@ from pathlib import Path, PurePosixPath
 from curation.prepare.archives import DAMAGED, members, without_suffix
 from curation.prepare.request import KINDS_OF_SOURCES as KINDS
 from gan.data.decode import read_file
-from gan.data.names import printable
+from gan.data.names import is_ignored, printable
 from gan.errors import ImageError, RequestError
-
-# Files that lie beside images and are no images; whatever else is found is tried.
-IGNORED_SUFFIXES = frozenset(
-    (
-        *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".md", ".rst", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml"),
-        *(".ini", ".log", ".py", ".sh", ".parquet", ".npy", ".npz", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".db"),
-        *(".sqlite", ".lnk", ".url"),
-    )
-)
-IGNORED_NAMES = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "makefile"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,7 @@ class Listing:
         name = PurePosixPath(file.name).name
         if name == "dataset.json":
             self.datasets.append(file)
-        elif _is_ignored(name):
+        elif is_ignored(name):
             self.ignored += 1
         else:
             self.files.append(file)
@@ -196,7 +186,3 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _is_ignored(name: str) -> bool:
-    return Path(name).suffix.lower() in IGNORED_SUFFIXES or name.lower() in IGNORED_NAMES

@@ -25,8 +25,8 @@ from curation.retrain.verdict import deciding_metric
 from eval.compare import Entry, read_entry
 from eval.evaluate import RESULTS
 from eval.evaluator import Evaluator
-from eval.figures import IMAGES_A_DIMENSION
 from eval.metric_registry import require_possible
+from eval.metrics.frechet import IMAGES_A_DIMENSION
 from eval.request import EvaluationRequest
 from gan import snapshot
 from gan.config import TrainingConfig

@@ -13,7 +13,7 @@ from gan.cli.command import Group, takes
 from gan.cli.options import PATH
 from gan.cli.rejection_options import given, rejection_options
 from gan.errors import BoundError, RequestError
-from gan.runtime.console import result, table
+from gan.runtime.console import result, say, table
 
 if TYPE_CHECKING:
     from eval.compare import Entry
@@ -35,8 +35,14 @@ def evaluate() -> None:
 @takes(EvaluationRequest)
 @takes(RejectionOptions, name="rejection")
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="A snapshot, a run, or a folder of runs.")
-@click.option("--images", metavar="FOLDER|ZIP", type=PATH, help="Images to evaluate, instead of a snapshot.")
-@click.option("--data", required=True, metavar="DATASET", type=PATH, help="Dataset made by salon prepare.")
+@click.option("--images", metavar="FOLDER|ZIP|NPZ", type=PATH, help="Images to evaluate, instead of a snapshot.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="DATASET|NPZ",
+    type=PATH,
+    help="Dataset made by salon prepare, or statistics of real images (mu and sigma).",
+)
 @click.option(
     "--out", required=True, metavar="DIR", type=PATH, help="Folder of results.json, report.html and features."
 )
@@ -66,7 +72,7 @@ def run(
     request: EvaluationRequest,
     rejection: RejectionOptions,
 ) -> None:
-    """Evaluate a snapshot, or a folder or ZIP of images. The same command goes on where a killed one was.
+    """Evaluate a snapshot, or a folder, a ZIP or an array of images. The same command goes on where a killed one was.
 
     With --reject as many images that the discriminator accepts are evaluated beside, and each metric is told with and
     without rejection, and what it changes. --require is of the images without.
@@ -77,9 +83,8 @@ def run(
     torchrun --nproc-per-node 8 -m gan eval run --snapshot runs --data paintings64.zip --out evaluation
     """
     from eval.evaluate import REPORT
-    from eval.evaluator import Evaluator, require_folder
+    from eval.evaluator import Evaluator, open_data, require_folder
     from eval.report import text as tables
-    from gan.data.collection import Collection
     from gan.device.selection import select
     from gan.runtime import distributed
 
@@ -94,7 +99,7 @@ def run(
         raise RequestError("--cuda-graphs needs --snapshot, whose images are generated")
     target = select(device)
     with distributed.joined(target):
-        evaluator = Evaluator(Collection.open(data, manifest), replace(request, rejection=options or None), target)
+        evaluator = Evaluator(open_data(data, manifest), replace(request, rejection=options or None), target)
         evaluation = evaluator(source, out)
     if evaluation is None:
         return
@@ -134,8 +139,7 @@ def compare(
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     """
     from eval.compare import COMPARISON, find, read_entry
-    from eval.evaluator import Evaluator, require_folder, require_same
-    from gan.data.collection import Collection
+    from eval.evaluator import Evaluator, open_data, require_folder, require_same
     from gan.device.selection import select
     from gan.runtime import distributed, files
 
@@ -151,7 +155,7 @@ def compare(
     target = select(device)
     with distributed.joined(target):
         if data is not None and out is not None and snapshots:
-            evaluator = Evaluator(Collection.open(data, manifest), request, target)
+            evaluator = Evaluator(open_data(data, manifest), request, target)
             for path in snapshots:
                 folder = out / f"{path.stem}-{files.sha256(path)[:8]}"
                 if evaluator(path, folder) is not None:
@@ -207,7 +211,9 @@ def _require_one(snapshot: Path | None, images: Path | None) -> Path:
         if not path.exists():
             raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {path} does not exist")
         if images:
-            raise RequestError(f"{path} must be given with --snapshot; --images is a folder or a ZIP of images")
+            raise RequestError(
+                f"{path} must be given with --snapshot; --images is a folder, a ZIP or an array of images"
+            )
         raise RequestError(
             f"--snapshot must be a snapshot, a run or a folder of runs; {path} is none. Images are given with --images"
         )
@@ -223,6 +229,8 @@ def _tell_comparison(entries: "Sequence[Entry]", record: dict[str, str], out: Pa
     ordered = in_order(entries)
     figures = {**compare(ordered), "request": record}
     text = tables.comparison(figures)
+    for warning in figures["warnings"]:
+        say(f"Warning: {warning}")
     if out is not None:
         files.write_json(out / COMPARISON, figures)
         write_comparison(figures, [entry.pictures for entry in ordered], out / "comparison.html")

@@ -94,6 +94,12 @@ evaluation_options = together(
         help="Truncation of snapshots. Below 1: more typical and less varied images.",
     ),
     click.option(
+        "--dims",
+        metavar="N",
+        type=WholeRange(1),
+        help="Principal components of the dataset's features to measure in; few for few images. Default: all features.",
+    ),
+    click.option(
         "--strata",
         type=click.Choice(["none", "label", "style", "genre", "artist"]),
         default="none",

@@ -23,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from eval.data.decoding import decoded, processes_for
-from eval.data.image_sources import DatasetImages, DatasetSource, FilesSource, Source
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetImages, DatasetSource, Source
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extraction, Extractor
 from eval.metrics.feature_stats import Array, Features, Moments
@@ -37,6 +38,7 @@ from gan.runtime.files import atomic, cache_folder, remove_stale_partials
 from gan.runtime.parallel import delayed
 
 SHARD = 256  # images
+DECODER = 2  # grows when gan.data.decode gives other pixels, or sources decode by other means; 2: by it alone
 MEMORY = 2**28  # bytes of pixels that wait to be extracted at a time, if one batch is not more
 
 Floats = NDArray[np.float32]
@@ -97,6 +99,11 @@ class FeatureShards:
             with atomic(_file(self.folder, name, shard)) as temporary, open(temporary, "wb") as file:
                 np.save(file, np.concatenate([part[name] for part in parts]), allow_pickle=False)
 
+    def damaged(self, count: int) -> Places:
+        """Positions of those of the first `count` images that could not be read."""
+        features = self.read(np.arange(count))
+        return np.concatenate([first + np.flatnonzero(np.isnan(rows[:, 0])) for first, rows in features.blocks()])
+
     def read(self, positions: Places, name: str = "features") -> Features:
         """Features of the images at `positions` [n], as memory maps."""
         shards = positions // SHARD
@@ -148,17 +155,19 @@ def features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) ->
 def one_pass(
     source: Source, sets: Sequence[Shards], *, batch_size: int, description: str, positions: Places | None = None
 ) -> int:
-    """Fill all shards that hold images at `positions` (default: all images) -> number of images made in this process.
+    """Fill all shards that hold images at `positions` -> number of images made in this process.
 
-    Each image is made once for all sets that lack its shard. Of several processes (see gan.runtime.distributed) each
-    makes its share; all return when all shards are there. Raises RequestError where one cannot see another's.
+    Without `positions` all are made as far as they can be read. Each image is made once for all sets that lack its
+    shard. Of several processes (see gan.runtime.distributed) each makes its share; all return when all shards are
+    there. Raises RequestError where one cannot see another's.
     """
     for folder in {shards.folder for shards in sets}:
         remove_stale_partials(folder)
     count = len(source)
     needed = rows_by_shard(np.arange(count) if positions is None else positions)
     mine = list(needed)[distributed.rank() :: distributed.world_size()]
-    lacking = {shard: [own for own in sets if not own.has(shard, needed[shard])] for shard in mine}
+    required = needed if positions is not None else dict.fromkeys(needed, np.arange(0))
+    lacking = {shard: [own for own in sets if not own.has(shard, required[shard])] for shard in mine}
     waiting = [shard for shard in mine if lacking[shard]]
     if waiting and source.identity["kind"] == "iterator" and distributed.world_size() > 1:
         raise RequestError("an iterator of images must be evaluated by one process; write them to a folder first")
@@ -200,8 +209,10 @@ def shared_moments(features: Features, path: Path) -> Moments:
 
 
 def folder_name(identity: Mapping[str, Any]) -> str:
-    """Name of the folder for what is made of images of this identity. Shards of another size are not mixed with it."""
-    return digest({**identity, "shard": SHARD})
+    """Name of the folder for what is made of images of this identity. Shards of another size, and what was decoded
+    in another way, are not mixed with it.
+    """
+    return digest({**identity, "shard": SHARD, "decoder": DECODER})
 
 
 def shard_count(count: int) -> int:

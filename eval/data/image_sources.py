@@ -1,15 +1,10 @@
-"""Where images come from: a snapshot's seeds, a dataset, a folder or ZIP of images, or any iterator.
+"""Where images come from: a snapshot's seeds, a dataset, a folder or ZIP of images, an array, or any iterator.
 
 A source gives uint8 images [H, W, 3] by index, and says who it is: `identity` decides every pixel, so features that
 were made of it may be kept under it.
 """
 
-import hashlib
-import io
-import os
-import threading
 import uuid
-import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from eval.data.array_source import SUFFIXES as ARRAYS
+from eval.data.array_source import ArraySource
+from eval.data.files_source import FilesSource
 from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource
 from gan.data.collection import Collection
-from gan.data.dataset import UNREADABLE, ImageDataset
+from gan.data.dataset import ImageDataset
 from gan.data.images import SUFFIXES, Pixels
 from gan.errors import ImageError, RequestError
-from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
 
 
@@ -134,84 +130,6 @@ class DatasetSource:
         return [int(count) for count in counts]
 
 
-class FilesSource:
-    """The images of a folder or ZIP, of any shapes; with `count`, so many of them, drawn by `seed`.
-
-    Images in sub-folders have the first folder's name as label. Raises RequestError when there are none.
-    """
-
-    def __init__(self, path: Path, count: int | None = None, *, seed: int = 0) -> None:
-        self.path, self.name = Path(path), str(path)
-        self._lock = threading.Lock()
-        try:
-            self._archive = None if self.path.is_dir() else zipfile.ZipFile(self.path)
-        except (OSError, zipfile.BadZipFile) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RequestError(f"{path} must be a folder or a ZIP of images; got {reason} instead") from error
-        self.names = sorted(name for name in self._list() if Path(name).suffix.lower() in SUFFIXES)
-        if not self.names:
-            raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        if count is not None and count < len(self.names):
-            chosen = np.random.default_rng(seed).permutation(len(self.names))[:count]
-            self.names = [self.names[index] for index in sorted(chosen)]
-        elif count is not None and count > len(self.names):
-            raise RequestError(f"`num_images` must be at most the {len(self.names)} images in {path}; got {count}")
-        self.identity = {"kind": "files", "sha256": self._fingerprint()}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def pixels(self, first: int, end: int) -> Iterator[Pixels]:
-        """Images first..end in the order of their names, decoded by several threads."""
-        with ThreadPoolExecutor() as pool:
-            yield from ordered_map(pool, self.read, range(first, end))
-
-    def read(self, position: int) -> Pixels:
-        """One image, uint8 [H, W, 3]."""
-        return self._decode(self.names[position])
-
-    def format(self, index: int) -> str:
-        """By the name's ending."""
-        return SUFFIXES[Path(self.names[index]).suffix.lower()]
-
-    def label(self, index: int) -> str | None:
-        """The outermost folder's name."""
-        parts = Path(self.names[index]).parts
-        return parts[0] if len(parts) > 1 else None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("_lock", "_archive")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        archive = None if state["path"].is_dir() else zipfile.ZipFile(state["path"])
-        self.__dict__.update(state, _lock=threading.Lock(), _archive=archive)
-
-    def _decode(self, name: str) -> Pixels:
-        try:
-            return np.asarray(Image.open(io.BytesIO(self._read(name))).convert("RGB"))
-        except UNREADABLE as error:
-            why = "it is no image, or is damaged" if isinstance(error, UnidentifiedImageError) else error
-            raise RequestError(f"{self.path} holds an image that cannot be read, {name}: {why}") from error
-
-    def _list(self) -> list[str]:
-        if self._archive is not None:
-            return [entry.filename for entry in self._archive.infolist() if not entry.is_dir()]
-        files = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
-        return [file.relative_to(self.path).as_posix() for file in files if not file.name.startswith(".")]
-
-    def _read(self, name: str) -> bytes:
-        if self._archive is None:
-            return (self.path / name).read_bytes()
-        with self._lock:  # the archive has one position
-            return self._archive.read(name)
-
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for name in progress(self.names, "Hashing images", len(self.names)):
-            digest.update(f"{name} {hashlib.sha256(self._read(name)).hexdigest()}\n".encode())
-        return digest.hexdigest()
-
-
 class IteratorSource:
     """Images from any iterator, which is used up once and in order; so nothing of it is kept for another run."""
 
@@ -244,8 +162,9 @@ class IteratorSource:
 
 def open_source(
     images: Path | Iterable[Pixels], count: int | None = None, *, seed: int = 0, **options: Any
-) -> SnapshotSource | FilesSource | IteratorSource:
-    """The source of `images`: of a snapshot (a file, a run), a folder or ZIP of images, or an iterator with its count.
+) -> SnapshotSource | FilesSource | ArraySource | IteratorSource:
+    """The source of `images`: of a snapshot (a file, a run), a folder or ZIP of images, an array (.npz, .npy), or an
+    iterator with its count.
 
     `options` are those of SnapshotSource. Raises RequestError for anything else.
     """
@@ -258,7 +177,9 @@ def open_source(
         raise RequestError(f"{path} must be a snapshot, or a folder or ZIP of images; it does not exist")
     if is_snapshot(path):
         return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **options)
-    return FilesSource(path, count, seed=seed)
+    if path.suffix.lower() in ARRAYS and path.is_file():
+        return ArraySource(path, count, seed=seed)
+    return FilesSource(path, count, seed=seed, skip_damaged=True)
 
 
 def is_snapshot(path: Path) -> bool:

@@ -12,6 +12,7 @@ from scipy.special import ndtri, stdtrit
 Vector = NDArray[np.float64]
 
 LEVEL = 0.95  # of every interval
+TAUS = 200  # standard deviations that `shrink` tries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +185,7 @@ def shrink(estimates: Sequence[Estimate]) -> list[Estimate]:
     """Draw estimates of like things together, each the more the less sure it is (empirical Bayes).
 
     Random effects: value_i ~ N(theta_i, se_i^2), theta_i ~ N(mean, tau^2), tau^2 by moments (DerSimonian & Laird 1986).
+    The standard errors count in that tau is not known: they are the mean squares over its restricted likelihood.
     """
     variance = np.array([e.se**2 for e in estimates])
     if len(estimates) < 3 or not variance.any():  # too few to know how much they differ, or nothing to draw
@@ -195,10 +197,23 @@ def shrink(estimates: Sequence[Estimate]) -> list[Estimate]:
     scale = float(weight.sum() - np.sum(weight**2) / weight.sum())
     tau2 = max(0.0, (spread - (len(x) - 1)) / scale)
     mean = float(np.average(x, weights=1 / (variance + tau2)))
-    mean_variance = 1 / float(np.sum(1 / (variance + tau2)))
     keep = tau2 / (tau2 + variance)  # [n], how much of itself each keeps
-    se = np.sqrt(keep * variance + (1 - keep) ** 2 * mean_variance)
+    value = keep * x + (1 - keep) * mean
     return [
-        normal_interval(float(k * e.value + (1 - k) * mean), float(s), e.n, f"{e.method}; shrunken")
-        for e, k, s in zip(estimates, keep, se, strict=True)
+        normal_interval(float(v), float(s), e.n, f"{e.method}; shrunken")
+        for e, v, s in zip(estimates, value, _shrunken_errors(x, variance, value), strict=True)
     ]
+
+
+def _shrunken_errors(x: Vector, variance: Vector, value: Vector) -> Vector:
+    # Root mean squares of theta_i - value_i [n], with a flat prior of tau (Gelman 2006, section 5).
+    tau2 = np.linspace(0, 4 * math.sqrt(float(x.var(ddof=1)) + float(variance.mean())), TAUS)[:, None] ** 2  # [TAUS, 1]
+    weight = 1 / (variance + tau2)  # [TAUS, n]
+    total = weight.sum(axis=1, keepdims=True)
+    mean = (weight * x).sum(axis=1, keepdims=True) / total
+    log_likelihood = (np.log(weight).sum(axis=1) - np.log(total[:, 0]) - (weight * (x - mean) ** 2).sum(axis=1)) / 2
+    likelihood = np.exp(log_likelihood - log_likelihood.max())
+    drawn = variance * weight  # how far each is drawn to the mean
+    squares = (1 - drawn) * variance + drawn**2 / total + (x - drawn * (x - mean) - value) ** 2
+    errors: Vector = np.sqrt(likelihood @ squares / likelihood.sum())
+    return errors

@@ -61,6 +61,30 @@ class Moments:
         """Trace of the covariance."""
         return float(np.trace(self._scatter)) / (self.count - 1)
 
+    @classmethod
+    def of(cls, mean: Array, cov: Array) -> "Moments":
+        """Of known mean [d] and covariance [d, d], of samples whose number is not known.
+
+        Raises ValueError for other shapes, values that are not finite, or a matrix that is no covariance.
+        """
+        mean, cov = np.asarray(mean, np.float64), np.asarray(cov, np.float64)
+        if mean.ndim != 1 or cov.shape != 2 * mean.shape or not len(mean):
+            raise ValueError(f"mean and cov must be [d] and [d, d]; got {list(mean.shape)} and {list(cov.shape)}")
+        if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+            raise ValueError("mean and cov must be finite; got NaN or infinity")
+        if np.abs(cov - cov.T).max() > 1e-4 * np.abs(cov).max() or (np.diag(cov) < 0).any():
+            raise ValueError("cov must be symmetric, with variances from 0 up")
+        moments = cls(len(mean))
+        moments.count, moments.mean, moments._scatter = 2, mean, (cov + cov.T) / 2  # 2 - 1 is what cov divides by
+        return moments
+
+    def project(self, centre: Array, basis: Array) -> "Moments":
+        """Of (x - centre) @ basis, basis [d, k]."""
+        moments = Moments(basis.shape[1])
+        moments.count, moments.mean = self.count, (self.mean - centre) @ basis
+        moments._scatter = basis.T @ self._scatter @ basis
+        return moments
+
     def to_arrays(self) -> dict[str, Array]:
         """For np.savez."""
         return {"count": np.array(self.count, np.int64), "mean": self.mean, "scatter": self._scatter}
@@ -157,6 +181,13 @@ class Features:
     def mean(self) -> Matrix:
         """Of all rows: [d]."""
         return sum((block.sum(axis=0) for _, block in self.blocks()), np.zeros(self.dim)) / max(len(self), 1)
+
+    def project(self, centre: Array, basis: Array) -> "Features":
+        """(x - centre) @ basis of all rows, basis [d, k], in memory as float32."""
+        out = np.empty((len(self), basis.shape[1]), np.float32)
+        for first, block in self.blocks():
+            out[first : first + len(block)] = (block - centre) @ basis
+        return Features([out])
 
     def moments(self, indices: Array | None = None) -> Moments:
         """Of all rows, or of those by index."""

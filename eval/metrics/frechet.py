@@ -4,11 +4,14 @@ Heusel et al. 2017, eq. 6: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2). From 0 up,
 The raw value is too high at any finite n; `frechet_estimate` gives the corrected one beside it.
 """
 
+import math
+
 import numpy as np
 
 from eval.metrics.confidence_intervals import Estimate, Jackknife, normal_interval, random_blocks
 from eval.metrics.feature_stats import BLOCK, Array, Features, Matrix, Moments, as_features
 
+IMAGES_A_DIMENSION = 10  # on either side; with fewer the distance is mostly bias, and so is its correction
 EXACT_RANK = 256  # up to this rank an eigensolve a block costs nothing
 EXPANDED_FROM = 2  # samples a rank from which the expansion of second order is as good as the eigensolve
 CALIBRATED_ON = 2  # blocks that have their own eigensolve even so
@@ -45,7 +48,8 @@ def frechet_estimate(
     """Fréchet distance of features [N, d] to a fixed reference: "raw", "bias_corrected", on request "fd_infinity".
 
     Corrected values may be slightly negative, as unbiased estimates of 0 are. The correction presumes a bias that falls
-    as 1/N, which takes more samples than dimensions: below that it corrects too little.
+    as 1/N, which takes more samples than dimensions: below that it corrects too little. It removes the bias of these
+    features alone, and the intervals take the reference as fixed: that it is a sample too is in neither.
     """
     features = as_features(features)
     factor = sqrt_factor(reference) if factor is None else factor
@@ -107,30 +111,88 @@ def fd_infinity(features: Features | Array, reference: Moments, *, factor: Matri
     return float(np.polyfit([1, 2, 3], means, 1)[1])  # [slope, intercept]
 
 
-def noise_floor(real: Features | Array, n: int, *, splits: int = 4) -> Estimate:
-    """What a perfect generator would get from n images: real images against others of the same set.
+def noise_floor(real: Features | Array, n: int, *, splits: int = 4, dims: int | None = None) -> Estimate:
+    """What a perfect generator would get from n images: real images against others of the same set of M.
 
-    Some n (half of the set at most) are compared with the rest. The bias falls as 1/n on either side, which carries the
-    result over to n against the whole set. Raises ValueError for fewer than 4 images.
+    Two parts of the set, as n is to M (M to M at most), are compared, and the result is carried over to n against M. It
+    falls as 1/n where both parts have IMAGES_A_DIMENSION, and as a lower power the fewer they have: there the fall is
+    measured, on parts of half and of a quarter of the images, and goes on growing as it does between those. With fewer
+    than 16 images it is the parts' own value. With `dims` the distance is that in so many principal components of the
+    side that stands for the set. Raises ValueError for fewer than 4 images.
     """
     real = as_features(real)
-    if len(real) < 4 or n < 2 or splits < 2:
-        raise ValueError(f"real must be at least 4, n and splits at least 2; got {len(real)}, {n} and {splits} instead")
-    size = min(n, len(real) // 2)
-    rest = len(real) - size
-    scale = (1 / n + 1 / len(real)) / (1 / size + 1 / rest)
-    rng = np.random.default_rng(0)
+    count, rng = len(real), np.random.default_rng(0)
+    if count < 4 or n < 2 or splits < 2:
+        raise ValueError(f"real must be at least 4, n and splits at least 2; got {count}, {n} and {splits} instead")
+    share = min(n, count) / (min(n, count) + count)
+    octaves = math.log2(1 + min(n, count) / count)  # from the parts to n and M
+    some, others = _parts(count, share)
+    value, error = _between_parts(real, some, others, splits, rng, dims)
+    change, weights, errors = 0.0, [1.0], [error]  # of the logarithm
+    if min(some, others) >= IMAGES_A_DIMENSION * (dims or real.dim):
+        change = -octaves * math.log(2)
+    elif count >= 16:
+        smaller = [
+            _between_parts(real, *_parts(count >> halvings, share), splits << halvings, rng, dims)
+            for halvings in (1, 2)
+        ]
+        # Newton's interpolation through 0, -1 and -2 octaves; the fall is 1/n at most and does not slow down.
+        logs = [math.log(distance) for distance in (value, smaller[0][0], smaller[1][0])]
+        first, second = logs[0] - logs[1], logs[0] - 2 * logs[1] + logs[2]
+        bend = octaves * (octaves + 1) / 2 if second < 0 else 0.0
+        change = min(max(octaves * first + bend * second, -octaves * math.log(2)), 0.0)
+        weights, errors = [1 + octaves + bend, -octaves - 2 * bend, bend], [error, *(e for _, e in smaller)]
+    if n > count:  # the judged side alone: from M on as from half of M to M
+        change -= change / math.log(2) * math.log((1 / n + 1 / count) / (2 / count))
+    value *= math.exp(change)
+    return normal_interval(
+        value,
+        value * math.hypot(*(weight * error for weight, error in zip(weights, errors, strict=True))),
+        n,
+        f"real against real, {splits} splits of {some} and {others}, carried over by {math.exp(change):.3g}",
+        freedom=splits - 1,
+    ).clipped(low=0.0)
+
+
+def _parts(total: int, share: float) -> tuple[int, int]:
+    # Sizes of two parts of so many images, the first about this share of them.
+    some = min(max(2, round(total * share)), total - 2)
+    return some, total - some
+
+
+def _between_parts(
+    real: Features, some: int, others: int, splits: int, rng: np.random.Generator, dims: int | None
+) -> tuple[float, float]:
+    # Mean distance of `some` images to `others` of the same set, and its standard error as a share of it.
     distances = []
     for _ in range(splits):
         order = rng.permutation(len(real))
-        distances.append(frechet_distance(real.moments(order[:size]), real.moments(order[size:])))
-    return normal_interval(
-        float(np.mean(distances)) * scale,
-        float(np.std(distances, ddof=1)) / splits**0.5 * scale,
-        n,
-        f"real against real, {splits} splits of {size} and {rest}",
-        freedom=splits - 1,
-    ).clipped(low=0.0)
+        if dims is not None:
+            distances.append(_in_components(real.take(order[:some]), real.take(order[some : some + others]), dims))
+            continue
+        small, large = sorted((order[:some], order[some : some + others]), key=len)
+        moments, factor = real.moments(small), None
+        if len(small) <= real.dim:  # centred samples are a factor themselves, and the smaller one
+            factor = (real.take(small) - moments.mean).T / math.sqrt(len(small) - 1)
+        distances.append(frechet_distance(real.moments(large), moments, factor))
+    mean = max(float(np.mean(distances)), float(np.finfo(float).tiny))  # 0 where all images are one
+    return mean, float(np.std(distances, ddof=1)) / math.sqrt(splits) / mean
+
+
+def _in_components(some: Matrix, others: Matrix, dims: int) -> float:
+    # Distance in the first principal components of `others`, by the smaller of two products of theirs.
+    centred = others - others.mean(axis=0)
+    if len(centred) < centred.shape[1]:
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        kept = np.arange(len(values))[-dims:]
+        kept = kept[values[kept] > _rounding(values)]
+        basis = centred.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+    else:
+        basis = np.linalg.eigh(centred.T @ centred)[1][:, -dims:]
+    if not basis.size:  # all images are one
+        return 0.0
+    a, b = (Features([x @ basis]).moments() for x in (some, others))
+    return frechet_distance(a, b)
 
 
 def _distance(shift: Matrix, trace_a: float, trace_b: float, root: float) -> float:

@@ -35,3 +35,20 @@ def inception_score(logits: Features | Array, splits: int = 10, *, shuffle_seed:
     se = math.sqrt(sum(variances)) / parts
     estimate = normal_interval(math.fsum(scores) / parts, se, n, f"delta method, {parts} splits")
     return estimate.clipped(1.0, classes)
+
+
+def inception_score_bias(logits: Features | Array, splits: int = 10, *, shuffle_seed: int | None = 0) -> float:
+    """How far the score is off for want of images, from 0 down, in the unit of the score.
+
+    The entropy of the mean of n' verdicts is too low by sum_k Var p(k|x) / (2 n' p(k)) to first order (Miller 1955).
+    Takes and raises what inception_score does.
+    """
+    logits = as_features(logits)
+    n = len(logits)
+    order = np.arange(n) if shuffle_seed is None else np.random.default_rng(shuffle_seed).permutation(n)
+    parts = max(1, min(splits, n // 2))
+    lost = []
+    for part in range(parts):
+        p = np.exp(log_softmax(logits.take(order[part * n // parts : (part + 1) * n // parts]), axis=1))  # [n', k]
+        lost.append(float(np.sum(p.var(axis=0) / np.maximum(p.mean(axis=0), 1e-12))) / (2 * len(p)))
+    return inception_score(logits, splits, shuffle_seed=shuffle_seed).value * math.expm1(-float(np.mean(lost)))

@@ -79,12 +79,20 @@ class Comparison:
         return {"precision": self.precise.estimate(), "recall": self.recalled.estimate()}
 
     def density_coverage(self) -> dict[str, Estimate]:
-        """ "density", its variance from the jackknife over the samples of either set, and "coverage"."""
+        """ "density", its variance from the jackknife over the samples of either set, and "coverage".
+
+        Where few samples lie in any ball a normal interval is too narrow, and none at 0. The interval of density holds
+        that of the share that does, too, times how many balls such a sample lies in.
+        """
         real, gen = len(self.growth), len(self.dense.counts)
         value = float(self.dense.counts.mean()) / self.k_density
         change = (self.growth - self.dense.visits) / gen  # of k * density, when a real sample is left out
         variance = float(np.var(self.dense.counts)) / gen + (real - 1) * float(np.var(change))
         density = normal_interval(value, math.sqrt(variance) / self.k_density, gen, "jackknife over both sets")
+        covered = self.dense.estimate()
+        balls = float(self.dense.counts.sum()) / max(int((self.dense.counts > 0).sum()), 1) or 1.0
+        low, high = (bound * balls / self.k_density for bound in (covered.low, covered.high))
+        density = replace(density, low=min(density.low, low), high=max(density.high, high))
         return {"density": density.clipped(low=0.0), "coverage": self.coverage.estimate()}
 
 

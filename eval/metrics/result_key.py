@@ -23,11 +23,14 @@ class Identity:
     reference_n: int
     n: int  # generated images
     options: Mapping[str, Any] = field(default_factory=dict)  # of the metric, such as k
+    dims: int | None = None  # principal components of the reference that the features are reduced to; None: all
     rejection: str | None = None  # how the generated images were chosen among candidates; None: they were not
 
     def __str__(self) -> str:
         chosen = f"/{self.rejection}" if self.rejection else ""
-        return f"{self.metric}@{self.extractor}/{self.preprocess}/{self.precision}/n={short_count(self.n)}{chosen}"
+        reduced = f"/pca={self.dims}" if self.dims else ""
+        how = f"{self.extractor}{reduced}/{self.preprocess}/{self.precision}"
+        return f"{self.metric}@{how}/n={short_count(self.n)}{chosen}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -7,10 +7,8 @@ import numpy as np
 
 from eval.metrics.confidence_intervals import Estimate, shrink
 from eval.metrics.feature_stats import Array, Features, as_features
-from eval.metrics.frechet import frechet_estimate, sqrt_factor
+from eval.metrics.frechet import IMAGES_A_DIMENSION, frechet_estimate, sqrt_factor
 from eval.metrics.kernel import Kernel, kernel_distance, within
-
-ENOUGH = 10  # images a dimension, in every stratum and set, from which the Fréchet distance is used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def strata_table(
     members = {name: (r, g) for name, (r, g) in members.items() if min(len(r), len(g)) >= 2}
     if not members:
         raise ValueError("real and gen must share a stratum of 2 or more images; got none")
-    metric = "fd" if all(min(len(r), len(g)) >= ENOUGH * real.dim for r, g in members.values()) else "kd"
+    metric = "fd" if all(min(len(r), len(g)) >= IMAGES_A_DIMENSION * real.dim for r, g in members.values()) else "kd"
     shared = within(gen, kernel) if gen_strata is None and metric == "kd" else None
     estimates = []
     for r, g in members.values():

@@ -11,6 +11,7 @@ import jinja2
 
 from eval.data.thumbnails import Thumbnails
 from eval.report import charts
+from eval.report import text as text_report
 from gan.runtime.console import duration
 from gan.runtime.files import atomic
 
@@ -22,7 +23,7 @@ _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
 def write_report(
     figures: Mapping[str, Any],
     generated: Thumbnails,
-    real: Thumbnails,
+    real: Thumbnails | None,
     path: Path,
     *,
     accepted: Thumbnails | None = None,
@@ -39,7 +40,9 @@ def write_report(
         "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
         "worst": [(picture_uri(generated, item["index"]), item) for item in images["worst"]],
         "closest": [
-            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item) for item in images["closest"]
+            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item)
+            for item in images["closest"]
+            if real is not None
         ],
         "longest": max(figures["seconds"].values(), default=1.0) or 1.0,
     }
@@ -85,6 +88,7 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
     environment.filters |= {"number": number, "duration": duration, "short": lambda text: str(text)[:12]}
     text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), heat=charts.heat, **values)
     with atomic(path) as temporary:

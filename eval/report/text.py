@@ -63,10 +63,11 @@ def comparison(figures: Mapping[str, Any]) -> str:
     parts = []
     for id, rows in figures["differences"].items():
         lines = []
+        first = first_place(figures, id)
         for entry, row in zip(figures["entries"], rows, strict=True):
             own = entry["results"][id]
             apart = (
-                "best" if row["best"] else f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
+                first if row["best"] else f"{_number(row['value'])} ({_number(row['low'])} to {_number(row['high'])})"
             )
             how = "" if row["best"] else "paired" if row["paired"] else "not paired"
             lines.append(
@@ -74,8 +75,31 @@ def comparison(figures: Mapping[str, Any]) -> str:
             )
         own = figures["entries"][0]["results"][id]
         parts += [own["key"], table(lines, [own["name"], "value", "95 % interval", "worse by", ""]), ""]
-    best = figures["entries"][figures["best"]]["label"]
-    return "\n".join([*parts, f"Best by {figures['decided_by']}: {best}"])
+    return "\n".join([*parts, verdict(figures)])
+
+
+def verdict(figures: Mapping[str, Any]) -> str:
+    """Which entry of a comparison is best, or why none is named."""
+    labels = [entry["label"] for entry in figures["entries"]]
+    if figures["best"] is not None:
+        return f"Best by {figures['decided_by']}: {labels[figures['best']]}"
+    if not figures["rivals"]:
+        return f"No best is named: {figures['decided_by']} is mostly bias at so few images"
+    id = next(id for id, rows in figures["differences"].items() if _name(figures, id) == figures["decided_by"])
+    leader, rivals = labels[figures["best_by_metric"][id]], ", ".join(labels[place] for place in figures["rivals"])
+    return f"No best by {figures['decided_by']}: {leader} may differ from {rivals} by chance alone"
+
+
+def first_place(figures: Mapping[str, Any], id: str) -> str:
+    """What the entry with the best value of a metric is called: "best", where that is no chance and no bias."""
+    if figures["rivals_by_metric"][id] or id in figures["mostly_bias"]:
+        return f"the {'highest' if figures['entries'][0]['results'][id]['better'] == 'higher' else 'lowest'}"
+    return "best"
+
+
+def _name(figures: Mapping[str, Any], id: str) -> str:
+    name: str = figures["entries"][0]["results"][id]["name"]
+    return name
 
 
 def _number(value: float) -> str:

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from gan.data import dataset_json
 from gan.data.classes import MAX_CLASSES, class_name
 from gan.data.dataset_json import DatasetLabels
+from gan.data.decode import decode
 from gan.data.images import SUFFIXES, Pixels
 from gan.data.names import canonical_name, is_hidden
 from gan.data.split_zip import require_whole
@@ -98,14 +99,13 @@ class ImageDataset:
         """Image `index`, uint8 [H, W, 3]. Raises ImageError when it is unreadable or unlike the others."""
         name = self.names[index]
         try:
-            image: Image.Image = Image.open(io.BytesIO(self.read_bytes(name)))
-            if image.size != (self.resolution, self.resolution):
-                expected = f"{self.resolution}x{self.resolution}"
-                raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
-            image.load()
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # of RGB it would be a copy
-        except UNREADABLE as error:
-            raise ImageError("unreadable", f"{name}: {_said(error)}") from error
+            image = decode(self.read_bytes(name)).image
+        except (ImageError, *UNREADABLE) as error:
+            raise ImageError("unreadable", f"{name}: {error}") from error
+        if image.size != (self.resolution, self.resolution):
+            expected = f"{self.resolution}x{self.resolution}"
+            raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
+        return np.asarray(image)
 
     def pixels(self, index: int) -> Pixels:
         """Image `index` as training takes it, uint8 [3, H, W]. Raises what `image` raises."""

@@ -8,9 +8,10 @@ import errno
 import io
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,13 @@ MAX_PIXELS = 200_000_000
 MAX_BYTES_PER_PIXEL = 8  # 16-bit RGBA, uncompressed
 Colour = tuple[int, int, int]
 
-# EPS, PDF and WMF are left out: to read them, Pillow starts other programs.
+# In the order in which they are tried. EPS, PDF and WMF are left out: to read them, Pillow starts other programs.
 Image.init()
 FORMATS: list[str] = [
     name
     for name in (
-        *("AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "PCX", "PNG", "PPM"),
-        *("PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
+        *("PNG", "JPEG", "WEBP", "AVIF", "BMP", "DDS", "DIB", "GIF", "ICNS", "ICO", "IM", "JPEG2000", "PCX", "PPM"),
+        *("PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "XBM", "XPM"),
     )
     if name in Image.OPEN  # some depend on how Pillow was built; MPO comes with JPEG
 ]
@@ -91,17 +92,30 @@ def decode(
 
     With `at_least`, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at
     least that many pixels. `background` shows through where the image is transparent. Pillow's limits are set for the
-    whole process meanwhile: call it from one thread of a process at a time.
+    whole process meanwhile; threads with the same `max_pixels` decode side by side, others wait for each other.
 
     Raises ImageError; `reason` is "empty", "not an image", "truncated", "corrupt", "too large", "out of memory", or one
     of those of `read_file`.
     """
     content = file if isinstance(file, bytes) else read_file(file, max_pixels * MAX_BYTES_PER_PIXEL)
+    with _opened(content, max_pixels) as image:
+        return _decode(image, at_least, background)
+
+
+def format_of(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
+    """The format of an image file's bytes, as Pillow names it, by its header alone. Raises ImageError as `decode`."""
+    with _opened(content, max_pixels) as image:
+        return str(image.format)
+
+
+@contextmanager
+def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    # An image whose header was read; what goes wrong with it until it is closed is an ImageError.
     if not content:
         raise ImageError("empty", "the file has no bytes")
     try:
         with _limits(max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _decode(image, at_least, background)
+            yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -117,18 +131,43 @@ def decode(
         raise ImageError("truncated" if truncated else "corrupt", f"{type(error).__name__}: {error}") from error
 
 
-@contextmanager
-def _limits(max_pixels: int) -> Iterator[None]:
-    # Pillow looks at its limit also where formats hold a second, larger size inside (ICO, TIFF, GIF frames).
-    before = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF, odd palettes and the like: the pixels are read all the same
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        Image.MAX_IMAGE_PIXELS = max_pixels
+class _Limits:
+    """Pillow's limit and Python's filters of warnings, which a process has one of, while threads decode.
+
+    Pillow looks at its limit also where formats hold a second, larger size inside (ICO, TIFF, GIF frames).
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0  # threads that decode
+        self._max_pixels = 0  # for all of them
+        self._restore = ExitStack()
+
+    @contextmanager
+    def __call__(self, max_pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._inside or self._max_pixels == max_pixels)
+            if not self._inside:
+                self._set(max_pixels)
+            self._inside += 1
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            with self._changed:
+                self._inside -= 1
+                if not self._inside:
+                    self._restore.close()
+                    self._changed.notify_all()
+
+    def _set(self, max_pixels: int) -> None:
+        self._restore.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # of odd EXIF, odd palettes and the like: the pixels are read all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        self._restore.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = self._max_pixels = max_pixels
+
+
+_limits = _Limits()
 
 
 def _decode(image: Image.Image, at_least: int | None, background: Colour) -> DecodedImage:
@@ -204,4 +243,4 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                     return converted
         except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
             pass  # a broken profile: the plain conversion is the best that is left
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # of RGB it would be a copy

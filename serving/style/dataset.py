@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.data.image_sources import DatasetSource, FilesSource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource
 from gan.data.collection import Collection
 from gan.data.manifest import Manifest
 from gan.errors import RequestError
@@ -53,6 +54,8 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
         columns = _columns(source, source.collection.manifest)
     else:
         source = FilesSource(data)
+        if note := source.note():
+            say(note)
         columns = [source.label(index) for index in range(len(source))], [artist_of(name) for name in source.names]
     return _assemble(source, *columns)
 

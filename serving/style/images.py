@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
-from eval.data.image_sources import FilesSource
+from eval.data.files_source import FilesSource
 from gan import __version__
 from gan.data.images import Pixels
 from gan.errors import RequestError
@@ -49,8 +49,10 @@ def classify_images(
         classify: Classify = own if own else _served(client).classify
         if request.images is not None:
             source = FilesSource(request.images, request.num_images, seed=request.seed)
+            if note := source.note():
+                say(note)
             names = source.names
-            pairs = _classified(source.pixels(0, len(source)), classify)
+            pairs = _classified((image for image in source.pixels(0, len(source)) if image is not None), classify)
             origin: dict[str, Any] = {"kind": "files", "name": request.images.name, **source.identity}
         else:
             generator = _served(client)
