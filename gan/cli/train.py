@@ -1,5 +1,6 @@
 """The command train. Heavy imports wait until it runs."""
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -228,11 +229,24 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
         summary = training_loop.train(
             run, config, options, collection.dataset, collection.kept, target, source=source, hooks=hooks
         )
-    text = f"Stopped at {summary['kimg']:.1f} kimg, and saved. The same command goes on from here."
+    result(_describe(summary, training), summary, as_json)
+
+
+def _describe(summary: dict[str, Any], training: "Training") -> str:
+    kimg = f"{summary['kimg']:.1f} kimg"
     if summary["finished"]:
-        command = f"salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"
-        text = f"Done: {summary['kimg']:.1f} kimg. {command}"
-    result(f"{text}\nImage grid: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
+        command = ["salon", "generate", summary["run"], "--seeds", "0-15", "--grid", "4x4"]
+        if training.config.network.num_classes:
+            dataset = training.collection.dataset
+            label = dataset.label(int(training.collection.kept[0]))
+            command += ["--class", dataset.classes[label] if dataset.classes else str(label)]
+        text = f"Done: {kimg}. {shlex.join([*command, '--out', 'grid.png'])}"
+    elif summary["checkpoint"]:
+        text = f"Stopped at {kimg}, and saved. The same command goes on from here."
+    else:
+        text = f"Stopped at {kimg}, before the first iteration: there was nothing to save. The same command starts again."
+    text += f"\nImage grid: {summary['sheet']}"
+    return text + (f"\nSnapshot: {summary['snapshot']}" if summary["snapshot"] else "")
 
 
 def _choose_run(request: TrainingRequest, training: "Training") -> "Run":

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
@@ -41,9 +41,13 @@ def in_options(message: str) -> str:
 
 
 def say(message: str) -> None:
-    """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""
+    """Print one line for the person at the terminal, on standard error, without breaking a progress bar.
+
+    When the terminal or the reader is gone, the line is lost, and the work goes on.
+    """
     if is_main():
-        tqdm.write(in_options(message), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(in_options(message), file=sys.stderr)
 
 
 def result(text: str, figures: dict[str, Any], as_json: bool) -> None:

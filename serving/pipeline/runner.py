@@ -21,6 +21,7 @@ from typing import Any
 
 from gan import __version__
 from gan.errors import BoundError, RequestError, SalonError
+from gan.runtime import signals
 from gan.runtime.console import say
 from gan.runtime.files import read_json, write_json
 from serving.contract import DEFAULT_URL
@@ -140,7 +141,7 @@ class Pipeline:
 def _call(line: list[str], base: Path) -> tuple[dict[str, Any], bool]:
     """Run a Salon command -> the figures that it printed, and whether its bounds were met.
 
-    Its progress goes to the terminal. SIGINT and SIGTERM are passed on, and the command is waited for.
+    Its progress goes to the terminal. A signal to stop is passed on as Ctrl-C, and the command is waited for.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "gan", *line, "--json"],
@@ -173,10 +174,11 @@ def _passing_on(process: subprocess.Popen[str]) -> Iterator[None]:
 
     def pass_on(number: int, frame: Any) -> None:
         nonlocal stopped
+        if number != signal.SIGHUP or not stopped:  # which shell and terminal both send
+            process.send_signal(signal.SIGINT)
         stopped = True
-        process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in signals.stopping()}
     try:
         yield
     finally:
