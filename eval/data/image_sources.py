@@ -209,7 +209,8 @@ class FilesSource:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for name in progress(self.names, "Hashing images", len(self.names)):
-            digest.update(f"{name} {hashlib.sha256(self._read(name)).hexdigest()}\n".encode())
+            line = f"{name} {hashlib.sha256(self._read(name)).hexdigest()}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from gan.errors import SalonError
+from gan.runtime.files import escaped
 
 Item = TypeVar("Item")
 _PARAMETER = re.compile(r"`([A-Za-z_]\w*)`")
@@ -55,7 +56,7 @@ def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
     if not is_main():
         return
     try:
-        click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
+        click.echo(escaped(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text))
     except BrokenPipeError:
         raise
     except OSError as error:

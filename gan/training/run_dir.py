@@ -14,12 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gan import snapshot
 from gan.config import TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
+from gan.runtime.lock import Timeout, lock
 from gan.training import checkpoint
 
 
@@ -93,8 +92,7 @@ class Run:
         try:
             for folder in (self.grids, self.snapshots, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            # A lock of the system's, which ends with the process, and no file that a killed one would leave behind.
-            return FileLock(self.path / ".lock", fallback_to_soft=False).acquire(blocking=False)
+            return lock(self.path / ".lock", blocking=False)
         except Timeout as error:
             raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
         except OSError as error:

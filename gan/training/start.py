@@ -14,6 +14,7 @@ from gan import snapshot
 from gan.config import TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.console import say, table
+from gan.runtime.files import utf8_path
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.run_dir import Run, require_run
@@ -39,7 +40,7 @@ def conv_clamp_of(path: Path) -> float | None:
     """conv_clamp of the networks in a checkpoint or snapshot; None where load_source will refuse the file."""
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
+            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
                 config = json.loads(file.metadata()["config"])
         else:  # mapped: its tensors stay on the disk
             config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
