@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from gan.training.run_dir import Run
 
 MAX_KIMG = 10**9
+FEW_IMAGES = "docs/how-to/small-dataset.md"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -227,7 +229,15 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
             result(f"The request is fine. The run would be {run.path}", figures, as_json)
             return
         summary = training_loop.train(
-            run, config, options, collection.dataset, collection.kept, target, source=source, hooks=hooks
+            run,
+            config,
+            options,
+            collection.dataset,
+            collection.kept,
+            target,
+            source=source,
+            start_file=request.transfer or (Path(request.resume) if training.start else None),
+            hooks=hooks,
         )
     result(_describe(summary, training), summary, as_json)
 
@@ -254,10 +264,12 @@ def _choose_run(request: TrainingRequest, training: "Training") -> "Run":
     from gan.runtime import distributed
     from gan.training.run_dir import Run, default_name, unused
 
-    path = request.out / (request.name or default_name(request.data, training.config))
+    path = training.run
     if request.resume == "never":
         restarted = distributed.anyone(distributed.restarted())
         path = request.out / distributed.from_main(unused(path, restarted=restarted).name)
+    elif request.name is None and path.name != (name := default_name(request.data, training.config)):
+        say(f"{path} has this run's config and data, under the name that they had then; it goes on, not {name}")
     run = Run(path)
     run.require_config(training.config)
     return run
@@ -284,6 +296,9 @@ def _metrics_hooks(request: TrainingRequest, training: "Training", run: "Run", d
 def _tell_request(request: TrainingRequest, training: "Training") -> None:
     import json
 
+    from gan.data.variety import doubts
+    from gan.runtime import distributed
+
     config, collection = training.config, training.collection
     say(json.dumps(config.to_dict(), indent=2))
     origin = "" if "r1_gamma" in request.fields() else " (from resolution and batch size)"
@@ -291,3 +306,5 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
         say(f"`{name}` auto: {reason}")
     say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")
+    if distributed.is_main() and (lines := doubts(collection.dataset, collection.kept)):
+        say("\n".join(f"Note: {line}." for line in lines) + f" {FEW_IMAGES} says what helps.")

@@ -160,6 +160,12 @@ def _fsync(path: Path) -> None:
             raise
 
 
+def refuse_inside(out: Path, folder: Path, *, parameter: str) -> None:
+    """Raise RequestError when `out` is the folder `folder`, which `parameter` names, or lies in it."""
+    if folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise RequestError(f"`out` must lie outside `{parameter}`, which stays as it is; got {out} instead")
+
+
 def refuse_existing(files: Sequence[Path], overwrite: bool | None = None, *, parameter: str = "out") -> None:
     """Raise RequestError when `parameter` would replace one of `files`. `overwrite` is None where none can be asked."""
     if not overwrite and (existing := [file for file in files if file.exists()]):

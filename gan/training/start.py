@@ -97,10 +97,10 @@ def require_kimg_left(total_kimg: float, config: TrainingConfig, source: Mapping
 def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[int, float]:
     """Bring a learner to the run's newest checkpoint, else to `source` (see load_source), else leave it as it is.
 
-    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, or `source` fits
-    nowhere.
+    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, the newest is of another
+    config, or `source` fits nowhere.
     """
-    if newest := checkpoint.load_newest(run.checkpoints):
+    if newest := run.load_newest(learner.config):
         path, state = newest
         learner.load_state_dict(state["learner"])
         if state["threads"] != torch.get_num_threads():

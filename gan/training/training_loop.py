@@ -40,9 +40,12 @@ def train(
     device: torch.device,
     *,
     source: dict[str, Any] | None = None,
+    start_file: Path | None = None,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
     """Train until options.total_kimg, from the run's newest checkpoint, else `source` (see gan.training.start).
+
+    `start_file` is what a person named for `source`; the run remembers it.
 
     `indices`, int64 [K], are the dataset's images to learn from; its labels count where `config` has classes. Returns a
     summary of figures. Of several processes (see gan.runtime.distributed) each computes its microbatches; the main one
@@ -54,7 +57,7 @@ def train(
             claim.enter_context(deterministic(strict=True))
         with distributed.main_first():
             if main:
-                claim.enter_context(run.claim(config))
+                claim.enter_context(run.claim(config, start_file))
         conditional = config.network.num_classes > 0
         labels = dataset.labels[indices] if conditional and dataset.labels is not None else None
         learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
