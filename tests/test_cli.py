@@ -563,5 +563,7 @@ def test_names_of_other_bytes_than_utf_8(tmp_path):
     snapshot = Path(trained.json["snapshot"])
     assert snapshot.exists()
     assert run_salon("generate", snapshot, "--seeds", "0-3", "--grid", "2x2", "--out", place / "grid.png").code == 0
-    again = run_salon("train", "--data", data, "--out", place / "runs", *TINY_TRAINING, "--resume", snapshot, "--dry-run")
+    again = run_salon(
+        "train", "--data", data, "--out", place / "runs", *TINY_TRAINING, "--resume", snapshot, "--dry-run"
+    )
     assert again.code == 0, again.err

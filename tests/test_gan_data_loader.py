@@ -139,7 +139,7 @@ def test_a_wait_for_workers_ends_when_a_stop_is_wished(tiny_dataset):
 def test_a_worker_that_dies_ends_the_wait(tiny_dataset):
     images, sequence = Deadly(ImageDataset(tiny_dataset)), DrawSequence(np.arange(12), 4, seed=0, mirror=False)
     stream = batches(images, sequence, workers=2, pin_memory=False)
-    with pytest.raises(SalonError, match="a process that loads images died, .* `workers` 0 does without"):
+    with pytest.raises(SalonError, match=r"a process that loads images died, .* `workers` 0 does without"):
         next(stream)
 
 

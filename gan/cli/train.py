@@ -254,7 +254,9 @@ def _describe(summary: dict[str, Any], training: "Training") -> str:
     elif summary["checkpoint"]:
         text = f"Stopped at {kimg}, and saved. The same command goes on from here."
     else:
-        text = f"Stopped at {kimg}, before the first iteration: there was nothing to save. The same command starts again."
+        text = (
+            f"Stopped at {kimg}, before the first iteration: there was nothing to save. The same command starts again."
+        )
     text += f"\nImage grid: {summary['sheet']}"
     return text + (f"\nSnapshot: {summary['snapshot']}" if summary["snapshot"] else "")
 

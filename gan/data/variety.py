@@ -6,14 +6,14 @@ from PIL import Image
 
 from gan.data.dataset import ImageDataset
 
-FEW = 500  # images below which even ADA gives a generator that mostly copies them (Karras et al. 2020, ADA, figure 7)
+FEW = 500  # images below which a generator mostly repeats them, whatever augments them
 _SAMPLE = 64  # images that are looked at
 _SIDE = 8  # of the thumbnails that are compared, in pixels
-_ALIKE = 4  # mean standard deviation of their pixels below which images are all alike, of 255; of paintings it is 40 to 60
+_ALIKE = 4  # mean standard deviation of their pixels below which images are all alike, of 255; of paintings it is 50
 
 
 def doubts(dataset: ImageDataset, indices: NDArray[np.int64]) -> list[str]:
-    """What a person should know of the images `indices`, int64 [K], before training on them; a line each, mostly none."""
+    """What to know of the images `indices`, int64 [K], before training on them; a line each, mostly none."""
     lines = []
     if len(indices) < FEW:
         lines.append(f"{len(indices)} images are few: the generator will show little else than these")
@@ -25,5 +25,7 @@ def doubts(dataset: ImageDataset, indices: NDArray[np.int64]) -> list[str]:
 def deviation(dataset: ImageDataset, indices: NDArray[np.int64]) -> float:
     """Mean standard deviation, over pixels, of a sample's thumbnails; in [0, 127.5]."""
     sample = indices[np.linspace(0, len(indices) - 1, min(len(indices), _SAMPLE)).astype(int)]
-    thumbnails = [Image.fromarray(dataset.image(index)).resize((_SIDE, _SIDE), Image.Resampling.BOX) for index in sample]
+    thumbnails = [
+        Image.fromarray(dataset.image(index)).resize((_SIDE, _SIDE), Image.Resampling.BOX) for index in sample
+    ]
     return float(np.stack([np.asarray(thumbnail) for thumbnail in thumbnails]).std(axis=0).mean())

@@ -66,13 +66,13 @@ def disk_error(error: OSError, path: Path) -> SalonError:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. File names of other bytes than UTF-8 are escaped, and read as such."""
+    """Write `value` as indented JSON, atomically. It may hold names of files in other bytes than UTF-8."""
     with atomic(path) as temporary:
         temporary.write_text(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
 
 
 def escaped(text: str) -> str:
-    """`text` with what stands for bytes of file names that are no UTF-8 as \\udc80 to \\udcff: an escape in JSON, too."""
+    """`text` with \\udc80 to \\udcff, as in JSON, for bytes of file names that are no UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -119,7 +119,11 @@ def _live_with(
 ) -> None:
     lifeline.close()  # the parent's end
     # Ctrl-C and the end of a terminal reach all processes; the parent decides. It may have handlers of its own.
-    for number, action in ((signal.SIGINT, signal.SIG_IGN), (signal.SIGHUP, signal.SIG_IGN), (signal.SIGTERM, signal.SIG_DFL)):
+    for number, action in (
+        (signal.SIGINT, signal.SIG_IGN),
+        (signal.SIGHUP, signal.SIG_IGN),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
         signal.signal(number, action)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if setup is not None:

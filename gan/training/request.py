@@ -190,8 +190,8 @@ def _begun(
 ) -> tuple[Path, TrainingConfig] | None:
     """The run that goes on without the file that it began from, and its config; None where that file counts.
 
-    That is the named run; the one that `resume` names, in `out`; or the one that began from a file which is gone. Raises
-    RequestError for such a file where no run did.
+    That is the named run; the one that `resume` names, in `out`; or the one that began from a file which is gone.
+    Raises RequestError for such a file where no run did.
     """
     from gan.runtime.console import say
     from gan.training.run_dir import Run, goes_on, held_config
@@ -200,7 +200,9 @@ def _begun(
     resumed = Path(request.resume)
     if request.resume == "never" or (request.transfer and not lost):
         paths = []
-    elif request.name and (lost or request.resume == "auto" or resumed.resolve() == (request.out / request.name).resolve()):
+    elif request.name and (
+        lost or request.resume == "auto" or resumed.resolve() == (request.out / request.name).resolve()
+    ):
         paths = [request.out / request.name]
     elif lost:
         paths = [file.parent for file in sorted(request.out.glob("*/start.json")) if Run(file.parent).began_from(lost)]

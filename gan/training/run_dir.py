@@ -57,7 +57,7 @@ class Run:
         if not self.start_file.exists():
             return False
         said = read_json(self.start_file)
-        return str(start) == said["given"] or str(start.resolve()) == said["path"]
+        return bool(str(start) == said["given"] or str(start.resolve()) == said["path"])
 
     def require_config(self, config: TrainingConfig) -> None:
         """Raise RequestError when the folder holds a run of another config."""

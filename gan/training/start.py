@@ -97,8 +97,8 @@ def require_kimg_left(total_kimg: float, config: TrainingConfig, source: Mapping
 def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[int, float]:
     """Bring a learner to the run's newest checkpoint, else to `source` (see load_source), else leave it as it is.
 
-    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, the newest is of another
-    config, or `source` fits nowhere.
+    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, the newest is of
+    another config, or `source` fits nowhere.
     """
     if newest := run.load_newest(learner.config):
         path, state = newest

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
 from gan.runtime.lock import lock

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import atomic, cache_folder, remove_stale_partials
