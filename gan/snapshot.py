@@ -18,7 +18,7 @@ from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.runtime.console import say
 from gan.runtime.file_kinds import foreign_kind
-from gan.runtime.files import atomic, require_format
+from gan.runtime.files import atomic, require_format, utf8_path
 
 FORMAT = "salon-snapshot-1"
 _NAME = re.compile(r"snapshot-(\d{10})\.safetensors")
@@ -76,7 +76,7 @@ def save(
 def load(path: Path) -> Snapshot:
     """Read a snapshot and verify it. Raises RequestError when it is missing, damaged or none of Salon's."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with utf8_path(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (OSError, SafetensorError) as error:

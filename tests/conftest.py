@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -109,6 +110,15 @@ def full_disk(largest: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def read_only_shared_memory(command: list[str]) -> list[str]:
+    """`command`, to be run with a /dev/shm that cannot be written. Skips the test where no such place can be made."""
+    mount = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
+    prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespaces")
+    return [*prefix, *command]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -548,3 +548,25 @@ def test_train_refuses_places_that_are_taken(tiny_run, tiny_dataset, tmp_path):
         outcome = train(tiny_dataset, tiny_run.parent, "--name", tiny_run.name, "--seed", 1, *more)
         refused(outcome, "holds another run: seed is 1, not 0. Choose another --name")
         assert outcome.err.count("\n") == 1  # no page of config before it
+
+
+def test_names_of_other_bytes_than_utf_8(tmp_path):
+    place = tmp_path / os.fsdecode(b"\xe4")
+    source = place / "p" / os.fsdecode(b"k\xe4se")
+    source.mkdir(parents=True)
+    for number in range(8):
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(source / os.fsdecode(b"\xe4%d.png" % number))
+    data = place / "set.zip"
+    prepared = run_salon("prepare", place / "p", "--out", data, "--resolution", "16", "--labels", "folders", "--json")
+    assert prepared.code == 0 and prepared.json["archive"] == str(data), prepared.err
+    assert run_salon("dataset", "info", data).code == 0
+    trained = run_salon("train", "--data", data, "--out", place / "runs", *TINY_TRAINING, "--json")
+    assert trained.code == 0, trained.err
+    snapshot = Path(trained.json["snapshot"])
+    assert snapshot.exists()
+    assert run_salon("generate", snapshot, "--seeds", "0-3", "--grid", "2x2", "--out", place / "grid.png").code == 0
+    again = run_salon(
+        "train", "--data", data, "--out", place / "runs", *TINY_TRAINING, "--resume", snapshot, "--dry-run"
+    )
+    assert again.code == 0, again.err

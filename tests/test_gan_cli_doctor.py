@@ -135,3 +135,10 @@ def test_weights_in_the_cache_are_counted(tmp_path, monkeypatch):
     (tmp_path / "weights" / "inception.pt").write_bytes(b"weights")
     finding = by_name()["weights"]
     assert finding.status == OK and finding.found.startswith("1 file") and str(tmp_path) in finding.found
+
+
+def test_worker_processes_that_cannot_be_had(monkeypatch):
+    assert by_name()["worker processes"].status == OK
+    monkeypatch.setattr(doctor, "lack_of_processes", lambda: "no semaphores in /dev/shm: Read-only file system")
+    finding = by_name()["worker processes"]
+    assert finding.status == NOTE and "Read-only" in finding.found and "--shm-size" in finding.remedy

@@ -1,7 +1,10 @@
 """The stream of real images: every image once an epoch, and exact from any position."""
 
 import itertools
-import shutil
+import multiprocessing
+import os
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from gan.data.dataset import ImageDataset
 from gan.data.device_images import DeviceImages
 from gan.data.loader import DrawSequence, TrainingImages, batches, workers_that_keep_up
 from gan.device.memory import free_memory
-from gan.errors import RequestError
+from gan.errors import RequestError, SalonError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -111,8 +114,43 @@ def test_the_memory_of_this_machine_is_known():
     assert 10**7 < free_memory(CPU) < 10**14
 
 
-def test_workers_that_keep_up(monkeypatch, tmp_path):
-    monkeypatch.setattr(loader, "_SHARED_MEMORY", tmp_path / "none")
+class Stuck(TrainingImages):
+    """Images whose reading never ends."""
+
+    def __getitem__(self, draw):
+        threading.Event().wait()
+
+
+class Deadly(TrainingImages):
+    """Images that kill who reads them."""
+
+    def __getitem__(self, draw):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_wait_for_workers_ends_when_a_stop_is_wished(tiny_dataset):
+    images, sequence = Stuck(ImageDataset(tiny_dataset)), DrawSequence(np.arange(12), 4, seed=0, mirror=False)
+    stream = batches(images, sequence, workers=2, pin_memory=False, stopped=lambda: True)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2 and next(stream, "stopped") == "stopped"
+    assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_worker_that_dies_ends_the_wait(tiny_dataset):
+    images, sequence = Deadly(ImageDataset(tiny_dataset)), DrawSequence(np.arange(12), 4, seed=0, mirror=False)
+    stream = batches(images, sequence, workers=2, pin_memory=False)
+    with pytest.raises(SalonError, match=r"a process that loads images died, .* `workers` 0 does without"):
+        next(stream)
+
+
+def test_batches_stay_as_they_are_when_their_places_are_used_again(tiny_dataset):
+    images, sequence = TrainingImages(ImageDataset(tiny_dataset)), DrawSequence(np.arange(12), 4, seed=0, mirror=True)
+    ours, theirs = (batches(images, sequence, workers=workers, pin_memory=False) for workers in (0, 1))
+    for one, other in zip(list(itertools.islice(ours, 12)), list(itertools.islice(theirs, 12)), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_workers_that_keep_up(monkeypatch):
     monkeypatch.setattr(loader, "cores", lambda: 16)
     batch = 32 * 3 * 256**2
     assert workers_that_keep_up(CPU, batch) == 1
@@ -123,9 +161,3 @@ def test_workers_that_keep_up(monkeypatch, tmp_path):
     assert workers_that_keep_up(GPU, batch) == 16
     monkeypatch.setattr(loader, "cores", lambda: 1)
     assert workers_that_keep_up(GPU, 10**12) == 1
-    # A container has 64 MB of shared memory unless it is told otherwise.
-    monkeypatch.setattr(loader, "_SHARED_MEMORY", tmp_path)
-    monkeypatch.setattr(loader, "cores", lambda: 16)
-    usage = type(shutil.disk_usage(tmp_path))(64 << 20, 0, 64 << 20)
-    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage)
-    assert workers_that_keep_up(GPU, batch) == 1 and workers_that_keep_up(GPU, 16 * 3 * 64**2) == 15

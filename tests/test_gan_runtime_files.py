@@ -1,7 +1,10 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import os
+import shutil
+import stat
 import subprocess
 import sys
 
@@ -108,3 +111,57 @@ def test_partials_of_dead_processes_are_removed_and_others_kept(tmp_path):
         (tmp_path / name).write_text("mine")
     files.remove_stale_partials(tmp_path)
     assert names(tmp_path) == sorted(kept)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_folders_is_written_to_all_the_same(tmp_path, monkeypatch, number):
+    sync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    with files.atomic(tmp_path / "folder" / "inner") as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("whole")
+    assert (tmp_path / "folder" / "inner" / "file").read_text() == "whole"
+
+
+def test_a_disk_that_fails_to_sync_is_told(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SalonError, match="Input/output error"), files.atomic(tmp_path / "file") as temporary:
+        temporary.write_text("lost")
+    assert not names(tmp_path)
+
+
+def test_names_of_other_bytes_than_utf_8(tmp_path):
+    name = os.fsdecode(b"k\xe4se")
+    files.write_json(tmp_path / name / "value.json", {"name": name, "title": "睡蓮"})
+    assert files.read_json(tmp_path / name / "value.json") == {"name": name, "title": "睡蓮"}
+    with files.utf8_path(tmp_path / name / "value.json") as path:
+        assert files.escaped(str(path)) == str(path) and name in path.read_text().encode().decode("unicode_escape")
+    with files.utf8_path(tmp_path / "睡蓮") as path:
+        assert path == tmp_path / "睡蓮"
+
+
+HOMELESS = "from gan.runtime.files import cache_folder; print(cache_folder())"
+
+
+def test_a_user_without_a_home_has_a_cache_of_its_own(tmp_path):
+    user = ["unshare", "--user", "--map-user=54321"]  # that no system has
+    if shutil.which("unshare") is None or subprocess.run([*user, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces")
+    environment = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def ask():
+        return subprocess.run([*user, sys.executable, "-c", HOMELESS], env=environment, capture_output=True, text=True)
+
+    folder = tmp_path / "salon-54321"
+    assert ask().stdout.strip() == str(folder) == ask().stdout.strip() and folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)  # others may have put libraries there
+    assert f"{folder} belongs to others; set SALON_CACHE" in ask().stderr

@@ -1,10 +1,13 @@
 """Ordered parallel work."""
 
+import os
+import subprocess
+import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from conftest import HANG
+from conftest import HANG, read_only_shared_memory
 
 from gan.runtime.parallel import delayed, ordered_map
 
@@ -70,3 +73,36 @@ def test_an_item_is_given_when_more_have_been_taken(count):
     for number in delayed(items, count):
         assert taken == list(range(min(number + count + 1, 5)))
     assert number == 4 and not list(delayed([], count))
+
+
+def test_a_wait_that_is_no_longer_wanted_ends():
+    class Never:
+        def submit(self, function, item):
+            return Future()
+
+    assert not list(ordered_map(Never(), str, range(3), stopped=lambda: True))
+
+
+# Forked as for training, and from a fork server as for preparing.
+PROCESSES = """
+import os
+from gan.runtime.parallel import Processes
+for preload in (None, []):
+    pool = Processes(1, preload)
+    assert pool.submit(os.getpid).result() != os.getpid()
+    pool.stop()
+"""
+
+
+def test_worker_processes_with_a_long_folder_for_temporary_files(tmp_path):
+    folder = tmp_path / ("long" * 30)  # a socket's path may have 107 bytes
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-c", PROCESSES], env={**os.environ, "TMPDIR": str(folder)}, timeout=HANG)
+    assert done.returncode == 0 and not list(folder.iterdir())
+
+
+def test_worker_processes_without_writable_shared_memory():
+    command = read_only_shared_memory([sys.executable, "-c", PROCESSES])
+    done = subprocess.run(command, capture_output=True, text=True)
+    message = "SalonError: worker processes cannot be had: no semaphores in /dev/shm: Read-only file system"
+    assert done.returncode == 1 and message in done.stderr

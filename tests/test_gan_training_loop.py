@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, Clock, full_disk, run_salon, until, write_dataset
+from conftest import TINY_TRAINING, Clock, full_disk, read_only_shared_memory, run_salon, until, write_dataset
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -28,7 +29,7 @@ from gan.training import checkpoint, transfer
 from gan.training.metrics_budget import BudgetedMetrics
 from gan.training.request import TrainingOptions
 from gan.training.run_dir import Run
-from gan.training.schedule import Schedule
+from gan.training.schedule import Schedule, StopRequest
 from gan.training.training_loop import train
 
 # 50 iterations, a checkpoint after every second, no sheets.
@@ -141,7 +142,14 @@ def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrup
     assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_without_writable_shared_memory_has_no_workers(tiny_dataset, tmp_path):
+    train = command(tiny_dataset, tmp_path, "--workers", "2", "--total-kimg", "0.016")
+    done = subprocess.run(read_only_shared_memory(train), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Images are loaded without workers: no semaphores in /dev/shm: Read-only file system" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
     _, _, _, *arguments = command(tiny_dataset, tmp_path, "--workers", "1", "--json")
     printed = tmp_path / "printed"
@@ -152,6 +160,52 @@ def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, unint
     again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
     assert again.code == 0 and "Resuming from" in again.err
     assert equal(checkpoint.load_newest(only_run(tmp_path).checkpoints)[1]["learner"], uninterrupted)
+
+
+def test_a_closed_terminal_stops_with_a_checkpoint(tiny_dataset, tmp_path):
+    terminal, end = os.openpty()
+    train = command(tiny_dataset, tmp_path, "--total-kimg", "1000", "--workers", "1", "--json")
+    process = subprocess.Popen(train, stderr=end, stdout=subprocess.PIPE, text=True)
+    os.close(end)
+    until(lambda: b"tick 1" in os.read(terminal, 1000), process)
+    os.close(terminal)  # from here on the process writes to nowhere
+    process.send_signal(signal.SIGHUP)
+    summary = json.loads(process.communicate()[0])
+    assert process.returncode == 0 and not summary["finished"]
+    assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
+
+
+def test_what_a_second_signal_does():
+    before = signal.getsignal(signal.SIGHUP)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)  # of the shell and of the terminal
+        assert stop.wanted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.wanted
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_stop_before_the_first_iteration_claims_nothing(tiny_dataset, tmp_path):
+    _, _, _, *arguments = command(tiny_dataset, tmp_path / "one")
+    words = signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments)
+    stopped = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert stopped.stdout.startswith("Stopped at 0.0 kimg, before the first iteration: there was nothing to save.")
+    assert "Snapshot" not in stopped.stdout and not list(only_run(tmp_path / "one").snapshots.iterdir())
+    _, _, _, *arguments = command(tiny_dataset, tmp_path / "other", "--json")
+    words = signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments)
+    summary = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert summary["checkpoint"] is None and summary["snapshot"] is None and Path(summary["sheet"]).exists()
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny_dataset, tmp_path, uninterrupted):
@@ -274,6 +328,14 @@ def test_conditional_training(tiny_dataset, tmp_path):
     out = tmp_path / "night.png"
     assert run_salon("generate", path, "--seeds", "0", "--class", "night", "--grid", "1x1", "--out", out).code == 0
     assert out.exists()
+
+
+def test_the_command_that_a_training_ends_with_works(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, more in (("plain", []), ("by class", ["--conditional"])):
+        outcome = run_salon("train", "--data", tiny_dataset, "--out", "my runs", "--name", name, *TINY_TRAINING, *more)
+        salon, *words = shlex.split(outcome.out.splitlines()[0].partition("kimg. ")[2])
+        assert salon == "salon" and run_salon(*words, "--overwrite").code == 0
 
 
 def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):

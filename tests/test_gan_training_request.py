@@ -1,5 +1,7 @@
 """What a training was asked for, and what becomes of it: the config, the images, the start."""
 
+import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,3 +209,91 @@ def test_a_run_keeps_what_auto_was_when_it_began(tiny_dataset, tmp_path, name, b
 def test_an_unknown_place_for_the_pixels():
     with pytest.raises(RequestError, match="`data_on_device` must be one of auto, yes, no; got gpu instead"):
         TrainingOptions(data_on_device="gpu")
+
+
+def train(data, runs, *more):
+    return run_salon("train", "--data", data, "--out", runs, *TINY_TRAINING, *more, "--json")
+
+
+@pytest.fixture(scope="module")
+def family(tiny_dataset, tmp_path_factory):
+    """A folder with a parent's checkpoint and a run that began from it, which is finished."""
+    runs = tmp_path_factory.mktemp("family")
+    parent = train(tiny_dataset, runs / "parents", "--seed", "3")
+    file = Path(parent.json["checkpoint"]).rename(runs / "parent.pt")
+    child = train(tiny_dataset, runs, "--name", "child", "--resume", file, "--total-kimg", "0.048")
+    assert child.code == 0, child.err
+    file.unlink()
+    return runs, file
+
+
+@pytest.mark.parametrize("how", ["the same command", "without the file", "by the run's folder", "by both"])
+def test_a_run_goes_on_without_the_file_that_it_began_from(tiny_dataset, family, how):
+    runs, file = family
+    child = ["--resume", runs / "child"]
+    more = {
+        "the same command": ["--name", "child", "--resume", file],
+        "without the file": ["--name", "child"],
+        "by the run's folder": child,
+        "by both": ["--name", "child", *child],
+    }[how]
+    again = train(tiny_dataset, runs, *more, "--total-kimg", "0.064", "--dry-run")
+    assert again.code == 0 and Path(again.json["run"]) == runs / "child", again.err
+    assert train(tiny_dataset, runs, *more, "--total-kimg", "0.064").json["kimg"] == 0.064
+
+
+def test_a_run_without_a_name_is_found_by_the_file_that_it_began_from(tiny_dataset, tiny_run, tmp_path):
+    parent = tmp_path / "parent.pt"
+    parent.write_bytes(next((tiny_run / "checkpoints").iterdir()).read_bytes())
+    began = train(tiny_dataset, tmp_path / "runs", "--resume", parent, "--total-kimg", "0.048")
+    parent.unlink()
+    again = train(tiny_dataset, tmp_path / "runs", "--resume", parent, "--total-kimg", "0.056")
+    assert again.json["run"] == began.json["run"] and again.json["kimg"] == 0.056
+    assert f"{parent} is gone; {began.json['run']}, which began from it, goes on" in again.err
+    for other in (["--resume", tmp_path / "other.pt"], ["--resume", parent, "--seed", "4"]):
+        refused = train(tiny_dataset, tmp_path / "runs", *other)
+        assert refused.code == 2 and "must be auto, never, or an existing checkpoint or snapshot" in refused.err
+
+
+def test_another_request_does_not_go_on_in_a_run_that_began_from_a_file(tiny_dataset, family):
+    runs, _ = family
+    for more, difference in ((["--seed", "4"], "seed is 4"), (["--set", "w_dim=16"], "w_dim is 16")):
+        refused = train(tiny_dataset, runs, "--name", "child", *more)
+        assert refused.code == 2 and difference in refused.err and "Choose another --name" in refused.err
+
+
+def test_a_renamed_dataset_goes_on_with_its_run(tiny_dataset, tmp_path):
+    data = tmp_path / "before.zip"
+    data.write_bytes(tiny_dataset.read_bytes())
+    began = train(data, tmp_path / "runs")
+    again = train(data.rename(tmp_path / "after.zip"), tmp_path / "runs", "--total-kimg", "0.048")
+    assert again.json["run"] == began.json["run"] and "Resuming from" in again.err
+    assert f"{began.json['run']} has this run's config and data" in again.err
+    other = train(tmp_path / "after.zip", tmp_path / "runs", "--seed", "2", "--dry-run")
+    never = train(tmp_path / "after.zip", tmp_path / "runs", "--resume", "never", "--dry-run")
+    assert all(Path(one.json["run"]).name.startswith("after-") for one in (other, never))
+
+
+def test_checkpoints_of_another_config_are_refused(tiny_dataset, tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "checkpoints", tmp_path / "copied" / "checkpoints")
+    more = ["--seed", "5", "--set", "z_dim=16", "--total-kimg", "0.064"]
+    refused = train(tiny_dataset, tmp_path, "--name", "copied", *more)
+    assert refused.code == 2 and "is of another run: z_dim is 16, not 8; seed is 5, not 0" in refused.err
+    assert train(tiny_dataset, tmp_path, "--name", "copied").code == 0
+    shutil.rmtree(tmp_path / "copied" / "checkpoints")
+    elsewhere = train(tiny_dataset, tmp_path / "elsewhere", *more)
+    shutil.copytree(Path(elsewhere.json["checkpoint"]).parent, tmp_path / "copied" / "checkpoints")
+    refused = train(tiny_dataset, tmp_path, "--name", "copied", "--total-kimg", "0.1")
+    assert refused.code == 2 and "is of another run: z_dim is 8, not 16; seed is 0, not 5" in refused.err
+
+
+def test_runs_are_kept_out_of_the_dataset(tiny_dataset, tmp_path):
+    with zipfile.ZipFile(tiny_dataset) as archive:
+        archive.extractall(tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    before = sorted((tmp_path / "set").rglob("*"))
+    for out in (tmp_path / "set", tmp_path / "set" / "runs", tmp_path / "link" / "runs"):
+        refused = train(tmp_path / "set", out)
+        assert refused.code == 2 and "--out must lie outside --data, which stays as it is" in refused.err
+    assert sorted((tmp_path / "set").rglob("*")) == before
+    assert train(tmp_path / "set", tmp_path, "--dry-run").code == 0

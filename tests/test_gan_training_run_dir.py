@@ -1,6 +1,8 @@
 """A run's folder: its name, whose it is, its records."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -72,6 +74,16 @@ def test_claim_of_another_process_is_respected_and_ends_with_it(run, tiny_config
         other.wait()
         with run.claim(tiny_config):
             pass
+
+
+def test_a_file_system_without_locks_is_trained_on(run, tiny_config, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run.claim(tiny_config):
+        assert run.config_file.exists()
+    assert "has no locks (No locks available)" in capsys.readouterr().err
 
 
 def test_a_second_claim_is_refused_while_the_first_is_held(run, tiny_config):

@@ -195,7 +195,7 @@ def review(request: ReviewRequest, as_json: bool) -> None:
     """
     from curation.decide import review_page, review_server
     from curation.decide.materialize import open_to_write
-    from gan.runtime.files import atomic
+    from gan.runtime.files import atomic, escaped
 
     out, overrule, reviewer = request.out, request.overrule, request.reviewer
     collection = open_to_write(request.data, request.manifest, *[path for path in (out, overrule) if path])
@@ -208,7 +208,7 @@ def review(request: ReviewRequest, as_json: bool) -> None:
     lines = []
     if out:
         with atomic(out) as file:
-            file.write_text(review_page.html(shown), encoding="utf-8")
+            file.write_text(escaped(review_page.html(shown)), encoding="utf-8")
         figures["bytes"] = out.stat().st_size
         lines.append(f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:.1f} MB")
     if person:

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import Generic, TypeVar
 
-from gan.runtime.parallel import Processes
+from gan.runtime.console import say
+from gan.runtime.parallel import Processes, lack_of_processes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -23,8 +24,12 @@ def fault_tolerant_map(
 
     When a worker dies, each item that was under way is tried again, one after another, in a process of their own; for
     one whose process dies once more, the value is `crashed(item)`. The workers end with the generator, and with this
-    process, however it ends.
+    process, however it ends. Where there can be none, all is computed in this process.
     """
+    if reason := lack_of_processes():
+        say(f"Images are prepared one by one, without workers: {reason}")
+        yield from map(function, items)
+        return
     source = iter(items)
     window: deque[tuple[Item, Future[Value]]] = deque()
     pool: _Pool[Item, Value] = _Pool(function, workers)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan.errors import RequestError
+from gan.runtime.files import refuse_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class RetrainRequest:
             raise RequestError(
                 f"`data` must name the dataset of `manifest` {self.manifest}; {self.dataset} does not exist"
             )
+
+        refuse_inside(self.out, self.dataset, parameter="data")
 
     @property
     def dataset(self) -> Path:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from gan.data.images import Pixels
-from gan.runtime.parallel import Processes, ordered_map
+from gan.runtime.parallel import Processes, lack_of_processes, ordered_map
 
 CHUNK = 16  # images that a process gives at a time
 MANY = 2048  # images from which on it pays to start processes
@@ -25,10 +25,12 @@ def decoded(read: Read, positions: Sequence[int], processes: int) -> Iterator[Pi
 
 
 def processes_for(count: int) -> int:
-    """How many processes are to decode so many images; 0: none, threads are there sooner."""
+    """How many processes are to decode so many images; 0: none, threads are there sooner, or there can be none."""
+    if count < MANY or lack_of_processes():
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's processes share them
-    return min(cores - 1, MAX_PROCESSES) if count >= MANY and cores > 2 else 0
+    return min(cores - 1, MAX_PROCESSES) if cores > 2 else 0
 
 
 _kept: list[Read] = []  # in a process: what it was started for

@@ -13,7 +13,7 @@ from eval.data.thumbnails import Thumbnails
 from eval.report import charts
 from eval.report import text as text_report
 from gan.runtime.console import duration
-from gan.runtime.files import atomic
+from gan.runtime.files import atomic, escaped
 
 SAMPLES = 48
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -92,7 +92,7 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
     environment.filters |= {"number": number, "duration": duration, "short": lambda text: str(text)[:12]}
     text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), heat=charts.heat, **values)
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(escaped(text), encoding="utf-8")
 
 
 def picture_uri(thumbnails: Thumbnails, index: int) -> str:

@@ -17,6 +17,7 @@ from gan.cli.options import json_option
 from gan.errors import BoundError
 from gan.runtime.console import result, table
 from gan.runtime.files import cache_folder
+from gan.runtime.parallel import lack_of_processes
 
 OK, NOTE, FAILED = "ok", "note", "FAILED"
 GPU_PROVIDERS = {"CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX"}  # of ONNX Runtime
@@ -62,6 +63,7 @@ def examine() -> list[Finding]:
         *_packages(),
         _onnx_runtime(of_torch.status == OK and _torch_has_gpu()),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
+        _workers(),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Nothing needs it but SALON_GPU_OPS=cuda, a comparison"),
         _weights(),
@@ -178,6 +180,13 @@ def _cpu() -> Finding:
     kept = "kept" if keep_freed_memory() else "returned (no glibc)"
     level = torch.backends.cpu.get_cpu_capability()
     return Finding(OK, "CPU", f"{cores()} cores, {level}, torch uses {torch.get_num_threads()}; freed memory is {kept}")
+
+
+def _workers() -> Finding:
+    if reason := lack_of_processes():
+        remedy = "Images are decoded without them, slower: let /dev/shm be writable (docker run --shm-size 1g)"
+        return Finding(NOTE, "worker processes", reason, remedy)
+    return Finding(OK, "worker processes", "can be started")
 
 
 def _ops() -> list[Finding]:

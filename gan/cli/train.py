@@ -1,6 +1,8 @@
 """The command train. Heavy imports wait until it runs."""
 
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from gan.training.run_dir import Run
 
 MAX_KIMG = 10**9
+FEW_IMAGES = "docs/how-to/small-dataset.md"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -227,13 +230,36 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
             result(f"The request is fine. The run would be {run.path}", figures, as_json)
             return
         summary = training_loop.train(
-            run, config, options, collection.dataset, collection.kept, target, source=source, hooks=hooks
+            run,
+            config,
+            options,
+            collection.dataset,
+            collection.kept,
+            target,
+            source=source,
+            start_file=request.transfer or (Path(request.resume) if training.start else None),
+            hooks=hooks,
         )
-    text = f"Stopped at {summary['kimg']:.1f} kimg, and saved. The same command goes on from here."
+    result(_describe(summary, training), summary, as_json)
+
+
+def _describe(summary: dict[str, Any], training: "Training") -> str:
+    kimg = f"{summary['kimg']:.1f} kimg"
     if summary["finished"]:
-        command = f"salon generate {summary['run']} --seeds 0-15 --grid 4x4 --out grid.png"
-        text = f"Done: {summary['kimg']:.1f} kimg. {command}"
-    result(f"{text}\nImage grid: {summary['sheet']}\nSnapshot: {summary['snapshot']}", summary, as_json)
+        command = ["salon", "generate", summary["run"], "--seeds", "0-15", "--grid", "4x4"]
+        if training.config.network.num_classes:
+            dataset = training.collection.dataset
+            label = dataset.label(int(training.collection.kept[0]))
+            command += ["--class", dataset.classes[label] if dataset.classes else str(label)]
+        text = f"Done: {kimg}. {shlex.join([*command, '--out', 'grid.png'])}"
+    elif summary["checkpoint"]:
+        text = f"Stopped at {kimg}, and saved. The same command goes on from here."
+    else:
+        text = (
+            f"Stopped at {kimg}, before the first iteration: there was nothing to save. The same command starts again."
+        )
+    text += f"\nImage grid: {summary['sheet']}"
+    return text + (f"\nSnapshot: {summary['snapshot']}" if summary["snapshot"] else "")
 
 
 def _choose_run(request: TrainingRequest, training: "Training") -> "Run":
@@ -241,10 +267,12 @@ def _choose_run(request: TrainingRequest, training: "Training") -> "Run":
     from gan.runtime import distributed
     from gan.training.run_dir import Run, default_name, unused
 
-    path = request.out / (request.name or default_name(request.data, training.config))
+    path = training.run
     if request.resume == "never":
         restarted = distributed.anyone(distributed.restarted())
         path = request.out / distributed.from_main(unused(path, restarted=restarted).name)
+    elif request.name is None and path.name != (name := default_name(request.data, training.config)):
+        say(f"{path} has this run's config and data, under the name that they had then; it goes on, not {name}")
     run = Run(path)
     run.require_config(training.config)
     return run
@@ -271,6 +299,9 @@ def _metrics_hooks(request: TrainingRequest, training: "Training", run: "Run", d
 def _tell_request(request: TrainingRequest, training: "Training") -> None:
     import json
 
+    from gan.data.variety import doubts
+    from gan.runtime import distributed
+
     config, collection = training.config, training.collection
     say(json.dumps(config.to_dict(), indent=2))
     heuristic = "r1_gamma" not in request.fields() | PRESETS[request.preset]
@@ -283,3 +314,5 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
     say(f"Images: {len(collection.kept)} of {len(collection.dataset)} in {request.data}")
     if note := training.class_note():
         say(note)
+    if distributed.is_main() and (lines := doubts(collection.dataset, collection.kept)):
+        say("\n".join(f"Note: {line}." for line in lines) + f" {FEW_IMAGES} says what helps.")

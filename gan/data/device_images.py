@@ -1,7 +1,7 @@
 """A dataset's pixels on the training's device: decoded once, uploaded once, drawn from there as the loader would."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -58,7 +58,7 @@ class DeviceImages:
                 classes += [label for _, label in chunk]
         return cls(pixels, torch.tensor(classes, device=device), indices)
 
-    def batches(self, draws: DrawSequence) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, draws: DrawSequence) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
         """Endless batches (pixels uint8 [n, 3, H, W], classes int64 [n]), as gan.data.loader.batches gives them.
 
         Nothing waits for the device: an index of a draw is all that travels.

@@ -1,24 +1,26 @@
 """The endless stream of real images. Its order depends on the seed and the position alone, so it resumes exactly."""
 
-import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+import mmap
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from gan.data.dataset import ImageDataset
 from gan.device.selection import cores
+from gan.errors import SalonError
+from gan.runtime.console import say
+from gan.runtime.parallel import Processes, lack_of_processes, ordered_map
 
 Draw = tuple[int, bool]  # index in the dataset, flipped or not
 MAX_WORKERS = 16  # a core decodes some hundred JPEGs of 256 pixels a second: these feed any GPU of today
 _AHEAD = 4  # batches that each worker makes ahead
-_MAX_BYTES_AHEAD = 2 << 30  # of all workers together, in shared and pinned memory
-_SHARED_MEMORY = Path("/dev/shm")  # through which workers hand batches over; small in many containers
-_SET_PARENT_DEATH_SIGNAL = 1  # of Linux's prctl
+_MAX_BYTES_AHEAD = 2 << 30  # of all workers together
 
 
 class DrawSequence:
@@ -56,7 +58,7 @@ class DrawSequence:
             epoch, offset = epoch + 1, 0
 
 
-class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
+class TrainingImages:
     """Draw -> (pixels uint8 CHW, class), from the dataset or from its decoded memory map."""
 
     def __init__(self, dataset: ImageDataset, cache: Path | None = None) -> None:
@@ -72,43 +74,85 @@ class TrainingImages(Dataset[tuple[torch.Tensor, int]]):
 def workers_that_keep_up(device: torch.device, batch_nbytes: int, processes: int = 1) -> int:
     """How many processes shall load images: on a CPU one, which its training never waits for; for a GPU one a core.
 
-    One core is left to the training; at most MAX_WORKERS, and no more than fit into shared memory with their batches of
-    `batch_nbytes` bytes. `processes` train on this machine and share the cores.
+    One core is left to the training; at most MAX_WORKERS, and no more than make two GB of batches of `batch_nbytes`
+    bytes ahead. `processes` train on this machine and share the cores.
     """
     if device.type == "cpu":
         return 1
-    most = _MAX_BYTES_AHEAD
-    if _SHARED_MEMORY.is_dir():
-        most = min(most, shutil.disk_usage(_SHARED_MEMORY).free // 2)
-    fitting = most // processes // (_AHEAD * batch_nbytes)
+    fitting = _MAX_BYTES_AHEAD // processes // (_AHEAD * batch_nbytes)
     return max(1, min(cores() // processes - 1, MAX_WORKERS, fitting))
 
 
 def batches(
-    images: TrainingImages, draws: DrawSequence, *, workers: int, pin_memory: bool
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches (pixels uint8 [N, 3, H, W], classes int64 [N]), made ahead by `workers` processes (0: none)."""
-    with warnings.catch_warnings():  # torch warns of more workers than cores, which is the user's choice
-        warnings.filterwarnings("ignore", message="This DataLoader will create")
-        loader = DataLoader(
-            images,
-            batch_sampler=draws,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            prefetch_factor=_AHEAD if workers else None,
-            worker_init_fn=_follow_parent,
-            generator=torch.Generator(),  # the default would draw from the training's generator
-        )
-        return iter(loader)
+    images: TrainingImages,
+    draws: DrawSequence,
+    *,
+    workers: int,
+    pin_memory: bool,
+    stopped: Callable[[], bool] | None = None,
+) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches (pixels uint8 [N, 3, H, W], classes int64 [N]), made ahead by `workers` processes (0: none).
+
+    It ends early where it has to wait for a worker and `stopped()` becomes true. Raises SalonError when a worker dies.
+    """
+    if workers and (reason := lack_of_processes()):
+        say(f"Images are loaded without workers: {reason}")
+        workers = 0
+    if not workers:
+        return _without_workers(images, draws, pin_memory)
+    # One more place than there are batches ahead: for the batch that is being copied out.
+    side = images.dataset.resolution
+    shape = [_AHEAD * workers + 1, len(draws.members), 3, side, side]
+    memory = mmap.mmap(-1, math.prod(shape))  # shared with what is forked; /dev/shm is small in many containers
+    places = torch.frombuffer(memory, dtype=torch.uint8).view(shape)
+    pool = Processes(workers, None, _keep, images, places)
+    pool.submit(len, ())  # forks all of them, before there are more threads in this process
+    return _from_workers(pool, places, draws, pin_memory, stopped)
 
 
-def _follow_parent(_worker: int) -> None:
-    # Ctrl-C reaches the whole process group; the main process finishes its iteration and then ends the workers.
-    # When it is killed nobody else would end them.
-    import ctypes
-    import signal
+def _without_workers(
+    images: TrainingImages, draws: DrawSequence, pin_memory: bool
+) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+    for batch in draws:
+        loaded = [images[draw] for draw in batch]
+        pixels = torch.stack([image for image, _ in loaded])
+        yield pixels.pin_memory() if pin_memory else pixels, torch.tensor([label for _, label in loaded])
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(libc := ctypes.CDLL(None), "prctl"):
-        libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+def _from_workers(
+    pool: Processes,
+    places: torch.Tensor,
+    draws: DrawSequence,
+    pin_memory: bool,
+    stopped: Callable[[], bool] | None,
+) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
+    try:
+        jobs = zip(itertools.cycle(range(len(places))), draws, strict=False)
+        for place, classes in ordered_map(pool, _load, jobs, len(places) - 1, stopped):
+            yield places[place].pin_memory() if pin_memory else places[place].clone(), torch.tensor(classes)
+    except BrokenProcessPool as error:
+        raise SalonError(
+            "a process that loads images died, perhaps for want of memory; `workers` 0 does without such processes"
+        ) from error
+    finally:
+        pool.stop()
+
+
+_kept: list[tuple[TrainingImages, torch.Tensor]] = []  # in a worker: the images, and where batches go
+
+
+def _keep(images: TrainingImages, places: torch.Tensor) -> None:
+    torch.set_num_threads(1)  # a forked process has none of the threads that OpenMP counts on
+    _kept[:] = [(images, places)]
+
+
+def _load(job: tuple[int, list[Draw]]) -> tuple[int, list[int]]:
+    # The place of a batch, and its draws -> the place, and the batch's classes.
+    place, batch = job
+    images, places = _kept[0]
+    classes = []
+    for row, draw in zip(places[place], batch, strict=True):
+        pixels, label = images[draw]
+        row.copy_(pixels)
+        classes.append(label)
+    return place, classes

@@ -103,7 +103,8 @@ def write_tables(path: Path, tables: Iterable[pa.Table], *, dataset: str, parent
             verdicts.update(_counts(part.column("verdict")))
             for reason, rows in _counts(part.column("reason")).items():
                 reasons[reason.partition(":")[0]] += rows
-            pq.write_table(part, folder / f"part-{number:05d}.parquet", compression="zstd")
+            with open(folder / f"part-{number:05d}.parquet", "wb") as file:  # pyarrow's own takes names in UTF-8 alone
+                pq.write_table(part, file, compression="zstd")
         header = {
             "schema_version": SCHEMA_VERSION,
             "hash": digest.hexdigest(),
@@ -152,7 +153,7 @@ def parts(path: Path) -> Iterator[pa.Table]:
     schema = header_schema(read_header(path))
     try:
         for part in sorted(Path(path).glob("part-*.parquet")):
-            yield pq.read_table(part).select(schema.names).cast(schema)
+            yield pq.read_table(pa.BufferReader(part.read_bytes())).select(schema.names).cast(schema)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise RequestError(f"{path} holds rows that cannot be read: {error}") from error
 

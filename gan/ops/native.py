@@ -17,10 +17,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from gan.errors import SalonError
 from gan.runtime.files import atomic, cache_folder
+from gan.runtime.lock import lock
 
 HERE = Path(__file__).parent
 HEADER = HERE / "bfloat16.h"
@@ -74,7 +74,7 @@ def build(compiler: str, flags: tuple[str, ...], sources: list[Path], target: st
     path = folder / f"ops-{_hash(key, *objects)}.so"
     if not path.exists():
         (folder / key).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / key / ".lock"):  # whoever waited finds all done, and ninja nothing to do
+        with lock(folder / key / ".lock"):  # whoever waited finds all done, and ninja nothing to do
             _run_ninja(folder / key, compiler, flags, objects)
             with atomic(path) as temporary:
                 shutil.copyfile(folder / key / LIBRARY, temporary)

@@ -5,13 +5,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
 from tqdm import tqdm
 
 from gan.errors import SalonError
+from gan.runtime.files import escaped
 
 Item = TypeVar("Item")
 _PARAMETER = re.compile(r"`([A-Za-z_]\w*)`")
@@ -41,9 +42,13 @@ def in_options(message: str) -> str:
 
 
 def say(message: str) -> None:
-    """Print one line for the person at the terminal, on standard error, without breaking a progress bar."""
+    """Print one line for the person at the terminal, on standard error, without breaking a progress bar.
+
+    When the terminal or the reader is gone, the line is lost, and the work goes on.
+    """
     if is_main():
-        tqdm.write(in_options(message), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(in_options(message), file=sys.stderr)
 
 
 def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
@@ -51,7 +56,7 @@ def result(text: str, figures: dict[str, Any], as_json: bool) -> None:
     if not is_main():
         return
     try:
-        click.echo(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text)
+        click.echo(escaped(json.dumps(figures, ensure_ascii=False, default=str) if as_json else text))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,8 @@ BAD_PLACE = (
     *(errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP),
 )
+# What a file system says that does not sync folders, or of a folder that may be written and not be read.
+_NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
 def sha256(path: Path) -> str:
@@ -62,9 +66,24 @@ def disk_error(error: OSError, path: Path) -> SalonError:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, atomically."""
+    """Write `value` as indented JSON, atomically. It may hold names of files in other bytes than UTF-8."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
+
+
+def escaped(text: str) -> str:
+    """`text` with \\udc80 to \\udcff, as in JSON, for bytes of file names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[Path]:
+    """A path of the file `path` in UTF-8, for libraries that take no other; it holds within the block."""
+    if escaped(str(path)) == str(path):
+        yield path
+        return
+    with open(path, "rb") as file:
+        yield Path(f"/dev/fd/{file.fileno()}")
 
 
 def read_json(path: Path) -> Any:
@@ -85,9 +104,33 @@ def require_format(path: Path, kind: str, format: object, known: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where Salon keeps what it can make again: $SALON_CACHE, else $XDG_CACHE_HOME/salon, else ~/.cache/salon."""
-    base = os.environ.get("SALON_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salon"
+    """Where Salon keeps what it can make again: $SALON_CACHE, else $XDG_CACHE_HOME/salon, else ~/.cache/salon.
+
+    Of a user without a home, as containers have them, in the folder for temporary files. Raises RequestError where that
+    is somebody else's.
+    """
+    if base := os.environ.get("SALON_CACHE"):
+        return Path(base)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "salon"
+    try:
+        return Path.home() / ".cache" / "salon"
+    except RuntimeError:  # neither $HOME nor an entry for the user's number
+        return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    # Libraries are loaded from the cache: nobody else may have put them there.
+    folder = Path(tempfile.gettempdir()) / f"salon-{os.getuid()}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700)
+    try:
+        status = folder.lstat()
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+        raise RequestError(f"{folder} belongs to others; set SALON_CACHE to a folder for what Salon keeps")
+    return folder
 
 
 def remove_stale_partials(folder: Path) -> None:
@@ -106,11 +149,21 @@ def _remove(path: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
+
+
+def refuse_inside(out: Path, folder: Path, *, parameter: str) -> None:
+    """Raise RequestError when `out` is the folder `folder`, which `parameter` names, or lies in it."""
+    if folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise RequestError(f"`out` must lie outside `{parameter}`, which stays as it is; got {out} instead")
 
 
 def refuse_existing(files: Sequence[Path], overwrite: bool | None = None, *, parameter: str = "out") -> None:

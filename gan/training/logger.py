@@ -51,7 +51,10 @@ class RunLog:
         self._run = run
         self._boards: list[_TensorBoard | _Wandb] = []
         if importlib.util.find_spec("tensorboard"):
-            self._boards.append(_TensorBoard(run))
+            try:
+                self._boards.append(_TensorBoard(run))
+            except (OSError, UnicodeError) as error:  # it takes names in UTF-8 alone
+                say(f"No log for TensorBoard: {error}")
         if wandb:
             self._boards.append(_Wandb(run, wandb))
 

@@ -1,11 +1,13 @@
 """What a training was asked for, and resolved: the config, the dataset with the images to learn from, the start."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gan.config import FROM_WEIGHTS, TrainingConfig, make_config, parse_override
 from gan.errors import RequestError
+from gan.runtime.files import refuse_inside
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +51,7 @@ class TrainingRequest:
             raise RequestError(f"`name` must be the name of one folder in `out`; got {self.name!r} instead")
         if self.out.exists() and not self.out.is_dir():
             raise RequestError(f"`out` must be a folder of runs; got {self.out} instead, which is a file")
+        refuse_inside(self.out, self.data, parameter="data")
         if self.metrics == "none" and (self.metrics_budget or self.metrics_weights):
             raise RequestError(f"`metrics_{'budget' if self.metrics_budget else 'weights'}` needs `metrics`")
         if self.resume_kimg is not None and self.resume in ("auto", "never") and self.transfer is None:
@@ -98,6 +101,7 @@ class Training:
     collection: "Collection"  # the dataset and the images to learn from
     start: Path | None  # checkpoint or snapshot to start from; None: anew
     chosen: dict[str, str]  # the fields that "auto" decided -> value and reason, for people
+    run: Path  # folder of the run, which need not exist
 
     def class_note(self) -> str | None:
         """What a person may not expect of the classes: that labels are not learned, or that classes have no image."""
@@ -119,10 +123,10 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     from gan.data.collection import Collection
     from gan.runtime import files
     from gan.training import defaults
-    from gan.training.run_dir import default_name
     from gan.training.start import architecture_of, find_start
 
-    start = find_start(request.resume, request.transfer)
+    lost = _lost_start(request)
+    start = None if lost else find_start(request.resume, request.transfer)
     fields = request.fields()
     collection = Collection.open(request.data, request.manifest, columns=(), beside=False)
     dataset = collection.dataset
@@ -139,12 +143,12 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     networks = architecture_of(start) if start else {}
     resume_from = files.sha256(start) if start else None
 
-    def config_of(values: dict[str, Any], first_version: bool) -> TrainingConfig:
+    def config_of(values: dict[str, Any], first_version: bool, from_weights: bool | None = None) -> TrainingConfig:
+        from_weights = start is not None if from_weights is None else from_weights
+        given = networks | FROM_WEIGHTS if from_weights else {}
         if first_version:
-            kept = {name: networks[name] for name in ("conv_clamp",) if name in networks}
-            given = defaults.FIRST_PRESETS.get(request.preset, {}) | kept
-        else:
-            given = (networks | FROM_WEIGHTS) if start else {}
+            given = {name: given[name] for name in ("conv_clamp",) if name in given}
+            given |= defaults.FIRST_PRESETS.get(request.preset, {})
         return make_config(
             preset=request.preset,
             resolution=dataset.resolution,
@@ -161,12 +165,74 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     if "ada_target" in fields and config.augment != "ada":
         raise RequestError("`ada_target` needs `augment` ada")
     reasons = {name: f"{value}, {reason}" for name, (value, reason) in chosen.items()}
+    begun = _begun(request, lost, config_of, automatic, fields)
+    if begun:
+        path, kept = begun
+        start = None
+    elif request.resume == "never":
+        path, kept = _path_of(request, config, new=True), config
+    else:
+        kept = defaults.of_run(config_of, values, lambda one: _path_of(request, one))
+        path = _path_of(request, kept)
     if request.resume != "never":
-        kept = defaults.of_run(
-            config_of, values, lambda one: request.out / (request.name or default_name(request.data, one))
-        )
         for name in automatic:
             if getattr(kept, name) != getattr(config, name):
                 reasons[name] = f"{getattr(kept, name)}, as the run began"
         config = kept
-    return Training(config=config, collection=collection, start=start, chosen=reasons)
+    return Training(config=config, collection=collection, start=start, chosen=reasons, run=path)
+
+
+def _path_of(request: TrainingRequest, config: TrainingConfig, *, new: bool = False) -> Path:
+    from gan.training import run_dir
+
+    if request.name or new:
+        return request.out / (request.name or run_dir.default_name(request.data, config))
+    return run_dir.find(request.out, request.data, config)
+
+
+def _lost_start(request: TrainingRequest) -> Path | None:
+    # The file or run to start from, where it is named and is not there.
+    named = request.transfer or (None if request.resume in ("auto", "never") else Path(request.resume))
+    return named if named is not None and not named.exists() else None
+
+
+def _begun(
+    request: TrainingRequest,
+    lost: Path | None,
+    config_of: Callable[[dict[str, Any], bool, bool], TrainingConfig],
+    automatic: Sequence[str],
+    fields: Mapping[str, Any],
+) -> tuple[Path, TrainingConfig] | None:
+    """The run that goes on without the file that it began from, and its config; None where that file counts.
+
+    That is the named run; the one that `resume` names, in `out`; or the one that began from a file which is gone.
+    Raises RequestError for such a file where no run did.
+    """
+    from gan.runtime.console import say
+    from gan.training.run_dir import Run, goes_on, held_config
+    from gan.training.start import find_start
+
+    resumed = Path(request.resume)
+    if request.resume == "never" or (request.transfer and not lost):
+        paths = []
+    elif request.name and (
+        lost or request.resume == "auto" or resumed.resolve() == (request.out / request.name).resolve()
+    ):
+        paths = [request.out / request.name]
+    elif lost:
+        paths = [file.parent for file in sorted(request.out.glob("*/start.json")) if Run(file.parent).began_from(lost)]
+    else:
+        paths = [resumed] if not request.name and resumed.resolve().parent == request.out.resolve() else []
+    for path in paths:
+        held = held_config(path)
+        if held is None:
+            continue
+        values, from_weights = {name: getattr(held, name) for name in automatic}, held.resume_from is not None
+        configs = (config_of(values, first_version, from_weights) for first_version in (False, True))
+        if any(goes_on(held, config, fields) for config in configs):
+            if lost:
+                say(f"{lost} is gone; {path}, which began from it, goes on")
+            return path, held
+    if lost:
+        find_start(request.resume, request.transfer)  # says that it does not exist
+    return None

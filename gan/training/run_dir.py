@@ -1,6 +1,7 @@
 """A run's folder: what training writes, and how it is found again.
 
 RUNS/NAME/config.json   the resolved config
+          start.json    the file that it began from, if any
           stats.jsonl   one line a tick
           metrics.jsonl one line a measured snapshot
           grids/        reals.jpg and image grids of samples
@@ -8,18 +9,18 @@ RUNS/NAME/config.json   the resolved config
           checkpoints/  for resuming
 """
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from gan import snapshot
 from gan.config import TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
+from gan.runtime.lock import Timeout, lock
 from gan.training import checkpoint
 
 
@@ -30,11 +31,12 @@ class Run:
         self.path = Path(path)
         self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
         self.config_file = self.path / "config.json"
+        self.start_file = self.path / "start.json"
         self.stats, self.metrics = self.path / "stats.jsonl", self.path / "metrics.jsonl"
 
     @contextmanager
-    def claim(self, config: TrainingConfig) -> Iterator[None]:
-        """Make the folder and hold it for this process.
+    def claim(self, config: TrainingConfig, start: Path | None = None) -> Iterator[None]:
+        """Make the folder and hold it for this process. `start` is the file that a new run starts from.
 
         Raises RequestError when another process trains in it or it holds a run of another config.
         """
@@ -44,8 +46,18 @@ class Run:
             if self.config_file.exists():
                 self.require_config(config)
             else:
+                self.load_newest(config)  # refuses checkpoints that were put there
+                if start:
+                    write_json(self.start_file, {"given": str(start), "path": str(start.resolve())})
                 write_json(self.config_file, config.to_dict())
             yield
+
+    def began_from(self, start: Path) -> bool:
+        """Whether the run says that it began from the file or run `start`, which may be gone."""
+        if not self.start_file.exists():
+            return False
+        said = read_json(self.start_file)
+        return bool(str(start) == said["given"] or str(start.resolve()) == said["path"])
 
     def require_config(self, config: TrainingConfig) -> None:
         """Raise RequestError when the folder holds a run of another config."""
@@ -53,6 +65,13 @@ class Run:
             differences := config.differences(TrainingConfig.from_dict(read_json(self.config_file)))
         ):
             raise RequestError(f"{self.path} holds another run: {'; '.join(differences)}. Choose another `name`")
+
+    def load_newest(self, config: TrainingConfig) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint, as checkpoint.load_newest. Raises RequestError when it is of another config."""
+        newest = checkpoint.load_newest(self.checkpoints)
+        if newest and (differences := config.differences(TrainingConfig.from_dict(newest[1]["config"]))):
+            raise RequestError(f"{newest[0]} is of another run: {'; '.join(differences)}. Choose another `name`")
+        return newest
 
     def append_stats(self, row: dict[str, Any]) -> None:
         """Add a line to stats.jsonl. Raises SalonError when the disk is full."""
@@ -93,8 +112,7 @@ class Run:
         try:
             for folder in (self.grids, self.snapshots, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
-            # A lock of the system's, which ends with the process, and no file that a killed one would leave behind.
-            return FileLock(self.path / ".lock", fallback_to_soft=False).acquire(blocking=False)
+            return lock(self.path / ".lock", blocking=False)
         except Timeout as error:
             raise RequestError(f"{self.path} is being trained by another process; wait, or stop it") from error
         except OSError as error:
@@ -122,6 +140,48 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def default_name(data: Path, config: TrainingConfig) -> str:
     """The same for the same command: the dataset's name, the preset, and a digest of the config."""
     return f"{data.stem}-{config.preset}-{config.digest()}"
+
+
+def find(runs: Path, data: Path, config: TrainingConfig) -> Path:
+    """The folder of a config's run in `runs`: that of its default name, which need not exist yet.
+
+    Where it does not, and the config's run began while its dataset had another name, the folder of that.
+    """
+    path = runs / default_name(data, config)
+    renamed = [] if path.exists() else runs.glob(f"*-{config.preset}-{config.digest()}")
+    return next((other for other in sorted(renamed) if _holds(other, config)), path)
+
+
+def held_config(path: Path) -> TrainingConfig | None:
+    """The config of the run at `path`; None where there is no run with checkpoints, or one of another version."""
+    run = Run(path)
+    if not run.config_file.exists() or not checkpoint.list_newest_first(run.checkpoints):
+        return None
+    try:
+        return TrainingConfig.from_dict(read_json(run.config_file))
+    except RequestError:
+        return None
+
+
+def goes_on(held: TrainingConfig, config: TrainingConfig, asked: Collection[str]) -> bool:
+    """Whether `config`, made without the file that a run of the config `held` began from, is that run's otherwise.
+
+    Of the networks, which follow from that file, only fields that were `asked` for count, resolution and classes.
+    """
+    start = {name: getattr(held, name) for name in ("resume_from", "transfer", "resume_kimg", "network")}
+    if held.resume_from is None:
+        start.pop("network")
+    mine, its = vars(config.network), vars(held.network)
+    same = all(mine[name] == its[name] for name in mine if name in {*asked, "resolution", "num_classes"})
+    return same and not dataclasses.replace(config, **start).differences(held)
+
+
+def _holds(path: Path, config: TrainingConfig) -> bool:
+    file = Run(path).config_file
+    try:
+        return file.exists() and not config.differences(TrainingConfig.from_dict(read_json(file)))
+    except RequestError:
+        return False
 
 
 def require_run(path: Path, parameter: str) -> None:

@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 
 from tqdm import tqdm
 
-from gan.runtime import distributed
+from gan.runtime import distributed, signals
 from gan.runtime.console import say
 
 
@@ -29,14 +29,16 @@ class Schedule:
 
 
 class StopRequest:
-    """A request to stop after the iteration, made by the first SIGINT or SIGTERM; a second one stops at once.
+    """A request to stop after the iteration, made by SIGINT, SIGTERM or SIGHUP; a second one stops at once.
+
+    But for SIGHUP, which shell and terminal both send, and which `nohup` has ignored.
 
     Of several processes each gets Ctrl-C from the terminal and again from torchrun, which gives them half a minute.
     """
 
     def __enter__(self) -> "StopRequest":
         self.wanted = False
-        self._before = {number: signal.signal(number, self._wish) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._wish) for number in signals.stopping()}
         return self
 
     def __exit__(
@@ -50,11 +52,11 @@ class StopRequest:
             say("Stopping after this iteration.")
         else:
             say("Stopping after this iteration; once more stops at once.")
-            self._restore()
+            self._restore(signal.SIGINT, signal.SIGTERM)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _restore(self, *numbers: signal.Signals) -> None:
+        for number in numbers or self._before:
+            signal.signal(number, self._before[number])
 
 
 def progress_bar(total_nimg: int, cur_nimg: int) -> "tqdm[None]":

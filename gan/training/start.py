@@ -12,6 +12,7 @@ from gan import snapshot
 from gan.config import NetworkConfig, TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.console import say
+from gan.runtime.files import utf8_path
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.run_dir import Run, require_run
@@ -39,7 +40,7 @@ def architecture_of(path: Path) -> dict[str, Any]:
     """
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
+            with utf8_path(path) as name, safe_open(name, framework="pt") as file:
                 config = json.loads(file.metadata()["config"])
         else:  # mapped: its tensors stay on the disk
             config = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["config"]
@@ -105,10 +106,10 @@ def require_kimg_left(total_kimg: float, config: TrainingConfig, source: Mapping
 def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[int, float]:
     """Bring a learner to the run's newest checkpoint, else to `source` (see load_source), else leave it as it is.
 
-    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, or `source` fits
-    nowhere.
+    -> ticks and seconds of the run so far. Raises RequestError when all checkpoints are damaged, the newest is of
+    another config, or `source` fits nowhere.
     """
-    if newest := checkpoint.load_newest(run.checkpoints):
+    if newest := run.load_newest(learner.config):
         path, state = newest
         learner.load_state_dict(state["learner"])
         if state["threads"] != torch.get_num_threads():

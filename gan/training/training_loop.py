@@ -1,8 +1,9 @@
 """The training loop."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,12 @@ def train(
     device: torch.device,
     *,
     source: dict[str, Any] | None = None,
+    start_file: Path | None = None,
     hooks: Sequence[Hook] = (),
 ) -> dict[str, Any]:
     """Train until options.total_kimg, from the run's newest checkpoint, else `source` (see gan.training.start).
+
+    `start_file` is what a person named for `source`; the run remembers it.
 
     `indices`, int64 [K], are the dataset's images to learn from; its labels count where `config` has classes. Returns a
     summary of figures. Of several processes (see gan.runtime.distributed) each computes its microbatches; the main one
@@ -53,7 +57,7 @@ def train(
             claim.enter_context(deterministic(strict=True))
         with distributed.main_first():
             if main:
-                claim.enter_context(run.claim(config))
+                claim.enter_context(run.claim(config, start_file))
         conditional = config.network.num_classes > 0
         labels = dataset.labels[indices] if conditional and dataset.labels is not None else None
         learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
@@ -69,7 +73,9 @@ def train(
             cache = dataset.cache(config.dataset) if options.cache and not on_device else None
 
         began = time.monotonic() - seconds_before
-        stream = _batches(learner, TrainingImages(dataset, cache), indices, options.workers, on_device)
+        # Of several processes, one that is left alone with a batch would wait for the others' gradients.
+        stopped = (lambda: stop.wanted) if distributed.world_size() == 1 else None
+        stream = _batches(learner, TrainingImages(dataset, cache), indices, options.workers, on_device, stopped)
         recorder = None
         if main:
             grids = SampleGrids(run, learner, dataset, indices)
@@ -78,8 +84,10 @@ def train(
         try:
             # Here the processes agree on stopping, and the others wait for what the main one wrote.
             while learner.cur_nimg < options.total_nimg and not distributed.anyone(stop.wanted):
-                pixels, classes = next(stream)
-                stats = learner.step(pixels, classes)
+                batch = next(stream, None)
+                if batch is None:  # stopped while it waited
+                    break
+                stats = learner.step(*batch)
                 if recorder:
                     recorder.after_iteration(stats)
             if recorder:
@@ -87,6 +95,7 @@ def train(
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} ({learner.cur_nimg / 1000:.1f} kimg); {_remedy(run)}") from error
         finally:
+            stream.close()
             if recorder:
                 recorder.close()
         return {
@@ -95,15 +104,20 @@ def train(
             "kimg": learner.cur_nimg / 1000,
             "seconds": time.monotonic() - began,
             "sheet": str(run.grid_path(learner.cur_nimg)),
-            "snapshot": str(snapshot.path_for(run.snapshots, learner.cur_nimg)),
-            "checkpoint": str(checkpoint.path_for(run.checkpoints, learner.cur_nimg)),
+            "snapshot": _written(snapshot.path_for(run.snapshots, learner.cur_nimg)),
+            "checkpoint": _written(checkpoint.path_for(run.checkpoints, learner.cur_nimg)),
             "stats": recorder.row if recorder else {},
         }
 
 
 def _batches(
-    learner: Learner, images: TrainingImages, indices: NDArray[np.int64], workers: int | None, on_device: bool
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    learner: Learner,
+    images: TrainingImages,
+    indices: NDArray[np.int64],
+    workers: int | None,
+    on_device: bool,
+    stopped: Callable[[], bool] | None,
+) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
     # This process's real images, from the learner's position in the order of the config's seed.
     config, device = learner.config, learner.device
     draws = DrawSequence(
@@ -121,7 +135,12 @@ def _batches(
     if workers is None:
         workers = workers_that_keep_up(device, len(draws.members) * nbytes, distributed.local_world_size())
     say(f"Data: {len(indices)} images, workers: {workers}")
-    return batches(images, draws, workers=workers, pin_memory=device.type == "cuda")
+    return batches(images, draws, workers=workers, pin_memory=device.type == "cuda", stopped=stopped)
+
+
+def _written(path: Path) -> str | None:
+    # A training that is stopped before its first iteration writes none.
+    return str(path) if path.exists() else None
 
 
 def _remedy(run: Run) -> str:

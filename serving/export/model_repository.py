@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
+from gan.runtime.lock import lock
 from serving.contract import ModelMetadata
 from serving.export import model_config
 from serving.export.model_config import served_name
@@ -87,10 +86,10 @@ class ModelRepository:
         return version
 
     def _lock(self) -> AbstractContextManager[object]:
-        # One process at a time; the system gives the lock back when the process ends, however it ends.
+        # One process at a time.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            return FileLock(self.path / ".lock", fallback_to_soft=False).acquire()
+            return lock(self.path / ".lock")
         except OSError as error:
             raise disk_error(error, self.path) from error
 

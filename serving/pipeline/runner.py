@@ -23,7 +23,7 @@ from typing import Any
 
 from gan import __version__
 from gan.errors import BoundError, RequestError, SalonError
-from gan.runtime import parallel
+from gan.runtime import parallel, signals
 from gan.runtime.console import say
 from gan.runtime.files import read_json, write_json
 from serving.contract import DEFAULT_URL
@@ -147,7 +147,7 @@ class Pipeline:
 def _call(line: list[str], base: Path) -> tuple[dict[str, Any], bool]:
     """Run a Salon command -> the figures that it printed, and whether its bounds were met.
 
-    Its progress goes to the terminal. SIGINT and SIGTERM are passed on, and the command is waited for.
+    Its progress goes to the terminal. A signal to stop is passed on as Ctrl-C, and the command is waited for.
     """
     with tempfile.NamedTemporaryFile("r", prefix="salon-", encoding="utf-8") as printed:
         process = parallel.start(PRELOAD, _command, [*line, "--json"], base, printed.name)
@@ -181,11 +181,12 @@ def _passing_on(process: BaseProcess) -> Iterator[None]:
 
     def pass_on(number: int, frame: Any) -> None:
         nonlocal stopped
-        stopped = True
-        if process.pid is not None and process.is_alive():
+        again = number == signal.SIGHUP and stopped  # which shell and terminal both send
+        if process.pid is not None and process.is_alive() and not again:
             os.kill(process.pid, signal.SIGINT)
+        stopped = True
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in signals.stopping()}
     try:
         yield
     finally:

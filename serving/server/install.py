@@ -15,11 +15,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import atomic, cache_folder, remove_stale_partials
+from gan.runtime.lock import Timeout, lock
 
 BUNDLED_VERSION = "2.51"
 REQUIREMENTS = Path(__file__).with_name("triton_requirements.txt")
@@ -144,11 +143,11 @@ def _interpreter() -> tuple[str, str, str]:
 
 
 def _alone(folder: Path) -> AbstractContextManager[object]:
-    # One process at a time; the system gives the lock back when the process ends, however it ends.
+    # One process at a time.
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), fallback_to_soft=False)
+    file = folder.with_name(f".{folder.name}.lock")
     try:
-        return lock.acquire(blocking=False)
+        return lock(file, blocking=False)
     except Timeout:
         say("Waiting for another process that installs the Triton server")
-        return lock.acquire()
+        return lock(file)
