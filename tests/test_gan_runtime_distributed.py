@@ -105,7 +105,7 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_datase
         names = {name for name in before if "/" in name}
         assert names == {name for name in after if "/" in name}
         for name in names:  # logits/ are close to zero, gradient/ jumps at kinks
-            tolerance = 1e-4 if name.startswith(("gradient/", "logits/")) else 1e-5
+            tolerance = {"gradient": 1e-3, "logits": 1e-4}.get(name.split("/")[0], 1e-5)
             assert after[name] == pytest.approx(before[name], rel=tolerance), (name, after["tick"])
     assert not list(run.path.rglob("*.partial"))
 

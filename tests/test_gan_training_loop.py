@@ -198,13 +198,14 @@ def test_nohup_is_respected():
 
 def test_a_stop_before_the_first_iteration_claims_nothing(tiny_dataset, tmp_path):
     _, _, _, *arguments = command(tiny_dataset, tmp_path / "one")
-    words = signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments)
-    stopped = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert stopped.stdout.startswith("Stopped at 0.0 kimg, before the first iteration: there was nothing to save.")
-    assert "Snapshot" not in stopped.stdout and not list(only_run(tmp_path / "one").snapshots.iterdir())
+    printed = tmp_path / "printed"
+    assert signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments, printed) == 0
+    said = printed.read_text()
+    assert said.startswith("Stopped at 0.0 kimg, before the first iteration: there was nothing to save.")
+    assert "Snapshot" not in said and not list(only_run(tmp_path / "one").snapshots.iterdir())
     _, _, _, *arguments = command(tiny_dataset, tmp_path / "other", "--json")
-    words = signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments)
-    summary = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    assert signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments, printed) == 0
+    summary = json.loads(printed.read_text())
     assert summary["checkpoint"] is None and summary["snapshot"] is None and Path(summary["sheet"]).exists()
 
 
