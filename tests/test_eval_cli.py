@@ -180,7 +180,7 @@ def test_a_damaged_image_of_the_dataset_is_named_with_a_remedy(tiny_dataset, tmp
     (tmp_path / "pictures" / "text.png").write_text("text")
     words = ("eval", "run", "--images", tmp_path / "pictures", "--data", tiny_dataset, "--out", tmp_path / "out", *LITE)
     outcome = run_salon(*words, "--metrics", "is")
-    refused(outcome, "holds an image that cannot be read, text.png: it is no image, or is damaged")
+    refused(outcome, "holds no images; 1 file is left out: not an image 1 (text.png)")
 
 
 def test_only_inceptions_results_are_called_fid(tiny_run, tiny_dataset, tmp_path, monkeypatch, inception_weights):

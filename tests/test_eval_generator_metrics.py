@@ -65,10 +65,15 @@ def test_paths_that_were_measured_are_kept(tiny_run, lpips_files, tmp_path, smal
     assert full.identity(6).preprocess == "z-full-crop"
 
 
-def test_the_replicates_are_those_of_a_trimmed_mean(tiny_run, lpips_files, tmp_path):
-    source = SnapshotSource(tiny_run, 60)
+def test_the_replicates_are_those_of_a_trimmed_mean(tiny_run, lpips_files, tmp_path, monkeypatch):
+    # Distances of no heavy tail, as a tiny generator's have: of these a few decide, and no estimate of se is good.
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(
+        generator_metrics, "path_distances", lambda *_, num_samples, **__: rng.lognormal(0, 0.5, num_samples)
+    )
+    source = SnapshotSource(tiny_run, 400)
     found = path_lengths(source, PathLength(vgg=lpips_files[0], linear=lpips_files[1]), tmp_path, 8)
-    assert found.replicates.se == pytest.approx(found.estimate.se, rel=0.4)
+    assert found.replicates.se == pytest.approx(found.estimate.se, rel=0.25)
 
 
 def test_separability_of_strata(tiny_run, tiny_dataset, lite, tmp_path):
