@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from curation.score import check, label_noise
-from curation.score.check import exact, similar
+from curation.score.check import exact, nearest_pairs, similar
 from curation.score.density import normalized
 from curation.score.label_noise import mislabelled, most_alike
 from eval.metrics import neighbours, on_device
@@ -139,3 +139,14 @@ def test_the_best_copy_is_the_first_in_an_order():
     group = np.array([0, 1, -1, 0, 1, 0])
     assert check.best_copies(group, np.array([2, 5, 1, 0, 3, 4])).tolist() == [5, 1, 2, 5, 1, 5]
     assert check.best_copies(np.full(3, -1), np.arange(3)).tolist() == [0, 1, 2]
+
+
+def test_the_most_alike_of_either_image_are_compared():
+    pairs = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [2, 3], [4, 5]])
+    cosine = np.array([0.9, 0.8, 0.7, 0.75, 0.95, 0.66])
+    assert nearest_pairs(pairs, cosine, 1).tolist() == [True, False, False, False, True, True]
+    assert nearest_pairs(pairs, cosine, 2).tolist() == [True, True, True, True, True, True]
+    crowd = np.array([(a, b) for a in range(50) for b in range(a + 1, 50)])
+    kept = nearest_pairs(crowd, np.random.default_rng(0).random(len(crowd)), 3)
+    assert 50 * 3 / 2 <= kept.sum() <= 50 * 3
+    assert nearest_pairs(np.empty([0, 2], np.int64), np.empty(0)).tolist() == []

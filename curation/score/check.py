@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+MOST_ALIKE = 3  # of each image, by features: so many pairs are compared in detail, whatever the size of the set
+
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
@@ -72,10 +74,11 @@ def check(request: CheckRequest) -> dict[str, Any]:
         first_new = 0 if known is None else len(known.indices)
         together = np.concatenate(features) if len(features) > 1 else features[0]
         alike = similar(together, copies.MIN_COSINE, extractor.gpu)
-        every = _groups(sets, views, alike, first_new)
+        cosine = cosines(together, alike)
+        every = _groups(sets, views, alike[nearest_pairs(alike, cosine)], first_new)
         known_copy = _known_copies(every, first_new)
         group = renumbered(every[first_new:])
-        of_series = alike[(cosines(together, alike) >= duplicates.MIN_SERIES) & (alike >= first_new).all(axis=1)]
+        of_series = alike[(cosine >= duplicates.MIN_SERIES) & (alike >= first_new).all(axis=1)]
         series = duplicates.groups(of_series - first_new, len(group))
         series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
         wrong = {} if labels is None else mislabelled(features[-1], labels, extractor.gpu)
@@ -263,6 +266,16 @@ def cosines(features: Floats, pairs: duplicates.Pairs) -> Floats:
         for start in range(0, len(pairs), BLOCK)
     ]
     return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def nearest_pairs(pairs: duplicates.Pairs, cosine: Floats, count: int = MOST_ALIKE) -> NDArray[np.bool_]:
+    """Which pairs [P, 2] are, by their cosines [P], among the `count` most alike of either image -> mask [P]."""
+    ends = pairs.T.reshape(-1)
+    order = np.lexsort((-np.tile(cosine, 2), ends))
+    _, first, counts = np.unique(ends[order], return_index=True, return_counts=True)
+    rank = np.empty(len(ends), np.int64)
+    rank[order] = np.arange(len(ends)) - np.repeat(first, counts)
+    return np.asarray((rank < count).reshape(2, -1).any(axis=0))
 
 
 def _group_column(group: NDArray[np.int64]) -> pa.Array:
