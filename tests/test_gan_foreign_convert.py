@@ -601,6 +601,11 @@ def test_bare_state_dicts_and_generators_alone_are_read(tmp_path, peers, network
         assert_same(found, networks)
 
 
+def test_a_discriminator_alone_is_refused(tmp_path, networks):
+    torch.save({f"D.{name}": tensor for name, tensor in networks[1].state_dict().items()}, tmp_path / "D.pt")
+    assert "must hold a generator; it holds none" in refusal(tmp_path / "D.pt", tmp_path)
+
+
 def test_the_printed_commands_work(tmp_path, peers, tiny_dataset):
     networks = make(
         NetworkConfig(resolution=16, num_classes=2, z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8)

@@ -160,6 +160,8 @@ def _parts(
     read_D: Callable[[], ForeignNetwork] | None = None,
 ) -> Parts:
     only = G_ema or G
+    if not only:
+        raise RefusedError("must hold a generator; it holds none")
     parts: Parts = {"G_ema": partial(read_G, only)}
     if G and G is not only:
         parts["G"] = partial(read_G, G)
