@@ -4,6 +4,7 @@ import gzip
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRAINING, run_salon
@@ -66,6 +67,13 @@ def test_nobody_is_advised_to_load_unsafely(tmp_path, tiny_dataset, tiny_run):
         with pytest.raises(RequestError, match="it holds other things than tensors") as caught:
             read(theirs)
         assert "weights_only" not in str(caught.value)
+    np.savez_compressed(tmp_path / "samples.npz", arr_0=np.array([Program()], object))
+    (tmp_path / "statistics.npz").write_text("no statistics")
+    for data, images in ((tiny_dataset, "samples.npz"), (tmp_path / "statistics.npz", tiny_dataset)):
+        words = ("--images", tmp_path / images, "--data", data, "--extractor", "efficientnet-lite0", "--metrics", "fid")
+        outcome = run_salon("eval", "run", *words, "--out", tmp_path / "evaluation")
+        assert outcome.code == 2 and "it holds other things than tensors and arrays" in outcome.err
+        assert "allow_pickle" not in outcome.err
     (tmp_path / "network.pkl").write_bytes(b"\x80\x04N.")
     for path, advice in ((theirs, "which `salon import` reads"), (tmp_path / "network.pkl", "`salon import` reads")):
         outcome = run_salon("generate", path, "--seeds", "0", "--out", tmp_path / "images")

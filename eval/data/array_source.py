@@ -9,6 +9,7 @@ import numpy as np
 
 from gan.data.images import Pixels
 from gan.errors import RequestError
+from gan.runtime.file_kinds import why_unreadable
 from gan.runtime.files import sha256
 
 SUFFIXES = (".npz", ".npy")
@@ -76,4 +77,4 @@ def _open(path: Path) -> Pixels:
     except KeyError as error:
         raise RequestError(f"{path} must hold images as arr_0; it has no such array") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} must be an array of images, .npz or .npy; {error}") from error
+        raise RequestError(f"{path} must be an array of images, .npz or .npy; {why_unreadable(path, error)}") from error

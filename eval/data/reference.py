@@ -26,6 +26,7 @@ from eval.metrics.kernel import Within
 from eval.metrics.neighbours import Neighbours, neighbours
 from gan.errors import RequestError
 from gan.runtime import distributed
+from gan.runtime.file_kinds import why_unreadable
 from gan.runtime.files import cache_folder, read_json, sha256, write_json
 
 NEIGHBOURS = 6  # kept for each reference image
@@ -45,7 +46,9 @@ class StatisticsSource:
         except KeyError as error:
             raise RequestError(f"{path} must hold statistics, mu and sigma; it lacks one of them") from error
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise RequestError(f"{path} must hold statistics, mu [d] and sigma [d, d]; {error}") from error
+            raise RequestError(
+                f"{path} must hold statistics, mu [d] and sigma [d, d]; {why_unreadable(path, error)}"
+            ) from error
         self.identity: dict[str, Any] = {"kind": "statistics", "sha256": sha256(path)}
 
     def __len__(self) -> int:

@@ -40,12 +40,12 @@ def foreign_kind(path: Path) -> str | None:
 def why_unreadable(path: Path, error: Exception) -> str:
     """Why a file of tensors cannot be read: what it obviously is, else the first line of the library's error.
 
-    Not torch's advice to load it unsafely.
+    Not torch's or NumPy's advice to load it unsafely.
     """
     if kind := foreign_kind(path):
         return f"it is {kind}"
-    if "Weights only load failed" in str(error):
-        return "it holds other things than tensors, which are not loaded: they may be programs"
+    if any(advice in str(error) for advice in ("Weights only load failed", "allow_pickle")):
+        return "it holds other things than tensors and arrays, which are not loaded: they may be programs"
     known = not isinstance(error, LookupError)  # whose text is the key alone
     lines = str(error).strip().splitlines() if known else []
     return lines[0] if lines else "it is no such file, or is damaged"
