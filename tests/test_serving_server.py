@@ -1,5 +1,6 @@
 """A real server: started, ready, stopped, and gone whatever happens to the process that asked for it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,10 +18,12 @@ import pytest
 from conftest import HANG, run_salon, until
 
 from gan.errors import RequestError, SalonError
+from serving.client.client import Client
 from serving.server import server as servers
 from serving.server.install import Triton
+from serving.server.process import REGIONS
 from serving.server.server import serve
-from serving.server.server_log import PortTaken
+from serving.server.front.front import PortTaken
 
 MODEL = """
 import time
@@ -85,7 +88,7 @@ def processes(group: int) -> list[int]:
 
 
 def shared_memory(id: str) -> list[Path]:
-    return list(Path("/dev/shm").glob(f"{id}*"))
+    return list(Path("/dev/shm").glob(f"{REGIONS}{id}*"))
 
 
 def id_of(pid: int) -> str:
@@ -110,12 +113,11 @@ def test_it_listens_on_this_machine_only(running):
         port = int(url.split(":")[2].split("/")[0])
         (address,) = [address for address, number in addresses if number == f"{port:04X}"]
         assert address in ("0100007F", "0000000000000000FFFF00000100007F")  # 127.0.0.1, as IPv4 and within IPv6
-
-
-def test_models_cannot_be_changed_by_requests(running):
-    with pytest.raises(urllib.error.HTTPError):
-        post(f"{running.http_url}/v2/repository/models/times/unload", {})
-    assert infer(running) == [3, -4]
+    inodes = {row[9] for row in rows}
+    for pid in processes(running.pid):  # Triton itself is reached by its socket alone, which is this user's
+        sockets = {os.readlink(fd).strip("socket:[]") for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+        assert not sockets & inodes
+    assert running.folder.stat().st_mode & 0o777 == 0o700 and list(running.folder.iterdir())
 
 
 def test_stopping_leaves_nothing_and_two_servers_do_not_meet(repository, running, installed_triton):
@@ -127,6 +129,13 @@ def test_stopping_leaves_nothing_and_two_servers_do_not_meet(repository, running
     assert infer(running) == [3, -4]
 
 
+def test_it_serves_at_ipv6(repository, installed_triton):
+    with serve(repository, server=installed_triton, host="::1") as server:
+        assert server.http_url.startswith("http://[::1]:") and infer(server) == [3, -4]
+        with Client(server.grpc_url) as client:
+            assert client.status()["ready"]
+
+
 def test_the_surroundings_of_the_command_do_not_matter(repository, installed_triton, monkeypatch, tmp_path):
     (tmp_path / "numpy.py").write_text("raise AssertionError('not the numpy of the server')")
     monkeypatch.chdir(tmp_path)
@@ -136,16 +145,17 @@ def test_the_surroundings_of_the_command_do_not_matter(repository, installed_tri
 
 
 def test_requests_in_flight_are_finished(tmp_path, installed_triton):
-    begun, go_on, log = (tmp_path / name for name in ("begun", "go_on", "log"))
-    slow = [f"open({str(begun)!r}, 'w').close()", f"while not os.path.exists({str(go_on)!r}):", "    time.sleep(0.01)"]
+    begun, hold = tmp_path / "begun", tmp_path / "hold"
+    slow = [f"while os.path.exists({str(hold)!r}):", f"    open({str(begun)!r}, 'w').close()", "    time.sleep(0.01)"]
     write_model(tmp_path, code="import os\n" + MODEL.replace("xs =", "\n        ".join([*slow, "xs ="])))
-    with ThreadPoolExecutor() as pool, serve(tmp_path, server=installed_triton, log=log) as server:
+    with ThreadPoolExecutor() as pool, serve(tmp_path, server=installed_triton) as server:
+        hold.touch()
         answer = pool.submit(infer, server)
         until(begun.exists)
         stopped = pool.submit(server.stop)
-        until(lambda: "Signal (15) received" in log.read_text() or answer.done())
+        until(lambda: not server.is_ready() or answer.done())
         assert server.is_running() and not answer.done()
-        go_on.touch()
+        hold.unlink()
         assert answer.result() == [3, -4]
         stopped.result()
 
@@ -188,30 +198,62 @@ def test_nothing_outlives_the_command(repository, program, number, code):
     until(lambda: not processes(pid) and not shared_memory(id))
 
 
-def test_the_command_starts_a_server_that_died_again(repository, program):
+@contextlib.contextmanager
+def served(repository, program, *options, pauses=(0.25, 0.5)):
+    """`salon serve` in a process, with these pauses before it starts a server again -> process, figures."""
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
-    words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    code = f"from gan.__main__ import main; from serving.server import cli; cli.STEADY = 0; main({words!r})"
+    words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json", *options]
+    code = f"from gan.__main__ import main; from serving.server import server; server.PAUSES = {pauses}; main({words!r})"
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
-        figures = json.loads(salon.stdout.readline())
-        os.kill(figures["pid"], signal.SIGKILL)
-        until(lambda: not processes(figures["pid"]))
-        until(lambda: answers(f"{figures['http']}/v2/health/ready"))
+        try:
+            yield salon, json.loads(salon.stdout.readline())
+        finally:
+            salon.send_signal(signal.SIGINT)
+            salon.wait()
+
+
+def pid_of(salon) -> int | None:
+    """The Triton that a `salon serve` runs now."""
+    of = {int(entry.name): stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+    children = [pid for pid, fields in of.items() if fields and fields[1] == str(salon.pid)]
+    return next((pid for pid, fields in of.items() if fields and fields[1] in map(str, children)), None)
+
+
+def test_the_command_starts_a_server_that_died_again_and_again(repository, program):
+    # However soon: here right after it was ready, three times, once by the end of its supervisor.
+    with served(repository, program) as (salon, figures):
+        victim = figures["pid"]
+        for keeper in (False, True, False):
+            os.kill(int(stat(victim)[1]) if keeper else victim, signal.SIGKILL)
+            until(lambda: not processes(victim))  # noqa: B023
+            until(lambda: pid_of(salon) not in (None, victim), salon)  # noqa: B023
+            until(lambda: answers(f"{figures['http']}/v2/health/ready"), salon)
+            victim = pid_of(salon)
         salon.send_signal(signal.SIGINT)
         _, said = salon.communicate()
-    assert salon.returncode == 0 and "ended with code 137" in said and "Starting it again" in said
+    assert salon.returncode == 0 and said.count("ended with code 137") == 2 and "ended with code -9" in said
+    assert [f"in {pause} s." in said for pause in ("0.25", "0.5", "1")] == [True, True, False]
+    assert not list(Path("/dev/shm").glob(f"{REGIONS}*{victim}*")) and not processes(victim)
 
 
-def test_the_command_gives_up_a_server_that_dies_at_once(repository, program):
-    ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
-    words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json"]
-    code = f"from gan.__main__ import main; from serving.server import cli; cli.STEADY = 1e9; main({words!r})"
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
-        os.kill(json.loads(salon.stdout.readline())["pid"], signal.SIGKILL)
+def test_a_server_that_never_was_ready_is_not_tried_again(repository):
+    outcome = run_salon("serve", repository, "--tritonserver", "/bin/false", *(f"--{s}-port=0" for s in servers.SERVICES))
+    assert outcome.code == 1 and "ended with code 1" in outcome.err and "again" not in outcome.err
+
+
+def test_a_model_whose_process_is_gone_is_noticed_and_started_again(repository, program):
+    with served(repository, program) as (salon, figures):
+        (worker,) = set(processes(figures["pid"])) - {figures["pid"]}
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(urllib.error.HTTPError):  # Triton itself goes on saying that it is ready
+            infer(SimpleNamespace(http_url=figures["http"]))
+        until(lambda: not answers(f"{figures['http']}/v2/health/ready"), salon)
+        until(lambda: answers(f"{figures['http']}/v2/health/ready"), salon)
+        assert infer(SimpleNamespace(http_url=figures["http"])) == [3, -4]
+        salon.send_signal(signal.SIGINT)
         _, said = salon.communicate()
-    assert salon.returncode == 1 and "ended with code 137" in said and "Starting it again" not in said
+    assert salon.returncode == 0 and "Models do not answer any more. times: " in said
 
 
 def test_nothing_outlives_the_supervisor(repository, installed_triton):
@@ -224,7 +266,7 @@ def test_a_server_that_dies_is_told_of_and_another_takes_its_ports(repository, i
     with serve(repository, server=installed_triton) as server:
         assert infer(server) == [3, -4]
         os.kill(server.pid, signal.SIGKILL)
-        with pytest.raises(SalonError, match=r"(?s)ended with code 137.*Started HTTPService"):
+        with pytest.raises(SalonError, match=r"(?s)ended with code 137.*Started GRPCInferenceService"):
             server.wait()
         assert not processes(server.pid) and not shared_memory(server.id)
     http, grpc, metrics = (
@@ -279,30 +321,10 @@ def test_a_port_that_is_taken_is_named(repository, installed_triton, option):
             serve(repository, server=installed_triton, **{option: port})
 
 
-def test_a_port_lost_at_the_last_moment_is_replaced(repository, running, installed_triton, monkeypatch):
-    free = servers._ports
-    taken = int(running.http_url.split(":")[2])  # where another server is ready
-    lost = [taken, *free("127.0.0.1", [0, 0, 0])[1:]]
-    given = [lost] * servers.STARTS
-    monkeypatch.setattr(servers, "_ports", lambda host, asked: given.pop() if given else free(host, asked))
-    with pytest.raises(PortTaken, match=f"Port {taken} is taken"):
-        serve(repository, server=installed_triton)
-    assert not given
-    given.append(lost)
-    with serve(repository, server=installed_triton) as server:
-        assert infer(server) == [3, -4] and server.http_url != running.http_url
-
-
 def test_new_versions_are_taken_up_where_asked_for(tmp_path, installed_triton):
     write_model(tmp_path)
-    with serve(tmp_path, server=installed_triton, reload="explicit") as server:
-        assert infer(server) == [3, -4]
-        (tmp_path / "times" / "2").mkdir()
-        (tmp_path / "times" / "2" / "model.py").write_text(MODEL.replace("FACTOR = 2", "FACTOR = 4"))
-        assert infer(server) == [3, -4]
-        post(f"{server.http_url}/v2/repository/models/times/load", {})
-        assert infer(server) == [6, -8]
     with serve(tmp_path, server=installed_triton, reload="poll") as server:
+        assert infer(server) == [3, -4]
         (tmp_path / "times" / "3").mkdir()
         (tmp_path / "times" / "3" / "model.py").write_text(MODEL.replace("FACTOR = 2", "FACTOR = 8"))
         until(lambda: infer(server) == [12, -16])
@@ -322,12 +344,14 @@ def test_bad_requests_are_one_line(tmp_path, repository):
         ([tmp_path / "missing"], "missing must be a model repository; it is no folder. salon export writes one"),
         ([tmp_path / "empty"], "empty must be a model repository, with a folder and a config.pbtxt"),
         ([repository, "--tritonserver", tmp_path], "--tritonserver must be an executable program"),
-        ([repository, "--host", "example"], "--host must be an IPv4 address, such as 127.0.0.1; got example"),
-        ([repository, "--host", "::1"], "--host must be an IPv4 address"),
+        ([repository, "--host", "example"], "--host must be an IP address, such as 127.0.0.1 or ::1; got example"),
+        ([repository, "--host", "fe80::g"], "--host must be an IP address"),
+        ([repository, "--allow-origin", "https://a.example/b"], "--allow-origin must be scheme and host"),
+        ([repository, "--token-file", tmp_path / "none"], "--token-file must be a file with a token in it"),
+        ([repository, "--token-file", __file__], "--token-file must hold one word of at least 16 characters"),
         ([repository, "--http-port", 9, "--grpc-port", 9], "--http-port and --grpc-port must differ; got [9, 9, 8002]"),
         ([tmp_path / "missing", "--http-port", 0, "--grpc-port", 0], "missing must be a model repository"),
         ([repository, "--http-port", 8002], "--http-port and --metrics-port must differ"),
-        ([repository, "--host", "0.0.0.0", "--reload", "explicit"], "--reload explicit lets clients load models"),
         ([repository, "--log", tmp_path / "none" / "log", "--tritonserver", "true"], "--log must be a file"),
     ):
         outcome = run_salon("serve", *arguments)
@@ -338,9 +362,9 @@ def test_bad_requests_are_one_line(tmp_path, repository):
 
 def test_the_installed_server_serves_this_machine_only(repository):
     bundled = Triton(program=Path("tritonserver"), variables={}, bundled=True)
-    for host in ("0.0.0.0", "192.0.2.1"):
+    for host in ("0.0.0.0", "192.0.2.1", "::"):
         with pytest.raises(RequestError, match=r"`host` must be 127\.0\.0\.1 with the server that Salon installs"):
             serve(repository, server=bundled, host=host)
         servers.check_host(host, Triton(program=Path("tritonserver"), variables={}, bundled=False))
-    for host in ("127.0.0.1", "127.0.0.2"):
+    for host in ("127.0.0.1", "127.0.0.2", "::1"):
         servers.check_host(host, bundled)

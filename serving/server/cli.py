@@ -1,7 +1,6 @@
 """The command serve. What it needs waits until it runs."""
 
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +8,14 @@ import click
 
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, WholeRange, json_option
-from gan.errors import RequestError, SalonError
+from gan.errors import RequestError
 from gan.runtime.console import result, say, table
 from serving.server.request import ServeRequest
 
 if TYPE_CHECKING:
-    from serving.server.install import Triton
     from serving.server.server import Server
 
 PORT = WholeRange(0, 65535)
-STEADY = 10.0  # seconds after which a server that dies is started again; one that dies earlier would die for ever
 
 
 @click.command(cls=Command)
@@ -28,6 +25,16 @@ STEADY = 10.0  # seconds after which a server that dies is started again; one th
 @click.option("--grpc-port", metavar="PORT", type=PORT, help="Port for gRPC. 0: any that is free.")
 @click.option("--metrics-port", metavar="PORT", type=PORT, help="Port for Prometheus. 0: any that is free.")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is reached from this machine alone.")
+@click.option("--allow-host", metavar="NAME", multiple=True, help="Host name that the server is reached by; repeat.")
+@click.option(
+    "--allow-origin", metavar="URL", multiple=True, help="Web site whose pages may ask, such as https://me.example; repeat."
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=PATH,
+    help="Secret that every request must bring, in a file: salon query and gallery take the same option.",
+)
 @click.option(
     "--tritonserver",
     metavar="PROGRAM",
@@ -36,10 +43,10 @@ STEADY = 10.0  # seconds after which a server that dies is started again; one th
 )
 @click.option(
     "--reload",
-    type=click.Choice(["explicit", "poll"]),
-    help="Loading of models while the server runs: by request, or when a new version appears. Default: never.",
+    type=click.Choice(["poll"]),
+    help="Loading of models while the server runs: poll loads new versions as they appear. Default: never.",
 )
-@click.option("--log", metavar="FILE", type=PATH, help="File that the server's log is appended to.")
+@click.option("--log", metavar="FILE", type=PATH, help="File for the server's log, which is appended to and kept below 32 MiB.")
 @click.option(
     "--timeout", metavar="SECONDS", type=WholeRange(1), help="Time for the models to become ready, then it is given up."
 )
@@ -54,15 +61,21 @@ def serve(request: ServeRequest, print_command: str | None, as_json: bool) -> No
 
     MODEL_REPOSITORY is what salon export writes. Once all its models are ready, their versions and the addresses for
     clients are printed. Only this machine reaches them, unless --host says otherwise, and models stay as they are. A
-    server that dies is started again.
+    server that dies, or a model in it, is started again.
+
+    Requests pass a front that checks them: only those that infer and those that look reach Triton.
 
     \b
     salon export --snapshot runs --out models
     salon serve models
     salon serve models --print-command docker
     """
-    from serving.server import deployment, install
-    from serving.server import server as servers
+    try:
+        from serving.server import deployment, install
+        from serving.server import server as servers
+        from serving.server.front.access import Access, read_token
+    except ImportError as error:
+        raise RequestError(f"salon serve needs pip install 'salon[serve]': {error}") from error
 
     local = servers.is_loopback(request.host)
     if print_command is not None:
@@ -70,47 +83,33 @@ def serve(request: ServeRequest, print_command: str | None, as_json: bool) -> No
         text = deployment.render(print_command, request.repository, request.host, ports)  # type: ignore[arg-type]
         result(text.rstrip(), {"kind": print_command, "text": text, "run_here": False}, as_json)
         return
-    if not local and request.reload == "explicit":
-        raise RequestError(f"--reload explicit lets clients load models: it needs --host 127.0.0.1, not {request.host}")
     servers.model_names(request.repository)  # before a server is installed for it
     program = install.find(request.tritonserver)
+    access = Access(
+        token=None if request.token_file is None else read_token(request.token_file),
+        hosts=(request.host, *request.allow_host),
+        origins=request.allow_origin,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as service managers stop what they run
-    if not local:
-        say(f"Whoever reaches {request.host} may use this server, without a password: keep it behind a gateway.")
+    if not local and access.token is None:
+        say(f"Whoever reaches {request.host} may use this server: --token-file lets in those who know a secret.")
+    elif not local:
+        say("Requests, and the token in them, are not encrypted: put a proxy with TLS before it.")
     try:
-        _keep_serving(request, program, as_json)
-    except KeyboardInterrupt:
-        say("Stopping: requests in flight are finished first.")
-
-
-def _keep_serving(request: ServeRequest, program: "Triton", as_json: bool) -> None:
-    # Until Ctrl-C: a server that dies is started again at the same addresses.
-    from serving.server import server as servers
-
-    ports, announced = list(request.ports.values()), False
-    while True:
-        http_port, grpc_port, metrics_port = ports
         with servers.serve(
             request.repository,
             server=program,
             host=request.host,
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
+            **{f"{service}_port": port for service, port in request.ports.items()},
+            access=access,
             reload=request.reload,  # type: ignore[arg-type]
             log=request.log,
             timeout=request.timeout,
         ) as server:
-            if not announced:
-                _announce(server, program.program, as_json)
-                announced = True
-            began, ports = time.monotonic(), server.ports
-            try:
-                server.wait()
-            except SalonError as error:
-                if time.monotonic() - began < STEADY:
-                    raise
-                say(f"{error}\nStarting it again at the same addresses.")
+            _announce(server, program.program, as_json)
+            server.keep()
+    except KeyboardInterrupt:
+        say("Stopping: requests in flight are finished first.")
 
 
 def _announce(server: "Server", program: Path, as_json: bool) -> None:
