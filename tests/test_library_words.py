@@ -24,7 +24,7 @@ WRITERS = {
     "serving.pipeline.config": "runs commands of Salon",
     "serving.server.deployment": "runs tritonserver in a container",
     "serving.server.install": "runs pip",
-    "serving.server.server": "runs tritonserver",
+    "serving.server.process": "runs tritonserver",
 }
 
 

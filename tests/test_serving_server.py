@@ -23,7 +23,6 @@ from serving.server import server as servers
 from serving.server.install import Triton
 from serving.server.process import REGIONS
 from serving.server.server import serve
-from serving.server.front.front import PortTaken
 
 MODEL = """
 import time
@@ -115,7 +114,7 @@ def test_it_listens_on_this_machine_only(running):
         assert address in ("0100007F", "0000000000000000FFFF00000100007F")  # 127.0.0.1, as IPv4 and within IPv6
     inodes = {row[9] for row in rows}
     for pid in processes(running.pid):  # Triton itself is reached by its socket alone, which is this user's
-        sockets = {os.readlink(fd).strip("socket:[]") for fd in Path(f"/proc/{pid}/fd").iterdir() if fd.is_symlink()}
+        sockets = {str(fd.readlink()).strip("socket:[]") for fd in Path(f"/proc/{pid}/fd").iterdir()}
         assert not sockets & inodes
     assert running.folder.stat().st_mode & 0o777 == 0o700 and list(running.folder.iterdir())
 
@@ -203,7 +202,9 @@ def served(repository, program, *options, pauses=(0.25, 0.5)):
     """`salon serve` in a process, with these pauses before it starts a server again -> process, figures."""
     ports = [f"--{service}-port=0" for service in ("http", "grpc", "metrics")]
     words = ["serve", str(repository), *ports, "--tritonserver", str(program), "--json", *options]
-    code = f"from gan.__main__ import main; from serving.server import server; server.PAUSES = {pauses}; main({words!r})"
+    code = (
+        f"from gan.__main__ import main; from serving.server import server; server.PAUSES = {pauses}; main({words!r})"
+    )
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as salon:
         try:
@@ -238,7 +239,9 @@ def test_the_command_starts_a_server_that_died_again_and_again(repository, progr
 
 
 def test_a_server_that_never_was_ready_is_not_tried_again(repository):
-    outcome = run_salon("serve", repository, "--tritonserver", "/bin/false", *(f"--{s}-port=0" for s in servers.SERVICES))
+    outcome = run_salon(
+        "serve", repository, "--tritonserver", "/bin/false", *(f"--{s}-port=0" for s in servers.SERVICES)
+    )
     assert outcome.code == 1 and "ended with code 1" in outcome.err and "again" not in outcome.err
 
 

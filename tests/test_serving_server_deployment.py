@@ -40,6 +40,9 @@ def test_kubernetes_gets_probes_limits_and_replicas(repository):
     (container,) = pod["containers"]
     assert container["image"] == production.IMAGE
     assert container["args"][:2] == ["tritonserver", "--model-repository=/models"]
+    closed = [arg for arg in container["args"] if "restricted" in arg]
+    assert [arg.partition("=")[0] for arg in closed] == ["--http-restricted-api", "--grpc-restricted-protocol"]
+    assert all("=shared-memory,logging,trace:salon-closed=" in arg for arg in closed)
     assert container["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
     for probe in ("startupProbe", "readinessProbe"):
         assert container[probe]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}

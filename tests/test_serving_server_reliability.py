@@ -8,14 +8,12 @@ import shutil
 import socket
 import struct
 import threading
-import urllib.error
 import urllib.parse
-import urllib.request
 
 import numpy as np
 import pytest
 import tritonclient.grpc
-from conftest import HANG, run_salon
+from conftest import HANG, run_salon, until
 from tritonclient.utils import InferenceServerException
 
 from gan import snapshot
@@ -88,7 +86,7 @@ MALFORMED = {
     "no batch dimension": (INFER, text(numbers("z", np.zeros([Z])), psi())),
     "less data than the shape says": (INFER, text(numbers("z", np.zeros([1, 2]), [1, Z]), psi())),
     "more data than the shape says": (INFER, text(numbers("z", np.zeros([2, Z]), [1, Z]), psi())),
-    # Not among them: [2**40, Z] as JSON, for which Triton 2.51 allocates what it says, and dies.
+    "a shape beyond all memory": (INFER, text(numbers("z", np.zeros([1, Z]), [2**40, Z]), psi())),
     "a shape beyond all numbers": (INFER, text(numbers("z", np.zeros([1, Z]), [2**62, Z]), psi())),
     "a negative shape": (INFER, text(numbers("z", np.zeros([1, Z]), [-1, Z]), psi())),
     "doubles": (INFER, text(numbers("z", np.zeros([1, Z]), datatype="FP64"), psi())),
@@ -181,7 +179,7 @@ def test_a_malformed_request_gets_an_error_and_the_server_goes_on(server, good, 
     except (ConnectionError, http.client.HTTPException):
         pass  # it may close the connection on what is no request at all
     else:
-        assert 400 <= status < 600, answer[:300]
+        assert 400 <= status < 500, answer[:300]
         if answer:
             assert json.loads(answer)["error"]
     still_serves(server, good)
@@ -273,17 +271,11 @@ class Load:
             thread.join()
 
 
-def reload(server, model):
-    request = urllib.request.Request(f"{server.http_url}/v2/repository/models/{model}/load", b"{}")
-    with urllib.request.urlopen(request, timeout=HANG) as answer:
-        return answer.status
-
-
 def test_a_reload_under_load_drops_no_request_and_a_corrupt_version_changes_nothing(triton, tiny_run, tmp_path):
     repository = tmp_path / "models"
     one = ("export", "--out", repository, "--models", "generator")
     assert run_salon(*one, "--snapshot", tiny_run).code == 0
-    server = triton(repository, reload="explicit")
+    server = triton(repository, reload="poll")
     with Client(server.grpc_url) as client:
         (first,) = client.generate([1])
     other = snapshot.find(tiny_run)
@@ -293,22 +285,23 @@ def test_a_reload_under_load_drops_no_request_and_a_corrupt_version_changes_noth
     z = latents.draw([1], Z)
     second = paint(repository / "generator" / "2" / "model.onnx", z)
     with Load(server.grpc_url, [first, second]) as load:
-        for _ in range(5):
-            assert reload(server, "generator") == 200
+        until(lambda: np.array_equal(picture(server), second) or load.errors)
         load.wait_for_answers(20)
-    assert not load.errors
-    with Client(server.grpc_url) as client:
-        (after,) = client.generate([1])
-    assert np.array_equal(after, second) and not np.array_equal(first, second)
+    assert not load.errors and not np.array_equal(first, second)
     # A version that somebody else put there, and that is broken.
     shutil.copytree(repository / "generator" / "2", repository / "generator" / "3")
     (repository / "generator" / "3" / "model.onnx").write_bytes(b"\x08\x08" + bytes(1000))
     with Load(server.grpc_url, [second]) as load:
-        with pytest.raises(urllib.error.HTTPError):
-            reload(server, "generator")
+        until(lambda: any(model["version"] == "3" for model in server.models()) or load.errors)
         load.wait_for_answers(20)
     assert not load.errors
     server.stop()
+
+
+def picture(server):
+    with Client(server.grpc_url) as client:
+        (image,) = client.generate([1])
+    return image
 
 
 def paint(graph, z):

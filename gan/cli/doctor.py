@@ -20,6 +20,7 @@ from gan.runtime.files import cache_folder
 from gan.runtime.parallel import lack_of_processes
 
 OK, NOTE, FAILED = "ok", "note", "FAILED"
+SHARED_MEMORY = 32  # MiB in /dev/shm that a server of some models takes
 GPU_PROVIDERS = {"CUDA", "Tensorrt", "NvTensorRTRTX", "ROCM", "MIGraphX"}  # of ONNX Runtime
 INSTALL = "make install, or: pip install -c constraints.txt -e ."
 
@@ -64,6 +65,7 @@ def examine() -> list[Finding]:
         _onnx_runtime(of_torch.status == OK and _torch_has_gpu()),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _workers(),
+        _shared_memory(),
         _program("C++ compiler", ["c++", "--version"], "Only native ops need it: apt install g++"),
         _program("CUDA compiler", ["nvcc", "--version"], "Nothing needs it but SALON_GPU_OPS=cuda, a comparison"),
         _weights(),
@@ -187,6 +189,17 @@ def _workers() -> Finding:
         remedy = "Images are decoded without them, slower: let /dev/shm be writable (docker run --shm-size 1g)"
         return Finding(NOTE, "worker processes", reason, remedy)
     return Finding(OK, "worker processes", "can be started")
+
+
+def _shared_memory() -> Finding:
+    try:
+        free = shutil.disk_usage("/dev/shm").free >> 20
+    except OSError as error:
+        return Finding(NOTE, "shared memory", f"no /dev/shm: {error.strerror}", "salon serve needs it")
+    if free < SHARED_MEMORY:
+        remedy = "salon serve needs more: mount -o remount,size=1G /dev/shm; in a container docker run --shm-size 1g"
+        return Finding(NOTE, "shared memory", f"{free} MiB free in /dev/shm", remedy)
+    return Finding(OK, "shared memory", f"{free} MiB free in /dev/shm")
 
 
 def _ops() -> list[Finding]:

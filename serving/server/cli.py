@@ -27,7 +27,10 @@ PORT = WholeRange(0, 65535)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is reached from this machine alone.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="Host name that the server is reached by; repeat.")
 @click.option(
-    "--allow-origin", metavar="URL", multiple=True, help="Web site whose pages may ask, such as https://me.example; repeat."
+    "--allow-origin",
+    metavar="URL",
+    multiple=True,
+    help="Web site whose pages may ask, as https://NAME; repeat.",
 )
 @click.option(
     "--token-file",
@@ -46,7 +49,7 @@ PORT = WholeRange(0, 65535)
     type=click.Choice(["poll"]),
     help="Loading of models while the server runs: poll loads new versions as they appear. Default: never.",
 )
-@click.option("--log", metavar="FILE", type=PATH, help="File for the server's log, which is appended to and kept below 32 MiB.")
+@click.option("--log", metavar="FILE", type=PATH, help="Log file that the server appends to; kept below 32 MiB.")
 @click.option(
     "--timeout", metavar="SECONDS", type=WholeRange(1), help="Time for the models to become ready, then it is given up."
 )

@@ -4,6 +4,7 @@ Salon only prints it: nothing here has been run. The server that Salon installs 
 """
 
 import re
+import secrets
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ OPTIONS = (  # of tritonserver
     "--disable-auto-complete-config",
     "--exit-timeout-secs=20",
 )
+CLOSED = "shared-memory,logging,trace"  # to whoever does not know a secret, which nobody does
 LIMITS = {"cpus": 4, "memory_gib": 8, "shared_memory_gib": 1, "replicas": 2}
 _BACKEND = re.compile(r'^\s*(?:backend|platform)\s*:\s*"([^"]+)"', re.MULTILINE)
 _FOR_PYTHON = ("onnxruntime", "pillow")  # what Salon's models for the Python backend import; numpy comes with it
@@ -52,9 +54,15 @@ def render(kind: Kind, repository: Path, host: str, ports: Sequence[int]) -> str
         image=IMAGE,
         own_image=f"salon-triton:{IMAGE.rpartition(':')[2]}",
         packages=_packages(repository),
-        options=OPTIONS,
+        options=[*OPTIONS, *closed_options()],
         **LIMITS,
     )
+
+
+def closed_options() -> list[str]:
+    """Options of tritonserver that close what clients have no use for, behind a secret that is told to nobody."""
+    secret = f"{CLOSED}:salon-closed={secrets.token_hex(16)}"
+    return [f"--http-restricted-api={secret}", f"--grpc-restricted-protocol={secret}"]
 
 
 def _packages(repository: Path) -> list[str]:

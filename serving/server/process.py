@@ -83,10 +83,11 @@ class Process:
                 raise SalonError(f"The server is not ready after {timeout:.0f} seconds; it is still loading {waiting}")
             time.sleep(INTERVAL)
 
-    def wait(self, seconds: float | None = None) -> bool:
+    def wait(self, seconds: float) -> bool:
         """Wait until it ends by itself, for so many seconds at most -> whether it did."""
+        assert self._supervisor.stdout is not None
         select.select([self._supervisor.stdout], [], [], seconds)  # whose end is the supervisor's
-        return not self.is_running() if seconds is not None else bool(self._supervisor.wait() is not None)
+        return not self.is_running()
 
     def end(self) -> SalonError:
         """Why it ended: its code, and the last lines of its log."""
@@ -94,8 +95,10 @@ class Process:
         return SalonError(f"The server ended with code {code}. Its last lines:\n{self._log.last_lines()}")
 
     def tidy(self) -> None:
-        """While it runs, let nobody else read the memory that it shares with the processes of its models, which it makes
-        readable; and remove what it left, where it ended together with its supervisor."""
+        """While it runs, let nobody else read the memory that it shares with the processes of its models.
+
+        Where it ended together with its supervisor, remove what it left.
+        """
         if not self.is_running():
             supervisor.clean(self.regions, self._folder)
         for region in supervisor.SHARED_MEMORY.glob(f"{self.regions}*"):
@@ -123,9 +126,7 @@ def target(folder: Path) -> str:
     return f"unix:{folder / SOCKET}:{_PORT}"
 
 
-def command(
-    repository: Path, program: Triton, id: str, folder: Path, reload: Reload | None, regions: str
-) -> list[str]:
+def command(repository: Path, program: Triton, id: str, folder: Path, reload: Reload | None, regions: str) -> list[str]:
     """The command line of a server: gRPC on a socket in `folder` alone, ready when all models are, named `id`."""
     return [
         str(program.program),

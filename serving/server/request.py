@@ -29,7 +29,9 @@ class ServeRequest:
     def __post_init__(self) -> None:
         for origin in self.allow_origin:
             if not re.fullmatch(r"https?://[^/?#\s]+", origin):
-                raise RequestError(f"`allow_origin` must be scheme and host, such as https://salon.example; got {origin}")
+                raise RequestError(
+                    f"`allow_origin` must be scheme and host, such as https://salon.example; got {origin}"
+                )
         if same := [name for name, port in self.ports.items() if port and [*self.ports.values()].count(port) > 1]:
             named = " and ".join(f"`{service}_port`" for service in same)
             raise RequestError(f"{named} must differ; got {[*self.ports.values()]} instead")

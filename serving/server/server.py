@@ -206,8 +206,8 @@ def serve(
 ) -> Server:
     """Start a server on a model repository and wait until all its models are ready.
 
-    `server` None is what triton.find finds; port 0 is any free one; the server's log is appended to `log`, `access` None
-    is for everybody who reaches it. Raises RequestError when the repository is none, a model cannot be loaded, a port is
+    `server` None is what triton.find finds; port 0 is any free one; the server's log is appended to `log`; `access`
+    None is for whoever reaches it. Raises RequestError when the repository is none, a model cannot be loaded, a port is
     taken or `host` is not for this server; SalonError when the server does not start, or is not ready after `timeout`
     seconds.
     """

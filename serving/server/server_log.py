@@ -96,7 +96,7 @@ class ServerLog:
         if _SHARED_MEMORY.search(text):
             free = shutil.disk_usage("/dev/shm").free >> 20
             return SalonError(
-                f"The server has too little shared memory: {free} MiB of /dev/shm are free, and each instance of a model "
+                f"The server has too little shared memory: {free} MiB of /dev/shm are free; each instance of a model "
                 "takes 1 MiB and the images of its requests. Remedy: give it more (mount -o remount,size=1G /dev/shm; "
                 "in a container docker run --shm-size 1g), or export with fewer instances"
             )

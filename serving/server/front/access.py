@@ -39,9 +39,11 @@ class Access:
         Browsers name the page in Origin, and say in Sec-Fetch-Site what a request without it is for.
         """
         origin = headers.get("origin")
-        if origin in self.origins or (origin is None and headers.get("sec-fetch-site") in (None, "none", "same-origin")):
-            return
-        if origin is None or urlsplit(origin).netloc != headers.get("host"):
+        if origin is None:
+            allowed = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        else:
+            allowed = origin in self.origins or urlsplit(origin).netloc == headers.get("host")
+        if not allowed:
             raise Refused(
                 f"web pages of {origin or 'another site'} may not ask this server; salon serve names those that may",
                 StatusCode.PERMISSION_DENIED,
@@ -49,7 +51,7 @@ class Access:
 
 
 def read_token(path: Path) -> str:
-    """The token that a file holds, without the space around it. Raises RequestError when there is none, or a short one."""
+    """The token that a file holds, without the space around it. Raises RequestError for none, or a short one."""
     try:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeError) as error:

@@ -29,7 +29,11 @@ class Figures:
         labels = ["protocol", "model", "code"]
         self.requests = Counter("salon_requests", "Requests for inference.", labels, registry=self._registry)
         self.seconds = Histogram(
-            "salon_request_seconds", "Seconds from request to answer.", ["model"], buckets=SECONDS, registry=self._registry
+            "salon_request_seconds",
+            "Seconds to the answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self.refused = Counter(
             "salon_refused", "Requests that the front refused.", ["protocol", "code"], registry=self._registry
@@ -39,7 +43,7 @@ class Figures:
         self.dead = Gauge("salon_models_without_answer", "Models that failed their trial.", registry=self._registry)
 
     def text(self, statistics: Any | None) -> bytes:
-        """All figures for Prometheus; `statistics` is Triton's ModelStatisticsResponse, None where it does not answer."""
+        """All figures for Prometheus; `statistics` is a ModelStatisticsResponse, None where there is none."""
         registry = CollectorRegistry()
         registry.register(_Models(statistics))
         return generate_latest(self._registry) + generate_latest(registry)
@@ -53,5 +57,6 @@ class _Models:
         for name, count in COUNTS.items():
             metric = Metric(name, "As Triton counts it.", "unknown")
             for row in self._rows:
-                metric.add_sample(name, {"model": row.name, "version": row.version}, count(row))
+                labels = {"model": row.name, "version": row.version}
+                metric.add_sample(name, labels, count(row))  # type: ignore[no-untyped-call]
             yield metric

@@ -100,7 +100,7 @@ class Front:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve(host, grpc_port, address, access))
-        except BaseException as error:  # noqa: BLE001  (raised in the thread that waits for the start)
+        except BaseException as error:
             if self._started.done():
                 raise
             self._started.set_exception(error)

@@ -1,6 +1,6 @@
 """The front's gRPC: calls that look pass as they are, inference is checked, and all others are closed."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
@@ -18,8 +18,7 @@ LOOKING = (  # calls that change nothing
 HANDSHAKE = 10.0  # seconds that a connection has to begin
 IDLE = 600.0  # seconds without a call after which a connection is closed
 
-Context = grpc.aio.ServicerContext
-Handler = Callable[[bytes, Context], Coroutine[Any, Any, bytes]]
+Handler = Callable[[bytes, Any], Coroutine[Any, Any, bytes]]  # of a message and a grpc.aio.ServicerContext
 
 
 class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -32,7 +31,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         """The handler of a call."""
         service, _, name = details.method.lstrip("/").partition("/")
         authorization = dict(details.invocation_metadata or ()).get("authorization")
-        handler: Callable[[bytes, Context], Awaitable[bytes]] = self._closed(details.method)
+        handler: Handler = self._closed(details.method)
         if service == SERVICE and name == "ServerReady":
             handler, authorization = self._ready, None
         elif service == SERVICE and name == "ModelInfer":
@@ -40,7 +39,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         elif service == SERVICE and name in LOOKING:
             handler = self._looking(name)
 
-        async def answer(message: bytes, context: Context) -> bytes:
+        async def answer(message: bytes, context: Any) -> bytes:
             try:
                 if name not in ("ServerReady", "ServerLive"):
                     self._gate.access.check_token(authorization)
@@ -52,7 +51,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
-    async def _infer(self, message: bytes, context: Context) -> bytes:
+    async def _infer(self, message: bytes, context: Any) -> bytes:
         request = messages.ModelInferRequest()
         try:
             request.ParseFromString(message)
@@ -60,11 +59,11 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise Refused("the request must be a ModelInferRequest") from error
         return await self._gate.infer("grpc", request, message, context.time_remaining())
 
-    async def _ready(self, message: bytes, context: Context) -> bytes:
+    async def _ready(self, message: bytes, context: Any) -> bytes:
         return bytes(messages.ServerReadyResponse(ready=self._gate.ready).SerializeToString())
 
     def _looking(self, name: str) -> Handler:
-        async def handler(message: bytes, context: Context) -> bytes:
+        async def handler(message: bytes, context: Any) -> bytes:
             if name == "ServerLive":
                 return bytes(messages.ServerLiveResponse(live=True).SerializeToString())
             self._gate.check_ready()
@@ -75,7 +74,7 @@ class GrpcService(grpc.GenericRpcHandler):  # type: ignore[misc]
         return handler
 
     def _closed(self, method: str) -> Handler:
-        async def handler(message: bytes, context: Context) -> bytes:
+        async def handler(message: bytes, context: Any) -> bytes:
             raise Refused(f"{method[:80]} is closed here", grpc.StatusCode.PERMISSION_DENIED)
 
         return handler

@@ -129,7 +129,7 @@ class HttpApp:
     async def _ask(self, method: str, model: str = "", version: str = "") -> Any:
         self._gate.check_ready()
         named = {"name": model, "version": version} if model else {}
-        return await self._gate.upstream.ask(method, **named)
+        return await self._gate.upstream.ask(method, timeout=10.0, **named)
 
     async def _infer(self, request: Request) -> Response:
         model, version = request.path_params["model"], request.path_params.get("version", "")
@@ -196,7 +196,7 @@ def as_json(message: Any, *, defaults: bool = True) -> dict[str, Any]:
 
     `defaults`: whether fields that are not set are written too, other messages and parts of a oneof excepted.
     """
-    found = {}
+    found = dict[str, Any]()
     for field in message.DESCRIPTOR.fields:
         if field.message_type or field.containing_oneof:
             if not (len(getattr(message, field.name)) if field.is_repeated else message.HasField(field.name)):
@@ -226,5 +226,3 @@ def _plain(field: FieldDescriptor, value: Any, defaults: bool) -> Any:
     if field.enum_type:
         return field.enum_type.values_by_number[value].name
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-

@@ -141,10 +141,11 @@ def pack(data: object, datatype: str, count: int, name: str) -> bytes:
     if values.size != count or (count and values.dtype.kind not in kinds):
         what = {"b": "true or false", "f": "numbers"}.get(dtype.kind, "whole numbers")
         raise Refused(f"{name} must hold {count} {what}")
-    if dtype.kind in "iu" and not (np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max):
-        raise Refused(f"{name} must hold numbers within {datatype}")
     with np.errstate(over="ignore"):
-        return values.astype(dtype).tobytes()
+        packed = values.astype(dtype)
+    if dtype.kind in "iu" and (packed != values).any():
+        raise Refused(f"{name} must hold numbers within {datatype}")
+    return packed.tobytes()
 
 
 def unpack(raw: bytes, datatype: str, count: int, name: str) -> list[Any]:
@@ -153,7 +154,7 @@ def unpack(raw: bytes, datatype: str, count: int, name: str) -> list[Any]:
         values = np.frombuffer(raw, DTYPES[datatype])
         if datatype.startswith("FP") and not np.isfinite(values).all():
             raise Refused(f"{name} holds what is no number, which JSON cannot say: ask for it with binary_data")
-        return values.tolist()
+        return list(values.tolist())
     try:
         return [item.decode() for item in split_bytes(raw, count, name)]
     except UnicodeDecodeError as error:
@@ -161,7 +162,7 @@ def unpack(raw: bytes, datatype: str, count: int, name: str) -> list[Any]:
 
 
 def _flat(data: list[Any], name: str) -> list[Any]:
-    found, waiting = [], [data]
+    found, waiting = list[Any](), [data]
     while waiting:
         for item in waiting.pop():
             (waiting if isinstance(item, list) else found).append(item)

@@ -104,7 +104,7 @@ def check_shape(name: str, dtype: str, shape: Iterable[int], model: ModelRule) -
     rule, shape = model.inputs[name], list(shape)
     if dtype != rule.dtype:
         raise Refused(f"datatype of {name} must be {rule.dtype}; got {dtype[:20]!r} instead")
-    wanted = [*(["1 to %d" % model.max_batch] if model.max_batch else []), *("any" if s < 0 else s for s in rule.dims)]
+    wanted = [*([f"1 to {model.max_batch}"] if model.max_batch else []), *("any" if s < 0 else s for s in rule.dims)]
     sides = shape[1:] if model.max_batch else shape
     fits = len(shape) == len(wanted) and all(
         side >= 1 if dim < 0 else side == dim for side, dim in zip(sides, rule.dims, strict=True)
@@ -135,7 +135,7 @@ def _check_content(tensor: Any, raw: bytes | None) -> None:
 
 def split_bytes(raw: bytes, count: int, name: str) -> list[bytes]:
     """The items of a BYTES tensor, each after its length as four bytes. Raises Refused when there are not `count`."""
-    items, at = [], 0
+    items, at = list[bytes](), 0
     while at + 4 <= len(raw) and len(items) < count:
         (length,) = struct.unpack_from("<I", raw, at)
         items.append(raw[at + 4 : at + 4 + length])
