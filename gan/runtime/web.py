@@ -150,7 +150,7 @@ class Limits:
 
 
 def raise_open_files(most: int = 65536) -> int:
-    """Raise this process's soft limit of open files, up to `most` and its hard limit -> the limit. Children inherit it."""
+    """Raise the soft limit of open files up to `most` and the hard limit -> the limit. Later children inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < most:
