@@ -26,14 +26,18 @@ class Cancellation:
         for end in ends:
             end()
 
+    def check(self) -> None:
+        """Raises Cancelled when it was."""
+        if self._cancelled:
+            raise Cancelled("the call was cancelled")
+
     @contextmanager
     def ends_by(self, end: Callable[[], object]) -> Iterator[None]:
         """Something under way that `end` ends, from any thread. Raises Cancelled where it failed for that, and at once
         where the cancellation came before it.
         """
         with self._lock:
-            if self._cancelled:
-                raise Cancelled("the call was cancelled")
+            self.check()
             self._ends.append(end)
         try:
             yield
