@@ -623,6 +623,93 @@ def test_an_old_link_says_that_its_generator_changed(stand, browser):
         browser.until(f"{READY} && document.getElementById('note').hidden && location.search.includes('seed=2')")
 
 
+def test_the_page_shows_that_it_works_before_there_is_an_image(stand, browser):
+    stand.held["generate"] = threading.Semaphore(0)
+    with opened(Gallery(lambda name: stand)) as address:
+        for view, frames in (("wall", 12), ("picture", 1)):
+            visible = "[...document.querySelectorAll('.blank')].filter(e => e.offsetParent).length"
+            browser.open(f"{address}?view={view}&seed={100 * frames}", f"{visible} === {frames}")
+            working = "getComputedStyle(document.getElementById('working')).visibility"
+            assert browser.run(working) == "visible"
+            assert "Generating" in browser.run("document.getElementById('working').textContent")
+            stand.held["generate"].release(2)
+            browser.until(f"{READY} && {visible} === 0 && {working} === 'hidden'")
+    assert browser.errors == []
+
+
+def test_styles_come_after_the_images(stand, browser):
+    stand.held["classify"] = threading.Semaphore(0)
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address, READY)
+        captions = "[...document.querySelectorAll('#grid figcaption span:last-child')].map(e => e.textContent)"
+        assert browser.run(captions) == ["…"] * 12
+        before = browser.run("document.documentElement.scrollHeight")
+        stand.held["classify"].release(2)
+        browser.until(f"{captions}.every(text => text.includes('%'))")
+        assert browser.run("document.documentElement.scrollHeight") == before  # nothing moved
+        browser.press("4")
+        browser.until(f"{READY} && document.getElementById('styles').textContent === '…'")
+        stand.held["classify"].release(1)
+        browser.until("document.getElementById('styles').textContent.includes('%')")
+    assert [call for call in stand.calls if call[0] == "classify"] == [("classify", n) for n in (8, 4, 1)]
+    assert browser.errors == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_views_have_the_same_edges(stand, browser, width):
+    stand.served = [about for about in stand.served if about.generator != "people"]
+    edges, first = set(), "[...document.querySelectorAll('#stage img')].find(e => e.offsetParent)"
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.send("Emulation.setDeviceMetricsOverride", **size)
+    with opened(Gallery(lambda name: stand)) as address:
+        for view in ("wall", "picture", "mix", "journey"):
+            browser.open(f"{address}?view={view}&seed=4294967295&to=4294967294", READY)
+            image, form = f"{first}.getBoundingClientRect()", "document.forms[0].getBoundingClientRect()"
+            edges.add(tuple(browser.run(f"[{image}.left, {image}.top, {form}.left]")))
+            wide = (
+                "[...document.querySelectorAll('#stage figcaption')].filter(e => e.offsetParent && e.scrollWidth > "
+                "Math.ceil(e.parentElement.querySelector('img').getBoundingClientRect().width)).length"
+            )
+            assert browser.run(wide) == 0  # captions are no wider than their images
+            assert browser.run(f"getComputedStyle({first}).imageRendering") == "pixelated"
+            if view != "wall":
+                assert browser.run("document.getElementById('size').textContent") == "16 \u00d7 16 pixels"
+    assert len(edges) == 1
+
+
+def test_the_slider_reaches_what_it_shows(stand, browser):
+    with opened(Gallery(lambda name: stand)) as address:
+        for psi in ("-0.5", "0.333", "0.7", "1.8", "-2"):
+            browser.open(f"{address}?view=picture&psi={psi}", READY)
+            assert float(browser.run("document.getElementById('psi').value")) == float(psi)
+            shown = browser.run("document.getElementById('psi-value').textContent")
+            assert float(shown.removeprefix("ψ ").replace("\u2212", "-")) == round(float(psi), 2)
+
+
+def test_messages_go_and_only_keys_that_work_are_listed(stand, browser):
+    keys = "document.getElementById('keys').innerText"
+    sooner = "const wait = setTimeout; setTimeout = (work, ms) => wait(work, ms < 60000 ? ms / 100 : ms);"
+    record = "const told = [], status = document.getElementById('status');"
+    record += "new MutationObserver(() => told.push(status.textContent)).observe(status, {childList: true})"
+    browser.send("Emulation.setDeviceMetricsOverride", width=1280, height=800, deviceScaleFactor=1, mobile=False)
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address, READY)
+        assert "play" not in browser.run(keys) and "download" not in browser.run(keys)
+        browser.run(sooner + record)
+        browser.press("c")
+        browser.until("told.some(text => text.includes('this again')) && told.at(-1) === ''")
+        browser.press("2")
+        browser.until(f"{READY} && {keys}.includes('download') && !{keys}.includes('play')")
+        enter(browser, "seed", "much")
+        browser.until("told.some(text => text.includes('must be from 0')) && told.at(-1) === ''")
+        browser.press("4")
+        browser.until(f"{READY} && {keys}.includes('play') && {keys}.includes('steps')")
+    stand.served = [about for about in stand.served if about.kind == "generator"]
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(address, READY)
+        assert browser.run(keys).split()[-4:] == ["1", "to", "2", "views"]
+
+
 def test_classes_styles_and_widths(stand, browser):
     with opened(Gallery(lambda name: stand, model="people")) as address:
         for width, scheme in ((390, "light"), (1280, "dark")):

@@ -8,6 +8,7 @@ let playing = null; // the timer of the interpolation
 let direction = 1; // in which its steps go
 let resting = null; // the timer after which it stands at a step
 
+const psiText = (psi) => `ψ ${psi.toFixed(2).replace("-", "\u2212")}`;
 const randomSeed = () => Math.floor(Math.random() * 100000);
 
 function arrange() {
@@ -40,8 +41,9 @@ function arrange() {
   range(state.psi);
   for (const keys of $("keys").querySelectorAll("[data-views]")) keys.hidden = !keys.dataset.views.includes(view);
   $("last-view").textContent = model().mixes ? 4 : 2;
-  $("psi-value").textContent = `ψ ${state.psi.toFixed(2)}`;
+  $("psi-value").textContent = psiText(state.psi);
   $("stage").dataset.view = view;
+  $("stage").toggleAttribute("data-styles", model().classifier); // keeps room for them
   $("next").textContent = NEXT[view];
   $("download").textContent = view === "journey" ? "This image" : "Download";
   for (const box of $("parts").querySelectorAll("input")) box.checked = state.layers.includes(box.value);
@@ -127,7 +129,7 @@ function listen() {
   }
   $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
   $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
-  $("psi").addEventListener("input", () => ($("psi-value").textContent = `ψ ${Number($("psi").value).toFixed(2)}`));
+  $("psi").addEventListener("input", () => ($("psi-value").textContent = psiText(Number($("psi").value))));
   $("psi").addEventListener("change", () => go({ psi: Number($("psi").value) }));
   $("parts").append(...about.parts.map((part) => {
     const box = element("input", { type: "checkbox", value: part, name: "parts" });
