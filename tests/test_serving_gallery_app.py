@@ -493,9 +493,20 @@ def test_sites_that_may_read(stand):
             )
             for other in ("https://me.example.evil", "http://me.example", "null"):
                 assert "access-control-allow-origin" not in client.get(path, headers={"Origin": other}).headers
+        embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+        assert client.get("/image?seed=1", headers=embedded | {"Origin": "https://me.example"}).status_code == 200
     with visit(stand) as client:
         answer = client.get("/about", headers={"Origin": "https://me.example"})
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_pages_of_other_sites_make_nothing_work(client, stand):
+    for mode in ("no-cors", "cors"):  # an <img>, a fetch
+        headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode, "Origin": "https://evil.example"}
+        assert client.get("/image?seed=1", headers=headers).status_code == 403
+    assert stand.calls == []
+    linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/?view=picture&seed=1", headers=linked).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1:49152", "[::1]:9000", "LOCALHOST:1"])

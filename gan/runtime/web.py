@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import PurePath
 from types import TracebackType
 
@@ -17,7 +18,7 @@ import h11
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -44,13 +45,20 @@ class Guard:
     A site whose name its owner points at this machine (DNS rebinding) could read answers as its own. Its requests carry
     that name, whereas an address of digits cannot be pointed elsewhere, and is always taken; Starlette's
     TrustedHostMiddleware would need a list of them. `refuse` gives the answer to a host that is not known; `headers`,
-    such as a Content-Security-Policy, are set in every answer beside those of SECURITY.
+    such as a Content-Security-Policy, are set in every answer beside those of SECURITY. Pages of other sites than
+    `origins` may link here, but neither load from here nor make this application work.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Collection[str], refuse: Callable[[str], Response], headers: Mapping[str, str]
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str],
+        refuse: Callable[[str], Response],
+        headers: Mapping[str, str],
+        origins: Collection[str] = (),
     ) -> None:
-        self.app, self.refuse = app, refuse
+        self.app, self.refuse, self.origins = app, refuse, origins
         self.hosts = {"localhost", *(host.lower() for host in hosts)}
         self.headers = {**SECURITY, **headers}
 
@@ -64,9 +72,18 @@ class Guard:
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        host = Headers(scope=scope).get("host", "")
-        answer = self.app if self.knows(host) else self.refuse(host)
+        headers = Headers(scope=scope)
+        answer = self.app
+        if not self.knows(host := headers.get("host", "")):
+            answer = self.refuse(host)
+        elif self._is_foreign(headers):
+            answer = PlainTextResponse("Pages of other sites may not ask.\n", HTTPStatus.FORBIDDEN)
         await answer(scope, receive, guarded)
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        # Browsers tell in these two (Fetch Metadata); to follow a link is to "navigate".
+        loads = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+        return loads and headers.get("origin") not in self.origins
 
     def knows(self, host: str) -> bool:
         """Whether a Host header is of this application: a known name or an address, with or without a port."""

@@ -43,10 +43,10 @@ from serving.gallery.scenes import PARTS, ImageSpec, image_format, scene
 from serving.gallery.turns import Turns
 
 FILES = ("gallery.css", "gallery.svg", "gallery.js", "gallery_controls.js")
-POLICY = (
-    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
+POLICY = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 HEAD = """<link rel="icon" href="gallery.svg" type="image/svg+xml">
 <link rel="stylesheet" href="page.css">
 <link rel="stylesheet" href="gallery.css">
@@ -100,7 +100,7 @@ class Gallery:
         ]
         errors: Any = {RequestError: _refused, RateExceeded: _rate_exceeded, Unavailable: _gone, SalonError: _failed}
         middleware = [
-            Middleware(web.Guard, hosts=hosts, refuse=_unknown, headers={"Content-Security-Policy": POLICY}),
+            Middleware(web.Guard, hosts=hosts, refuse=_unknown, headers=POLICY, origins=origins),
             Middleware(CORSMiddleware, allow_origins=origins, expose_headers=["Retry-After"]),
         ]
         if proxies:
