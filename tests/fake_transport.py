@@ -47,7 +47,7 @@ class FakeTransport:
     delay: threading.Event | None = None  # infer waits for it
     closed: bool = False
 
-    def infer(self, model, arrays, wanted, timeout):
+    def infer(self, model, arrays, wanted, timeout, cancel=None):
         self.asked.append((model, arrays, wanted))
         if self.delay:
             assert self.delay.wait(HANG)

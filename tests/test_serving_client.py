@@ -17,6 +17,7 @@ from gan.errors import RequestError, SalonError
 from gan.rejection import algorithms
 from gan.sampling import latents
 from serving.client import retry
+from serving.client.cancel import Cancellation, Cancelled
 from serving.client.client import Client
 from serving.client.rejection import choose
 from serving.client.retry import RetryPolicy, Unavailable
@@ -69,7 +70,7 @@ def test_answers_that_overtake_each_other_are_put_in_order():
     transport = FakeTransport()
     first, infer = threading.Event(), transport.infer
 
-    def late(model, arrays, wanted, timeout):
+    def late(model, arrays, wanted, timeout, cancel):
         if np.array_equal(arrays["z"][0], latents.draw([0], 8)[0]):
             assert first.wait(HANG)  # until the second request has been answered
         answer = infer(model, arrays, wanted, timeout)
@@ -86,6 +87,54 @@ def test_no_more_is_asked_for_than_is_soon_needed():
     with client(transport, concurrency=2) as c:
         assert len(list(islice(c.generate(range(1000)), 1))) == 1
     assert len(transport.asked) <= 4
+
+
+def held_until_cancelled(transport, begun):
+    """Let infer answer only the first request, and hold each other one until it is cancelled."""
+    infer = transport.infer
+
+    def held(model, arrays, wanted, timeout, cancel):
+        if begun.acquire(blocking=False):
+            return infer(model, arrays, wanted, timeout)
+        ended = threading.Event()
+        with cancel.ends_by(ended.set):
+            assert ended.wait(HANG)
+            raise Unavailable("ended")
+
+    transport.infer = held
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed", "failed"])
+def test_a_call_that_ends_early_leaves_nothing_under_way(how):
+    transport, cancel = FakeTransport(), Cancellation()
+    held_until_cancelled(transport, threading.Semaphore(1))
+    with client(transport, concurrency=4) as c:
+        if how == "failed":
+            held, fail = transport.infer, threading.Semaphore(1)
+
+            def first_fails(*arguments):
+                if fail.acquire(blocking=False):
+                    raise SalonError("out of memory")
+                return held(*arguments)
+
+            transport.infer = first_fails
+        images = c.generate(range(100), cancel=cancel)
+        if how == "failed":
+            with pytest.raises(SalonError, match="out of memory"):
+                next(images)
+        else:
+            assert same([next(images)], painted(range(1)))
+        if how == "cancelled":
+            threading.Timer(0, cancel.cancel).start()
+            with pytest.raises(Cancelled):
+                list(images)
+            with pytest.raises(Cancelled):
+                next(c.generate([5], cancel=cancel))
+        images.close()
+        c._pool.shutdown(wait=True)  # ends, as nothing is held any more
+        if how != "cancelled":
+            with cancel.ends_by(lambda: None):  # raises nothing: what is the caller's was left alone
+                pass
 
 
 def test_map_mix_and_paint():
@@ -381,7 +430,7 @@ def test_models_that_lie_about_themselves_are_caught():
     with client(transport) as c, pytest.raises(SalonError, match="export it again"):
         c.about("generator")
     transport = FakeTransport()
-    transport.infer = lambda model, arrays, wanted, timeout: {"image": np.zeros([1, 8, 8, 3], np.uint8)}
+    transport.infer = lambda model, arrays, wanted, timeout, cancel: {"image": np.zeros([1, 8, 8, 3], np.uint8)}
     with client(transport) as c, pytest.raises(SalonError, match=r"image \[1, 16, 16, 3\]; got \[1, 8, 8, 3\]"):
         list(c.generate([0]))
 

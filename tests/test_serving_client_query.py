@@ -19,6 +19,7 @@ from gan import snapshot
 from gan.errors import RequestError
 from gan.runtime.files import sha256
 from gan.sampling import generate
+from serving.client.cancel import Cancellation, Cancelled
 from serving.client.client import Client
 from serving.client.transport import connect
 from serving.server.server import serve
@@ -49,6 +50,22 @@ def test_a_seed_is_the_picture_that_pytorch_paints(url, tiny_run):
     with Client(url) as client:
         images = list(client.generate(range(7), 0.7))
     assert all(map(near, images, painted(tiny_run, range(7), psi=0.7))) and len(images) == 7
+
+
+def test_a_cancelled_call_leaves_the_server_in_peace(url):
+    def generated():
+        (model,) = [m for m in client.status()["models"] if m["name"] == "generator"]
+        return model["images"]
+
+    with Client(url) as client:
+        before, cancel = generated(), Cancellation()
+        images = client.generate(range(100_000), cancel=cancel)
+        next(images)
+        cancel.cancel()
+        with pytest.raises(Cancelled):
+            list(images)
+        assert generated() - before < 1000
+        assert len(list(client.generate(range(5)))) == 5
 
 
 def test_pictures_are_the_same_whatever_the_way_and_the_concurrency(server):

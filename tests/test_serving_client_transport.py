@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc as services
 
 from gan.errors import RequestError, SalonError
+from serving.client.cancel import Cancellation, Cancelled
 from serving.client.retry import RetryPolicy, Unavailable
 from serving.client.transport import connect
 
@@ -59,6 +60,7 @@ class Http(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)  # as when the server dies
             self.close_connection = True
         elif status == "silence":
+            self.server.left = lambda: self.connection.recv(1) == b""
             self.server.heard.set()
             self.server.released.wait(HANG)
             self.close_connection = True
@@ -81,6 +83,9 @@ class Grpc(services.GRPCInferenceServiceServicer):
 
     def _check(self, context):
         if self.fault == ("silence", b""):
+            left = threading.Event()
+            context.add_callback(left.set)
+            self.left = lambda: left.wait(HANG)
             self.heard.set()
             self.released.wait(HANG)
         elif self.fault:
@@ -273,6 +278,24 @@ def test_closing_ends_a_request_under_way(served):
         transport.close()
         with pytest.raises(Unavailable):
             waiting.result(HANG)
+
+
+def test_cancelling_ends_a_request_under_way_and_lets_none_begin(served):
+    transport, server = served
+    server.fault = ("silence", b"")
+    cancel = Cancellation()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(transport.infer, "generator", {"z": Z}, ["image"], 600, cancel)
+        assert server.heard.wait(HANG)
+        cancel.cancel()
+        with pytest.raises(Cancelled):
+            waiting.result(HANG)
+        assert not isinstance(waiting.exception(), Unavailable)  # which would be tried again
+    assert server.left()  # the server knows
+    server.fault = None
+    with pytest.raises(Cancelled):
+        transport.infer("generator", {"z": Z}, ["image"], 30, cancel)
+    assert np.array_equal(transport.infer("generator", {"z": Z}, ["image"], 30, Cancellation())["image"], 2 * Z)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])

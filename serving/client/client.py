@@ -7,6 +7,7 @@
 
 Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
 `concurrency`, and a request that met a restart of the server is sent again as it was: nothing is lost or doubled.
+A call that is given a `cancel` ends with Cancelled, and its requests with it, once that is cancelled.
 """
 
 import threading
@@ -25,6 +26,7 @@ from gan.errors import RequestError, SalonError
 from gan.sampling import latents
 from gan.sampling.latents import Floats
 from serving.client import status
+from serving.client.cancel import Cancellation
 from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy
 from serving.client.transport import Transport, connect
 from serving.client.transport_errors import Arrays
@@ -95,52 +97,74 @@ class Client:
     # Generating
 
     def generate(
-        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+        self,
+        seeds: Sequence[int],
+        truncation_psi: float = 1.0,
+        label: int | str | None = None,
+        *,
+        cancel: Cancellation | None = None,
     ) -> Iterator[Pixels]:
         """One image a seed, in order, uint8 [H, W, 3]; the same that `salon generate` gives.
 
         `label` is a class, by its name or index: see gan.data.classes.class_index. Raises RequestError for what the
         generator cannot generate.
         """
-        answers = self._from_seeds("generator", seeds, truncation_psi, label)
+        answers = self._from_seeds("generator", seeds, truncation_psi, label, cancel)
         return (image for answer in answers for image in answer["image"])
 
     def generate_and_classify(
-        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+        self,
+        seeds: Sequence[int],
+        truncation_psi: float = 1.0,
+        label: int | str | None = None,
+        *,
+        cancel: Cancellation | None = None,
     ) -> Iterator[tuple[Pixels, Floats]]:
         """One image a seed, with the probabilities of its styles, float32 [K]."""
-        answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label)
+        answers = self._from_seeds("generate_and_classify", seeds, truncation_psi, label, cancel)
         return (pair for answer in answers for pair in zip(answer["image"], answer["probabilities"], strict=True))
 
     def score(
-        self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None
+        self,
+        seeds: Sequence[int],
+        truncation_psi: float = 1.0,
+        label: int | str | None = None,
+        *,
+        cancel: Cancellation | None = None,
     ) -> Iterator[float]:
         """One logit a seed: the discriminator's, of the seed's image."""
-        answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label)
+        answers = self._from_seeds("generate_and_score", seeds, truncation_psi, label, cancel)
         return (float(logit) for answer in answers for logit in answer["logit"][:, 0])
 
-    def map_seeds(self, seeds: Sequence[int], truncation_psi: float = 1.0, label: int | str | None = None) -> Floats:
+    def map_seeds(
+        self,
+        seeds: Sequence[int],
+        truncation_psi: float = 1.0,
+        label: int | str | None = None,
+        *,
+        cancel: Cancellation | None = None,
+    ) -> Floats:
         """ws [N, num_ws, w_dim] of seeds, for gan.sampling.latents.mix and gan.sampling.latents.loop."""
         metadata = self.about("mapping")
-        batches = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label)]
+        batches = [answer["ws"] for answer in self._from_seeds("mapping", seeds, truncation_psi, label, cancel)]
         return np.concatenate([np.empty([0, metadata.num_ws or 0, metadata.w_dim or 0], np.float32), *batches])
 
-    def synthesize(self, ws: Floats) -> Iterator[Pixels]:
+    def synthesize(self, ws: Floats, *, cancel: Cancellation | None = None) -> Iterator[Pixels]:
         """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, 3]."""
         metadata = self.about("synthesis")
         if ws.ndim != 3 or ws.shape[1:] != (metadata.num_ws, metadata.w_dim) or not np.isfinite(ws).all():
             shape = f"[N, {metadata.num_ws}, {metadata.w_dim}]"
             raise RequestError(f"`ws` must be finite, {shape}; got {list(ws.shape)} instead")
         requests = ({"ws": np.ascontiguousarray(batch, np.float32)} for batch in _split(ws, _GENERATED))
-        return (image for answer in self._run(metadata, requests) for image in answer["image"])
+        return (image for answer in self._run(metadata, requests, cancel) for image in answer["image"])
 
     # Classifying
 
-    def classify(self, images: Iterable[Pixels]) -> Floats:
+    def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats:
         """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
         metadata = self.about(CLASSIFIER)
         requests = ({"image": batch} for batch in _batches(images))
-        rows = [answer["probabilities"] for answer in self._run(metadata, requests)]
+        rows = [answer["probabilities"] for answer in self._run(metadata, requests, cancel)]
         return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
 
     # Metadata and state
@@ -177,7 +201,9 @@ class Client:
 
     # Requests
 
-    def _from_seeds(self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None) -> Iterator[Arrays]:
+    def _from_seeds(
+        self, kind: str, seeds: Sequence[int], psi: float, label: int | str | None, cancel: Cancellation | None
+    ) -> Iterator[Arrays]:
         metadata = self.about(kind)
         _check(seeds, psi)
         z_dim, index = metadata.z_dim or 0, class_index(label, metadata.num_classes, metadata.classes, "label")
@@ -188,27 +214,33 @@ class Client:
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
         size = MAX_BATCH if kind == "mapping" else _GENERATED
-        return self._run(metadata, (request(batch) for batch in _split(seeds, size)))
+        return self._run(metadata, (request(batch) for batch in _split(seeds, size)), cancel)
 
-    def _run(self, metadata: ModelMetadata, requests: Iterable[Arrays]) -> Iterator[Arrays]:
-        # The answers in the order of the requests; at most so many are under way or wait for those before them.
+    def _run(
+        self, metadata: ModelMetadata, requests: Iterable[Arrays], cancel: Cancellation | None
+    ) -> Iterator[Arrays]:
+        # The answers in the order of the requests; at most so many are under way or wait for those before them. When
+        # one fails, or the caller wants no more of them, the others are cancelled.
         waiting: deque[Future[Arrays]] = deque()
-        try:
-            for request in requests:
-                waiting.append(self._pool.submit(self._infer, metadata, request))
-                if len(waiting) >= 2 * self._concurrency:
+        own = Cancellation()
+        with (cancel or Cancellation()).ends_by(own.cancel):
+            try:
+                for request in requests:
+                    waiting.append(self._pool.submit(self._infer, metadata, request, own))
+                    if len(waiting) >= 2 * self._concurrency:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            finally:
+                for future in waiting:
+                    future.cancel()
+                own.cancel()
 
-    def _infer(self, metadata: ModelMetadata, request: Arrays) -> Arrays:
+    def _infer(self, metadata: ModelMetadata, request: Arrays, cancel: Cancellation) -> Arrays:
         name, count = model_name(metadata.kind, self.model), len(next(iter(request.values())))
         # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
         wanted = [tensor.name for tensor in outputs(metadata)]
-        answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout))
+        answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout, cancel))
         for tensor in outputs(metadata):
             if (answered := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
                 raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(answered)} instead")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from gan.errors import RequestError, SalonError
+from serving.client.cancel import Cancellation
 from serving.client.transport_errors import Arrays
 
 _PORTS = {"grpc": 8001, "grpcs": 8001, "http": 8000, "https": 8000}  # Triton's own
@@ -22,8 +23,15 @@ class Transport(Protocol):
 
     url: str
 
-    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], timeout: float) -> Arrays:
-        """Run a model on named arrays -> the named outputs."""
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        timeout: float,
+        cancel: Cancellation | None = None,
+    ) -> Arrays:
+        """Run a model on named arrays -> the named outputs. Raises Cancelled when `cancel` ended it."""
         ...
 
     def server(self, timeout: float) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from serving.client.cancel import Cancellation
 from serving.client.transport_errors import USUAL, Arrays, failed, refused, too_slow, unreachable
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log goes to standard error; what matters is raised
@@ -32,14 +35,25 @@ class GrpcTransport:
         self.url = url
         self._client = grpc.InferenceServerClient(address, ssl=secure, channel_args=_CHANNEL)
 
-    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], timeout: float) -> Arrays:
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        timeout: float,
+        cancel: Cancellation | None = None,
+    ) -> Arrays:
         tensors = []
         for name, array in inputs.items():
             tensors.append(grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             tensors[-1].set_data_from_numpy(array)
         wanted = [grpc.InferRequestedOutput(name) for name in outputs]
         with self._errors(timeout):
-            result = self._client.infer(model, tensors, outputs=wanted, client_timeout=timeout)
+            answer: Future[grpc.InferResult] = Future()
+            settle = partial(_settle, answer)
+            call = self._client.async_infer(model, tensors, settle, outputs=wanted, client_timeout=timeout)
+            with (cancel or Cancellation()).ends_by(call.cancel):
+                result = answer.result()
         return {name: result.as_numpy(name) for name in outputs}
 
     def server(self, timeout: float) -> dict[str, Any]:
@@ -79,3 +93,13 @@ class GrpcTransport:
                 detail += f" ({USUAL})"
             explain = unreachable if status in _LATER else refused if status in _REFUSED else failed
             raise explain(self.url, detail) from error
+
+
+def _settle(
+    answer: "Future[grpc.InferResult]", result: grpc.InferResult | None, error: InferenceServerException | None
+) -> None:
+    # tritonclient calls this by the names of these parameters, from a thread of gRPC's.
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from gan.errors import SalonError
+from serving.client.cancel import Cancellation
 from serving.client.transport_errors import USUAL, Arrays, failed, refused, too_slow, unreachable
 
 _LENGTH = "Inference-Header-Content-Length"  # of the JSON before the tensors' bytes
@@ -34,14 +36,21 @@ class HttpTransport:
         self._idle: list[http.client.HTTPConnection] = []
         self._busy: set[http.client.HTTPConnection] = set()
 
-    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], timeout: float) -> Arrays:
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+        timeout: float,
+        cancel: Cancellation | None = None,
+    ) -> Arrays:
         tensors = [InferInput(name, array.shape, np_to_triton_dtype(array.dtype)) for name, array in inputs.items()]
         for tensor, array in zip(tensors, inputs.values(), strict=True):
             tensor.set_data_from_numpy(array)
         wanted = [InferRequestedOutput(name) for name in outputs]
         body, length = InferenceServerClient.generate_request_body(tensors, outputs=wanted)
         path, header = f"v2/models/{quote(model)}/infer", {_LENGTH: str(length if length is not None else len(body))}
-        headers, answer = self._checked(*self._send("POST", path, timeout, body, header))
+        headers, answer = self._checked(*self._send("POST", path, timeout, body, header, cancel))
         try:
             result = InferenceServerClient.parse_response_body(answer, header_length=int(headers[_LENGTH]))
             return {name: result.as_numpy(name) for name in outputs}
@@ -65,8 +74,8 @@ class HttpTransport:
 
     def close(self) -> None:
         for connection in list(self._busy):
-            with suppress(OSError, AttributeError):  # it may be closing just now
-                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
+            with suppress(AttributeError):  # it may be closing just now
+                _end(connection.sock)
         while self._idle:
             self._idle.pop().close()
 
@@ -78,15 +87,24 @@ class HttpTransport:
             raise failed(self.url, "its answer is none of Triton's") from error
 
     def _send(
-        self, method: str, path: str, timeout: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        cancel: Cancellation | None = None,
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
         # -> status, headers, content. Only the transport's own errors are raised here.
         connection, complete = self._borrow(timeout), False
         try:
-            connection.request(method, f"/{path}", body, headers or {})
-            answer = connection.getresponse()
-            content, complete = answer.read(), True
-            return answer.status, answer.headers, content
+            if connection.sock is None:
+                connection.connect()
+            with (cancel or Cancellation()).ends_by(partial(_end, connection.sock)):
+                connection.request(method, f"/{path}", body, headers or {})
+                answer = connection.getresponse()
+                content, complete = answer.read(), True
+                return answer.status, answer.headers, content
         except (OSError, http.client.HTTPException) as error:
             raise self._explained(error, timeout) from error
         finally:
@@ -131,3 +149,8 @@ class HttpTransport:
         if self._context:
             return http.client.HTTPSConnection(self._host, self._port, context=self._context)
         return http.client.HTTPConnection(self._host, self._port)
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have ended itself
+        connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer

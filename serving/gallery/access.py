@@ -1,5 +1,6 @@
-"""Access to the gallery: the rate limit of each client, and the host names that requests may be for."""
+"""Access to the gallery: who a visitor is, the rate limit of each, and which names, proxies and sites are known."""
 
+import ipaddress
 import math
 import re
 import time
@@ -28,6 +29,37 @@ def check_host_names(names: Iterable[str]) -> None:
             raise RequestError(f"`allow_host` must be a name alone, such as gallery.example; got {name} instead")
 
 
+def check_proxies(proxies: Iterable[str]) -> None:
+    """Raises RequestError for what is no address or network."""
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            rule = "`trust_proxy` must be an address or a network, such as 10.0.0.7 or 10.0.0.0/8"
+            raise RequestError(f"{rule}; got {proxy} instead") from error
+
+
+def check_origins(origins: Iterable[str]) -> None:
+    """Raises RequestError for what no browser sends as an origin."""
+    for origin in origins:
+        if not re.fullmatch(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", origin):
+            raise RequestError(f"`allow_origin` must be a site such as https://me.example; got {origin} instead")
+
+
+def visitor(client: str) -> str:
+    """Who is counted: an IPv4 address, or the network of an IPv6 address, all of whose addresses one visitor may use.
+
+    What a proxy gives in the place of an address counts as it is.
+    """
+    try:
+        address = ipaddress.ip_address(client.partition("%")[0])
+    except ValueError:
+        return client[:100]
+    if address.version == 4:
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
 class RateLimit:
     """Token bucket of each client: full it holds `count` requests, and it fills in `seconds`."""
 
@@ -35,12 +67,15 @@ class RateLimit:
         self.count, self.seconds, self.clock = count, seconds, clock
         self.full_at: dict[str, float] = {}  # when a client's bucket will be full again; absent: it is
 
-    def wait(self, client: str) -> float:
-        """Take a token of `client` and return 0, or take none and return the seconds until there is one."""
+    def wait(self, client: str, tokens: int = 1) -> float:
+        """Take tokens of `client` and return 0, or take none and return the seconds until there are so many.
+
+        What costs more than a full bucket takes all of it.
+        """
         now, seconds_per_token = self.clock(), self.seconds / self.count
         if len(self.full_at) > 1000:
             self.full_at = {name: full for name, full in self.full_at.items() if full > now}
-        full = max(self.full_at.get(client, now), now) + seconds_per_token
+        full = max(self.full_at.get(client, now), now) + min(tokens, self.count) * seconds_per_token
         if full - now > self.seconds * (1 + 1e-9):
             return full - now - self.seconds
         self.full_at[client] = full

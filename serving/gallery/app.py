@@ -2,49 +2,59 @@
 
 /         the page; its address holds all that it shows
 /about    generators, classes, limits, as JSON
-/scene    images of a view, as JSON: addresses, captions, styles with probabilities. Generates what is not cached
+/scene    images of a view, as JSON: addresses, captions, styles as far as they are known. Generates what is not cached
+/styles   styles of the same images with probabilities, as JSON: the classifier takes longer than the generator
 /image    one image as PNG, JPEG or lossless WebP
 /journey  an interpolation from one seed to another and back, as WebP or MP4
 """
 
-import asyncio
+import hashlib
+import math
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError, SalonError
 from gan.runtime import page, web
 from gan.runtime.console import say
 from gan.sampling import animation
-from gan.sampling.latents import MAX_SEED
+from gan.sampling.latents import MAX_SEED, Floats
+from serving.client.cancel import Cancellation
 from serving.client.retry import Unavailable
 from serving.contract import PSI_RANGE
-from serving.gallery.access import RateExceeded, RateLimit
-from serving.gallery.backend import Backend, Client, GeneratedImage, ServedGenerator
+from serving.gallery.access import RateExceeded, RateLimit, visitor
+from serving.gallery.backend import Backend, Client, ServedGenerator, in_thread
+from serving.gallery.cache import Cache
 from serving.gallery.scenes import PARTS, ImageSpec, image_format, scene
+from serving.gallery.turns import Turns
 
 FILES = ("gallery.css", "gallery.svg", "gallery.js", "gallery_controls.js")
-POLICY = (
-    "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
-)
+POLICY = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 HEAD = """<link rel="icon" href="gallery.svg" type="image/svg+xml">
 <link rel="stylesheet" href="page.css">
 <link rel="stylesheet" href="gallery.css">
 <script src="page.js" defer></script>
 <script src="gallery_controls.js" defer></script>
 <script src="gallery.js" defer></script>"""
-GRID = 12  # images, where `max_images` allows
+GRID = 12  # images, where `max_images` allows; so many, generated or encoded, count as one request
+FILE_BYTES = 64 << 20  # of image files and animations that are kept
 PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
 FPS = 12
 RETRY = "3"  # seconds, while the server fails
@@ -56,7 +66,8 @@ class Gallery:
 
     `model` is the generator to show first (None: the first one that is served), `max_images` the limit of images in
     one request, `rate` requests and the seconds in which a client may make them, `hosts` the host names that requests
-    may be for.
+    may be for, `proxies` the addresses and networks of proxies that say whose request they hand on, `origins` the sites
+    whose pages may read answers.
     """
 
     def __init__(
@@ -67,8 +78,13 @@ class Gallery:
         max_images: int = 16,
         rate: tuple[int, float] = (60, 60.0),
         hosts: Sequence[str] = (),
+        proxies: Sequence[str] = (),
+        origins: Sequence[str] = (),
     ) -> None:
         self.backend = Backend(connect)
+        self.files: Cache[bytes] = Cache(FILE_BYTES, len)
+        self.encoding = Turns()
+        self.encoders = ThreadPoolExecutor(1, "gallery-animation"), ThreadPoolExecutor(2, "gallery-image")
         self.model = model
         self.max_images = max_images
         self.limit = RateLimit(*rate)
@@ -76,14 +92,20 @@ class Gallery:
             web.text_route("/", page.html("Salon", head=HEAD, body=page.read("serving.gallery", "gallery.html"))),
             *(web.file_route(page.PACKAGE, name) for name in ("page.css", "page.js")),
             *(web.file_route("serving.gallery", name) for name in FILES),
-            Route("/about", self.about),
-            Route("/scene", self.scene),
-            Route("/image", self.image),
-            Route("/journey", self.interpolation),
+            Route("/about", web.until_gone(self.about)),
+            Route("/scene", web.until_gone(self.scene)),
+            Route("/styles", web.until_gone(self.styles)),
+            Route("/image", web.until_gone(self.image)),
+            Route("/journey", web.until_gone(self.interpolation)),
         ]
         errors: Any = {RequestError: _refused, RateExceeded: _rate_exceeded, Unavailable: _gone, SalonError: _failed}
-        guard = Middleware(web.Guard, hosts=hosts, refuse=_unknown, headers={"Content-Security-Policy": POLICY})
-        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers=errors, lifespan=self._life)
+        middleware = [
+            Middleware(web.Guard, hosts=hosts, refuse=_unknown, headers=POLICY, origins=origins),
+            Middleware(CORSMiddleware, allow_origins=origins, expose_headers=["Retry-After"]),
+        ]
+        if proxies:
+            middleware.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=list(proxies)))
+        self.app = Starlette(routes=routes, middleware=middleware, exception_handlers=errors, lifespan=self._life)
 
     def check(self) -> None:
         """Ask the server once. Raises SalonError when it does not answer, RequestError when it lacks `model`."""
@@ -110,27 +132,36 @@ class Gallery:
         """Images of a view, as JSON, all generated: /image then gives them from the cache."""
         generator, spec = await self._read(request)
         specs = scene(request.query_params.get("view", "picture"), spec, self._count(request))
-        images = await self._generate(request, specs, generator)
-        figures = [_image_figures(*pair, generator) for pair in zip(specs, images, strict=True)]
+        await self._generate(request, specs, generator)
+        figures = [_image_figures(each, self.backend.verdict(each, generator), generator) for each in specs]
         return JSONResponse(
             {"pictures": figures, "snapshot": _snapshot_version(generator)}, headers={"Cache-Control": "no-store"}
         )
+
+    async def styles(self, request: Request) -> Response:
+        """Styles of the images of a view in the order of /scene, or of the image of /image, as JSON."""
+        generator, spec = await self._read(request)
+        view = request.query_params.get("view")
+        specs = scene(view, spec, self._count(request)) if view else [spec]
+        missing, unclassified = (count(specs, generator) for count in (self.backend.missing, self.backend.unclassified))
+        self._count_against_rate(request, max(missing, unclassified))
+        rows = await self.backend.classify(specs, generator, _visitor(request))
+        verdicts = [_verdict(row, generator) for row in rows]
+        return JSONResponse({"verdicts": verdicts}, headers={"Cache-Control": "no-store"})
 
     async def image(self, request: Request) -> Response:
         """An image file. Where the address names the snapshot (`v`), it never changes."""
         generator, spec = await self._read(request)
         format = image_format(request.query_params.get("format", "webp"))
-        tag = f'"{spec.tag(generator.metadata)}-{format}"'
-        fixed = request.query_params.get("v") == _snapshot_version(generator) != ""
-        headers = {
-            "ETag": tag,
-            "Cache-Control": "private, max-age=31536000, immutable" if fixed else "private, no-cache",
-        }
-        if tag in [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]:
-            return Response(status_code=304, headers=headers)
-        (image,) = await self._generate(request, [spec], generator)
-        body = await asyncio.to_thread(encode, Image.fromarray(image.pixels), format)
-        return Response(body, media_type=f"image/{format}", headers=headers)
+        key = f"{spec.tag(generator.metadata)}-{format}"
+        if not_changed := self._not_changed(request, key, generator):
+            return not_changed
+        body = self.files.get(key)
+        if body is None:
+            (pixels,) = await self._generate(request, [spec], generator)
+            body = await in_thread(self.encoders[1], lambda cancel: encode(Image.fromarray(pixels), format))
+            self.files.keep(key, body)
+        return Response(body, media_type=f"image/{format}", headers=self._caching(request, key, generator))
 
     async def interpolation(self, request: Request) -> Response:
         """An animation file, which loops: from one seed to another and back."""
@@ -139,9 +170,21 @@ class Gallery:
         if format not in ANIMATIONS:
             raise RequestError(f"format must be one of {', '.join(ANIMATIONS)}; got {format} instead")
         specs = scene("journey", spec, self._count(request))
-        frames = [image.pixels for image in await self._generate(request, specs, generator)]
-        body = await asyncio.to_thread(_animation, [*frames, *frames[-2:0:-1]], format)
-        return Response(body, media_type=ANIMATIONS[format], headers={"Cache-Control": "private, no-cache"})
+        tags = " ".join(spec.tag(generator.metadata) for spec in specs)
+        key = f"{hashlib.sha256(tags.encode()).hexdigest()[:32]}-{format}"
+        if not_changed := self._not_changed(request, key, generator):
+            return not_changed
+        body = self.files.get(key)
+        if body is None:
+            self._count_against_rate(request, self.backend.missing(specs, generator) + 2 * len(specs) - 2)
+            frames = await self.backend.generate(specs, generator, _visitor(request))
+            async with self.encoding.turn(_visitor(request)):
+                body = self.files.get(key)
+                if body is None:  # else another visitor asked for the same
+                    work = partial(_animation, [*frames, *frames[-2:0:-1]], format)
+                    body = await in_thread(self.encoders[0], work)
+                    self.files.keep(key, body)
+        return Response(body, media_type=ANIMATIONS[format], headers=self._caching(request, key, generator))
 
     async def _read(self, request: Request) -> tuple[ServedGenerator, ImageSpec]:
         query = request.query_params
@@ -158,20 +201,39 @@ class Gallery:
             raise RequestError(f"count must be from 1 to {self.max_images}; got {text[:40]!r} instead")
         return int(text)
 
-    async def _generate(
-        self, request: Request, specs: Sequence[ImageSpec], generator: ServedGenerator
-    ) -> list[GeneratedImage]:
-        # Cached images cost nothing and are not counted: a grid is one request, whatever its images.
-        if not self.backend.has(specs, generator):
-            wait = self.limit.wait(request.client.host if request.client else "")
-            if wait:
-                raise RateExceeded(self.limit, wait)
-        return await self.backend.generate(specs, generator)
+    async def _generate(self, request: Request, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[Pixels]:
+        self._count_against_rate(request, self.backend.missing(specs, generator))
+        return await self.backend.generate(specs, generator, _visitor(request))
+
+    def _count_against_rate(self, request: Request, images: int) -> None:
+        # What is cached costs nothing and is not counted.
+        wait = self.limit.wait(_visitor(request), math.ceil(images / GRID)) if images else 0.0
+        if wait:
+            raise RateExceeded(self.limit, wait)
+
+    def _caching(self, request: Request, key: str, generator: ServedGenerator) -> dict[str, str]:
+        # Headers. A file whose address names the snapshot (`v`) never changes.
+        fixed = request.query_params.get("v") == _snapshot_version(generator) != ""
+        return {
+            "ETag": f'"{key}"',
+            "Cache-Control": "private, max-age=31536000, immutable" if fixed else "private, no-cache",
+        }
+
+    def _not_changed(self, request: Request, key: str, generator: ServedGenerator) -> Response | None:
+        headers = self._caching(request, key, generator)
+        known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
+        return Response(status_code=304, headers=headers) if headers["ETag"] in known else None
 
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
         yield
         self.backend.close()
+        for encoder in self.encoders:
+            encoder.shutdown(cancel_futures=True)
+
+
+def _visitor(request: Request) -> str:
+    return visitor(request.client.host if request.client else "")
 
 
 def _generator_figures(generator: ServedGenerator) -> dict[str, Any]:
@@ -181,28 +243,30 @@ def _generator_figures(generator: ServedGenerator) -> dict[str, Any]:
         "resolution": generator.metadata.resolution,
         "classes": _class_names(generator),
         "mixes": generator.has_latents,
+        "classifier": bool(generator.styles),
         "snapshot": _snapshot_version(generator),
     }
 
 
-def _image_figures(spec: ImageSpec, image: GeneratedImage, generator: ServedGenerator) -> dict[str, Any]:
+def _image_figures(spec: ImageSpec, probabilities: Floats | None, generator: ServedGenerator) -> dict[str, Any]:
     """What /scene tells of an image."""
-    styles: list[tuple[str, float]] | None = None  # the three most probable
-    if image.probabilities is not None:
-        pairs = zip(generator.styles, map(float, image.probabilities), strict=True)
-        styles = sorted(((style, round(p, 4)) for style, p in pairs), key=lambda pair: -pair[1])[:3]
     label = "" if spec.label is None else f", class {_class_names(generator)[spec.label]}"
-    classified = f", classified as {styles[0][0]} at {styles[0][1]:.0%}" if styles else ""
     address = f"image?{spec.query()}&v={_snapshot_version(generator)}"
     return {
         "seed": spec.seed,
         "title": spec.title(),
-        "alt": f"{spec.title()}, generated by {generator.name}{label}{classified}",
+        "alt": f"{spec.title()}, generated by {generator.name}{label}",
         "src": f"{address}&format=webp",
         "file": f"{address}&format=png",
         "name": f"{spec.file_name()}.png",
-        "verdict": styles,
+        "verdict": None if probabilities is None else _verdict(probabilities, generator),
     }
+
+
+def _verdict(probabilities: Floats, generator: ServedGenerator) -> list[tuple[str, float]]:
+    """The three most probable styles."""
+    pairs = zip(generator.styles, map(float, probabilities), strict=True)
+    return sorted(((style, round(p, 4)) for style, p in pairs), key=lambda pair: -pair[1])[:3]
 
 
 def _class_names(generator: ServedGenerator) -> list[str]:
@@ -216,10 +280,15 @@ def _snapshot_version(generator: ServedGenerator) -> str:
     return (generator.metadata.snapshot or "")[:12]
 
 
-def _animation(frames: Sequence[Pixels], format: str) -> bytes:
+def _animation(frames: Sequence[Pixels], format: str, cancel: Cancellation) -> bytes:
+    def wanted() -> Iterator[Pixels]:
+        for frame in frames:
+            cancel.check()
+            yield frame
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"interpolation.{format}"
-        animation.save(frames, path, FPS)
+        animation.save(wanted(), path, FPS)
         return path.read_bytes()
 
 

@@ -1,12 +1,12 @@
-"""Between the gallery and the server: asks it for images, caches them, knows whether it is there."""
+"""Between the gallery and the server: asks it for images and styles, caches them, knows whether it is there."""
 
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,13 +15,19 @@ from gan.data.images import Pixels
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.sampling.latents import Floats
+from serving.client.cancel import Cancellation
 from serving.client.retry import Unavailable
 from serving.contract import CLASSIFIER, DEFAULT_NAME, ModelMetadata
+from serving.gallery.cache import Cache
 from serving.gallery.scenes import ImageSpec, combine
+from serving.gallery.turns import Turns
 
 CACHE_BYTES = 128 << 20  # of pixels
+VERDICT_BYTES = 8 << 20  # of probabilities of styles
+TURN = 8  # images that a visitor has generated or classified in a turn, before others have theirs
 FRESH = 5.0  # seconds for which the server's list of models holds
 PAUSE = 1.0  # seconds between attempts while it is gone
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -31,22 +37,23 @@ class Client(Protocol):
     def close(self) -> None: ...
     def models(self) -> list[ModelMetadata]: ...
     def generate(
-        self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None
+        self,
+        seeds: Sequence[int],
+        *,
+        truncation_psi: float = 1.0,
+        label: int | None = None,
+        cancel: Cancellation | None = None,
     ) -> Iterable[Pixels]: ...
-    def map_seeds(self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None) -> Floats: ...
-    def synthesize(self, ws: Floats) -> Iterable[Pixels]: ...
-    def classify(self, images: Iterable[Pixels]) -> Floats: ...
-    def generate_and_classify(
-        self, seeds: Sequence[int], *, truncation_psi: float = 1.0, label: int | None = None
-    ) -> Iterable[tuple[Pixels, Floats]]: ...
-
-
-@dataclass(frozen=True)
-class GeneratedImage:
-    """Pixels, uint8 [H, W, 3], and probabilities of styles, float32 [K]; None where no classifier is served."""
-
-    pixels: Pixels
-    probabilities: Floats | None
+    def map_seeds(
+        self,
+        seeds: Sequence[int],
+        *,
+        truncation_psi: float = 1.0,
+        label: int | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Floats: ...
+    def synthesize(self, ws: Floats, *, cancel: Cancellation | None = None) -> Iterable[Pixels]: ...
+    def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,19 @@ class ServedGenerator:
 class Backend:
     """All generators of a server, and a cache of their images. `connect` gives a client for a generator's name.
 
-    One thread speaks with the server, and one call after the other: equal requests are carried out once, and the
-    client sends the parts of a call at the same time.
+    One thread generates, and another classifies, so that no image waits for the classifier. Visitors take turns at each
+    of them: see Turns. Equal requests are carried out once, and what a visitor who has gone had asked for is cancelled.
     """
 
     def __init__(self, connect: Callable[[str], Client]) -> None:
         self.connect = connect
-        self.thread = ThreadPoolExecutor(1, "gallery-backend")
-        self.lock = asyncio.Lock()
         self.clients: dict[str, Client] = {}
-        self.cache: OrderedDict[str, GeneratedImage] = OrderedDict()  # by tag, the least recently used first
-        self.cached_bytes = self.images_generated = 0
+        self.generating, self.classifying = Turns(), Turns()
+        self.threads = {name: ThreadPoolExecutor(1, f"gallery-{name}") for name in ("generate", "classify", "models")}
+        self.images: Cache[Pixels] = Cache(CACHE_BYTES, lambda pixels: pixels.nbytes)  # by tag
+        self.verdicts: Cache[Floats] = Cache(VERDICT_BYTES, lambda row: row.nbytes)  # probabilities of styles, by tag
+        self.images_generated = 0
+        self.looking = asyncio.Lock()  # at which models are served
         self.served: dict[str, ServedGenerator] = {}
         self.asked_at = self.gone_at = -math.inf
         self.gone = False
@@ -88,9 +97,9 @@ class Backend:
         Raises Unavailable while the server is gone, SalonError where it has none.
         """
         if self._is_stale():
-            async with self.lock:  # whoever waited for the same answer has it
+            async with self.looking:  # whoever waited for the same answer has it
                 if self._is_stale():
-                    self._adopt(await self._ask(self._read_generators))
+                    self._adopt(await self._ask("models", lambda cancel: self._read_generators()))
         return self.served
 
     async def generator(self, name: str | None) -> ServedGenerator:
@@ -100,49 +109,97 @@ class Backend:
             raise RequestError(f"model must be one of {', '.join(served)}; got {name[:100]} instead")
         return served[name] if name else next(iter(served.values()))
 
-    def has(self, specs: Iterable[ImageSpec], generator: ServedGenerator) -> bool:
-        """Whether all images are cached, so that the server need not be asked."""
-        return all(spec.tag(generator.metadata) in self.cache for spec in specs)
+    def missing(self, specs: Iterable[ImageSpec], generator: ServedGenerator) -> int:
+        """Number of images that are not cached, and so would be generated."""
+        return len({tag for spec in specs if (tag := spec.tag(generator.metadata)) not in self.images})
 
-    async def generate(self, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[GeneratedImage]:
-        """The images, all of one truncation and class. Raises Unavailable, SalonError and RequestError."""
+    def unclassified(self, specs: Iterable[ImageSpec], generator: ServedGenerator) -> int:
+        """Number of images whose styles would be asked for."""
+        tags = {spec.tag(generator.metadata) for spec in specs} if generator.styles else ()
+        return sum(tag not in self.verdicts for tag in tags)
+
+    def verdict(self, spec: ImageSpec, generator: ServedGenerator) -> Floats | None:
+        """Probabilities of an image's styles, float32 [K]; None where they are not known yet, or no classifier is."""
+        return self.verdicts.get(spec.tag(generator.metadata))
+
+    async def generate(self, specs: Sequence[ImageSpec], generator: ServedGenerator, visitor: str = "") -> list[Pixels]:
+        """The images, uint8 [H, W, 3], all of one truncation and class.
+
+        Raises Unavailable, SalonError and RequestError.
+        """
         if any(spec.to is not None for spec in specs) and not generator.has_latents:
             raise RequestError(
                 f"{generator.name} is served without its latents, which style mixing and interpolation need"
             )
-        tags = [spec.tag(generator.metadata) for spec in specs]
-        images = self._cached(tags)
-        if len(images) < len(set(tags)):
-            async with self.lock:  # whoever waited for the same images finds them in the cache
-                images = self._cached(tags)
-                missing = {tag: spec for tag, spec in zip(tags, specs, strict=True) if tag not in images}
-                if missing:
-                    client, wanted = self._client, list(missing.values())
-                    generated = await self._ask(lambda: _generate(client(generator.name), wanted, generator))
-                    self.images_generated += len(generated)
-                    images |= dict(zip(missing, generated, strict=True))
-        for tag, image in images.items():
-            self._keep(tag, image)
-        return [images[tag] for tag in tags]
+
+        def generate(client: Client, wanted: list[ImageSpec], cancel: Cancellation) -> list[Pixels]:
+            made = _generate(client, wanted, cancel)
+            self.images_generated += len(made)
+            return made
+
+        spec_of = {spec.tag(generator.metadata): spec for spec in specs}
+        images = await self._in_turns("generate", self.generating, self.images, spec_of, generator, generate, visitor)
+        return [images[spec.tag(generator.metadata)] for spec in specs]
+
+    async def classify(self, specs: Sequence[ImageSpec], generator: ServedGenerator, visitor: str = "") -> list[Floats]:
+        """Probabilities of styles, float32 [K], of images, which are generated where they are not cached. Raises as
+        generate does, and RequestError where no classifier is served.
+        """
+        if not generator.styles:
+            raise RequestError(f"{generator.name} is served without a style classifier")
+        images = await self.generate(specs, generator, visitor)
+        of_tag = {spec.tag(generator.metadata): image for spec, image in zip(specs, images, strict=True)}
+
+        def classify(client: Client, wanted: list[Pixels], cancel: Cancellation) -> list[Floats]:
+            return list(client.classify(wanted, cancel=cancel))
+
+        rows = await self._in_turns("classify", self.classifying, self.verdicts, of_tag, generator, classify, visitor)
+        return [rows[tag] for tag in (spec.tag(generator.metadata) for spec in specs)]
 
     def refresh(self) -> dict[str, ServedGenerator]:
         """Generators by name, asked of the server now. Raises SalonError when it does not answer."""
-        self._adopt(self.thread.submit(self._read_generators).result())
+        self._adopt(self.threads["models"].submit(self._read_generators).result())
         return self.served
 
     def close(self) -> None:
         """End what is under way."""
-        self._close_clients()
-        self.thread.shutdown(cancel_futures=True)
+        _close(self.clients.values())
+        for thread in self.threads.values():
+            thread.shutdown(cancel_futures=True)
+
+    async def _in_turns(
+        self,
+        thread: str,
+        turns: Turns,
+        cache: Cache[Result],
+        wanted: dict[str, Item],
+        generator: ServedGenerator,
+        work: Callable[[Client, list[Item], Cancellation], list[Result]],
+        visitor: str,
+    ) -> dict[str, Result]:
+        # What `work` makes of the items, by tag: TURN of them a turn, each of which is kept at once.
+        results: dict[str, Result] = {}
+        while True:
+            results |= {tag: kept for tag in wanted if tag not in results and (kept := cache.get(tag)) is not None}
+            if len(results) == len(wanted):
+                return results
+            async with turns.turn(visitor):
+                missing = [tag for tag in wanted if tag not in results and tag not in cache][:TURN]
+                if missing:  # else another visitor asked for the same
+                    items = [wanted[tag] for tag in missing]
+                    made = await self._ask(thread, partial(work, self._client(generator.name), items))
+                    for tag, result in zip(missing, made, strict=True):
+                        results[tag] = result
+                        cache.keep(tag, result)
 
     def _is_stale(self) -> bool:
         if self.gone and time.monotonic() - self.gone_at < PAUSE:  # else visitors would queue for the same refusal
             raise Unavailable("the server is not there")
         return self.gone or time.monotonic() - self.asked_at >= FRESH
 
-    async def _ask(self, work: Callable[[], Result]) -> Result:
+    async def _ask(self, thread: str, work: Callable[[Cancellation], Result]) -> Result:
         try:
-            answer = await asyncio.get_running_loop().run_in_executor(self.thread, work)
+            answer = await in_thread(self.threads[thread], work)
         except Unavailable as error:
             if not self.gone:
                 say(f"The server is gone: {error}")
@@ -165,27 +222,32 @@ class Backend:
         return group(self._client(DEFAULT_NAME).models())
 
     def _adopt(self, served: dict[str, ServedGenerator]) -> None:
-        if served != self.served:  # clients remember the models' metadata, and the cache holds old probabilities
-            self._close_clients()
-            self.cache.clear()
-            self.cached_bytes = 0
+        if served != self.served:  # clients remember the models' metadata, and verdicts are of the old classifier
+            old, self.clients = list(self.clients.values()), {}
+            # Behind what is under way on either thread.
+            self.threads["generate"].submit(self.threads["classify"].submit, _close, old)
+            self.images.clear()
+            self.verdicts.clear()
         self.served, self.asked_at = served, time.monotonic()
 
-    def _close_clients(self) -> None:
-        clients, self.clients = self.clients, {}
-        for client in clients.values():
-            client.close()
 
-    def _cached(self, tags: Iterable[str]) -> dict[str, GeneratedImage]:
-        return {tag: self.cache[tag] for tag in tags if tag in self.cache}
+def _close(clients: Iterable[Client]) -> None:
+    for client in clients:
+        client.close()
 
-    def _keep(self, tag: str, image: GeneratedImage) -> None:
-        if tag not in self.cache:
-            self.cached_bytes += image.pixels.nbytes
-        self.cache[tag] = image
-        self.cache.move_to_end(tag)
-        while self.cached_bytes > CACHE_BYTES:
-            self.cached_bytes -= self.cache.popitem(last=False)[1].pixels.nbytes
+
+async def in_thread(thread: ThreadPoolExecutor, work: Callable[[Cancellation], Result]) -> Result:
+    """Result of `work`, which is cancelled together with whoever waits for it: that wait ends when it has ended."""
+    cancel = Cancellation()
+    under_way = asyncio.get_running_loop().run_in_executor(thread, work, cancel)
+    try:
+        return await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        cancel.cancel()
+        await asyncio.wait([under_way])
+        if not under_way.cancelled():
+            under_way.exception()  # is nobody's any more
+        raise
 
 
 def group(models: Sequence[ModelMetadata]) -> dict[str, ServedGenerator]:
@@ -204,38 +266,25 @@ def group(models: Sequence[ModelMetadata]) -> dict[str, ServedGenerator]:
     return generators
 
 
-def _generate(client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[GeneratedImage]:
+def _generate(client: Client, specs: Sequence[ImageSpec], cancel: Cancellation) -> list[Pixels]:
     # An image always comes from the same models, whatever it is asked for together with: its bytes never change.
     of_seeds = [spec for spec in specs if spec.to is None]
     of_latents = [spec for spec in specs if spec.to is not None]
-    images: dict[ImageSpec, GeneratedImage] = {}
+    images: dict[ImageSpec, Pixels] = {}
     if of_seeds:
-        images |= zip(of_seeds, _generate_from_seeds(client, of_seeds, generator), strict=True)
+        seeds, psi, label = [spec.seed for spec in of_seeds], of_seeds[0].psi, of_seeds[0].label
+        generated = client.generate(seeds, truncation_psi=psi, label=label, cancel=cancel)
+        images |= zip(of_seeds, map(np.asarray, generated), strict=True)
     if of_latents:
-        images |= zip(of_latents, _generate_from_latents(client, of_latents, generator), strict=True)
+        images |= zip(
+            of_latents, map(np.asarray, client.synthesize(_ws(client, of_latents, cancel), cancel=cancel)), strict=True
+        )
     return [images[spec] for spec in specs]
 
 
-def _generate_from_seeds(
-    client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator
-) -> list[GeneratedImage]:
-    seeds, psi, label = [spec.seed for spec in specs], specs[0].psi, specs[0].label
-    if "generate_and_classify" in generator.kinds:
-        pairs = client.generate_and_classify(seeds, truncation_psi=psi, label=label)
-        return [GeneratedImage(np.asarray(pixels), np.asarray(row)) for pixels, row in pairs]
-    return _classified(client, list(client.generate(seeds, truncation_psi=psi, label=label)), generator)
-
-
-def _generate_from_latents(
-    client: Client, specs: Sequence[ImageSpec], generator: ServedGenerator
-) -> list[GeneratedImage]:
+def _ws(client: Client, specs: Sequence[ImageSpec], cancel: Cancellation) -> Floats:
+    # ws [N, num_ws, w_dim] of style mixes and interpolations.
     seeds = sorted({seed for spec in specs for seed in spec.seeds()})
-    ws = client.map_seeds(seeds, truncation_psi=specs[0].psi, label=specs[0].label)
+    ws = client.map_seeds(seeds, truncation_psi=specs[0].psi, label=specs[0].label, cancel=cancel)
     ws_of = dict(zip(seeds, ws, strict=True))
-    combined = [combine(spec, np.stack([ws_of[seed] for seed in spec.seeds()])) for spec in specs]
-    return _classified(client, list(client.synthesize(np.concatenate(combined))), generator)
-
-
-def _classified(client: Client, images: Sequence[Pixels], generator: ServedGenerator) -> list[GeneratedImage]:
-    probabilities = client.classify(images) if generator.styles else [None] * len(images)
-    return [GeneratedImage(pixels, row) for pixels, row in zip(images, probabilities, strict=True)]
+    return np.concatenate([combine(spec, np.stack([ws_of[seed] for seed in spec.seeds()])) for spec in specs])

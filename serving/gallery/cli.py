@@ -21,11 +21,24 @@ from serving.gallery.request import GalleryRequest
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is this machine's alone.")
 @click.option("--port", metavar="PORT", type=WholeRange(0, 65535), help="Port of the page; 0 is any that is free.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="Host name that the gallery is reached by; repeat.")
+@click.option(
+    "--trust-proxy",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Reverse proxy, by address or network, that says in X-Forwarded-For whose request it hands on; repeat.",
+)
+@click.option(
+    "--allow-origin",
+    metavar="SITE",
+    multiple=True,
+    help="Site of one's own, such as https://me.example, whose pages may read images; repeat.",
+)
 @click.option("--max-images", metavar="NIMG", type=WholeRange(2, 256), help="Largest number of images in one request.")
 @click.option(
     "--rate",
     metavar="N/TIME",
-    help="Rate limit of each client, for requests whose images are not cached; TIME is s, min or h.",
+    help="Rate limit of each client, for images that are not cached: a request counts once for each dozen of them. "
+    "TIME is s, min or h.",
 )
 @click.option(
     "--timeout",
@@ -42,7 +55,7 @@ def gallery(request: GalleryRequest, as_json: bool) -> None:
 
     \b
     salon gallery --url grpc://127.0.0.1:8001
-    salon gallery --host 0.0.0.0 --allow-host gallery.example --rate 30/min
+    salon gallery --host 0.0.0.0 --allow-host gallery.example --trust-proxy 10.0.0.7 --rate 30/min
     """
     from gan.runtime import web
     from serving.client.client import Client
@@ -56,6 +69,8 @@ def gallery(request: GalleryRequest, as_json: bool) -> None:
         max_images=request.max_images,
         rate=parse_rate(request.rate),
         hosts=(host, *request.allow_host),
+        proxies=request.trust_proxy,
+        origins=request.allow_origin,
     )
     listening = web.listen(host, request.port, "`host` and `port` must be an address of this machine and a free port")
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"

@@ -1,16 +1,19 @@
 "use strict";
 
 // The address of the page holds all that it shows. Whatever a visitor does changes the address, and the page follows it:
-// it asks /scene for the images of that address, which are generated then, and shows them. What a visitor can do stands in
-// gallery_controls.js, and $ and element() in page.js, which are loaded before.
+// it asks /scene for the images of that address, which are generated then, shows them, and asks /styles for their styles,
+// which take longer. What a visitor can do stands in gallery_controls.js, and $ and element() in page.js, which are loaded
+// before.
 
 // Values of `view` in addresses, which links hold: a grid, an image, a style mix, an interpolation.
 const VIEWS = ["wall", "picture", "mix", "journey"];
 let about = null; // generators and limits, as /about tells them
 let state = {}; // parameters of the address
 let scene = []; // images of the view, as /scene tells them
-let asking = null; // the request under way
+let asking = null; // the request for images under way
+let styling = null; // the request for their styles under way
 let again = null; // the timer of the next attempt
+let fading = null; // the timer that takes a message away
 
 // State and address
 
@@ -53,12 +56,27 @@ function follow() {
   read();
   stop();
   arrange();
+  if (!scene.length) blanks();
   ask();
 }
 
 // Asking the server
 
 class Refused extends Error {}
+
+const SECONDS = 6; // for which a message stays that needs nothing more
+
+function tell(text, seconds = 0) {
+  clearTimeout(fading);
+  $("status").textContent = text;
+  if (seconds) fading = setTimeout(() => tell(""), seconds * 1000);
+}
+
+function busy(text) {
+  $("working").toggleAttribute("data-busy", Boolean(text));
+  if (text) $("working").querySelector("span").textContent = text;
+  $("stage").setAttribute("aria-busy", Boolean(text));
+}
 
 async function get(address, signal) {
   let answer = null;
@@ -82,10 +100,10 @@ function sceneAddress() {
 }
 
 async function ask() {
-  if (asking) asking.abort();
+  for (const request of [asking, styling]) request?.abort();
   clearTimeout(again);
   const mine = (asking = new AbortController());
-  $("stage").setAttribute("aria-busy", "true");
+  busy("Generating …");
   try {
     const answer = await get(sceneAddress(), mine.signal);
     await Promise.all(answer.pictures.map((image) => load(image.src)));
@@ -93,11 +111,13 @@ async function ask() {
     scene = answer.pictures;
     note(answer.snapshot);
     show();
-    $("stage").setAttribute("aria-busy", "false");
+    busy("");
+    askStyles();
   } catch (error) {
     if (mine !== asking || error.name === "AbortError") return;
-    $("status").textContent = error.message;
+    tell(error.message, error.wait ? 0 : SECONDS);
     if (error.wait) again = setTimeout(ask, error.wait * 1000);
+    else busy("");
   }
 }
 
@@ -109,9 +129,31 @@ async function load(address) {
   });
 }
 
+// Styles of what is shown, all in one request; of an interpolation only those of the image at which it stands.
+async function askStyles() {
+  styling?.abort();
+  const images = state.view === "journey" ? scene.slice(state.step, state.step + 1) : scene;
+  if (!model().classifier || playing || images.every((image) => image.verdict)) return;
+  const mine = (styling = new AbortController());
+  for (const image of images) caption(image, "…");
+  const address = state.view === "journey" ? images[0].src.replace("image?", "") : sceneAddress().replace("scene?", "");
+  let wait = 0;
+  try {
+    const { verdicts } = await get(`styles?${address}`, mine.signal);
+    images.forEach((image, index) => (image.verdict = verdicts[index]));
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    wait = error.wait;
+  }
+  for (const image of images) caption(image, "");
+  if (wait && mine === styling) setTimeout(() => mine === styling && askStyles(), wait * 1000);
+}
+
 function note(snapshot) {
   const other = state.v && state.v !== snapshot;
-  $("status").textContent = other
+  tell("");
+  $("note").hidden = !other;
+  $("note").textContent = other
     ? "This link is of an earlier snapshot of the generator; the image of this seed has changed." : "";
   if (other) return;
   model().snapshot = state.v = snapshot;
@@ -121,20 +163,46 @@ function note(snapshot) {
 // Showing
 
 function styles(image, count) {
-  if (!image.verdict) return "";
   return image.verdict.slice(0, count).map(([style, p]) => `${style}\u00a0${Math.round(100 * p)}\u00a0%`).join(" · ");
 }
 
+// The styles of an image in its captions, or `otherwise` where they are not known.
+function caption(image, otherwise) {
+  if (image.span) image.span.textContent = image.verdict ? styles(image, 1) : otherwise;
+  if (image.verdict && image.thumbnail) image.thumbnail.alt = described(image);
+  if ($("image").getAttribute("src") !== image.src) return;
+  $("styles").textContent = image.verdict ? styles(image, 3) : otherwise;
+  $("image").alt = described(image);
+}
+
+function described(image) {
+  if (!image.verdict) return image.alt;
+  const [style, p] = image.verdict[0];
+  return `${image.alt}, classified as ${style} at ${Math.round(100 * p)} %`;
+}
+
+// Small images are blown up with their pixels as they are, not blurred.
+const small = () => model().resolution < 256;
+
 function thumbnail(image) {
   const href = `?${parameters({ ...state, view: "picture", seed: image.seed })}`;
-  const link = element("a", { href }, element("img", { src: image.src, alt: image.alt }));
+  image.thumbnail = element("img", { src: image.src, alt: image.alt, ...(small() ? { class: "small" } : {}) });
+  image.span = element("span", {});
+  const link = element("a", { href }, image.thumbnail);
   link.addEventListener("click", (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     go({ view: "picture", seed: image.seed });
   });
-  const caption = element("figcaption", {}, element("span", {}, image.title), element("span", {}, styles(image, 1)));
-  return element("figure", {}, link, caption);
+  return element("figure", {}, link, element("figcaption", {}, element("span", {}, image.title), image.span));
+}
+
+// Empty frames, where nothing was shown yet.
+function blanks() {
+  const { view } = state;
+  const frame = () => element("figure", {}, element("span", { class: "blank" }), element("figcaption", {}));
+  $("grid").replaceChildren(...(view === "wall" ? Array.from({ length: about.wall }, frame) : []));
+  $("parents").replaceChildren(...(view === "mix" ? [frame(), frame()] : []));
 }
 
 function show() {
@@ -144,6 +212,7 @@ function show() {
   $("step").max = scene.length - 1;
   if (view === "journey") state.step = Math.min(state.step, scene.length - 1);
   if (view !== "wall") showOne(scene[view === "journey" ? state.step : scene.length - 1]);
+  for (const image of scene) caption(image, "");
   if (view === "journey") {
     const query = new URLSearchParams(sceneAddress().split("?")[1]);
     for (const format of ["webp", "mp4"]) {
@@ -155,10 +224,14 @@ function show() {
 }
 
 function showOne(image) {
+  $("blank").hidden = true;
+  $("image").hidden = false;
   $("image").src = image.src;
-  $("image").alt = image.alt;
+  $("image").className = small() ? "small" : "";
   $("title").textContent = image.title;
-  $("styles").textContent = styles(image, 3);
+  $("size").textContent = `${model().resolution} × ${model().resolution} pixels`;
+  caption(image, "");
+  $("image").alt = described(image);
   $("download").href = image.file;
   $("download").download = image.name;
   $("step").value = state.step;
@@ -168,11 +241,11 @@ async function begin() {
   try {
     about = await get("about");
   } catch (error) {
-    $("status").textContent = error.message;
+    tell(error.message);
     setTimeout(begin, (error.wait || 3) * 1000);
     return;
   }
-  $("status").textContent = "";
+  tell("");
   listen();
   follow();
 }

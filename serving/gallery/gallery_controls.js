@@ -6,7 +6,9 @@
 const NEXT = { wall: "Another grid", picture: "Another image", mix: "Another pair", journey: "Another interpolation" };
 let playing = null; // the timer of the interpolation
 let direction = 1; // in which its steps go
+let resting = null; // the timer after which it stands at a step
 
+const psiText = (psi) => `ψ ${psi.toFixed(2).replace("-", "\u2212")}`;
 const randomSeed = () => Math.floor(Math.random() * 100000);
 
 function arrange() {
@@ -19,6 +21,7 @@ function arrange() {
     link.hidden = ["mix", "journey"].includes(link.dataset.view) && !model().mixes;
   }
   const hide = (id, hidden) => ($(id).hidden = hidden);
+  hide("controls", false);
   hide("grid", view !== "wall");
   hide("parents", view !== "mix");
   hide("shown", view === "wall");
@@ -35,13 +38,26 @@ function arrange() {
   $("to").value = state.to;
   $("seed-label").textContent = { wall: "First seed", picture: "Seed", mix: "Seed", journey: "From seed" }[view];
   $("to-label").textContent = view === "journey" ? "To seed" : "Second seed";
-  $("psi").value = state.psi;
-  $("psi-value").textContent = `ψ ${state.psi.toFixed(2)}`;
+  range(state.psi);
+  for (const keys of $("keys").querySelectorAll("[data-views]")) keys.hidden = !keys.dataset.views.includes(view);
+  $("last-view").textContent = model().mixes ? 4 : 2;
+  $("psi-value").textContent = psiText(state.psi);
   $("stage").dataset.view = view;
+  $("stage").toggleAttribute("data-styles", model().classifier); // keeps room for them
   $("next").textContent = NEXT[view];
   $("download").textContent = view === "journey" ? "This image" : "Download";
   for (const box of $("parts").querySelectorAll("input")) box.checked = state.layers.includes(box.value);
   document.title = view === "wall" ? "Salon" : `Seed ${state.seed}${pair ? ` and seed ${state.to}` : ""} · Salon`;
+}
+
+// The slider has the usual range, and reaches as far as the value that it shows.
+function range(psi) {
+  const slider = $("psi");
+  slider.min = Math.min(0, psi);
+  slider.max = Math.max(1.5, psi);
+  slider.step = Math.abs(psi * 20 - Math.round(psi * 20)) < 1e-6 ? 0.05 : "any";
+  slider.value = psi;
+  $("psi-low").textContent = psi < 0 ? "reversed" : "typical";
 }
 
 function options(select, pairs, chosen) {
@@ -68,10 +84,13 @@ function seek(step) {
   state.step = step;
   if (scene[step]) showOne(scene[step]);
   history.replaceState(null, "", `?${parameters(state)}`);
+  clearTimeout(resting);
+  resting = setTimeout(askStyles, 300);
 }
 
 function play() {
   if (playing) return seek(state.step);
+  styling?.abort();
   $("play").textContent = "Pause";
   $("play").setAttribute("aria-pressed", "true");
   playing = setInterval(() => {
@@ -93,9 +112,9 @@ function stop() {
 async function copy() {
   try {
     await navigator.clipboard.writeText(location.href);
-    $("status").textContent = "The link is copied. It shows this again.";
+    tell("The link is copied. It shows this again.", SECONDS);
   } catch {
-    $("status").textContent = `This link shows this again: ${location.href}`;
+    tell(`This link shows this again: ${location.href}`, 5 * SECONDS);
   }
 }
 
@@ -103,14 +122,14 @@ function listen() {
   for (const name of ["seed", "to"]) {
     $(name).addEventListener("change", () => {
       const number = integer($(name).value.trim(), about.max_seed);
-      if (number === null) $("status").textContent = `A seed must be from 0 to ${about.max_seed}.`;
+      if (number === null) tell(`A seed must be from 0 to ${about.max_seed}.`, SECONDS);
       else go({ [name]: number, step: 0 });
     });
     document.querySelector(`[data-random=${name}]`).addEventListener("click", () => go({ [name]: randomSeed(), step: 0 }));
   }
   $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
   $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
-  $("psi").addEventListener("input", () => ($("psi-value").textContent = `ψ ${Number($("psi").value).toFixed(2)}`));
+  $("psi").addEventListener("input", () => ($("psi-value").textContent = psiText(Number($("psi").value))));
   $("psi").addEventListener("change", () => go({ psi: Number($("psi").value) }));
   $("parts").append(...about.parts.map((part) => {
     const box = element("input", { type: "checkbox", value: part, name: "parts" });
