@@ -16,6 +16,7 @@ DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's ModelMetadata lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
+VERSIONS = "versions"  # parameter of config.pbtxt: the versions that are served, version -> ModelMetadata, as JSON
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
@@ -55,10 +56,17 @@ class ModelMetadata:
     card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
     salon: str = ""  # version that exported it
     format: str = FORMAT
+    version: int | None = None  # under which it is served; not in the JSON, which is written before there is one
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON holds."""
+        values = dataclasses.asdict(self)
+        del values["version"]
+        return values
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -78,6 +86,17 @@ class ModelMetadata:
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} of a {metadata.kind} must be a whole number above 0; got {size} instead")
         return metadata
+
+
+def served_versions(text: str) -> dict[int, ModelMetadata]:
+    """Versions of a model and what each is, of the parameter VERSIONS. Raises ValueError for anything else."""
+    values = json.loads(text)
+    if not isinstance(values, dict) or not values or not all(version.isdecimal() for version in values):
+        raise ValueError(f"must be versions and their metadata; got {text[:100]} instead")
+    return {
+        int(version): dataclasses.replace(ModelMetadata.from_json(json.dumps(value)), version=int(version))
+        for version, value in values.items()
+    }
 
 
 SIZES = ("z_dim", "w_dim", "num_ws", "resolution")  # of a generator, in the metadata of all its models

@@ -1,5 +1,6 @@
 """What the commands of `salon query` take, and which server they ask. `--help` loads it: nothing heavy here."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,32 @@ class Connection:
 
     url: str = DEFAULT_URL  # grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted
     model: str = DEFAULT_NAME  # name of the generator
+    model_version: int | None = None  # of its models; None: the newest
     timeout: float = TIMEOUT  # seconds, for each request with all of its attempts
     retries: int = RETRIES  # attempts after the first one, while the server is not available
     concurrency: int = CONCURRENCY  # requests at a time
+    token_file: Path | None = None  # with the token that the server wants; None: the variable SALON_TOKEN, or none
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in a file, or where there is none in the variable SALON_TOKEN; None: in neither.
+
+    Raises RequestError when it is none, without a word of what it is.
+    """
+    source = "SALON_TOKEN" if file is None else f"`token_file` {file}"
+    if file is None:
+        token = os.environ.get("SALON_TOKEN", "")
+        if not token:
+            return None
+    else:
+        try:
+            token = file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no text"
+            raise RequestError(f"`token_file` must be a file with a token; got {file} instead: {reason}") from error
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        raise RequestError(f"{source} must hold one token, of letters, digits and signs, and nothing else")
+    return token
 
 
 @dataclass(frozen=True, kw_only=True)
