@@ -112,7 +112,7 @@ def die_before_step(number: int) -> None:
 
 
 def test_an_export_that_is_killed_at_any_point_leaves_one_version_or_is_undone_by_the_next(tmp_path):
-    models, few, states = tmp_path / "models", ("generator", "discriminator", "generate_and_score"), []
+    models, few, states = tmp_path / "models", ("generator", "mapping"), []
     ModelRepository(models).publish(make_family(tmp_path, "a" * 64, few))
     before, new = contents(models), make_family(tmp_path, "b" * 64, (*few, "seed_to_png"))
     for number in range(1000):
