@@ -7,7 +7,10 @@ Axis legend: N batch, L layers (num_ws), K styles, H = W the resolution; -1 is f
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from gan.errors import RequestError
 
 FORMAT = "salon-serving-1"
 MAX_BATCH = 16  # images a request
@@ -16,6 +19,7 @@ DEFAULT_URL = "grpc://127.0.0.1:8001"  # of the server
 CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's ModelMetadata lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
+VERSIONS = "versions"  # parameter of config.pbtxt: the versions that are served, version -> ModelMetadata, as JSON
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
@@ -55,10 +59,17 @@ class ModelMetadata:
     card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
     salon: str = ""  # version that exported it
     format: str = FORMAT
+    version: int | None = None  # under which it is served; not in the JSON, which is written before there is one
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON holds."""
+        values = dataclasses.asdict(self)
+        del values["version"]
+        return values
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "ModelMetadata":
@@ -78,6 +89,17 @@ class ModelMetadata:
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} of a {metadata.kind} must be a whole number above 0; got {size} instead")
         return metadata
+
+
+def served_versions(text: str) -> dict[int, ModelMetadata]:
+    """Versions of a model and what each is, of the parameter VERSIONS. Raises ValueError for anything else."""
+    values = json.loads(text)
+    if not isinstance(values, dict) or not values or not all(version.isdecimal() for version in values):
+        raise ValueError(f"must be versions and their metadata; got {text[:100]} instead")
+    return {
+        int(version): dataclasses.replace(ModelMetadata.from_json(json.dumps(value)), version=int(version))
+        for version, value in values.items()
+    }
 
 
 SIZES = ("z_dim", "w_dim", "num_ws", "resolution")  # of a generator, in the metadata of all its models
@@ -156,3 +178,20 @@ def limits(metadata: ModelMetadata) -> dict[str, tuple[float, float]]:
 def _size(size: int | None) -> int:
     assert size is not None  # as from_json makes sure
     return size
+
+
+def read_token(file: Path) -> str:
+    """The secret that clients send to a server, from a file. Raises RequestError, without a word of what it is."""
+    try:
+        token = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise RequestError(f"`token_file` must be a file with a token; got {file} instead: {reason}") from error
+    return check_token(token, f"`token_file` {file}")
+
+
+def check_token(token: str, source: str) -> str:
+    """`token` itself. Raises RequestError, which names its `source`, when it is none."""
+    if not token.isascii() or not token.isprintable() or not token or " " in token:
+        raise RequestError(f"{source} must hold one token, of letters, digits and signs, and nothing else")
+    return token

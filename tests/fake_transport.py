@@ -1,5 +1,6 @@
 """A server without a server: small models in numpy, in the place of serving.client.transport's transports."""
 
+import json
 import threading
 from dataclasses import dataclass, field
 
@@ -8,7 +9,17 @@ from conftest import HANG
 
 from gan.errors import RequestError
 from serving.client.retry import Unavailable
-from serving.contract import CLASSIFIER, DEFAULT_NAME, MAX_BATCH, PARAMETER, ModelMetadata, inputs, model_name, outputs
+from serving.contract import (
+    CLASSIFIER,
+    DEFAULT_NAME,
+    MAX_BATCH,
+    PARAMETER,
+    VERSIONS,
+    ModelMetadata,
+    inputs,
+    model_name,
+    outputs,
+)
 
 STYLES = ["Cubism", "Impressionism", "Rococo"]
 KINDS = ("generator", "mapping", "synthesis", CLASSIFIER, "generate_and_score", "generate_and_classify")
@@ -42,18 +53,24 @@ class FakeTransport:
 
     url: str = "grpc://fake:1"
     models: dict = field(default_factory=lambda: {model_name(kind): about(kind) for kind in KINDS})
+    version: int = 1  # of all models
+    earlier: dict = field(default_factory=dict)  # name -> {version: metadata} that is served beside it
     away: int = 0
     asked: list = field(default_factory=list)  # of infer: model, inputs, outputs, in the order in which they came
+    asked_versions: set = field(default_factory=set)
     delay: threading.Event | None = None  # infer waits for it
     closed: bool = False
 
-    def infer(self, model, arrays, wanted, timeout, cancel=None):
+    def infer(self, model, arrays, wanted, timeout, version=None, cancel=None):
         self.asked.append((model, arrays, wanted))
+        self.asked_versions.add(version)
         if self.delay:
             assert self.delay.wait(HANG)
         self._available()
         if model not in self.models:
             raise RequestError(f"no model {model}")
+        if version not in (None, *self._versions(model)):
+            raise RequestError(f"Request for unknown model: '{model}' version {version} is not found")
         about, count = self.models[model], len(next(iter(arrays.values())))
         assert set(arrays) == {tensor.name for tensor in inputs(about)} and 1 <= count <= MAX_BATCH
         for tensor in inputs(about):
@@ -89,14 +106,24 @@ class FakeTransport:
 
     def index(self, timeout):
         self._available()
-        return [{"name": name, "version": "1", "state": "READY"} for name in self.models]
+        return [
+            {"name": name, "version": str(version), "state": "READY"}
+            for name in self.models
+            for version in self._versions(name)
+        ]
+
+    def _versions(self, model):
+        return {**self.earlier.get(model, {}), self.version: self.models[model]}
 
     def config(self, model, timeout):
         self._available()
         if model not in self.models:
             raise RequestError(f"no model {model}")
         about = self.models[model]
-        return {"name": model, "parameters": {PARAMETER: {"string_value": about.to_json()}} if about else {}}
+        parameters = {PARAMETER: about.to_json()} if about else {}
+        if self.earlier:
+            parameters[VERSIONS] = json.dumps({v: told.to_dict() for v, told in self._versions(model).items()})
+        return {"name": model, "parameters": {key: {"string_value": text} for key, text in parameters.items()}}
 
     def statistics(self, timeout):
         counted = {"success": {"count": "2", "ns": "5000000"}, "fail": {}, "queue": {"count": "2", "ns": "3000000"}}

@@ -37,7 +37,7 @@ def folder(tmp_path, tiny_run, monkeypatch):
 
 
 def test_the_blocks_of_the_page_run_in_order(folder, monkeypatch):
-    monkeypatch.setattr("serving.client.client.connect", lambda url: FakeTransport(url))
+    monkeypatch.setattr("serving.client.client.connect", lambda url, token: FakeTransport(url))
     code = "\n".join([*blocks(README, "python"), *blocks(PAGE, "python")])
     for shown, smaller in SMALLER.items():
         assert code.count(shown) == 1, shown

@@ -70,10 +70,10 @@ def test_answers_that_overtake_each_other_are_put_in_order():
     transport = FakeTransport()
     first, infer = threading.Event(), transport.infer
 
-    def late(model, arrays, wanted, timeout, cancel):
+    def late(model, arrays, wanted, timeout, version, cancel):
         if np.array_equal(arrays["z"][0], latents.draw([0], 8)[0]):
             assert first.wait(HANG)  # until the second request has been answered
-        answer = infer(model, arrays, wanted, timeout)
+        answer = infer(model, arrays, wanted, timeout, version)
         first.set()
         return answer
 
@@ -93,7 +93,7 @@ def held_until_cancelled(transport, begun):
     """Let infer answer only the first request, and hold each other one until it is cancelled."""
     infer = transport.infer
 
-    def held(model, arrays, wanted, timeout, cancel):
+    def held(model, arrays, wanted, timeout, version, cancel):
         if begun.acquire(blocking=False):
             return infer(model, arrays, wanted, timeout)
         ended = threading.Event()
@@ -407,7 +407,7 @@ def test_what_is_not_served_is_said_with_what_is(painter):
             c.about("synthesis")
         with pytest.raises(RequestError, match="serves no style_classifier; `salon export` with a classifier"):
             c.classify([])
-    with client(painter, model="resnet") as c, pytest.raises(RequestError, match="resnet, which is no generator"):
+    with client(painter, model="resnet") as c, pytest.raises(RequestError, match="generator, people; got resnet"):
         c.about("generator")
     with client(FakeTransport(models={})) as c, pytest.raises(RequestError, match=r"\(none is served\)"):
         c.about("generator")
@@ -430,7 +430,8 @@ def test_models_that_lie_about_themselves_are_caught():
     with client(transport) as c, pytest.raises(SalonError, match="export it again"):
         c.about("generator")
     transport = FakeTransport()
-    transport.infer = lambda model, arrays, wanted, timeout, cancel: {"image": np.zeros([1, 8, 8, 3], np.uint8)}
+    answer = {"image": np.zeros([1, 8, 8, 3], np.uint8)}
+    transport.infer = lambda model, arrays, wanted, timeout, version, cancel: answer
     with client(transport) as c, pytest.raises(SalonError, match=r"image \[1, 16, 16, 3\]; got \[1, 8, 8, 3\]"):
         list(c.generate([0]))
 
@@ -464,7 +465,7 @@ with Client(transport=FakeTransport()) as client:
     pictures = list(client.generate(range(3)))
     client.classify(pictures), list(client.synthesize(client.map_seeds([0]))), choose(client, None, 2, 3)
 import serving.client.client
-serving.client.client.connect = lambda url: FakeTransport()
+serving.client.client.connect = lambda url, token: FakeTransport()
 try:
     main(["query", "generate", "--seeds", "0-3", "--grid", "2x2", "--out", {str(tmp_path / "grid.png")!r}])
 except SystemExit as end:

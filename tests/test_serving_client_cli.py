@@ -21,13 +21,14 @@ def served(monkeypatch):
     people = {model_name(kind, "people"): about(kind, "people", ["day", "night"]) for kind in KINDS}
     transport.models = people | transport.models
 
-    def connect(url):
-        transport.url = url
+    def connect(url, token):
+        transport.url, transport.token = url, token
         return transport
 
     monkeypatch.setattr("serving.client.client.connect", connect)
     monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     monkeypatch.delenv("SALON_URL", raising=False)
+    monkeypatch.delenv("SALON_TOKEN", raising=False)
     return transport
 
 
@@ -153,7 +154,9 @@ def test_status(served):
     assert outcome.code == 0 and lines[0] == "Triton 2.51.0 at grpc://127.0.0.1:8001: ready"
     rows = {line.split()[0]: line.split() for line in lines[3:]}
     assert list(rows) == sorted(served.models)
-    assert rows["generator"] == ["generator", "1", "READY", "generator", "16", "2", "0", "8", "1.50", "2.50"]
+    assert rows["generator"] == [
+        *("generator", "1", "READY", "generator", "5a1017", "16", "2", "0", "8", "1.50", "2.50")
+    ]
     figures = query("status", "--json").json
     assert figures["ready"] and [m["name"] for m in figures["models"]] == sorted(served.models)
     people = next(m for m in figures["models"] if m["name"] == "people")

@@ -10,18 +10,17 @@ from filelock import FileLock, Timeout
 
 from gan.errors import RequestError, SalonError
 from serving.contract import ModelMetadata
-from serving.export import model_config
 from serving.export.model_config import Settings
 from serving.export.model_repository import COUNTER, Model, ModelRepository
 
 ROOT = Path(__file__).parents[1]
 
 
-def make_model(folder: Path, text: str = "graph", name: str = "generator", kind: str = "mapping") -> Model:
+def make_model(folder: Path, text: str = "graph", name: str = "generator", kind: str = "mapping", **about) -> Model:
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_text(text)
-    about = ModelMetadata(kind=kind, generator=name, z_dim=8, w_dim=8, num_ws=6, resolution=16)
-    return Model(about, model_config.describe(about, Settings()), folder)
+    about = ModelMetadata(kind=kind, generator=name, z_dim=8, w_dim=8, num_ws=6, resolution=16, **about)
+    return Model(about, Settings(), folder)
 
 
 def test_a_number_is_never_given_twice(tmp_path):
@@ -39,12 +38,12 @@ def test_a_number_is_never_given_twice(tmp_path):
 def test_a_full_disk_leaves_the_good_version(tmp_path):
     repository = ModelRepository(tmp_path / "models")
     repository.publish([make_model(tmp_path / "files")])
-    large = make_model(tmp_path / "large", "g" * 31_000)
-    new = make_model(tmp_path / "large", "g" * 31_000, name="people")
-    for model in (large, new):
+    # Graphs are there before, and are linked; a description of 40,000 bytes is not.
+    for name in ("generator", "people"):
+        large = make_model(tmp_path / "large", "larger", name=name, card={"note": "x" * 40_000})
         with pytest.raises(SalonError, match=r"could not be written.*untouched"), full_disk(30_000):
-            repository.publish([model])
-    assert not [p for p in repository.path.rglob("*") if "partial" in p.name]
+            repository.publish([large])
+    assert not [p for p in tmp_path.rglob("*") if "partial" in p.name]
     assert [p.read_text() for p in repository.path.rglob("model.onnx")] == ["graph"]
     assert json.loads((repository.path / COUNTER).read_text()) == {"last": 3}
     assert repository.models().keys() == {"mapping"} and not (repository.path / "people_mapping").exists()

@@ -43,9 +43,9 @@ def atomic(path: Path) -> Iterator[Path]:
         _remove(temporary)  # of a killed process that had the same number, as the first one in a container always has
         yield temporary
         for part in [*temporary.rglob("*"), temporary] if temporary.is_dir() else [temporary]:
-            _fsync(part)
+            fsync(part)
         temporary.replace(path)
-        _fsync(path.parent)
+        fsync(path.parent)
     except OSError as error:
         raise disk_error(error, path) from error
     finally:
@@ -148,7 +148,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Make a file durable, or the names in a folder, where the file system can."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

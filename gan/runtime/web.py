@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import PurePath
 from types import TracebackType
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 import h11
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +27,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gan.errors import RequestError
 from gan.runtime import page
+
+Answer = TypeVar("Answer")
 
 LOCAL = "127.0.0.1"
 SECURITY = {
@@ -81,9 +85,12 @@ class Guard:
         await answer(scope, receive, guarded)
 
     def _is_foreign(self, headers: Headers) -> bool:
-        # Browsers tell in these two (Fetch Metadata); to follow a link is to "navigate".
-        loads = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
-        return loads and headers.get("origin") not in self.origins
+        # Browsers name the page in Origin, where a request may do more than look, and tell in the other two (Fetch
+        # Metadata) what one without it is for; to follow a link is to "navigate".
+        origin = headers.get("origin")
+        if origin is not None:
+            return origin not in self.origins and urlsplit(origin).netloc != headers.get("host")
+        return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
 
     def knows(self, host: str) -> bool:
         """Whether a Host header is of this application: a known name or an address, with or without a port."""
@@ -125,10 +132,13 @@ async def read_body(request: Request, limit: int) -> bytes:
 def listen(host: str, port: int, rule: str) -> socket.socket:
     """A listening socket; port 0 is any that is free. Raises RequestError, which begins with `rule`."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, UnicodeError) as error:
         detail = getattr(error, "strerror", None) or error
         raise RequestError(f"{rule}; {host}:{port} cannot be used: {detail}") from error
+    # An answer after the first part of it does not wait for the other side's acknowledgement. Connections inherit it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def until_gone(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -136,19 +146,30 @@ def until_gone(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Re
 
     @functools.wraps(answer)
     async def watched(request: Request) -> Response:
-        work = asyncio.ensure_future(answer(request))
-        gone = asyncio.ensure_future(_gone(request.receive))
         try:
-            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
+            return await unless_gone(request, answer(request))
+        except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody reads
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
 
     return watched
+
+
+async def unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
+    """What `work` gives; it is cancelled, and ClientDisconnect raised, when the visitor goes before.
+
+    The body of the request must have been read, or be none.
+    """
+    working = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:
@@ -187,6 +208,14 @@ class Server:
         self._server = _Server(_Config(app, limits or Limits()))
         self._thread = threading.Thread(target=self._run_in_thread, name="salon-web", daemon=True)
 
+    async def answer(self) -> None:
+        """Answer in this event loop, until ask_to_stop()."""
+        await self._server.serve([self.listening])
+
+    def ask_to_stop(self) -> None:
+        """Answer what is under way for up to 3 seconds, and no more."""
+        self._server.should_exit = True
+
     def run(self) -> None:
         """Answer until Ctrl-C or stop()."""
         with contextlib.suppress(KeyboardInterrupt):  # which uvicorn hands on after it has closed
@@ -198,8 +227,8 @@ class Server:
         self._server.ready.wait()
 
     def stop(self) -> None:
-        """Answer what is under way for up to 3 seconds, and no more."""
-        self._server.should_exit = True
+        """Ask it to stop, and wait until it has."""
+        self.ask_to_stop()
         if self._thread.ident:
             self._thread.join()
 

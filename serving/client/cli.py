@@ -230,7 +230,7 @@ def status(connection: Connection, as_json: bool) -> None:
     """Tell what the server holds and how it fares: models, versions, counts, mean times. Exit code 3: not ready."""
     with _client(connection) as client:
         figures = client.status()
-    header = ["model", "version", "state", "kind", "pixels", "requests", "failed", "images", "queue ms"]
+    header = ["model", "version", "state", "kind", "snapshot", "pixels", "requests", "failed", "images", "queue ms"]
     header += ["compute ms", "total ms"]
     rows = []
     for model in figures["models"]:
@@ -239,7 +239,8 @@ def status(connection: Connection, as_json: bool) -> None:
         state = f"{model['state']} {model['reason']}".strip()
         kind, pixels = about.get("kind", ""), about.get("resolution") or ""
         counts = [model["succeeded"], model["failed"], model["images"]]
-        rows.append([model["name"], model["version"], state, kind, pixels, *counts, *times])
+        snapshot = (about.get("snapshot") or "")[:8]
+        rows.append([model["name"], model["version"], state, kind, snapshot, pixels, *counts, *times])
     ready = "ready" if figures["ready"] else "not ready"
     first = f"Triton {figures['version']} at {figures['url']}: {ready}"
     result("\n".join([first, "", table(rows, header) if rows else "No models."]), figures, as_json)
@@ -255,7 +256,8 @@ def _client(connection: Connection) -> "Client":
 
 def _source(client: "Client") -> dict[str, Any]:
     about = client.about("generator")
-    return {"url": client.url, "model": client.model, "snapshot": about.snapshot, "cur_nimg": about.cur_nimg}
+    source = {"url": client.url, "model": client.model, "version": about.version}
+    return source | {"snapshot": about.snapshot, "cur_nimg": about.cur_nimg}
 
 
 def _check_suffix(out: Path, where: str = "") -> None:

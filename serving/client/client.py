@@ -8,12 +8,16 @@
 Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
 `concurrency`, and a request that met a restart of the server is sent again as it was: nothing is lost or doubled.
 A call that is given a `cancel` ends with Cancelled, and its requests with it, once that is cancelled.
+All answers are of the version of the models with which the client began; when it is served no longer, there is none.
 """
 
+import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -27,19 +31,24 @@ from gan.sampling import latents
 from gan.sampling.latents import Floats
 from serving.client import status
 from serving.client.cancel import Cancellation
-from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy
+from serving.client.request import read_token
+from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy, Unavailable
+from serving.client.served_family import ServedFamily, choose
 from serving.client.transport import Transport, connect
 from serving.client.transport_errors import Arrays
 from serving.contract import (
     CLASSIFIER,
     DEFAULT_NAME,
     DEFAULT_URL,
+    KINDS,
     MAX_BATCH,
     PARAMETER,
     PSI_RANGE,
+    VERSIONS,
     ModelMetadata,
     model_name,
     outputs,
+    served_versions,
 )
 
 _GENERATED = 4  # images a request: few, because the server merges requests and can share them out to several instances
@@ -48,12 +57,19 @@ _MOST_BYTES = 32 * 2**20  # of images in one request, well below what Triton tak
 Answer = TypeVar("Answer")
 
 
+class VersionGone(SalonError):
+    """The version of the models with which a client began is served no longer: a new client begins with another."""
+
+
 class Client:
     """A generator on a Triton server, and the classifier beside it. Close it, or use it in a `with` statement.
 
-    `timeout` is in seconds for each request with all of its attempts, `retries` their number after the first one, made
-    only when the server is not available. `announce` gets a line when that happens. Methods may be called from several
-    threads. They raise RequestError when the request is at fault, and SalonError when the server is.
+    `model_version` None is the newest version that is served when the first model is asked for; either is kept to from
+    then on. `timeout` is in seconds for each request with all of its attempts, `retries` their number after the first
+    one, made only when the server is not available. `token`, or else the one in `token_file`, or else the variable
+    SALON_TOKEN, is shown to the server as a bearer token. `announce` gets a line when the server is not available.
+    Methods may be called from several threads. They raise RequestError when the request is at fault, SalonError when
+    the server is, and VersionGone when it serves other versions than the client began with.
     """
 
     def __init__(
@@ -61,21 +77,26 @@ class Client:
         url: str = DEFAULT_URL,
         *,
         model: str = DEFAULT_NAME,
+        model_version: int | None = None,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
         concurrency: int = CONCURRENCY,
+        token: str | None = None,
+        token_file: Path | None = None,
         transport: Transport | None = None,
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
         if concurrency < 1:
             raise RequestError(f"`concurrency` must be at least 1; got {concurrency} instead")
-        self.model = model
+        self.model, self._model_version = model, model_version
         self._retry_policy = RetryPolicy(timeout=timeout, retries=retries)
-        self._transport = transport or connect(url)
+        self._transport = transport or connect(url, token or read_token(token_file))
         self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
         self._announce, self._announced = announce, False
         self._stopped = threading.Event()
-        self._known: dict[str, ModelMetadata] = {}
+        self._asking = threading.Lock()  # one thread asks what is served, the others take its answer
+        self._family: ServedFamily | None = None
+        self._known_classifier: ModelMetadata | None = None
 
     @property
     def url(self) -> str:
@@ -170,32 +191,56 @@ class Client:
     # Metadata and state
 
     def about(self, kind: str) -> ModelMetadata:
-        """Metadata of the model of a kind, for this generator; asked for once.
+        """Metadata of the model of a kind, for this generator, with the version that is asked; asked for once.
 
-        Raises RequestError, with what there is, when it is not served.
+        Raises RequestError, with what there is, when it is not served; SalonError when the generator's models are of
+        several snapshots.
         """
-        if kind not in self._known:
-            name = model_name(kind, self.model)
-            try:
-                metadata = self._read_metadata(name)
-            except RequestError as error:
-                raise self._absent(kind) from error
-            if metadata is None or metadata.kind != kind:
-                raise RequestError(f"{self.url} serves {name}, which is no {kind} of Salon's; choose another `model`")
-            self._known[kind] = metadata
-        return self._known[kind]
+        with self._asking:
+            if kind == CLASSIFIER:
+                if self._known_classifier is None:
+                    versions = self._served_kinds([kind]).get(kind)
+                    if not versions:
+                        raise self._absent(kind)
+                    self._known_classifier = versions[max(versions)]
+                return self._known_classifier
+            if self._family is None:
+                served = self._served_kinds([kind for kind in KINDS if kind != CLASSIFIER])
+                if kind not in served:
+                    raise self._absent(kind)
+                self._family = choose(self.model, served, self._model_version)
+            if kind in self._family.absent:
+                version = next((about.version for about in self._family.models.values()), None)
+                raise self._gone(model_name(kind, self.model), version)
+            if kind not in self._family.models:
+                raise self._absent(kind)
+            return self._family.models[kind]
 
     def models(self) -> list[ModelMetadata]:
-        """Metadata of each model that is ready; those that are not of Salon's making are left out."""
-        ready = {entry["name"] for entry in self._ask(self._transport.index) if entry.get("state") == "READY"}
-        return [metadata for name in sorted(ready) if (metadata := self._read_metadata(name))]
+        """Metadata of each model that is ready, with the newest version that fits together with its generator's others;
+        those that are not of Salon's making are left out.
+
+        Raises SalonError when a generator's models are of several snapshots.
+        """
+        families: dict[str | None, dict[str, dict[int, ModelMetadata]]] = {}
+        for versions in self._served().values():
+            newest = versions[max(versions)]
+            families.setdefault(newest.generator, {})[newest.kind] = versions
+        models = [
+            metadata
+            for generator, served in families.items()
+            for metadata in choose(generator or CLASSIFIER, served).models.values()
+        ]
+        return sorted(models, key=lambda metadata: model_name(metadata.kind, metadata.generator or DEFAULT_NAME))
 
     def status(self) -> dict[str, Any]:
         """The server's version, whether it is ready, its models and their statistics, as client.status names them."""
         server, ready = self._ask(self._transport.server), self._ask(self._transport.ready)
         index = self._ask(self._transport.index)
-        names = {entry["name"] for entry in index if entry.get("state") == "READY"}
-        metadata = {name: self._read_metadata(name) for name in names}
+        metadata: dict[tuple[str, str], ModelMetadata | None] = {}
+        for name, versions in _ready(index).items():
+            newest, known = self._read_metadata(name)
+            metadata |= {(name, str(version)): known.get(version, newest) for version in versions}
         statistics = self._ask(self._transport.statistics)
         return {"url": self.url, **status.summarize(server, ready, index, statistics, metadata)}
 
@@ -240,7 +285,17 @@ class Client:
         name, count = model_name(metadata.kind, self.model), len(next(iter(request.values())))
         # All of the outputs: Triton fails where an ensemble's output is left out that another of its steps needs.
         wanted = [tensor.name for tensor in outputs(metadata)]
-        answer = self._ask(lambda timeout: self._transport.infer(name, request, wanted, timeout, cancel))
+        version = metadata.version
+
+        def call(timeout: float) -> Arrays:
+            try:
+                return self._transport.infer(name, request, wanted, timeout, version, cancel)
+            except (RequestError, Unavailable) as error:
+                if version is not None and self._is_gone(name, version, timeout):
+                    raise self._gone(name, version) from error
+                raise
+
+        answer = self._ask(call)
         for tensor in outputs(metadata):
             if (answered := answer[tensor.name].shape) != (shape := (count, *tensor.dims)):
                 raise SalonError(f"{name} must answer with {tensor.name} {list(shape)}; got {list(answered)} instead")
@@ -256,23 +311,71 @@ class Client:
             self._announced = True
             self._announce(line)
 
-    def _read_metadata(self, name: str) -> ModelMetadata | None:
+    def _is_gone(self, name: str, version: int, timeout: float) -> bool:
+        # Whether other versions are served instead.
+        with suppress(SalonError):
+            ready = _ready(self._transport.index(timeout)).get(name, [])
+            return bool(ready) and version not in ready
+        return False
+
+    def _served(self, names: Iterable[str] | None = None) -> dict[str, dict[int, ModelMetadata]]:
+        # Ready versions of the models, of all or of those named; only Salon's. First the index: what is loaded after it
+        # is not taken, and what a description lacks that is older neither.
+        found = {}
+        for name, versions in _ready(self._ask(self._transport.index)).items():
+            if names is None or name in names:
+                metadata, known = self._read_metadata(name)
+                if metadata is not None:
+                    newest = max(versions)
+                    known = known or {newest: dataclasses.replace(metadata, version=newest)}
+                    found[name] = {version: known[version] for version in versions if version in known}
+        return {name: versions for name, versions in found.items() if versions}
+
+    def _served_kinds(self, kinds: Sequence[str]) -> dict[str, dict[int, ModelMetadata]]:
+        # The same, by kind, of this generator's models.
+        names = {model_name(kind, self.model): kind for kind in kinds}
+        served = self._served(names)
+        for name, versions in served.items():
+            if versions[max(versions)].kind != names[name]:
+                raise RequestError(
+                    f"{self.url} serves {name}, which is no {names[name]} of Salon's; choose another `model`"
+                )
+        return {names[name]: versions for name, versions in served.items()}
+
+    def _read_metadata(self, name: str) -> tuple[ModelMetadata | None, dict[int, ModelMetadata]]:
+        # Of the newest version, and of each that is served where the description says so.
         parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
         if PARAMETER not in parameters:
-            return None
+            return None, {}
         try:
-            return ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
+            metadata = ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
+            return metadata, served_versions(parameters[VERSIONS]["string_value"]) if VERSIONS in parameters else {}
         except ValueError as error:
             raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
 
+    def _gone(self, name: str, version: int | None) -> VersionGone:
+        return VersionGone(
+            f"{self.url} does not serve {name} in version {version}, with which this began: another was exported "
+            "meanwhile; run it again for the new one"
+        )
+
     def _absent(self, kind: str) -> RequestError:
-        models = self.models()
+        models = [versions[max(versions)] for versions in self._served().values()]
         generators = sorted(m.generator or DEFAULT_NAME for m in models if m.kind == "generator")
         if kind != CLASSIFIER and self.model not in generators:
             known = ", ".join(generators) or "(none is served)"
             return RequestError(f"`model` must be one of {known}; got {self.model} instead")
         remedy = " with a classifier" if kind in (CLASSIFIER, "generate_and_classify") else ""
         return RequestError(f"{self.url} serves no {model_name(kind, self.model)}; `salon export`{remedy} adds it")
+
+
+def _ready(index: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    # Versions by model.
+    ready: dict[str, list[int]] = {}
+    for entry in index:
+        if entry.get("state") == "READY":
+            ready.setdefault(entry["name"], []).append(int(entry["version"]))
+    return ready
 
 
 def _check(seeds: Sequence[int], psi: float) -> None:

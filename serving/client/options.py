@@ -2,10 +2,18 @@
 
 import click
 
-from gan.cli.options import FiniteRange, WholeRange, json_option, together
+from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, together
 
-model_option = click.option(
-    "--model", metavar="NAME", help="Generator that is asked; `salon query status` lists those that are served."
+model_option = together(
+    click.option(
+        "--model", metavar="NAME", help="Generator that is asked; `salon query status` lists those that are served."
+    ),
+    click.option(
+        "--model-version",
+        metavar="N",
+        type=WholeRange(1),
+        help="Version of its models. Default: the newest; `salon query status` lists those that are served.",
+    ),
 )
 label_option = click.option("--class", "label", metavar="CLASS", help="Class to generate: its name or its index.")
 concurrency_option = click.option(
@@ -36,6 +44,12 @@ server_options = together(
         metavar="N",
         type=WholeRange(0),
         help="Attempts after the first one, while the server is not available.",
+    ),
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        type=PATH,
+        help="File with the token that the server wants. Default: the variable SALON_TOKEN holds it.",
     ),
     json_option,
 )

@@ -1,9 +1,11 @@
 """What the commands of `salon query` take, and which server they ask. `--help` loads it: nothing heavy here."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gan.errors import RequestError
+from serving import contract
 from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT
 from serving.contract import DEFAULT_NAME, DEFAULT_URL
 
@@ -14,9 +16,22 @@ class Connection:
 
     url: str = DEFAULT_URL  # grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted
     model: str = DEFAULT_NAME  # name of the generator
+    model_version: int | None = None  # of its models; None: the newest
     timeout: float = TIMEOUT  # seconds, for each request with all of its attempts
     retries: int = RETRIES  # attempts after the first one, while the server is not available
     concurrency: int = CONCURRENCY  # requests at a time
+    token_file: Path | None = None  # with the token that the server wants; None: the variable SALON_TOKEN, or none
+
+
+def read_token(file: Path | None) -> str | None:
+    """The token in a file, or where there is none in the variable SALON_TOKEN; None: in neither.
+
+    Raises RequestError when it is none, without a word of what it is.
+    """
+    if file is not None:
+        return contract.read_token(file)
+    token = os.environ.get("SALON_TOKEN", "")
+    return contract.check_token(token, "SALON_TOKEN") if token else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,14 @@ class Unavailable(SalonError):
     """The server cannot be reached, is starting or stopping, or has too much to do: the same call may succeed later."""
 
 
+class TooSlow(SalonError):
+    """A call did not end within the time that it had. RetryPolicy says how long that was, with all attempts."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url} did not answer in time")
+        self.url = url
+
+
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
     """Limits of a request's attempts. Raises RequestError when they are out of range."""
@@ -41,14 +49,17 @@ class RetryPolicy:
         """Answer of call(seconds left). Only Unavailable is tried again, never a request at fault.
 
         `announce` gets a line before the second attempt. Once `stopped` is set there is no further one.
-        Raises what the last attempt raised.
+        Raises what the last attempt raised; when it ran out of time, SalonError with the time of all.
         """
         end = time.monotonic() + self.timeout
-        pause = _FIRST_PAUSE
+        pause, more = _FIRST_PAUSE, "raise `timeout`, or lower `concurrency` if it has too much to do"
         for attempt in range(self.retries + 1):
             try:
                 return call(max(end - time.monotonic(), 0.001))
+            except TooSlow as error:
+                raise SalonError(f"{error.url} did not answer within {self.timeout:g} s; {more}") from error
             except Unavailable as error:
+                more = f"before that, {error}"
                 # The jitter keeps clients of one server from all coming back at once.
                 wait = pause * random.uniform(0.75, 1.25)
                 left = end - time.monotonic()

@@ -12,10 +12,10 @@ def summarize(
     ready: bool,
     index: Sequence[Mapping[str, Any]],
     statistics: Sequence[Mapping[str, Any]],
-    metadata: Mapping[str, ModelMetadata | None],
+    metadata: Mapping[tuple[str, str], ModelMetadata | None],
 ) -> dict[str, Any]:
     """Name, version and readiness of the server, and one entry a version of a model, from the answers of a
-    serving.client.transport.Transport and the models' `metadata` by name.
+    serving.client.transport.Transport and the models' `metadata` by name and version.
 
     An entry holds name, version, state, reason, about (its metadata; None: not of Salon's making), succeeded and failed
     requests, images, executions, and mean milliseconds a request: queue_ms in the queue, compute_ms in the model,
@@ -25,7 +25,7 @@ def summarize(
     models = []
     for entry in sorted(index, key=lambda entry: (entry["name"], _number(entry.get("version", 0)))):
         name, version = entry["name"], entry.get("version", "")
-        about = metadata.get(name)
+        about = metadata.get((name, version))
         models.append(
             {
                 "name": name,

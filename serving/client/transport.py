@@ -29,9 +29,13 @@ class Transport(Protocol):
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str],
         timeout: float,
+        version: int | None = None,
         cancel: Cancellation | None = None,
     ) -> Arrays:
-        """Run a model on named arrays -> the named outputs. Raises Cancelled when `cancel` ended it."""
+        """Run a model on named arrays -> the named outputs. `version` None: the newest one.
+
+        Raises Cancelled when `cancel` ended it, SalonError when another version answered.
+        """
         ...
 
     def server(self, timeout: float) -> dict[str, Any]:
@@ -59,8 +63,11 @@ class Transport(Protocol):
         ...
 
 
-def connect(url: str) -> Transport:
-    """The transport for a URL; nothing is sent yet. Raises RequestError when it is not of the right form."""
+def connect(url: str, token: str | None = None) -> Transport:
+    """The transport for a URL; nothing is sent yet. `token` goes out with every call, as a bearer token (RFC 6750).
+
+    Raises RequestError when the URL is not of the right form.
+    """
     match = _URL.fullmatch(url)
     if not match or not 0 < (port := int(match[3] or _PORTS[match[1]])) < 65536:
         raise RequestError(f"`url` must be grpc://HOST:PORT or http://HOST:PORT, or grpcs or https; got {url} instead")
@@ -69,9 +76,9 @@ def connect(url: str) -> Transport:
         if match[1].startswith("grpc"):
             from serving.client.transport_grpc import GrpcTransport
 
-            return GrpcTransport(url, f"{match[2]}:{port}", secure)
+            return GrpcTransport(url, f"{match[2]}:{port}", secure, token)
         from serving.client.transport_http import HttpTransport
 
-        return HttpTransport(url, match[2].strip("[]"), port, secure)
+        return HttpTransport(url, match[2].strip("[]"), port, secure, token)
     except ImportError as error:
         raise SalonError(f"{error.name or error} is missing; install it with: pip install 'salon[query]'") from error

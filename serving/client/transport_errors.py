@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gan.errors import RequestError, SalonError
-from serving.client.retry import Unavailable
+from serving.client.retry import TooSlow, Unavailable
 
 USUAL = "Triton's usual ports are http://HOST:8000 and grpc://HOST:8001"
 _NOISE = re.compile(r"\[request id: \S*\]|NOTE: .*", re.DOTALL)  # of Triton's messages
@@ -33,11 +33,23 @@ def failed(url: str, detail: str) -> SalonError:
     return SalonError(f"{url} failed: {_one_line(detail)}; its log says more")
 
 
-def too_slow(url: str, timeout: float) -> SalonError:
+def too_slow(url: str) -> SalonError:
     """The error for a request that took longer than it may."""
-    return SalonError(
-        f"{url} did not answer within {timeout:.3g} s; raise `timeout`, or lower `concurrency` if it has too much to do"
+    return TooSlow(url)
+
+
+def unauthorized(url: str, detail: str) -> RequestError:
+    """The error for a server that wants a token, or another one."""
+    return RequestError(
+        f"{url} refused the request: {_one_line(detail)}; it wants a token: name its file with `token_file`, or set "
+        "SALON_TOKEN"
     )
+
+
+def check_version(url: str, model: str, answered: str, version: int | None) -> None:
+    """Raise SalonError when another version of the model answered than was asked for."""
+    if version is not None and answered != str(version):
+        raise failed(url, f"version {answered} of {model} answered instead of {version}")
 
 
 def _one_line(text: str) -> str:

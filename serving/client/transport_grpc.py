@@ -12,7 +12,16 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.client.cancel import Cancellation
-from serving.client.transport_errors import USUAL, Arrays, failed, refused, too_slow, unreachable
+from serving.client.transport_errors import (
+    USUAL,
+    Arrays,
+    check_version,
+    failed,
+    refused,
+    too_slow,
+    unauthorized,
+    unreachable,
+)
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log goes to standard error; what matters is raised
 
@@ -31,8 +40,9 @@ _LATER = ("UNAVAILABLE", "CANCELLED", "ABORTED")  # a stopping server cancels wh
 class GrpcTransport:
     """See serving.client.transport.Transport. `address` is host:port."""
 
-    def __init__(self, url: str, address: str, secure: bool) -> None:
+    def __init__(self, url: str, address: str, secure: bool, token: str | None = None) -> None:
         self.url = url
+        self._metadata = {} if token is None else {"authorization": f"Bearer {token}"}
         self._client = grpc.InferenceServerClient(address, ssl=secure, channel_args=_CHANNEL)
 
     def infer(
@@ -41,6 +51,7 @@ class GrpcTransport:
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str],
         timeout: float,
+        version: int | None = None,
         cancel: Cancellation | None = None,
     ) -> Arrays:
         tensors = []
@@ -48,20 +59,24 @@ class GrpcTransport:
             tensors.append(grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
             tensors[-1].set_data_from_numpy(array)
         wanted = [grpc.InferRequestedOutput(name) for name in outputs]
-        with self._errors(timeout):
+        asked = "" if version is None else str(version)
+        with self._errors():
             answer: Future[grpc.InferResult] = Future()
             settle = partial(_settle, answer)
-            call = self._client.async_infer(model, tensors, settle, outputs=wanted, client_timeout=timeout)
+            call = self._client.async_infer(
+                model, tensors, settle, asked, outputs=wanted, client_timeout=timeout, headers=self._metadata
+            )
             with (cancel or Cancellation()).ends_by(call.cancel):
                 result = answer.result()
+        check_version(self.url, model, result.get_response().model_version, version)
         return {name: result.as_numpy(name) for name in outputs}
 
     def server(self, timeout: float) -> dict[str, Any]:
         return self._ask(self._client.get_server_metadata, timeout)
 
     def ready(self, timeout: float) -> bool:
-        with self._errors(timeout):
-            return bool(self._client.is_server_ready(client_timeout=timeout))
+        with self._errors():
+            return bool(self._client.is_server_ready(headers=self._metadata, client_timeout=timeout))
 
     def index(self, timeout: float) -> list[dict[str, Any]]:
         return list(self._ask(self._client.get_model_repository_index, timeout).get("models", []))
@@ -76,11 +91,11 @@ class GrpcTransport:
         self._client.close()
 
     def _ask(self, call: Callable[..., dict[str, Any]], timeout: float, **arguments: str) -> dict[str, Any]:
-        with self._errors(timeout):
-            return call(as_json=True, client_timeout=timeout, **arguments)
+        with self._errors():
+            return call(as_json=True, headers=self._metadata, client_timeout=timeout, **arguments)
 
     @contextmanager
-    def _errors(self, timeout: float) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except ValueError as error:  # of a channel that close() closed meanwhile
@@ -88,7 +103,9 @@ class GrpcTransport:
         except InferenceServerException as error:
             status, detail = (error.status() or "").removeprefix("StatusCode."), error.message() or ""
             if status == "DEADLINE_EXCEEDED":
-                raise too_slow(self.url, timeout) from error
+                raise too_slow(self.url) from error
+            if status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+                raise unauthorized(self.url, detail) from error
             if "HTTP/2" in detail or "Socket closed" in detail:  # as when HTTP's port is asked
                 detail += f" ({USUAL})"
             explain = unreachable if status in _LATER else refused if status in _REFUSED else failed

@@ -20,7 +20,16 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from gan.errors import SalonError
 from serving.client.cancel import Cancellation
-from serving.client.transport_errors import USUAL, Arrays, failed, refused, too_slow, unreachable
+from serving.client.transport_errors import (
+    USUAL,
+    Arrays,
+    check_version,
+    failed,
+    refused,
+    too_slow,
+    unauthorized,
+    unreachable,
+)
 
 _LENGTH = "Inference-Header-Content-Length"  # of the JSON before the tensors' bytes
 _LATER = (429, 502, 503, 504)  # too many requests, or a proxy's or the server's own "not now"
@@ -29,8 +38,9 @@ _LATER = (429, 502, 503, 504)  # too many requests, or a proxy's or the server's
 class HttpTransport:
     """See transport.Transport. A connection carries one request at a time; those that are free are kept."""
 
-    def __init__(self, url: str, host: str, port: int, secure: bool) -> None:
+    def __init__(self, url: str, host: str, port: int, secure: bool, token: str | None = None) -> None:
         self.url = url
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._host, self._port = host, port
         self._context = ssl.create_default_context() if secure else None
         self._idle: list[http.client.HTTPConnection] = []
@@ -42,6 +52,7 @@ class HttpTransport:
         inputs: Mapping[str, NDArray[Any]],
         outputs: Sequence[str],
         timeout: float,
+        version: int | None = None,
         cancel: Cancellation | None = None,
     ) -> Arrays:
         tensors = [InferInput(name, array.shape, np_to_triton_dtype(array.dtype)) for name, array in inputs.items()]
@@ -49,13 +60,20 @@ class HttpTransport:
             tensor.set_data_from_numpy(array)
         wanted = [InferRequestedOutput(name) for name in outputs]
         body, length = InferenceServerClient.generate_request_body(tensors, outputs=wanted)
-        path, header = f"v2/models/{quote(model)}/infer", {_LENGTH: str(length if length is not None else len(body))}
+        asked = "" if version is None else f"/versions/{version}"
+        path, header = (
+            f"v2/models/{quote(model)}{asked}/infer",
+            {_LENGTH: str(length if length is not None else len(body))},
+        )
         headers, answer = self._checked(*self._send("POST", path, timeout, body, header, cancel))
         try:
             result = InferenceServerClient.parse_response_body(answer, header_length=int(headers[_LENGTH]))
-            return {name: result.as_numpy(name) for name in outputs}
+            answered = str(result.get_response()["model_version"])
+            arrays = {name: result.as_numpy(name) for name in outputs}
         except (InferenceServerException, ValueError, KeyError, TypeError) as error:
             raise failed(self.url, f"its answer is none of Triton's ({error})") from error
+        check_version(self.url, model, answered, version)
+        return arrays
 
     def server(self, timeout: float) -> dict[str, Any]:
         return dict(self._ask("GET", "v2", timeout))
@@ -101,21 +119,21 @@ class HttpTransport:
             if connection.sock is None:
                 connection.connect()
             with (cancel or Cancellation()).ends_by(partial(_end, connection.sock)):
-                connection.request(method, f"/{path}", body, headers or {})
+                connection.request(method, f"/{path}", body, {**self._headers, **(headers or {})})
                 answer = connection.getresponse()
                 content, complete = answer.read(), True
                 return answer.status, answer.headers, content
         except (OSError, http.client.HTTPException) as error:
-            raise self._explained(error, timeout) from error
+            raise self._explained(error) from error
         finally:
             if not complete:
                 connection.close()  # half an answer may wait in it; the next request opens it anew
             self._busy.discard(connection)
             self._idle.append(connection)
 
-    def _explained(self, error: OSError | http.client.HTTPException, timeout: float) -> SalonError:
+    def _explained(self, error: OSError | http.client.HTTPException) -> SalonError:
         if isinstance(error, TimeoutError):
-            return too_slow(self.url, timeout)
+            return too_slow(self.url)
         if isinstance(error, ssl.SSLCertVerificationError):
             return SalonError(f"{self.url} is not trusted: {error.verify_message}; SSL_CERT_FILE names authorities")
         if isinstance(error, OSError | http.client.IncompleteRead):
@@ -131,6 +149,8 @@ class HttpTransport:
             detail = str(json.loads(content)["error"])
         except (ValueError, KeyError, TypeError):
             detail = content[:200].decode("utf-8", "replace") or http.client.responses.get(status, str(status))
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise unauthorized(self.url, detail)
         explain = unreachable if status in _LATER else refused if status < 500 else failed
         raise explain(self.url, detail)
 

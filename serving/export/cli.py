@@ -6,13 +6,17 @@ from gan.cli.command import Command, takes
 from gan.cli.options import PATH, WholeRange, json_option
 from gan.errors import RequestError
 from gan.runtime.console import result, table
-from serving.export.request import ExportRequest
+from serving.export.request import OLDEST_OPSET, OPSET, ExportRequest
 
 
 @click.command(cls=Command)
 @takes(ExportRequest)
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="Snapshot, run, or folder of runs to export.")
 @click.option("--out", metavar="DIR", type=PATH, help="Model repository to add a version to.")
+@click.option("--list", "list_versions", is_flag=True, help="Print the versions in --out, and export nothing.")
+@click.option(
+    "--rollback", metavar="N", type=WholeRange(1), help="Version to publish again, as the newest, and export nothing."
+)
 @click.option(
     "--name",
     metavar="NAME",
@@ -37,19 +41,37 @@ from serving.export.request import ExportRequest
 )
 @click.option("--max-batch", metavar="NIMG", type=WholeRange(1, 256), help="Largest batch: images in one request.")
 @click.option("--instances", metavar="N", type=WholeRange(1, 64), help="Instances of each model, on each device.")
+@click.option(
+    "--opset",
+    metavar="N",
+    type=WholeRange(OLDEST_OPSET, OPSET),
+    help="Opset of ONNX that the graphs are written in: a lower one for older runtimes.",
+)
 @click.option("--tensorrt", is_flag=True, help="TensorRT for acceleration; with --backend onnxruntime on a GPU.")
 @click.option("--response-cache", is_flag=True, help="Cache for answers, where the server has one.")
 @json_option
 def export(request: ExportRequest, as_json: bool) -> None:
     """Export a snapshot to a model repository for Triton, as ONNX graphs that are compared with PyTorch first.
 
-    Every export adds a version, and older ones stay. Servers take the newest.
+    Every export adds a version, whole or not at all, and older ones stay. Servers take the newest, and go on with the
+    one before for clients that began with it.
 
     \b
     salon export --snapshot runs --out models
+    salon export --list --out models
+    salon export --rollback 2 --out models
     salon export --snapshot people.safetensors --out models --name people --classifier style.onnx
     salon export --snapshot runs --out models-gpu --backend onnxruntime --precision fp16 --tensorrt
     """
+    if request.list_versions:
+        _list(request, as_json)
+        return
+    if request.rollback is not None:
+        from serving.export.rollback import roll_back
+
+        figures = roll_back(request.out, request.rollback)
+        result(f"Version {figures['version']} is version {figures['rollback']} again: {request.out}", figures, as_json)
+        return
     try:
         from serving.export.export import export as add_version
 
@@ -63,6 +85,20 @@ def export(request: ExportRequest, as_json: bool) -> None:
     ]
     text = f"Version {figures['version']} of {figures['snapshot']}: {request.out}"
     result(f"{table(rows, ['model', 'from PyTorch'])}\n{text}", figures, as_json)
+
+
+def _list(request: ExportRequest, as_json: bool) -> None:
+    from serving.export.family import list_versions
+
+    rows = []
+    versions = list_versions(request.out)
+    for row in versions:
+        kimg = "" if row["cur_nimg"] is None else f"{row['cur_nimg'] / 1000:.1f}"
+        state = f"{row['state']}, version {row['rollback']} again" if row["rollback"] else row["state"]
+        rows.append([row["version"], row["name"], (row["snapshot"] or "")[:12], kimg, row["date"] or "", state])
+    header = ["version", "name", "snapshot", "kimg", "date", "state"]
+    text = table(rows, header) if rows else f"No versions in {request.out}."
+    result(text, {"out": str(request.out), "versions": versions}, as_json)
 
 
 def _kind(model: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from gan.sampling import generate
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
 from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, ModelMetadata, inputs, model_name
-from serving.export import model_config, onnx_file
+from serving.export import onnx_file
 from serving.export.discriminator_graph import LogitOfImage
 from serving.export.generator_graph import ImageFromWs, ImageFromZ, MappingGraph, SynthesisGraph
 from serving.export.model_config import ENSEMBLES, Settings
@@ -55,18 +54,20 @@ def export(request: ExportRequest) -> dict[str, Any]:
     name, classifier = request.name, request.classifier
     _check_name(name)
     repository = ModelRepository(request.out)
+    repository.recover()
     served = repository.models()
     if not served:
         refuse_images(request.out)
+    assert request.snapshot is not None  # as ExportRequest makes sure
     source = snapshot.find(request.snapshot)
     known = served.get(CLASSIFIER) if classifier is None else _classifier_about(classifier)
     styles = known.styles if known else []
     kinds = _choose(request.kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
     _check_family(name, kinds, served)
-    _check_styles(name, kinds, served, styles)
+    repository.refuse_styles(name, kinds, styles)
     repository.refuse_others([model_name(kind, name) for kind in kinds])
-    with tempfile.TemporaryDirectory(prefix="salon-export-") as folder:
-        job = _Export(source, name, settings, styles, classifier, Path(folder))
+    with repository.workplace() as folder:
+        job = _Export(source, name, settings, request.opset, styles, classifier, folder)
         models = [job.make(kind) for kind in progress(kinds, "Exporting", len(kinds), unit="model")]
         version = repository.publish(models)
     return {
@@ -76,6 +77,7 @@ def export(request: ExportRequest) -> dict[str, Any]:
         "version": version,
         "backend": request.backend,
         "precision": request.precision,
+        "opset": request.opset,
         "models": [model_name(kind, name) for kind in kinds],
         "difference": job.differences,
     }
@@ -88,6 +90,7 @@ class _Export:
     source: Snapshot
     name: str
     settings: Settings
+    opset: int
     styles: list[str]
     classifier: Path | None
     folder: Path
@@ -131,23 +134,22 @@ class _Export:
 
     def make(self, kind: str) -> Model:
         about = self.about(kind)
-        config = model_config.describe(about, self.settings)
         if kind in ENSEMBLES:
-            return Model(about, config, None)
+            return Model(about, self.settings, None)
         files = self.folder / kind
         files.mkdir()
         if kind == "seed_to_png":
             shutil.copyfile(BACKENDS / "seed_to_png.py", files / "model.py")
-            return Model(about, config, files)
+            return Model(about, self.settings, files)
         if kind in NETWORKS:
             self._write_network(about, files / GRAPH)
         else:
             assert self.classifier is not None
             shutil.copyfile(self.classifier, files / GRAPH)
-            _check_classifier(files / GRAPH, about, self.settings.max_batch)
+            _check_classifier(files / GRAPH, about, self.settings.max_batch, self.opset)
         if self.settings.backend == "python":
             shutil.copyfile(BACKENDS / "onnx_model.py", files / "model.py")
-        return Model(about, config, files)
+        return Model(about, self.settings, files)
 
     def _write_network(self, about: ModelMetadata, path: Path) -> None:
         module, given = self._module(about.kind)
@@ -156,8 +158,8 @@ class _Export:
         names = tuple(tensor.name for tensor in inputs(about))
         # Two images: with one, an exporter may take the batch for a constant.
         examples = [torch.from_numpy(np.resize(tensors[n], [2, *tensors[n].shape[1:]])) for n in names]
-        onnx_file.write(module, examples, about, path, beside)
-        onnx_file.check(path, about)
+        onnx_file.write(module, examples, about, path, beside, self.opset)
+        onnx_file.check(path, about, self.opset)
         bounds = BOUNDS["fp32" if about.kind in ("mapping", "discriminator") else self.settings.precision]
         self.differences[about.kind] = self._reference.compare(_run(path, given), about, names, given, bounds)
         if beside:
@@ -197,10 +199,13 @@ def _classifier_about(path: Path) -> ModelMetadata:
     return about
 
 
-def _check_classifier(path: Path, about: ModelMetadata, max_batch: int) -> None:
-    # Nothing here can say what it should compute; but for any square and batch it must give probabilities.
+def _check_classifier(path: Path, about: ModelMetadata, max_batch: int, opset: int) -> None:
+    # Nothing here can say what it should compute; but for any square and batch it must give probabilities, the same in
+    # whatever opset.
     try:
-        onnx_file.check(path, about)
+        before = _run(path, ("probabilities",))
+        onnx_file.convert(path, opset)
+        onnx_file.check(path, about, opset)
         run = _run(path, ("probabilities",))
         rng = np.random.default_rng(0)
         for batch, side in ((1, 64), (3, 256), (max_batch, 32)):
@@ -208,8 +213,10 @@ def _check_classifier(path: Path, about: ModelMetadata, max_batch: int) -> None:
             found = run({"image": image})["probabilities"]
             if found.shape != (batch, len(about.styles)) or not np.allclose(found.sum(axis=1), 1, atol=1e-3):
                 raise SalonError(f"it gives no probabilities for {batch} images of {side}x{side}")
+            if not np.allclose(found, before({"image": image})["probabilities"], atol=1e-3):
+                raise SalonError(f"it gives other probabilities in opset {opset}")
     except Exception as error:  # of whatever class a runtime raises
-        raise RequestError(f"`classifier` must be a working ONNX graph: {error}") from error
+        raise RequestError(f"`classifier` must be a working ONNX graph in opset {opset}: {error}") from error
 
 
 def _check_name(name: str) -> None:
@@ -249,15 +256,4 @@ def _check_family(name: str, chosen: list[str], served: dict[str, ModelMetadata]
             raise RequestError(
                 f"`models` must also have {about.kind}, which the repository serves as {other} and which belongs to "
                 f"the {name} that it would no longer fit; or remove that folder first"
-            )
-
-
-def _check_styles(name: str, chosen: list[str], served: dict[str, ModelMetadata], styles: list[str]) -> None:
-    if CLASSIFIER not in chosen:
-        return
-    for other, about in served.items():
-        if about.kind == "generate_and_classify" and about.generator != name and about.styles != styles:
-            raise RequestError(
-                f"`classifier` must know the styles {', '.join(about.styles)}, which {other} gives; it knows "
-                f"{', '.join(styles)}. Choose another `out`, or remove that folder first"
             )

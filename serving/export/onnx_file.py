@@ -12,18 +12,23 @@ from torch import nn
 from gan.errors import RequestError, SalonError
 from gan.ops.weight_cache import WeightCache
 from serving.contract import PARAMETER, ModelMetadata, inputs, outputs
+from serving.export.request import OPSET as OPSET
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
-OPSET = 20
 BATCH = "batch"  # name of the symbolic first dimension
 LARGEST = 2_000_000_000  # bytes of weights that fit into one file; protobuf ends at 2 GiB
 
 
 def write(
-    module: nn.Module, examples: Sequence[torch.Tensor], about: ModelMetadata, path: Path, beside: Sequence[str]
+    module: nn.Module,
+    examples: Sequence[torch.Tensor],
+    about: ModelMetadata,
+    path: Path,
+    beside: Sequence[str],
+    opset: int = OPSET,
 ) -> None:
     """Write a module that takes and gives the contract's tensors, and after them those named `beside`.
 
@@ -48,7 +53,7 @@ def write(
             tuple(examples),
             str(traced),
             dynamo=False,  # the other one needs onnxscript
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[tensor.name for tensor in inputs(about)],
             output_names=[*(tensor.name for tensor in outputs(about)), *beside],
             dynamic_axes=axes,
@@ -80,7 +85,23 @@ def drop_outputs(path: Path, names: Sequence[str]) -> None:
     _save(model, path)
 
 
-def check(path: Path, about: ModelMetadata) -> None:
+def convert(path: Path, opset: int) -> None:
+    """Write a file of opset 18 or above in another opset. check() says whether this has all of its operators."""
+    import onnx
+
+    model = onnx.load(path)
+    for entry in model.opset_import:
+        if entry.domain == "":
+            entry.version = opset
+    if opset < 18:  # where the axes of a mean were no input yet
+        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "ReduceMean" and len(node.input) == 2 and node.input[1] in constants:
+                node.attribute.append(onnx.helper.make_attribute("axes", constants[node.input.pop()].tolist()))
+    _save(model, path)
+
+
+def check(path: Path, about: ModelMetadata, opset: int = OPSET) -> None:
     """Raise SalonError unless the file is valid, in the opset, and has the contract's tensors for any batch."""
     import onnx
 
@@ -89,9 +110,9 @@ def check(path: Path, about: ModelMetadata) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise SalonError(f"the exported {about.kind} is no valid ONNX: {error}") from error
     model = onnx.load(path, load_external_data=False)
-    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if opset != OPSET:
-        raise SalonError(f"the exported {about.kind} must be in opset {OPSET}; it is in {opset}")
+    found_opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if found_opset != opset:
+        raise SalonError(f"the exported {about.kind} must be in opset {opset}; it is in {found_opset}")
     for ours, found in ((inputs(about), model.graph.input), (outputs(about), model.graph.output)):
         shapes = {value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in found}
         for tensor in ours:

@@ -10,6 +10,7 @@ from gan.cli.command import Command, takes
 from gan.cli.options import PATH, WholeRange, json_option
 from gan.errors import RequestError
 from gan.runtime.console import result, say, table
+from serving.contract import read_token
 from serving.server.request import ServeRequest
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ def serve(request: ServeRequest, print_command: str | None, as_json: bool) -> No
     salon serve models --print-command docker
     """
     try:
+        from serving.export import family
         from serving.server import deployment, install
         from serving.server import server as servers
-        from serving.server.front.access import Access, read_token
+        from serving.server.front.access import Access
     except ImportError as error:
         raise RequestError(f"salon serve needs pip install 'salon[serve]': {error}") from error
 
@@ -87,6 +89,7 @@ def serve(request: ServeRequest, print_command: str | None, as_json: bool) -> No
         result(text.rstrip(), {"kind": print_command, "text": text, "run_here": False}, as_json)
         return
     servers.model_names(request.repository)  # before a server is installed for it
+    family.check(request.repository)
     program = install.find(request.tritonserver)
     access = Access(
         token=None if request.token_file is None else read_token(request.token_file),

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import progress, say
+from serving.export import family
 from serving.server import install, process
 from serving.server.front.access import Access
 from serving.server.front.front import Front
@@ -163,6 +164,7 @@ class Server:
 
     def _start(self) -> None:
         models = model_names(self._repository)
+        family.check(self._repository)
         assert self._front is not None
         self._log.begin()
         self._process = Process(self._repository, self._program, self.folder, self._reload, self._log)
@@ -212,6 +214,7 @@ def serve(
     seconds.
     """
     model_names(repository)
+    family.check(repository)
     server = server or install.find()
     check_host(host, server)
     ports = dict(zip(SERVICES, (http_port, grpc_port, metrics_port), strict=True))

@@ -39,10 +39,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with its tensors, or with an error of its own."""
-        feeds = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
-            for request in requests
-        ]
+        feeds = [self._feed(request) for request in requests]
         faults = [self._fault(feed) for feed in feeds]
         valid = [feed for feed, fault in zip(feeds, faults, strict=True) if fault is None]
         answers = iter(self._answer(valid) if valid else [])
@@ -53,7 +50,13 @@ class TritonPythonModel:
             for fault in faults
         ]
 
+    def _feed(self, request: Any) -> Arrays:
+        tensors = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
+        return {name: tensor.as_numpy() for name, tensor in tensors.items() if tensor is not None}
+
     def _fault(self, feed: Arrays) -> str | None:
+        if missing := [name for name in self._inputs if name not in feed]:
+            return f"{missing[0]} must be given; it is missing"
         if empty := [name for name, array in feed.items() if not array.size]:
             return f"{empty[0]} must not be empty; its shape is {list(feed[empty[0]].shape)}"
         for name, (low, high) in self._limits.items():

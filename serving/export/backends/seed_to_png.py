@@ -1,5 +1,7 @@
 """Bytes of an image file from a seed, in Triton's Python backend: z is drawn here, and the generator gives the image.
 
+The generator is asked in this model's own version, which is that of one export.
+
 It stands alone: the server's Python has numpy and Pillow, and no Salon. draw() is gan.sampling.latents.draw, and
 encode() gan.data.images.encode; tests compare them.
 """
@@ -41,10 +43,13 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the settings of config.pbtxt. Triton calls it once."""
-        parameters = json.loads(args["model_config"])["parameters"]
+        config = json.loads(args["model_config"])
+        parameters = config["parameters"]
         metadata = json.loads(parameters["salon"]["string_value"])
         self._limits = json.loads(parameters["limits"]["string_value"])
         self._generator, self._z_dim = metadata["generator"], metadata["z_dim"]
+        self._version = int(args["model_version"])
+        self._required = [tensor["name"] for tensor in config["input"] if not tensor.get("optional")]
 
     async def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request with its files, or with an error of its own. The generator may batch what they ask."""
@@ -68,6 +73,7 @@ class TritonPythonModel:
         inputs = {"z": draw(seeds[:, 0], self._z_dim), **given}
         asked = pb_utils.InferenceRequest(
             model_name=self._generator,
+            model_version=self._version,
             requested_output_names=["image"],
             inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
@@ -81,6 +87,8 @@ class TritonPythonModel:
     def _numbers(self, request: Any, name: str) -> Any:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
         if tensor is None:
+            if name in self._required:  # Triton only counts the inputs, and takes an optional one for it
+                raise ValueError(f"{name} must be given; it is missing")
             return None
         numbers, (low, high) = tensor.as_numpy(), self._limits[name]
         wrong = numbers[~((numbers >= low) & (numbers <= high))]  # also what is no number

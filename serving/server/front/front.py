@@ -1,7 +1,6 @@
 """The front, running: its ports, its event loop in a thread, and the watch over the models behind it."""
 
 import asyncio
-import resource
 import socket
 import threading
 import time
@@ -10,9 +9,8 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
-import uvicorn
-
 from gan.errors import RequestError
+from gan.runtime import web
 from serving.server.front import grpc_service
 from serving.server.front.access import Access
 from serving.server.front.figures import Figures
@@ -21,8 +19,7 @@ from serving.server.front.http_app import HttpApp
 from serving.server.front.upstream import Upstream
 
 TRIAL = 10.0  # seconds between two trials of the models
-OPEN_FILES = 65536  # connections and files at most, where the system's hard limit allows it
-CONNECTIONS = 2048  # over HTTP at a time; others are told to come later
+LIMITS = web.Limits(connections=2048)  # over HTTP
 GRACE = 10.0  # seconds for requests in flight when it stops
 
 Answer = TypeVar("Answer")
@@ -43,7 +40,7 @@ class Front:
         self, host: str, ports: dict[str, int], address: str, access: Access, tick: Callable[[], None] = lambda: None
     ) -> None:
         """`tick` is called every second, in the front's thread."""
-        raise_open_files()
+        web.raise_open_files()
         self._tick = tick
         with ExitStack() as stack:
             self._sockets = {n: stack.enter_context(_listen(host, ports[n], n)) for n in ("http", "metrics")}
@@ -119,20 +116,18 @@ class Front:
             raise _taken(host, grpc_port, "grpc", "Address already in use") from error
         await server.start()
         app = HttpApp(gate)
-        webs = [_web(app.inference), _web(app.metrics)]
-        tasks = [
-            asyncio.create_task(one.serve([self._sockets[name]]))
-            for name, one in zip(("http", "metrics"), webs, strict=True)
+        webs = [
+            web.Server(app.inference, self._sockets["http"], LIMITS),
+            web.Server(app.metrics, self._sockets["metrics"], web.Limits(connections=64)),
         ]
-        while not all(one.started for one in webs):
-            await asyncio.sleep(0.005)
+        tasks = [asyncio.create_task(one.answer()) for one in webs]
         watching = [asyncio.create_task(self._watch(gate)), asyncio.create_task(self._every_second())]
         self._started.set_result(None)
         await self._stopping.wait()
         for task in watching:
             task.cancel()
         for one in webs:
-            one.should_exit = True
+            one.ask_to_stop()
         await server.stop(GRACE)
         await asyncio.gather(*tasks)
         await upstream.close()
@@ -165,28 +160,6 @@ class Front:
                 gate.figures.dead.set(len(self.dead))
                 gate.ready = gate.ready and not self.dead
             await asyncio.sleep(0.2)
-
-
-def raise_open_files() -> None:
-    """Let this process, and those that it starts, have many connections: the usual soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _web(app: Any) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        log_level="critical",
-        proxy_headers=False,
-        server_header=False,
-        ws="none",
-        lifespan="off",
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=int(GRACE),
-    )
-    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int, service: str) -> socket.socket:

@@ -1,11 +1,9 @@
 """The front's HTTP: KServe's paths of version 2 for what looks and what infers, and figures for Prometheus."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,7 +20,6 @@ from serving.server.front.gate import LARGEST, Gate, response
 from serving.server.front.refused import Refused
 
 LARGEST_JSON = 8 * 2**20  # bytes; larger tensors are sent as bytes after the JSON
-BODY_TIMEOUT = 60.0  # seconds for a request's body to arrive
 OPEN = ("/v2/health/live", "/v2/health/ready")  # without a token: a balancer asks for them
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -79,13 +76,13 @@ class HttpApp:
             hosts=access.hosts,
             refuse=lambda host: _error(f"this server does not go by the name {host[:80]!r}", 421),
             headers={"Cache-Control": "no-store"},
+            origins=access.origins,
         )
 
     def _checked(self, endpoint: Endpoint) -> Endpoint:
         # Who may ask, and what goes wrong as JSON; the work ends when the client goes.
         async def answer(request: Request) -> Response:
             try:
-                self._gate.access.check_page(request.headers)
                 if request.url.path not in OPEN:
                     self._gate.access.check_token(request.headers.get("authorization"))
                 return await endpoint(request)
@@ -93,7 +90,7 @@ class HttpApp:
                 self._gate.figures.refused.labels("http", error.code.name).inc()
                 return _error(str(error), error.status)
             except ClientDisconnect:
-                return Response(status_code=499)
+                return Response(status_code=web.CLIENT_CLOSED_REQUEST)
 
         return answer
 
@@ -155,32 +152,13 @@ class HttpApp:
         if request.headers.get("content-encoding", "identity") != "identity":
             raise Refused("content-encoding must be left out: requests are read as they are")
         try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                return await web.read_body(request, most)
-        except TimeoutError as error:
-            raise Refused(
-                f"the request must arrive within {BODY_TIMEOUT:.0f} seconds", StatusCode.DEADLINE_EXCEEDED
-            ) from error
+            return await web.read_body(request, most)
         except RequestError as error:
             raise Refused(f"{error}; tensors may be sent as bytes, after the JSON") from error
 
     async def _infer_message(self, request: Request, message: Any) -> Any:
         """The model's answer; when the client goes first, what it asked for is cancelled."""
-        work = asyncio.ensure_future(self._gate.infer("http", message, None, None))
-        gone = asyncio.ensure_future(_until_gone(request))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientDisconnect
-            return response(work.result())
-        finally:
-            work.cancel()
-            gone.cancel()
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        return response(await web.unless_gone(request, self._gate.infer("http", message, None, None)))
 
 
 async def _other(request: Request, error: HTTPException) -> Response:
