@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gan.errors import RequestError
+from gan.errors import RequestError, SalonError
 from gan.runtime import page, web
 from gan.runtime.web import Guard
 
@@ -141,6 +141,17 @@ def test_a_server_in_a_thread_ends_when_it_is_told():
         assert get(address) == "hello"
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(address)
+
+
+def test_an_application_that_does_not_start_is_told():
+    @contextlib.asynccontextmanager
+    async def fails(app):
+        raise ValueError("no disk")
+        yield
+
+    app = Starlette(lifespan=fails)
+    with pytest.raises(SalonError, match="did not start"), served(app):
+        raise AssertionError("is not reached")
 
 
 @pytest.mark.parametrize(

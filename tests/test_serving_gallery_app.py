@@ -27,6 +27,7 @@ from gan.errors import RequestError, SalonError
 from gan.runtime import web
 from gan.sampling import latents
 from serving.client.cancel import Cancellation
+from serving.client.client import Client
 from serving.client.retry import Unavailable
 from serving.contract import ModelMetadata
 from serving.gallery import backend
@@ -781,6 +782,23 @@ def test_the_command_shows_the_images_of_salon_generate(server, tiny_run, tmp_pa
             out, err = running.communicate(timeout=HANG)
         assert running.returncode == 0, err
         assert out == "" and f"{1 + 12 + 3 + 5} images were generated" in err
+
+
+def test_a_real_server_does_no_work_for_who_has_gone(server):
+    def synthesized() -> int:
+        with Client(server.grpc_url) as client:
+            return sum(model["images"] for model in client.status()["models"] if model["name"] == "synthesis")
+
+    with command("--url", server.grpc_url, "--trust-proxy", "127.0.0.1", "--rate", "1000/s") as (address, _):
+        before, gallery = synthesized(), urlsplit(address)
+        with contextlib.ExitStack() as held:
+            for seed in range(20):
+                connection = held.enter_context(socket.create_connection((gallery.hostname, gallery.port)))
+                view = f"GET /scene?view=journey&seed={5000 + seed}&to=9&count=16 HTTP/1.1\r\nHost: localhost\r\n"
+                connection.sendall(f"{view}X-Forwarded-For: 198.51.100.1\r\n\r\n".encode())
+            until(lambda: synthesized() > before)
+        image = httpx.get(f"{address}image?seed=777", headers={"X-Forwarded-For": "203.0.113.9"}, trust_env=False)
+        assert image.status_code == 200 and synthesized() - before < 20 * 16
 
 
 def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):

@@ -67,6 +67,24 @@ def test_a_turn_that_comes_to_one_who_leaves_goes_on():
     assert asyncio.run(run()) == ["stays"]
 
 
+def test_nobody_comes_between_a_turn_and_the_next():
+    async def run() -> list[str]:
+        turns, done = Turns(), []
+
+        async def take(visitor: str) -> None:
+            async with turns.turn(visitor):
+                done.append(visitor)
+
+        async with turns.turn("first"):
+            waits = asyncio.ensure_future(take("waits"))
+            await asyncio.sleep(0)
+        await take("comes")
+        await waits
+        return done
+
+    assert asyncio.run(run()) == ["waits", "comes"]
+
+
 def test_a_turn_ends_with_an_error():
     async def run() -> None:
         turns = Turns()

@@ -25,7 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gan.errors import RequestError
+from gan.errors import RequestError, SalonError
 from gan.runtime import page
 
 Answer = TypeVar("Answer")
@@ -222,9 +222,11 @@ class Server:
             self._server.run([self.listening])
 
     def start(self) -> None:
-        """Answer in a thread, from the time this returns."""
+        """Answer in a thread, from the time this returns. Raises SalonError when the application does not start."""
         self._thread.start()
         self._server.ready.wait()
+        if not self._server.started:
+            raise SalonError("the web server did not start; its log says more")
 
     def stop(self) -> None:
         """Ask it to stop, and wait until it has."""
@@ -241,7 +243,8 @@ class Server:
 
     def _run_in_thread(self) -> None:
         try:
-            self.run()
+            with contextlib.suppress(SystemExit):  # of uvicorn, when the application does not start
+                self.run()
         finally:
             self._server.ready.set()
 

@@ -27,7 +27,7 @@ class Turns:
             try:
                 await mine
             except asyncio.CancelledError:
-                if mine.done() and not mine.cancelled():  # the turn came at the same time
+                if not mine.cancelled():  # the turn came at the same time
                     self._next()
                 raise
         self._taken, self._last = True, visitor
