@@ -10,9 +10,9 @@ import pytest
 from conftest import run_salon
 
 from gan.errors import RequestError, SalonError
-from serving.contract import CLASSIFIER, ModelMetadata
+from serving.contract import CLASSIFIER, ENSEMBLES, ModelMetadata
 from serving.export import family, model_config, model_repository, switch
-from serving.export.model_config import ENSEMBLES, Settings
+from serving.export.model_config import Settings
 from serving.export.model_repository import Model, ModelRepository
 from serving.export.rollback import roll_back
 
