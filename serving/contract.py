@@ -57,12 +57,14 @@ class ModelMetadata:
     card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
     salon: str = ""  # version that exported it
     format: str = FORMAT
-    version: int | None = None  # under which it is served; not in the JSON, which is written before there is one
+    # Of a served model, and not in the JSON, which is written before there are any.
+    version: int | None = None
+    max_batch: int = MAX_BATCH  # images a request
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON holds."""
         values = dataclasses.asdict(self)
-        del values["version"]
+        del values["version"], values["max_batch"]
         return values
 
     def to_json(self) -> str:

@@ -149,6 +149,7 @@ class Asking(threading.Thread):
             self.error = error
 
 
+@pytest.mark.slow
 def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(triton, tiny_run, tmp_path):
     repository, seeds = tmp_path / "models", range(20)
     found = snapshot.find(tiny_run)

@@ -136,16 +136,21 @@ def test_an_export_that_is_killed_at_any_point_leaves_one_version_or_is_undone_b
             states.append("half")
         else:
             states.append(description(path, "generator").metadata.snapshot[0])
+        if states.count("half") == 5 and states[-1] == "half":
+            ModelRepository(path).publish(new)  # which begins with it, too
+            family.check(path)
+            assert not [p for p in path.parent.rglob("*") if "partial" in p.name]
+            assert {p.name for p in path.glob("*/*") if p.is_dir()} == {"1", "3"}
+            continue
         ModelRepository(path).recover()
         family.check(path)
+        assert states[-1] != "half" or not [p for p in path.rglob("*") if "partial" in p.name]
         snapshot = "b" if states[-1] == "b" else "a"
         assert {about.snapshot[0] for about in ModelRepository(path).models().values()} == {snapshot}
         if snapshot == "a":
             assert {name: text for name, text in contents(path).items() if "partial" not in name} == before
         if code == 0:
             break
-    ModelRepository(tmp_path / "7" / "models").publish(new)
-    assert not [p for p in (tmp_path / "7").rglob("*") if "partial" in p.name]
     half = states.count("half")
     assert states == ["a"] * states.index("half") + ["half"] * half + ["b"] * (len(states) - states.index("b"))
     assert half >= 3 * len(few)
