@@ -200,6 +200,16 @@ def test_a_family_of_several_snapshots_is_refused_also_of_before_there_were_reco
         start = text.index("version_policy")
         config.write_text(text[:start] + text[text.index("\n}\n", start) + 3 :])
     family.check(old)
+    rows = family.list_versions(old)
+    assert [(row["version"], row["snapshot"], row["date"], row["state"]) for row in rows] == [
+        *((1, None, None, "stored"), (2, "b" * 64, None, "served"))
+    ]
+    with pytest.raises(RequestError, match=r"must be one of \(none has a record\)"):
+        roll_back(old, 1)
+    newer = shutil.copytree(old, tmp_path / "newer")
+    ModelRepository(newer).publish(make_family(tmp_path, "c" * 64))
+    assert {n: about.snapshot[0] for n, about in description(newer, "mapping").versions.items()} == {2: "b", 3: "c"}
+    family.check(newer)
     shutil.rmtree(old / "synthesis" / "2")  # an export that stopped before it
     with pytest.raises(RequestError, match=r"generator is of several snapshots: .*, but synthesis is version 1 of b"):
         family.check(old)
