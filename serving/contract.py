@@ -6,6 +6,7 @@ Axis legend: N batch, L layers (num_ws), K styles, H = W the resolution; -1 is f
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,14 @@ class ModelMetadata:
     card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
     salon: str = ""  # version that exported it
     format: str = FORMAT
-    version: int | None = None  # under which it is served; not in the JSON, which is written before there is one
+    # Of a served model, and not in the JSON, which is written before there are any.
+    version: int | None = None
+    max_batch: int = MAX_BATCH  # images a request
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON holds."""
         values = dataclasses.asdict(self)
-        del values["version"]
+        del values["version"], values["max_batch"]
         return values
 
     def to_json(self) -> str:
@@ -113,6 +116,10 @@ KINDS = (
     "generate_and_score",  # z -> image and logit
     "generate_and_classify",  # z -> image and probabilities
 )
+ENSEMBLES = {  # -> the model that sees the generator's images
+    "generate_and_score": "discriminator",
+    "generate_and_classify": "style_classifier",
+}
 
 
 def model_name(kind: str, generator: str = DEFAULT_NAME) -> str:
@@ -159,6 +166,21 @@ def outputs(metadata: ModelMetadata) -> list[Tensor]:
     if metadata.kind in ("style_classifier", "generate_and_classify"):
         tensors.append(Tensor("probabilities", "FP32", (len(metadata.styles),)))
     return tensors
+
+
+def require_outputs(metadata: ModelMetadata, names: Sequence[str]) -> None:
+    """Raise ValueError unless a request for the outputs `names` can be answered: Triton's ensembles give all or none.
+
+    No names at all are a request for all outputs.
+    """
+    known = [tensor.name for tensor in outputs(metadata)]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"outputs must be some of {', '.join(known)}; got {unknown[0]} instead")
+    if metadata.kind in ENSEMBLES and names and (missing := [name for name in known if name not in names]):
+        raise ValueError(
+            f"outputs of {metadata.kind} must be asked for together, {' and '.join(known)}, or by no name at all; "
+            f"{missing[0]} is missing"
+        )
 
 
 def limits(metadata: ModelMetadata) -> dict[str, tuple[float, float]]:

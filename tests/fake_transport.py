@@ -54,6 +54,7 @@ class FakeTransport:
     url: str = "grpc://fake:1"
     models: dict = field(default_factory=lambda: {model_name(kind): about(kind) for kind in KINDS})
     version: int = 1  # of all models
+    max_batch: int | None = None  # of all models; None: not told
     earlier: dict = field(default_factory=dict)  # name -> {version: metadata} that is served beside it
     away: int = 0
     asked: list = field(default_factory=list)  # of infer: model, inputs, outputs, in the order in which they came
@@ -72,7 +73,7 @@ class FakeTransport:
         if version not in (None, *self._versions(model)):
             raise RequestError(f"Request for unknown model: '{model}' version {version} is not found")
         about, count = self.models[model], len(next(iter(arrays.values())))
-        assert set(arrays) == {tensor.name for tensor in inputs(about)} and 1 <= count <= MAX_BATCH
+        assert set(arrays) == {tensor.name for tensor in inputs(about)} and 1 <= count <= (self.max_batch or MAX_BATCH)
         for tensor in inputs(about):
             array = arrays[tensor.name]
             fits = zip(tensor.dims, array.shape[1:], strict=True)
@@ -123,7 +124,8 @@ class FakeTransport:
         parameters = {PARAMETER: about.to_json()} if about else {}
         if self.earlier:
             parameters[VERSIONS] = json.dumps({v: told.to_dict() for v, told in self._versions(model).items()})
-        return {"name": model, "parameters": {key: {"string_value": text} for key, text in parameters.items()}}
+        batch = {"max_batch_size": self.max_batch} if self.max_batch else {}
+        return {"name": model, **batch, "parameters": {key: {"string_value": text} for key, text in parameters.items()}}
 
     def statistics(self, timeout):
         counted = {"success": {"count": "2", "ns": "5000000"}, "fail": {}, "queue": {"count": "2", "ns": "3000000"}}

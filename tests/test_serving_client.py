@@ -171,6 +171,16 @@ def test_large_pictures_go_out_in_small_requests(monkeypatch):
     assert sorted(len(arrays["image"]) for _, arrays, _ in transport.asked) == [1, 1, 2, 2]
 
 
+@pytest.mark.parametrize("max_batch", [1, 3])
+def test_no_request_is_larger_than_the_server_takes(max_batch):
+    transport = FakeTransport(max_batch=max_batch)
+    with client(transport) as c:
+        assert same(c.generate(range(7)), painted(range(7)))
+        assert same(c.synthesize(c.map_seeds(range(7))), painted(range(7)))
+        c.classify(painted(range(7)))
+    assert max(len(next(iter(arrays.values()))) for _, arrays, _ in transport.asked) == max_batch
+
+
 def test_pictures_come_with_their_styles_and_logits():
     transport = FakeTransport()
     with client(transport) as c:

@@ -234,3 +234,35 @@ def test_refusals(case, served, tmp_path):
 
 def test_a_url_that_is_none():
     refused(query("status", "--url", "localhost"), "--url must be grpc://HOST:PORT or http://HOST:PORT", "localhost")
+
+
+def test_the_token_comes_from_a_file_or_the_environment_and_is_never_shown(served, tmp_path, monkeypatch):
+    file = tmp_path / "token"
+    file.write_text("of-the-file\n")
+    assert query("status").code == 0 and served.token is None
+    assert query("status", "--token-file", file).code == 0 and served.token == "of-the-file"
+    monkeypatch.setenv("SALON_TOKEN", "of-the-environment")
+    assert query("status").code == 0 and served.token == "of-the-environment"
+    assert query("status", "--token-file", file).code == 0 and served.token == "of-the-file"
+    assert "of-the-environment" not in query("status", "--help").out
+    for content, words in (("", "--token-file"), ("two words", "must hold one token"), ("caf\u00e9", "must hold one")):
+        file.write_text(content)
+        outcome = query("status", "--token-file", file)
+        refused(outcome, words)
+        assert not content or content not in outcome.err
+    refused(query("status", "--token-file", tmp_path / "nowhere"), "--token-file must be a file with a token")
+    monkeypatch.setenv("SALON_TOKEN", "two words")
+    refused(query("status"), "SALON_TOKEN must hold one token")
+
+
+def test_a_version_is_asked_for_by_its_number(served, tmp_path):
+    served.earlier = {name: {1: metadata} for name, metadata in served.models.items()}
+    served.version = 2
+    for version in (1, 2):
+        out = tmp_path / str(version)
+        outcome = query("generate", "--seeds", "3", "--out", out, "--model-version", version, "--json")
+        assert outcome.code == 0 and outcome.json["version"] == version, outcome.err
+        assert served.asked_versions == {version}
+        served.asked_versions.clear()
+    wrong = query("generate", "--seeds", "3", "--out", tmp_path / "3", "--model-version", 3)
+    refused(wrong, "--model-version must be one of 1, 2, which are served of generator; got 3")

@@ -29,6 +29,7 @@ class Http(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        self.server.shown.append(self.headers.get("Authorization"))
         answers = {
             "/v2": {"name": "triton", "version": "2.51.0"},
             "/v2/health/ready": {},
@@ -38,10 +39,11 @@ class Http(BaseHTTPRequestHandler):
         self._answer(json.dumps(answers[self.path]).encode())
 
     def do_POST(self):
+        self.server.shown.append(self.headers.get("Authorization"))
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/v2/repository/index":
             return self._answer(json.dumps([{"name": "generator", "version": "1", "state": "READY"}]).encode())
-        assert self.path == "/v2/models/generator/infer"
+        assert self.path in ("/v2/models/generator/infer", "/v2/models/generator/versions/3/infer")
         length = int(self.headers["Inference-Header-Content-Length"])
         request = json.loads(body[:length])
         (tensor,), (wanted,) = request["inputs"], request["outputs"]
@@ -49,7 +51,8 @@ class Http(BaseHTTPRequestHandler):
         doubled = (np.frombuffer(body[length:], np.float32) * 2).tobytes()
         output = {"name": wanted["name"], "datatype": "FP32", "shape": [2, 3]}
         output["parameters"] = {"binary_data_size": len(doubled)}
-        header = json.dumps({"model_name": "generator", "model_version": "1", "outputs": [output]}).encode()
+        answered = {"model_name": "generator", "model_version": self.server.answering, "outputs": [output]}
+        header = json.dumps(answered).encode()
         return self._answer(header + doubled, {"Inference-Header-Content-Length": str(len(header))})
 
     def _answer(self, content, headers=None):
@@ -80,8 +83,10 @@ class Grpc(services.GRPCInferenceServiceServicer):
 
     def __init__(self):
         self.fault, self.heard, self.released = None, threading.Event(), threading.Event()
+        self.answering, self.shown = "1", []
 
     def _check(self, context):
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
         if self.fault == ("silence", b""):
             left = threading.Event()
             context.add_callback(left.set)
@@ -94,7 +99,7 @@ class Grpc(services.GRPCInferenceServiceServicer):
     def ModelInfer(self, request, context):
         self._check(context)
         assert (request.inputs[0].name, request.inputs[0].datatype) == ("z", "FP32")
-        answer = messages.ModelInferResponse(model_name=request.model_name, model_version="1")
+        answer = messages.ModelInferResponse(model_name=request.model_name, model_version=self.answering)
         answer.outputs.add(name=request.outputs[0].name, datatype="FP32", shape=request.inputs[0].shape)
         answer.raw_output_contents.append((np.frombuffer(request.raw_input_contents[0], np.float32) * 2).tobytes())
         return answer
@@ -104,6 +109,7 @@ class Grpc(services.GRPCInferenceServiceServicer):
         return messages.ServerMetadataResponse(name="triton", version="2.51.0")
 
     def ServerReady(self, request, context):
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
         return messages.ServerReadyResponse(ready=self.fault is None)
 
     def RepositoryIndex(self, request, context):
@@ -130,6 +136,7 @@ def http_server(port=0):
     server = ThreadingHTTPServer(("127.0.0.1", port), Http)
     server.daemon_threads, server.fault = True, None
     server.heard, server.released = threading.Event(), threading.Event()
+    server.answering, server.shown = "1", []
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -222,6 +229,8 @@ HTTP_FAULTS = {
     "unknown": ((404, triton_error("unknown model")), RequestError, "unknown model"),
     "too long": ((413, b"<html>too large</html>"), RequestError, "too large"),
     "no reason": ((400, b""), RequestError, "Bad Request"),
+    "no token": ((401, triton_error("a token is missing")), RequestError, "a token is missing; it wants a token"),
+    "wrong token": ((403, b""), RequestError, "name its file with `token_file`, or set SALON_TOKEN"),
     "busy": ((503, triton_error("Exceeds maximum queue size")), Unavailable, "Exceeds maximum queue size"),
     "proxy": ((502, b""), Unavailable, "Bad Gateway"),
     "failed": ((500, triton_error("bad alloc")), SalonError, "failed: bad alloc"),
@@ -233,6 +242,8 @@ GRPC_FAULTS = {
     "at fault": (("INVALID_ARGUMENT", "unexpected shape"), RequestError, "refused the request: unexpected shape"),
     "unknown": (("NOT_FOUND", "unknown model"), RequestError, "unknown model"),
     "another server": (("UNIMPLEMENTED", "no method"), RequestError, "no method"),
+    "no token": (("UNAUTHENTICATED", "a token is missing"), RequestError, "a token is missing; it wants a token"),
+    "wrong token": (("PERMISSION_DENIED", ""), RequestError, "name its file with `token_file`, or set SALON_TOKEN"),
     "busy": (("UNAVAILABLE", "Exceeds maximum queue size"), Unavailable, "Exceeds maximum queue size"),
     "stopping": (("CANCELLED", "stopping"), Unavailable, "stopping"),
     "failed": (("INTERNAL", "bad alloc"), SalonError, "failed: bad alloc"),
@@ -267,6 +278,44 @@ def test_no_answer_in_time(served):
     assert not isinstance(caught.value, Unavailable)
     server.fault = None  # what comes late is not taken for the next answer
     assert np.array_equal(transport.infer("generator", {"z": Z}, ["image"], 30)["image"], 2 * Z)
+
+
+def test_the_time_that_is_told_is_the_one_that_was_given(served):
+    transport, server = served
+    policy, attempts = RetryPolicy(timeout=0.4, retries=3), []
+    server.fault = ("silence", b"")
+    with pytest.raises(SalonError, match=r"did not answer within 0\.4 s; raise `timeout`, or lower `concurrency`"):
+        policy.ask(lambda left: transport.infer("generator", {"z": Z}, ["image"], left / 2), threading.Event())
+
+    def away_at_first(left):
+        attempts.append(left)
+        if len(attempts) == 1:
+            raise Unavailable("the server is not available: starting")
+        return transport.infer("generator", {"z": Z}, ["image"], left / 2)
+
+    with pytest.raises(SalonError, match=r"within 8 s; before that, the server is not available: starting"):
+        RetryPolicy(timeout=8, retries=3).ask(lambda left: away_at_first(0.2), threading.Event())
+
+
+def test_a_version_is_asked_for_and_another_one_is_no_answer(served):
+    transport, server = served
+    server.answering = "3"
+    assert np.array_equal(transport.infer("generator", {"z": Z}, ["image"], 30, 3)["image"], 2 * Z)
+    server.answering = "4"
+    with pytest.raises(SalonError, match="version 4 of generator answered instead of 3"):
+        transport.infer("generator", {"z": Z}, ["image"], 30, 3)
+    transport.infer("generator", {"z": Z}, ["image"], 30)
+
+
+@pytest.mark.parametrize("way", SERVERS)
+def test_a_token_is_shown_with_every_call(way):
+    for token in ("s3cret-Token", None):
+        with SERVERS[way]() as (url, server), closing(connect(url, token)) as transport:
+            transport.infer("generator", {"z": Z}, ["image"], 30)
+            transport.config("generator", 30)
+            for call in (transport.server, transport.ready, transport.index, transport.statistics):
+                call(30)
+            assert server.shown == [token and f"Bearer {token}"] * 6
 
 
 def test_closing_ends_a_request_under_way(served):

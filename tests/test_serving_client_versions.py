@@ -1,7 +1,6 @@
 """One call is one snapshot's, whatever is exported meanwhile: a client keeps to the version it began with, or stops."""
 
 import io
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from gan.sampling import generate
 from serving.client.client import Client, VersionGone
 from serving.client.retry import Unavailable
 from serving.client.transport import connect
-from serving.export import export as exporting
 
 
 def of(snapshot: str, kinds=("generator", "mapping", "synthesis", "generate_and_score")):
@@ -126,24 +124,10 @@ def test_a_family_of_several_snapshots_is_refused():
 POLLED = "generator,mapping,synthesis,seed_to_png,discriminator,generate_and_score"
 
 
-SLOWLY = """        import time
-
-        time.sleep(0 if config["name"] != "generator" else 3)  # the picture's files are ready before
-"""
-
-
-@pytest.fixture
-def slow_generator(tmp_path, monkeypatch):
-    """Backends of which the generator is loaded after the others."""
-    folder = shutil.copytree(exporting.BACKENDS, tmp_path / "backends")
-    text, line = (folder / "onnx_model.py").read_text(), '        config = json.loads(args["model_config"])\n'
-    assert line in text
-    (folder / "onnx_model.py").write_text(text.replace(line, line + SLOWLY))
-    monkeypatch.setattr(exporting, "BACKENDS", folder)
-
-
 def export(repository: Path, source: Path) -> int:
-    outcome = run_salon("export", "--out", repository, "--snapshot", source, "--models", POLLED, "--json")
+    outcome = run_salon(
+        "export", "--out", repository, "--snapshot", source, "--models", POLLED, "--max-batch", 4, "--json"
+    )
     assert outcome.code == 0, outcome.err
     return outcome.json["version"]
 
@@ -165,8 +149,9 @@ class Asking(threading.Thread):
             self.error = error
 
 
-def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(triton, tiny_run, tmp_path, slow_generator):
-    repository, seeds = tmp_path / "models", range(24)
+@pytest.mark.slow
+def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(triton, tiny_run, tmp_path):
+    repository, seeds = tmp_path / "models", range(20)
     found = snapshot.find(tiny_run)
     paths = [found.path]
     for number in (1, 2):
@@ -213,5 +198,5 @@ def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(trit
     assert asking.error is None
     pictures = {np.asarray(Image.open(io.BytesIO(file))).tobytes() for file in asking.files}
     assert len(pictures) in (2, 3)  # one of each snapshot
-    assert not list(repository.rglob("__pycache__"))
+    assert not [path for path in repository.rglob("__pycache__") if path.is_dir()]
     server.stop()

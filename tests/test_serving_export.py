@@ -3,6 +3,7 @@ import dataclasses
 import io
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import run_salon
+from conftest import full_disk, run_salon
 from PIL import Image
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
@@ -179,6 +180,14 @@ def test_a_seed_becomes_the_file_that_salon_writes(client, format):
         ("seed_to_png", {"seed": np.array([[-1]], np.int64)}, "seed must be numbers from 0 to 4294967295; got -1"),
         ("seed_to_png", {"seed": np.array([[2**32]], np.int64)}, "seed must be .*; got 4294967296"),
         ("seed_to_png", {"truncation_psi": np.array([[np.inf]], "f4")}, "truncation_psi must be .*; got inf"),
+        ("times", {"label": None}, "label"),
+        ("times_mapping", {"label": None}, "label"),
+        ("times_generate_and_classify", {"label": None}, "label"),
+        ("times_seed_to_png", {"label": None}, "label"),
+        # As many inputs as must be there, which is all that Triton looks at.
+        ("times_seed_to_png", {"label": None, "truncation_psi": np.array([[1]], "f4")}, "label must be given"),
+        ("times_seed_to_png", {"label": None, "format": np.array([[b"png"]], np.object_)}, "label must be given"),
+        ("times_seed_to_png", {"seed": None, "truncation_psi": np.array([[1]], "f4")}, "seed must be given"),
         (
             "seed_to_png",
             {"format": np.array([[b"gif"]], np.object_)},
@@ -187,14 +196,19 @@ def test_a_seed_becomes_the_file_that_salon_writes(client, format):
     ],
 )
 def test_the_server_says_what_is_wrong_with_a_request(client, model, change, message):
-    good = {"seed": np.array([[0]], np.int64)} if model == "seed_to_png" else drawn(seeds=[0])
-    label = {"label": np.array([[0]], np.int64)} if model == "times" else {}
+    good = {"seed": np.array([[0]], np.int64)} if model.endswith("seed_to_png") else drawn(seeds=[0])
+    label = {"label": np.array([[0]], np.int64)} if model.startswith("times") else {}
     # Of an ensemble, all outputs: when fewer are asked for, Triton 2.51 calls every fault a deadlock.
-    outputs = {"seed_to_png": ["file"], "mapping": ["ws"], "generate_and_score": ["image", "logit"]}.get(
-        model, ["image"]
-    )
-    with pytest.raises(InferenceServerException, match=message):
-        ask(client, model, *outputs, **{**good, **label, **change})
+    outputs = {
+        "seed_to_png": ["file"],
+        "mapping": ["ws"],
+        "generate_and_score": ["image", "logit"],
+        "generate_and_classify": ["image", "probabilities"],
+    }.get(model.removeprefix("times_"), ["image"])
+    changed = {name: array for name, array in {**good, **label, **change}.items() if array is not None}
+    with pytest.raises(InferenceServerException, match=message) as refused:
+        ask(client, model, *outputs, **changed)
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
     assert len(ask(client, model, *outputs, **good, **label)[0]) == 1
 
 
@@ -349,10 +363,53 @@ def test_weights_that_one_file_cannot_hold_lie_beside_it(tmp_path, tiny_run, mon
     outcome = run_salon("export", "--snapshot", tiny_run, "--out", tmp_path / "models", *few)
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "models" / "generator" / "1"
-    assert {p.name for p in folder.iterdir()} == {"model.onnx", "model.onnx.data", "model.py"}
+    assert {p.name for p in folder.iterdir()} == {"model.onnx", "model.onnx.data", "model.py", "__pycache__"}
     (image,) = onnxruntime.InferenceSession(folder / "model.onnx").run(["image"], drawn())
     expected = generate.generate(snapshot.find(tiny_run).G_ema, SEEDS, truncation_psi=0.7)
     assert near(image, np.stack(list(expected)))
+
+
+@pytest.mark.parametrize("opset", [15, 17])
+def test_graphs_of_an_older_opset_compute_the_same(tmp_path, tiny_run, painted, classifier_file, opset):
+    mean = tmp_path / "mean.onnx"  # whose axes are an input from opset 18 on
+    shutil.copyfile(classifier_file, mean)
+    options = ("--opset", opset, "--max-batch", 1, "--classifier", mean)
+    few = ("--models", "generator,mapping,synthesis,discriminator,style_classifier")
+    outcome = run_salon("export", "--snapshot", tiny_run, "--out", tmp_path / "models", *few, *options, "--json")
+    assert outcome.code == 0 and outcome.json["opset"] == opset, outcome.err
+    for kind in outcome.json["models"]:
+        model = onnx.load(tmp_path / "models" / kind / "1" / "model.onnx")
+        assert [entry.version for entry in model.opset_import] == [opset] and model.ir_version <= 9
+    session = onnxruntime.InferenceSession(tmp_path / "models" / "generator" / "1" / "model.onnx")
+    assert near(session.run(["image"], drawn())[0], painted)
+    feed = {"image": np.random.default_rng(0).integers(0, 256, [2, 20, 20, 3], np.uint8)}
+    ours, theirs = (
+        onnxruntime.InferenceSession(file).run(None, feed)[0]
+        for file in (tmp_path / "models" / "style_classifier" / "1" / "model.onnx", classifier_file)
+    )
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_a_classifier_that_an_older_opset_has_not_is_refused(tmp_path, tiny_run, classifier_file):
+    newer = tmp_path / "newer.onnx"
+    model = onnx.load(classifier_file)
+    model.graph.node.append(onnx.helper.make_node("Gelu", [model.graph.output[0].name], ["unused"]))  # of opset 20
+    onnx.save(model, newer)
+    few = ("--models", "style_classifier", "--max-batch", 1, "--classifier", newer)
+    outcome = run_salon("export", "--snapshot", tiny_run, "--out", tmp_path / "models", *few, "--opset", 17)
+    assert outcome.code == 2 and "--classifier must be a working ONNX graph in opset 17: " in outcome.err
+    assert not (tmp_path / "models" / "style_classifier").exists()
+
+
+def test_a_disk_without_room_is_told_in_one_line_and_leaves_nothing(tmp_path, tiny_run, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))  # which is not asked for: all is made beside the repository
+    options = ("--snapshot", tiny_run, "--out", tmp_path / "models", "--models", "generator", "--max-batch", 1)
+    with full_disk(20_000):
+        outcome = run_salon("export", *options)
+    assert outcome.code == 1 and outcome.err.count("\n") == 1, outcome.err
+    assert re.search(r"models could not be written: .*make room or choose another folder", outcome.err)
+    assert list(tmp_path.iterdir()) == []
+    assert run_salon("export", *options).code == 0
 
 
 def test_each_export_is_a_new_version_of_all_its_models(tmp_path, tiny_run, classifier_file):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -94,3 +95,35 @@ def test_metadata_of_a_generator_needs_its_sizes(size, value):
     text = json.dumps(json.loads(told.to_json()) | {size: value})
     with pytest.raises(ValueError, match=f"{size} of a seed_to_png must be a whole number above 0; got {value}"):
         ModelMetadata.from_json(text)
+
+
+def test_an_ensemble_is_asked_for_all_of_its_outputs_or_by_no_name():
+    score = about("generate_and_score")
+    for names in ([], ["image", "logit"], ["logit", "image"]):
+        contract.require_outputs(score, names)
+    with pytest.raises(
+        ValueError, match=r"generate_and_score must be asked for together, image and logit, .*; image is"
+    ):
+        contract.require_outputs(score, ["logit"])
+    with pytest.raises(ValueError, match=r"must be some of image, probabilities; got video"):
+        contract.require_outputs(about("generate_and_classify"), ["image", "video"])
+    contract.require_outputs(about("generator"), ["image"])
+
+
+def test_the_versions_that_are_served_are_in_the_description(tmp_path):
+    old, new = about("generator", snapshot="old"), about("generator", snapshot="new")
+    file = tmp_path / "config.pbtxt"
+    file.write_text(model_config.describe(new, Settings(), 7, {5: old}), encoding="utf-8")
+    found = model_config.read(file)
+    assert found.metadata == new and found.backend == "python"
+    assert found.versions == {
+        5: dataclasses.replace(old, version=5),
+        7: dataclasses.replace(new, version=7),
+    }
+    assert list(parse(file.read_text()).version_policy.specific.versions) == [5, 7]
+    parts = {"people": 3, "people_discriminator": 4}
+    file.write_text(model_config.describe(about("generate_and_score"), Settings(), 7, parts=parts), encoding="utf-8")
+    assert model_config.read(file).parts == parts
+    for text in ("[]", "{}", '{"new": {}}', '{"1": {}}'):
+        with pytest.raises(ValueError):
+            contract.served_versions(text)

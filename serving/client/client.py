@@ -176,7 +176,8 @@ class Client:
         if ws.ndim != 3 or ws.shape[1:] != (metadata.num_ws, metadata.w_dim) or not np.isfinite(ws).all():
             shape = f"[N, {metadata.num_ws}, {metadata.w_dim}]"
             raise RequestError(f"`ws` must be finite, {shape}; got {list(ws.shape)} instead")
-        requests = ({"ws": np.ascontiguousarray(batch, np.float32)} for batch in _split(ws, _GENERATED))
+        size = min(_GENERATED, metadata.max_batch)
+        requests = ({"ws": np.ascontiguousarray(batch, np.float32)} for batch in _split(ws, size))
         return (image for answer in self._run(metadata, requests, cancel) for image in answer["image"])
 
     # Classifying
@@ -184,7 +185,7 @@ class Client:
     def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats:
         """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
         metadata = self.about(CLASSIFIER)
-        requests = ({"image": batch} for batch in _batches(images))
+        requests = ({"image": batch} for batch in _batches(images, metadata.max_batch))
         rows = [answer["probabilities"] for answer in self._run(metadata, requests, cancel)]
         return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
 
@@ -258,7 +259,7 @@ class Client:
             arrays: Arrays = {"z": latents.draw(batch, z_dim), "truncation_psi": np.full(shape, psi, np.float32)}
             return arrays if index is None else arrays | {"label": np.full(shape, index, np.int64)}
 
-        size = MAX_BATCH if kind == "mapping" else _GENERATED
+        size = min(MAX_BATCH if kind == "mapping" else _GENERATED, metadata.max_batch)
         return self._run(metadata, (request(batch) for batch in _split(seeds, size)), cancel)
 
     def _run(
@@ -344,14 +345,17 @@ class Client:
 
     def _read_metadata(self, name: str) -> tuple[ModelMetadata | None, dict[int, ModelMetadata]]:
         # Of the newest version, and of each that is served where the description says so.
-        parameters = self._ask(lambda timeout: self._transport.config(name, timeout)).get("parameters", {})
+        config = self._ask(lambda timeout: self._transport.config(name, timeout))
+        parameters, max_batch = config.get("parameters", {}), int(config.get("max_batch_size", MAX_BATCH))
         if PARAMETER not in parameters:
             return None, {}
         try:
             metadata = ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
-            return metadata, served_versions(parameters[VERSIONS]["string_value"]) if VERSIONS in parameters else {}
+            known = served_versions(parameters[VERSIONS]["string_value"]) if VERSIONS in parameters else {}
         except ValueError as error:
             raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
+        served = {version: dataclasses.replace(about, max_batch=max_batch) for version, about in known.items()}
+        return dataclasses.replace(metadata, max_batch=max_batch), served
 
     def _gone(self, name: str, version: int | None) -> VersionGone:
         return VersionGone(
@@ -392,13 +396,13 @@ def _split(items: Any, size: int) -> Iterator[Any]:
         yield items[start : start + size]
 
 
-def _batches(images: Iterable[Pixels]) -> Iterator[NDArray[np.uint8]]:
+def _batches(images: Iterable[Pixels], max_batch: int) -> Iterator[NDArray[np.uint8]]:
     # Neighbours of one size together [N, H, W, 3], as many as a request takes.
     batch: list[Pixels] = []
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise RequestError(f"`images` must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)} instead")
-        full = len(batch) == MAX_BATCH or (len(batch) + 1) * image.nbytes > _MOST_BYTES
+        full = len(batch) == min(MAX_BATCH, max_batch) or (len(batch) + 1) * image.nbytes > _MOST_BYTES
         if batch and (full or image.shape != batch[0].shape):
             yield np.stack(batch)
             batch = []

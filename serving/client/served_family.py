@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gan.errors import RequestError, SalonError
-from serving.contract import ModelMetadata
-
-ENSEMBLES = ("generate_and_score", "generate_and_classify")  # served in their newest version alone
+from serving.contract import ENSEMBLES, ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ def choose(name: str, served: Mapping[str, Mapping[int, ModelMetadata]], version
     these are of one snapshot. Raises RequestError where the version is not served, SalonError where there is no way to
     take all of one snapshot.
     """
+    # Ensembles are served in their newest version alone.
     plain = {kind: versions for kind, versions in served.items() if kind not in ENSEMBLES} or served
     common = set.intersection(*(set(versions) for versions in plain.values())) if plain else set()
     if version is not None and version not in common:

@@ -21,12 +21,12 @@ from gan.runtime.files import sha256
 from gan.sampling import generate
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
-from serving.contract import CLASSIFIER, DEFAULT_NAME, KINDS, ModelMetadata, inputs, model_name
+from serving.contract import CLASSIFIER, DEFAULT_NAME, ENSEMBLES, KINDS, ModelMetadata, inputs, model_name
 from serving.export import onnx_file
 from serving.export.discriminator_graph import LogitOfImage
 from serving.export.generator_graph import ImageFromWs, ImageFromZ, MappingGraph, SynthesisGraph
-from serving.export.model_config import ENSEMBLES, Settings
-from serving.export.model_repository import Model, ModelRepository
+from serving.export.model_config import Settings
+from serving.export.model_repository import NO_CACHE, Model, ModelRepository
 from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
 from serving.export.request import ExportRequest
 
@@ -139,7 +139,7 @@ class _Export:
         files = self.folder / kind
         files.mkdir()
         if kind == "seed_to_png":
-            shutil.copyfile(BACKENDS / "seed_to_png.py", files / "model.py")
+            _add_backend("seed_to_png.py", files)
             return Model(about, self.settings, files)
         if kind in NETWORKS:
             self._write_network(about, files / GRAPH)
@@ -148,7 +148,7 @@ class _Export:
             shutil.copyfile(self.classifier, files / GRAPH)
             _check_classifier(files / GRAPH, about, self.settings.max_batch, self.opset)
         if self.settings.backend == "python":
-            shutil.copyfile(BACKENDS / "onnx_model.py", files / "model.py")
+            _add_backend("onnx_model.py", files)
         return Model(about, self.settings, files)
 
     def _write_network(self, about: ModelMetadata, path: Path) -> None:
@@ -177,6 +177,13 @@ class _Export:
         synthesis = SynthesisGraph(G.synthesis, {"fp32": torch.float32, "fp16": torch.float16}[self.settings.precision])
         graph = ImageFromWs(synthesis) if kind == "synthesis" else ImageFromZ(MappingGraph(G), synthesis)
         return graph, ("image", "img")
+
+
+def _add_backend(name: str, files: Path) -> None:
+    shutil.copyfile(BACKENDS / name, files / "model.py")
+    # Where Python would make a folder for the compiled model.py, which servers that poll would take for a change of the
+    # model. Triton's interpreter ignores PYTHONDONTWRITEBYTECODE.
+    (files / NO_CACHE).touch()
 
 
 def _run(path: Path, given: Sequence[str]) -> Run:

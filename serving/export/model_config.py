@@ -8,6 +8,7 @@ from typing import Any
 
 from serving.contract import (
     DEFAULT_NAME,
+    ENSEMBLES,
     LIMITS,
     MAX_BATCH,
     PARAMETER,
@@ -22,7 +23,6 @@ from serving.contract import (
 )
 
 FILE = "config.pbtxt"
-ENSEMBLES = {"generate_and_score": "discriminator", "generate_and_classify": "style_classifier"}  # -> second member
 _FREE = 256  # pixels of a free side in warm-up
 
 

@@ -20,11 +20,12 @@ from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import BAD_PLACE, disk_error, read_json, remove_stale_partials, sha256, write_json
 from gan.runtime.lock import lock
-from serving.contract import CLASSIFIER, SIZES, ModelMetadata
+from serving.contract import CLASSIFIER, ENSEMBLES, SIZES, ModelMetadata
 from serving.export import family, model_config
-from serving.export.model_config import ENSEMBLES, Description, Settings, part_names, served_name
+from serving.export.model_config import Description, Settings, part_names, served_name
 from serving.export.switch import switch, undo
 
+NO_CACHE = "__pycache__"  # an empty file in a version's folder, which copies may lack
 COUNTER = "versions.json"  # {"last": the last number that was given}
 
 
@@ -151,6 +152,7 @@ class ModelRepository:
                     file.relative_to(staged).as_posix(): sha256(file)
                     for model in models
                     for file in sorted((staged / model.name / str(version)).iterdir())
+                    if file.name != NO_CACHE
                 },
             }
             record_file = family.record_file(staged, version, name)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError
-from serving.contract import ModelMetadata
+from serving.contract import ENSEMBLES, ModelMetadata
 from serving.export import family
-from serving.export.model_config import ENSEMBLES, Settings
+from serving.export.model_config import Settings
 from serving.export.model_repository import Model, ModelRepository
 
 

@@ -39,8 +39,7 @@ class Triton:
 
     def environment(self) -> dict[str, str]:
         """This process's environment, with the server's own variables."""
-        # Compiled Python in a version's folder would be a change of the model, which polling servers load again.
-        merged = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **self.variables}
+        merged = {**os.environ, **self.variables}
         return {name: value for name, value in merged.items() if value is not None}
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 Array = np.ndarray[Any, Any]
 BASE64 = ";base64"
+LOADING, PAUSE = 100, 0.1  # attempts until the generator is ready, and seconds between two
 OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
     "jpeg": {"quality": 95, "subsampling": 0, "optimize": True},
@@ -79,6 +80,11 @@ class TritonPythonModel:
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         )
         generated = await asked.async_exec()
+        for _ in range(LOADING):  # a server that takes up a new version may have this model before the generator
+            if not generated.has_error() or "is not ready" not in generated.error().message():
+                break
+            await asyncio.sleep(PAUSE)
+            generated = await asked.async_exec()
         if generated.has_error():
             raise pb_utils.TritonModelException(f"{self._generator} could not generate: {generated.error().message()}")
         image = pb_utils.get_output_tensor_by_name(generated, "image").as_numpy()
