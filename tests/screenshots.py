@@ -90,7 +90,9 @@ def running(folder: Path, address: str, *arguments: object) -> Iterator[str]:
     with subprocess.Popen(_command(arguments), cwd=folder, text=True, **pipes) as process:
         try:
             assert process.stdout
-            yield next(found[0] for line in process.stdout if (found := re.search(address, line)))
+            found = next((found for line in process.stdout if (found := re.search(address, line))), None)
+            assert found, "it ended before it said its address"
+            yield found[0]
         finally:
             process.send_signal(signal.SIGINT)
             process.communicate()
@@ -169,12 +171,13 @@ def main() -> None:
         "review-file": folder / "review.html",
     }
     with ExitStack() as stack:
-        browser = Browser(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        browser = Browser(temporary / "profile")
         stack.callback(browser.close)
         camera = Camera(browser, asked.out)
         for name, file in reports.items():
             camera.take(name, file.as_uri())
-        review = ("curate", "review", place["prune"], "--data", place["prepare"], "--overrule", "reviewed")
+        review = ("curate", "review", place["prune"], "--data", place["prepare"], "--overrule", temporary / "reviewed")
         with running(folder, r"http://[\w.:/-]+", *review, "--reviewer", "Ada") as address:
             figure = "document.querySelector('figure')"
             camera.take("review", address, figure, f"{figure}.querySelector('button').click()")

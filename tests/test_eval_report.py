@@ -12,11 +12,12 @@ from eval.data.image_sources import DatasetSource
 from eval.evaluate import REPORT, evaluate
 from eval.evaluator import Evaluator
 from eval.report import charts
-from eval.report.html import SMALL, key_parts, number, picture
+from eval.report.html import SMALL, key_parts, number, picture, with_options
 from eval.request import EvaluationRequest
 from gan.data.collection import Collection
 from gan.data.images import encode
 from gan.device.selection import select
+from gan.runtime.console import speaking_of
 
 RESULT = {"id": "recall", "name": "Recall", "value": 0.5, "low": 0.4, "high": 0.7}
 OTHER = {"id": "precision", "name": "Precision", "value": 0.8, "low": 0.75, "high": 0.9}
@@ -46,12 +47,12 @@ def test_a_report_holds_every_number_and_key(judged):
         assert f'<p class="value">{number(row["value"])}</p>\n<p class="interval">{interval}</p>' in page
         assert f"<h3>{row['name']}</h3>" in page
     for text in (
-        *found.figures["warnings"],
         *found.figures["seconds"],
         found.figures["reference"]["sha256"],
         "not met",
     ):
         assert html.escape(text) in page
+    assert all(with_options(warning) in page for warning in found.figures["warnings"])
     assert page.count("<svg") == 2 and 'aria-label="Precision against Recall"' in page
     assert page.count("<td>day</td>") == page.count("<td>night</td>") == 1
 
@@ -120,11 +121,19 @@ def test_small_images_are_enlarged_pixel_by_pixel():
     assert 'alt="&#34;&gt;&lt;b&gt;"' in picture(jpeg(16), '"><b>')
 
 
+def test_a_warning_names_options_that_no_line_breaks():
+    with speaking_of({"repeats": "--repeats", "holdout_of": "--holdout-of"}):
+        html = with_options("`repeats` 3 measures <it>; so does `holdout_of` -- here. A--b")
+    repeats, holdout = (f'<span class="whole">--{name}</span>' for name in ("repeats", "holdout-of"))
+    assert html == f"{repeats} 3 measures &lt;it&gt;; so does {holdout} -- here. A--b"
+
+
 @pytest.mark.parametrize("values, labels", [((0.76, 0.85), ["at 0.76", "at 0.85"]), ((0.1, 0.9), ["at 0.1", "at 0.9"])])
 def test_labels_of_a_plane_are_not_written_over_each_other(values, labels):
     points = [{"recall": RESULT, "precision": {**OTHER, "value": v}, "label": f"at {v}"} for v in values]
     svg = charts.plane(points, "recall", "precision")
     assert re.findall(r">(at [^<]*)</text>", svg) == labels
+    assert svg.count("<text") == len(re.findall(r"<text[^>]*fill: currentColor", svg))  # in dark colours, too
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -55,7 +55,7 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
     for place, label in labels.items():
         at = (points[place][x]["value"], points[place][y]["value"])
         side, away = ("left", 6) if at[0] < 0.5 else ("right", -6)
-        where: Any = {"xytext": (away, 5), "textcoords": "offset points", "ha": side}
+        where: Any = {"xytext": (away, 5), "textcoords": "offset points", "ha": side, "color": INK}
         axes.annotate(label, at, **where).set_in_layout(False)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))
     axes.set(xlabel=points[0][x]["name"], ylabel=points[0][y]["name"])

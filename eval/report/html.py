@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from eval.data.thumbnails import Thumbnails
 from eval.report import charts
 from eval.report import text as text_report
 from gan.runtime import page
-from gan.runtime.console import duration
+from gan.runtime.console import duration, in_options
 from gan.runtime.files import atomic, escaped
 
 SAMPLES = 48
@@ -77,7 +77,9 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails |
         ],
     }
     of_places = list(zip(*figures["differences"].values(), strict=True))  # an entry's rows, of all metrics
-    pages["same_seeds"] = all(any(r["paired"] for r in rows) or all(r["best"] for r in rows) for rows in of_places)
+    pages["same_seeds"] = all(
+        any(row["paired"] and not row["best"] for row in rows) or all(row["best"] for row in rows) for rows in of_places
+    )
     write_page("comparison.html.j2", path, figures=figures, **pages)
 
 
@@ -98,6 +100,7 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
     )
     environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
     environment.filters |= {"number": number, "duration": duration, "picture": picture, "key_parts": key_parts}
+    environment.filters["with_options"] = with_options
     values |= {"stylesheet": page.read(page.PACKAGE, "page.css"), "heat": charts.heat}
     text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), **values)
     with atomic(path) as temporary:
@@ -110,6 +113,11 @@ def picture(content: bytes, alt: str) -> Markup:
     return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width="{}" height="{}"{}>').format(
         base64.b64encode(content).decode(), alt, width, height, Markup(' class="small"') if width < SMALL else ""
     )
+
+
+def with_options(text: str) -> Markup:
+    """A warning as HTML: it names the running command's options where it names parameters, and no line ends in one."""
+    return Markup(re.sub(r"(?<!\w)--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', str(escape(in_options(text)))))
 
 
 def key_parts(key: str) -> list[str]:
