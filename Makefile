@@ -1,9 +1,10 @@
 # make install: set up .venv. make test: set up, then run all checks. make demo: set up, then the whole loop.
 # make docs: set up, then build the documentation into build/docs.
+# make screenshots: set up, then every page at two widths, light and dark, in build/screenshots.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: install test test-floor demo docs clean
+.PHONY: install test test-floor demo docs screenshots clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -29,6 +30,9 @@ demo: install
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+screenshots: install
+	$(BIN)/python tests/screenshots.py
 
 clean:
 	rm -rf .venv .venv-floor demo build

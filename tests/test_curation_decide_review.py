@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import json
 import re
 import signal
@@ -9,11 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
 from conftest import HANG, run_salon, web_server, write_dataset
+from PIL import Image
 from test_curation_decide_verdicts import contents, prune, scored
 
 from curation.decide import review_page
@@ -104,7 +106,7 @@ def test_the_page_needs_nothing_else(tmp_path, pruned):
     assert text.count("<script") == 2 and HOSTILE not in text
     shown = json.loads(re.search(r'id="content">(.*?)</script>', text, re.DOTALL)[1])
     first = next(image for image in shown["images"] if image["source"] == "p/0.png")
-    assert first["reason"].startswith("low rank: ") and "density 0 ± 0.5" in first["scores"]
+    assert first["reason"].startswith("low rank: ") and ["density", "0 ± 0.5"] in first["scores"]
     assert {name: each for name, each in contents(tmp_path).items() if name != "review.html"} == before
     assert "--out would replace" in run_salon("curate", "review", path, "--data", data, "--out", out).err
 
@@ -131,10 +133,10 @@ def name(number: int) -> str:
 def test_overrulings_become_rows(tmp_path, pruned):
     found = manifest.read(pruned[1])
     person = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
-    assert person.overrule(name(0), "keep") == {"verdict": "keep", "overruled": True}
+    assert person.overrule(name(0), "keep") == {"verdict": "keep", "overruled": True, "before": "drop"}
     person.overrule(name(20), "drop")
     person.overrule(name(30), "drop")
-    assert person.overrule(name(30), "undo") == {"verdict": "keep", "overruled": False}
+    assert person.overrule(name(30), "undo") == {"verdict": "keep", "overruled": False, "before": "keep"}
     person.overrule(name(31), "keep")  # as it was
     digest = person.finish()
     own = manifest.read(tmp_path / "r")
@@ -166,12 +168,22 @@ def test_a_killed_review_goes_on(tmp_path, pruned):
         ReviewSession(found=found, reviewer="Bob", out=tmp_path / "r")
 
 
+def answered(address: str, method: str, path: str, body=None, headers=()) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=HANG)
+    connection.request(method, path, body, dict(headers))
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, content
+
+
 @contextlib.contextmanager
 def serving(pruned: tuple[Path, Path], out: Path) -> Iterator[tuple[str, ReviewSession]]:
     found = manifest.read(pruned[1])
     person = ReviewSession(found=found, reviewer="Ada", out=out)
-    shown = review_page.content(found, ImageDataset(pruned[0]), count=6, size=16, seed=0)
-    with web_server(application(shown, person, "a-token")) as address:
+    dataset = ImageDataset(pruned[0])
+    shown = review_page.content(found, dataset, count=6, size=8, seed=0)
+    with web_server(application(shown, person, dataset, "a-token")) as address:
         yield f"{address}/a-token/", person
 
 
@@ -181,12 +193,7 @@ def test_only_the_page_itself_may_overrule(tmp_path, pruned):
         good = json.dumps({"name": name(0), "verdict": "keep"})
 
         def ask(method="POST", path=url.path + "verdict", body=good, kind="application/json", **headers) -> int:
-            connection = http.client.HTTPConnection(url.netloc, timeout=HANG)
-            connection.request(method, path, body, {"Content-Type": kind, **headers})
-            answer = connection.getresponse()
-            answer.read()
-            connection.close()
-            return answer.status
+            return answered(address, method, path, body, {"Content-Type": kind, **headers})[0]
 
         assert ask("GET", "/", None) == ask("GET", "/guess/", None) == ask(path="/guess/verdict") == 404
         assert ask(Host="evil.example") == ask(Origin="http://evil.example") == 404
@@ -202,6 +209,38 @@ def test_only_the_page_itself_may_overrule(tmp_path, pruned):
         assert answer.status == 200 and wanted.items() <= {k.lower(): v for k, v in answer.headers.items()}.items()
         assert ask() == 200
         assert person.verdicts == {name(0): "keep"} and url.hostname == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "host, origin",
+    [
+        ("localhost:{port}", "http://localhost:{port}"),
+        ("localhost:9000", "http://localhost:9000"),  # a port that is forwarded to this one
+        ("[::1]:9000", "http://[::1]:9000"),
+        ("192.0.2.7:443", "https://192.0.2.7:443"),  # a proxy that adds the encryption
+    ],
+)
+def test_the_page_answers_by_any_name_of_this_machine_and_through_forwarded_ports(tmp_path, pruned, host, origin):
+    with serving(pruned, tmp_path / "r") as (address, person):
+        url = urlsplit(address)
+        host, origin = host.format(port=url.port), origin.format(port=url.port)
+        status, page = answered(address, "GET", url.path, headers={"Host": host})
+        assert status == 200 and b"<title>Review: pruned</title>" in page
+        headers = {"Host": host, "Origin": origin, "Content-Type": "application/json"}
+        body = json.dumps({"name": name(0), "verdict": "keep"})
+        assert answered(address, "POST", url.path + "verdict", body, headers)[0] == 200
+        assert person.verdicts == {name(0): "keep"}
+        status, text = answered(address, "GET", "/", headers={"Host": host})
+        assert status == 404 and b"open the whole one that the terminal shows" in text
+
+
+def test_images_are_served_in_their_own_size_to_who_knows_the_address(tmp_path, pruned):
+    with serving(pruned, tmp_path / "r") as (address, _):
+        path = f"{urlsplit(address).path}image?name={quote(name(3))}"
+        status, content = answered(address, "GET", path)
+        assert status == 200 and Image.open(io.BytesIO(content)).size == (16, 16)
+        for wrong in (path.replace("a-token", "guess"), path.replace("img", "other"), path.partition("?")[0]):
+            assert answered(address, "GET", wrong)[0] == 404
 
 
 def test_ctrl_c_saves(tmp_path, pruned):
@@ -234,8 +273,8 @@ def test_a_person_overrules_with_the_keyboard(tmp_path, pruned, browser):
     with serving(pruned, tmp_path / "r") as (address, person):
         browser.open(address)
         assert browser.run("document.title") == "Review: pruned"
-        assert browser.run("document.images.length") == 20
-        browser.until("[...document.images].slice(0, 4).every(i => i.complete && i.naturalWidth === 16)")
+        assert browser.run("document.querySelectorAll('figure img').length") == 20
+        browser.until("[...document.querySelectorAll('figure img')].slice(0, 4).every(i => i.naturalWidth === 8)")
         browser.press("ArrowRight")
         assert browser.run("document.activeElement.dataset.id") == name(0)
         browser.press("ArrowRight")
@@ -250,8 +289,64 @@ def test_a_person_overrules_with_the_keyboard(tmp_path, pruned, browser):
         browser.run("document.querySelector('section:last-child figure button:last-child').click()")
         browser.until("document.querySelector('section:last-child figure').dataset.verdict === 'drop'")
         assert list(person.verdicts.values()) == ["drop"]
-        browser.open(address + "#again")
     assert browser.errors == []
+
+
+def pressed(browser, figure: str = "figure") -> str:
+    """The verdict that the only pressed button of a figure gives."""
+    found = browser.run(f"[...document.querySelectorAll({figure + ' [aria-pressed=true]'!r})].map(b => b.value)")
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_a_page_that_is_loaded_again_shows_the_verdicts_in_force(tmp_path, pruned, browser):
+    first = f"figure[data-id='{name(0)}']"
+    with serving(pruned, tmp_path / "r") as (address, person):
+        browser.open(address)
+        assert pressed(browser, first) == "drop"
+        browser.run(f"document.querySelector({first + ' [value=keep]'!r}).click()")
+        browser.until(f"document.querySelector({first!r}).dataset.verdict === 'keep'")
+        assert pressed(browser, first) == "keep" and person.verdicts == {name(0): "keep"}
+        browser.open("about:blank", "true")
+        browser.open(address)
+        assert pressed(browser, first) == "keep"
+        text = browser.run(f"document.querySelector({first!r}).textContent")
+        assert "overruled by Ada, was drop" in text
+        assert browser.run("document.getElementById('status').textContent") == "1 overruled."
+    assert browser.errors == []
+
+
+def test_a_larger_view_is_walked_through_and_decided_in(tmp_path, pruned, browser):
+    about = "document.getElementById('large-about')"
+    with serving(pruned, tmp_path / "r") as (address, person):
+        browser.open(address)
+        browser.press("ArrowRight")
+        browser.press("Enter")
+        browser.until("document.getElementById('large').open")
+        assert browser.run("document.getElementById('large-image').naturalWidth") == 16
+        browser.until(f"{about}.textContent.includes('density')")
+        browser.press("ArrowRight")
+        browser.until(f"{about}.textContent.includes('p/1.png')")
+        browser.press("k")
+        browser.until(f"{about}.dataset.verdict === 'keep'")
+        assert person.verdicts == {name(1): "keep"} and pressed(browser, "#large-about") == "keep"
+        browser.run("document.getElementById('close').click()")
+        browser.until(f"document.activeElement.dataset.id === '{name(1)}'")
+    assert browser.errors == []
+
+
+def test_all_buttons_are_of_one_height_and_stand_right_below_the_images(tmp_path, pruned, browser):
+    with serving(pruned, tmp_path / "r") as (address, _):
+        for width in (390, 1280):
+            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+            browser.send("Emulation.setDeviceMetricsOverride", **size)
+            browser.open(address)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            places = browser.run(
+                "[...document.querySelectorAll('figure')].map(f => [...f.querySelectorAll('button')].map(b => "
+                "[b.offsetHeight, Math.round(b.getBoundingClientRect().top - f.getBoundingClientRect().top)])).flat()"
+            )
+            assert len(places) == 40 and len({tuple(place) for place in places}) == 1
 
 
 def test_the_gallery_filters_from_disk_at_any_width(tmp_path, pruned, browser):
@@ -265,7 +360,10 @@ def test_the_gallery_filters_from_disk_at_any_width(tmp_path, pruned, browser):
         "const s = document.getElementById('filter-genre'); s.value = 'portrait'; s.dispatchEvent(new Event('change'))"
     )
     assert 0 < browser.run(shown) < everything
-    assert browser.run("document.querySelectorAll('button').length") == 0  # nothing to overrule in a file
+    assert browser.run("document.querySelectorAll('figure button').length") == 0  # nothing to overrule in a file
+    browser.run("document.querySelector('figure img').click()")
+    browser.until("document.getElementById('large-about').textContent.includes('density')")
+    browser.run("document.getElementById('close').click()")
     assert browser.run("document.title") == "Review: pruned"  # not what a hostile file name says
     colours = set()
     for width, scheme in ((360, "light"), (1280, "dark")):

@@ -17,6 +17,7 @@ from eval.metrics.feature_stats import Features
 from eval.metrics.frechet import frechet_jackknife
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.result_key import Identity
+from eval.report.html import write_comparison
 from eval.report.text import comparison, first_place, verdict
 from eval.request import EvaluationRequest
 from eval.training_hook import hook, metric
@@ -186,6 +187,33 @@ def test_what_may_be_chance_names_no_best():
     labels = [e["label"] for e in figures["entries"]]
     assert verdict(figures) == f"No best by KD: {labels[leader]} may differ from {labels[1 - leader]} by chance alone"
     assert compare([entries[0], entries[2]])["best"] == 0
+
+
+def test_a_report_without_a_best_says_so_and_points_to_none(tmp_path):
+    rng = np.random.default_rng(5)
+    common = rng.normal(size=100)
+    rival = entry("b", 2, kd=common + 0.01 * rng.normal(size=100))
+    entries = [entry("a", 1, kd=common), rival, entry("c", 3, kd=common + 1)]
+
+    def page(*entries: Entry) -> str:
+        write_comparison(compare(entries), [None] * len(entries), tmp_path / "page.html")
+        return (tmp_path / "page.html").read_text()
+
+    undecided = page(*entries)
+    assert '<div class="finding"><p>No best by KD: ' in undecided and "by chance alone.</p>" in undecided
+    assert undecided.count("perhaps by chance") == 1 and 'class="best"' not in undecided
+    assert "which may be the\nbest by chance" in undecided
+    decided = page(entries[0], entries[2])
+    assert '<div class="finding good"><p>Best by KD: 1 kimg.</p>' in decided and decided.count('class="best"') == 1
+    assert "perhaps by chance" not in decided
+    assert "not paired" in page(entries[0], replace(entries[2], z_bank="other"))
+
+
+def test_images_are_called_of_the_same_seeds_only_where_they_are(judged, tmp_path):
+    full, half, others = (read_entry(judged / name) for name in ("full", "half", "others"))
+    for pair, title in (((full, half), "The same seeds"), ((full, others), "The first images")):
+        write_comparison(compare(pair), [each.pictures for each in pair], tmp_path / "page.html")
+        assert f"<h2>{title}</h2>" in (tmp_path / "page.html").read_text()
 
 
 def test_warnings_of_the_evaluations_are_carried_over(judged):

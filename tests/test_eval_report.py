@@ -3,23 +3,22 @@
 import html
 import re
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-from conftest import HANG
+from PIL import Image
 
 from eval.data.files_source import FilesSource
 from eval.data.image_sources import DatasetSource
 from eval.evaluate import REPORT, evaluate
 from eval.evaluator import Evaluator
 from eval.report import charts
-from eval.report.html import number
+from eval.report.html import SMALL, key_parts, number, picture, with_options
 from eval.request import EvaluationRequest
 from gan.data.collection import Collection
+from gan.data.images import encode
 from gan.device.selection import select
+from gan.runtime.console import speaking_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RESULT = {"id": "recall", "name": "Recall", "value": 0.5, "low": 0.4, "high": 0.7}
 OTHER = {"id": "precision", "name": "Precision", "value": 0.8, "low": 0.75, "high": 0.9}
 
@@ -43,15 +42,17 @@ def test_a_report_holds_every_number_and_key(judged):
     found, path = judged
     page = path.read_text()
     for row in found.figures["results"]:
-        assert row["key"] in page and row["name"] in page
-        assert f"{number(row['value'])} <small>{number(row['low'])} to {number(row['high'])}" in page
+        assert f"<code>{''.join(f'<span>{part}</span>' for part in key_parts(row['key']))}</code>" in page
+        interval = f"{number(row['low'])} to {number(row['high'])}"
+        assert f'<p class="value">{number(row["value"])}</p>\n<p class="interval">{interval}</p>' in page
+        assert f"<h3>{row['name']}</h3>" in page
     for text in (
-        *found.figures["warnings"],
         *found.figures["seconds"],
         found.figures["reference"]["sha256"],
         "not met",
     ):
         assert html.escape(text) in page
+    assert all(with_options(warning) in page for warning in found.figures["warnings"])
     assert page.count("<svg") == 2 and 'aria-label="Precision against Recall"' in page
     assert page.count("<td>day</td>") == page.count("<td>night</td>") == 1
 
@@ -104,30 +105,88 @@ def test_heat():
     assert charts.heat(1.0, [1.0]) == 0.5
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-@pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_a_report_without_sideways_scrolling(width, judged, tmp_path):
-    # Chromium's window is at least 500 pixels wide: a frame is as narrow as a phone.
-    page = html.escape(judged[1].read_text())
-    probe = tmp_path / "probe.html"
-    probe.write_text(
-        f'<iframe width="{width}" height="900" srcdoc="{page}"></iframe><script>'
-        'onload = () => { const page = document.querySelector("iframe").contentDocument;'
-        "const images = [...page.images];"
-        "document.title = [page.documentElement.scrollWidth, images.length, images.filter(i => i.naturalWidth).length,"
-        'page.querySelectorAll("svg").length, page.querySelector("svg").getBoundingClientRect().width].join(" "); }'
-        "</script>",
-        encoding="utf-8",
+def test_a_key_is_whole_and_ends_its_lines_only_where_its_parts_end():
+    assert key_parts("fd@efficientnet-lite0/imagenet/fp32/n=96") == [
+        *("fd@", "efficientnet-lite0/", "imagenet/", "fp32/", "n=96")
+    ]
+    for odd in ("", "a", "@/", "//a@"):
+        assert "".join(key_parts(odd)) == odd
+
+
+def test_small_images_are_enlarged_pixel_by_pixel():
+    def jpeg(side):
+        return encode(Image.new("RGB", (side, side)), "jpeg")
+
+    assert 'class="small"' in picture(jpeg(SMALL - 1), "x") and "class" not in picture(jpeg(SMALL), "x")
+    assert 'alt="&#34;&gt;&lt;b&gt;"' in picture(jpeg(16), '"><b>')
+
+
+def test_a_warning_names_options_that_no_line_breaks():
+    with speaking_of({"repeats": "--repeats", "holdout_of": "--holdout-of"}):
+        html = with_options("`repeats` 3 measures <it>; so does `holdout_of` -- here. A--b")
+    repeats, holdout = (f'<span class="whole">--{name}</span>' for name in ("repeats", "holdout-of"))
+    assert html == f"{repeats} 3 measures &lt;it&gt;; so does {holdout} -- here. A--b"
+
+
+@pytest.mark.parametrize("values, labels", [((0.76, 0.85), ["at 0.76", "at 0.85"]), ((0.1, 0.9), ["at 0.1", "at 0.9"])])
+def test_labels_of_a_plane_are_not_written_over_each_other(values, labels):
+    points = [{"recall": RESULT, "precision": {**OTHER, "value": v}, "label": f"at {v}"} for v in values]
+    svg = charts.plane(points, "recall", "precision")
+    assert re.findall(r">(at [^<]*)</text>", svg) == labels
+    assert svg.count("<text") == len(re.findall(r"<text[^>]*fill: currentColor", svg))  # in dark colours, too
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_a_report_without_sideways_scrolling(width, judged, browser):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.send("Emulation.setDeviceMetricsOverride", **size)
+    browser.open(judged[1].as_uri())
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    images, loaded = browser.run("[document.images.length, [...document.images].filter(i => i.naturalWidth).length]")
+    assert images == loaded > 40
+    charts_shown = browser.run("[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().width)")
+    assert len(charts_shown) == 2 and min(charts_shown) > 200
+    tops = browser.run(
+        "[...document.querySelectorAll('.card')].map(card => [card.getBoundingClientRect().top, "
+        "...['.value', '.interval'].map(each => card.querySelector(each).getBoundingClientRect().top)].map(Math.round))"
     )
-    dom = browse(tmp_path, probe)
-    title = re.search(r"<title>([\d. ]+)</title>", dom)
-    assert title, dom[-500:]
-    scroll, images, loaded, charts_shown, chart_width = map(float, title[1].split())
-    assert scroll <= width and images == loaded > 40 and charts_shown == 2 and chart_width > 200
+    rows = {top: {tuple(each[1:]) for each in tops if each[0] == top} for top in {each[0] for each in tops}}
+    assert len(rows) > 1 and all(len(places) == 1 for places in rows.values())  # aligned, in each row of cards
+    key = browser.run("getSelection().selectAllChildren(document.querySelector('.card code')), String(getSelection())")
+    assert key == judged[0].figures["results"][0]["key"]
+    assert browser.errors == []
 
 
-def browse(profile: Path, page: Path) -> str:
-    switches = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    switches += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}/profile"]
-    words = [str(CHROMIUM), *switches, "--virtual-time-budget=5000", "--dump-dom", page.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANG).stdout
+def test_a_table_that_is_wider_than_the_page_shows_that_it_goes_on(judged, browser):
+    browser.send("Emulation.setDeviceMetricsOverride", width=320, height=900, deviceScaleFactor=1, mobile=False)
+    browser.open(judged[1].as_uri())
+    wide = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth)"
+    assert browser.run(f"{wide}.length") >= 1
+    assert browser.run("[...document.querySelectorAll('table')].every(t => t.scrollWidth <= t.parentNode.scrollWidth)")
+    assert browser.run(f"{wide}.every(each => getComputedStyle(each).backgroundImage.includes('gradient'))")
+    browser.run(f"{wide}[0].focus()")
+    assert browser.run("document.activeElement.className") == "scroll"  # the keyboard scrolls it
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours as rgb(...), by WCAG 2.1, equation of relative luminance."""
+
+    def luminance(colour: str) -> float:
+        shares = [float(text) / 255 for text in re.findall(r"[\d.]+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_charts_can_be_read_in_both_colour_schemes(scheme, judged, browser):
+    browser.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    browser.open(judged[1].as_uri())
+    colour = "getComputedStyle(document.querySelector({!r})).{}"
+    card = browser.run(colour.format(".plots figure", "backgroundColor"))
+    for each in (".card .value", ".card .quiet", ".card code", "td.bad"):
+        assert contrast(browser.run(colour.format(each, "color")), card) >= 4.5
+    for each, attribute in (("svg text", "fill"), ("svg .patch_3 path, svg [id^=patch] path[style*=stroke]", "stroke")):
+        assert contrast(browser.run(colour.format(each, attribute)), card) >= 4.5

@@ -1,5 +1,6 @@
 """The pipeline as one file: what the file may say, what runs again when, and what a stop leaves."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,7 +15,8 @@ from conftest import HANG, run_salon, until
 
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from serving.pipeline import config, demo
+from serving.pipeline import config, demo, report
+from serving.pipeline.runner import Record
 from serving.pipeline.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +248,50 @@ def test_a_demo_begins_with_pictures_and_not_among_them(tmp_path):
     outcome = run_salon("demo", "--out", tmp_path / "empty")
     assert outcome.code == 2 and "--out must be a folder of its own" in outcome.err and "a.jpg" in outcome.err
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.jpg", "cubism", "empty"]
+
+
+def shown(tmp_path, *records) -> Path:
+    """The page of stages that ran."""
+    file = config.read(write(tmp_path, START))
+    path = tmp_path / "index.html"
+    report.write(file, {record.stage: record for record in records}, path)
+    return path
+
+
+def test_a_rate_is_never_shown_without_its_warning(tmp_path):
+    rate = {"value": 1.0, "low": 0.83, "high": 1.0, "n": 32}
+    figures = {"raw": rate, "corrected": rate, "images": 32, "target": "Sea", "warnings": ["They are <no> Sea."]}
+    record = Record(
+        stage="style-check", outcome="done", line=["style", "check"], output="x", seconds=1, figures=figures
+    )
+    assert report.headline(record) == (
+        "100% of 32 images taken for Sea; 100% (83% to 100%) corrected for its errors, with a warning"
+    )
+    page = shown(tmp_path, record).read_text()
+    assert '<p class="warning">They are &lt;no&gt; Sea.</p>' in page and "noise has a style" in page
+    sound = dataclasses.replace(record, figures=figures | {"warnings": []})
+    assert "warning" not in report.headline(sound)
+    notes = dataclasses.replace(record, stage="retrain", figures={"sentence": "s", "notes": ["One.", "Two."]})
+    assert "<li>One.</li><li>Two.</li>" in shown(tmp_path, notes).read_text()
+
+
+def test_a_command_is_copied_whole_and_broken_only_between_options(tmp_path, browser):
+    line = ["eval", "run", "--snapshot", "runs/a-very-long-name of a run", "--overwrite", "--out", "x" * 80, "--mirror"]
+    record = Record(stage="export", outcome="done", line=line, output="x", seconds=1, figures={"version": 1})
+    assert record.pieces() == [
+        *("salon eval run", "--snapshot 'runs/a-very-long-name of a run'", f"--out {'x' * 80}", "--mirror")
+    ]
+    page = shown(tmp_path, record)
+    lines = []
+    for width in (1280, 390):
+        browser.send("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
+        browser.open(page.as_uri(), "document.querySelector('pre')")
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        copied = browser.run("getSelection().selectAllChildren(document.querySelector('pre')), String(getSelection())")
+        assert copied.strip() == " ".join(record.pieces())
+        lines.append(browser.run("[...document.querySelectorAll('pre span')].map(s => s.getClientRects()[0].height)"))
+    assert len(set(lines[0])) == 1  # where there is room, each option is on one line
+    assert lines[1][0] == lines[1][3] == lines[0][0] < lines[1][2]
 
 
 WHOLE = (

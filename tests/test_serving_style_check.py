@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import HANG, run_salon
+from PIL import Image
 
+from gan.data.images import encode
 from gan.errors import RequestError
 from serving.contract import ModelMetadata
 from serving.style.check import ClassifiedImages, card_errors, check
@@ -35,8 +37,9 @@ def classified(hits: int, n: int, side: int = 64) -> ClassifiedImages:
     """Of n images the first `hits` are of the first style, the earlier the surer."""
     first = np.where(np.arange(n) < hits, 0.95, 0.45) - np.arange(n) * 1e-4
     probabilities = np.stack([first, 1 - first], 1).astype(np.float32)
+    jpeg = encode(Image.new("RGB", (24, 24)), "jpeg")
     return ClassifiedImages(
-        probabilities=probabilities, names=[f"seed {i}" for i in range(n)], thumbnails=[b"jpeg"] * n, sides=[side] * n
+        probabilities=probabilities, names=[f"seed {i}" for i in range(n)], thumbnails=[jpeg] * n, sides=[side] * n
     )
 
 
@@ -113,6 +116,15 @@ def test_a_bound_that_is_not_met_ends_with_3(two_styles, style_classifier, tmp_p
     assert (tmp_path / "out" / PAGE).exists()  # the work was done
     again = run_salon(*command, "--num-images", 5, "--target", "Blots", "--json")
     assert again.code == 0 and again.json["images"] == 5 and again.json["raw"]["value"] == 1
+
+
+def test_warnings_are_said_beside_json_too(two_styles, style_classifier, tmp_path):
+    for file in sorted((two_styles / "Stripes").iterdir())[:4]:
+        Image.open(file).resize((24, 24)).save(tmp_path / file.name)
+    command = ("style", "check", "--images", tmp_path, "--classifier", style_classifier[1] / "style.onnx")
+    for outcome in (run_salon(*command), run_salon(*command, "--json")):
+        assert outcome.code == 0 and "Warning: The classifier learned from images of" in outcome.err
+    assert any("look blurred" in warning for warning in outcome.json["warnings"])
 
 
 @pytest.mark.parametrize(

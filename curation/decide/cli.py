@@ -15,6 +15,7 @@ from gan.runtime.console import result, say, table
 
 if TYPE_CHECKING:
     from curation.decide.review_server import ReviewSession
+    from gan.data.dataset import ImageDataset
 
 
 manifest_argument = click.argument("manifest", type=PATH)
@@ -212,20 +213,20 @@ def review(request: ReviewRequest, as_json: bool) -> None:
         figures["bytes"] = out.stat().st_size
         lines.append(f"Wrote {out}: {figures['images']:,} images, {figures['bytes'] / 1e6:.1f} MB")
     if person:
-        overruled = _serve(shown, person, request.port)
+        overruled = _serve(shown, person, collection.dataset, request.port)
         figures |= overruled
         lines.append(f"Wrote {overrule}: {overruled['overruled']} overruled" if overruled["hash"] else "None overruled")
     result("\n".join(lines), figures, as_json)
 
 
-def _serve(shown: dict[str, Any], person: "ReviewSession", port: int) -> dict[str, Any]:
+def _serve(shown: dict[str, Any], person: "ReviewSession", dataset: "ImageDataset", port: int) -> dict[str, Any]:
     from curation.decide import review_server
     from gan.runtime import web
 
     token = secrets.token_urlsafe(24)
     with web.listen(web.LOCAL, port, "--port must be a free port") as listening:
         say(f"Review at http://{web.LOCAL}:{listening.getsockname()[1]}/{token}/ until Ctrl-C")
-        web.serve(review_server.application(shown, person, token), listening)
+        web.serve(review_server.application(shown, person, dataset, token), listening)
     digest = person.finish()
     return {"manifest": str(person.out) if digest else None, "hash": digest, "overruled": len(person.verdicts)}
 

@@ -2,43 +2,64 @@
 
 const content = JSON.parse($("content").textContent);
 const images = new Map(content.images.map((image) => [image.id, image]));
+const figures = new Map(content.images.map((image) => [image.id, []])); // id -> its figures, one in each section
 const filters = {};
+let enlarged = null; // the figure whose image the dialog shows
+
+// What is said of a verdict: who gave it, and what it was before.
+function origin(image) {
+  if (image.overruled) return `overruled by ${content.reviewer}, was ${image.before}`;
+  return image.reason || (image.reviewer && `by ${image.reviewer}`);
+}
 
 function caption(image) {
   const lines = [element("span", { class: "verdict" }, image.verdict)];
-  const quiet = (text) => text && lines.push(element("span", { class: "quiet" }, text));
-  quiet(image.reason);
-  for (const score of image.scores) quiet(score);
-  quiet(image.flags);
-  quiet(image.copy);
-  quiet(content.filters.map((kind) => image[kind]).filter(Boolean).join(" · "));
-  quiet(image.source);
-  quiet(image.overruled ? `overruled by ${content.reviewer}` : image.reviewer && `by ${image.reviewer}`);
+  for (const text of [origin(image), image.flags, image.copy]) {
+    if (text) lines.push(element("span", { class: "quiet", title: text }, text));
+  }
   return element("figcaption", {}, ...lines);
+}
+
+function verdictButtons(image) {
+  const buttons = ["keep", "drop"].map((verdict) => {
+    const pressed = String(image.verdict === verdict);
+    const button = element("button", { type: "button", value: verdict, "aria-pressed": pressed }, verdict);
+    button.addEventListener("click", () => overrule(image, verdict));
+    return button;
+  });
+  return element("div", { class: "verdicts" }, ...buttons);
 }
 
 function card(image) {
   const figure = element("figure", { tabindex: "0", "data-id": image.id });
-  figure.append(element("img", { src: image.thumbnail, alt: image.source || image.id, loading: "lazy" }));
-  figure.append(element("div", { class: "caption" }));
+  const picture = element("img", { src: image.thumbnail, alt: image.source || image.id, loading: "lazy" });
+  if (content.size < 64) picture.className = "small";
+  picture.addEventListener("click", () => enlarge(figure));
+  figure.append(picture);
   if (content.reviewer) {
-    const buttons = element("div", { class: "buttons" });
-    for (const verdict of ["keep", "drop"]) {
-      const button = element("button", { type: "button", tabindex: "-1" }, verdict);
-      button.addEventListener("click", () => overrule(image, verdict));
-      buttons.append(button);
-    }
+    const buttons = verdictButtons(image);
+    for (const button of buttons.children) button.tabIndex = -1; // the keyboard has keys for them
     figure.append(buttons);
   }
+  figure.append(element("div", { class: "caption" }));
+  figures.get(image.id).push(figure);
   return figure;
 }
 
 function show(image) {
-  for (const figure of document.querySelectorAll(`figure[data-id="${CSS.escape(image.id)}"]`)) {
+  for (const figure of figures.get(image.id)) {
     figure.dataset.verdict = image.verdict;
-    figure.toggleAttribute("data-overruled", Boolean(image.overruled));
+    for (const button of figure.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.value === image.verdict));
+    }
     figure.querySelector(".caption").replaceChildren(caption(image));
   }
+  if (enlarged && enlarged.dataset.id === image.id) describe(image);
+}
+
+function overruled() {
+  const count = content.images.filter((image) => image.overruled).length;
+  return count ? `${count} overruled.` : "";
 }
 
 async function overrule(image, verdict) {
@@ -52,11 +73,42 @@ async function overrule(image, verdict) {
     if (!answer.ok) throw new Error(await answer.text());
     Object.assign(image, await answer.json());
     show(image);
-    const count = content.images.filter((each) => each.overruled).length;
-    status.textContent = `${image.source || image.id}: ${image.verdict}. ${count} overruled.`;
+    status.textContent = `${image.source || image.id}: ${image.verdict}. ${overruled()}`;
   } catch (error) {
     status.textContent = `Not recorded: ${error.message || error}. Is the command still running?`;
   }
+}
+
+// All that is known of the image in the dialog.
+function describe(image) {
+  const rows = [
+    ["verdict", image.overruled ? origin(image) : image.reviewer && `by ${image.reviewer}`],
+    ["reason", image.reason],
+    ...image.scores,
+    ["flags", image.flags],
+    ["copies", image.copy],
+    ...content.about.map((kind) => [kind, image[kind]]),
+    ["shown", `${$("large-image").naturalWidth} pixels wide`],
+  ];
+  const list = element("dl", {});
+  for (const [name, value] of rows) if (value) list.append(element("dt", {}, name), element("dd", {}, value));
+  const verdict = element("p", { class: "verdict" }, image.verdict);
+  const about = $("large-about");
+  about.dataset.verdict = image.verdict;
+  about.replaceChildren(element("strong", {}, image.source || image.id), verdict, list);
+  if (content.reviewer) verdict.replaceWith(verdictButtons(image));
+}
+
+async function enlarge(figure) {
+  enlarged = figure;
+  const image = images.get(figure.dataset.id);
+  const large = $("large-image");
+  large.src = content.reviewer ? `image?name=${encodeURIComponent(image.id)}` : image.thumbnail;
+  large.alt = image.source || image.id;
+  await large.decode().catch(() => (large.src = image.thumbnail));
+  if (!$("large").open) $("large").showModal();
+  large.classList.toggle("small", large.naturalWidth * 2 < large.clientWidth);
+  if (enlarged === figure) describe(image);
 }
 
 function visible() {
@@ -81,7 +133,9 @@ function move(from, key) {
     const next = beyond.reduce((best, each) => (!best || distance(each) < distance(best) ? each : best), null);
     to = all.indexOf(next);
   }
-  if (all[to]) all[to].focus();
+  if (!all[to]) return;
+  if ($("large").open) enlarge(all[to]);
+  else all[to].focus();
 }
 
 function filter() {
@@ -113,20 +167,29 @@ for (const section of content.sections) {
   const grid = element("div", { class: "grid" }, ...section.images.map((id) => card(images.get(id))));
   $("sections").append(
     element("section", { "data-total": section.total }, element("h2", {}, section.title),
-      element("p", {}, `${section.about} `, element("span", { class: "count" })), grid),
+      element("p", { class: "quiet" }, `${section.about} `, element("span", { class: "count" })), grid),
   );
 }
 for (const image of content.images) show(image);
 filter();
-$("keys").hidden = !content.reviewer;
+$("deciding").hidden = !content.reviewer;
+$("status").textContent = overruled();
+$("close").addEventListener("click", () => $("large").close());
+$("large").addEventListener("click", (event) => event.target === $("large") && $("large").close());
+$("large").addEventListener("close", () => {
+  enlarged.focus();
+  enlarged = null;
+});
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select")) return;
-  const figure = event.target.closest ? event.target.closest("figure") : null;
+  const figure = enlarged || (event.target.closest ? event.target.closest("figure") : null);
+  const verdict = { k: "keep", d: "drop", u: "undo" }[event.key];
   if (event.key.startsWith("Arrow")) {
     event.preventDefault();
     move(figure, event.key);
-  } else if (figure && content.reviewer) {
-    const verdict = { k: "keep", d: "drop", u: "undo" }[event.key];
-    if (verdict) overrule(images.get(figure.dataset.id), verdict);
+  } else if (event.key === "Enter" && event.target === figure) {
+    enlarge(figure);
+  } else if (figure && verdict && content.reviewer) {
+    overrule(images.get(figure.dataset.id), verdict);
   }
 });

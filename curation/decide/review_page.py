@@ -112,6 +112,8 @@ def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size
         "title": found.path.name,
         "summary": f"{len(found.rows):,} images: {verdicts}. Manifest {found.hash[:12]}.",
         "filters": [kind for kind in FILTERS if len({entry[kind] for entry in entries} - {None})],
+        "about": FILTERS,
+        "size": min(size, dataset.resolution),
         "images": entries,
         "sections": [
             {
@@ -127,19 +129,20 @@ def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size
 
 
 def html(shown: dict[str, Any]) -> str:
-    """The whole page as HTML. It may load nothing, and may only speak to where it came from."""
+    """The whole page as HTML. It may load nothing, and only speak to where it came from, of larger images too."""
     style, script = (
         page.read(page.PACKAGE, f"page.{kind}") + page.read("curation.decide", f"review_page.{kind}")
         for kind in ("css", "js")
     )
     policy = (
-        f"default-src 'none'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; img-src data: 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         f"style-src {_allowed(style)}; script-src {_allowed(script)}"
     )
     text = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
     return page.html(
         f"Review: {shown['title']}",
-        head=f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>',
+        head=f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<link rel="icon" href="data:,">\n'
+        f"<style>{style}</style>",
         body=Template(page.read("curation.decide", "review_page.html")).substitute(script=script, content=text),
     )
 
@@ -152,10 +155,10 @@ def _entry(row: dict[str, Any], dataset: ImageDataset, sources: dict[str, str]) 
     for column in columns.score_columns(list(row)):
         if row[column] is not None:
             error = row.get(f"{column}_se")
-            text = f"{column.removeprefix('score_').replace('_', '-')} {row[column]:.4g}"
-            scores.append(text if error is None else f"{text} ± {error:.2g}")
+            text = f"{row[column]:.4g}" + ("" if error is None else f" ± {error:.2g}")
+            scores.append([column.removeprefix("score_").replace("_", "-"), text])
     if row.get("fused_rank") is not None:
-        scores.append(f"rank {row['fused_rank']:.4f}")
+        scores.append(["rank", f"{row['fused_rank']:.4f}"])
     kept = ("source", "style", "genre", "artist", "verdict", "reason", "reviewer")
     noted = {"label": named, "scores": scores, "flags": _flags(row), "copy": _copy(row, sources)}
     return {"id": row["name"], **noted, **{k: row[k] for k in kept}}

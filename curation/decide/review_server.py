@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -28,6 +29,8 @@ from curation.decide import review_page
 from curation.decide.prune import relative, with_columns
 from gan import __version__
 from gan.data import manifest
+from gan.data.dataset import ImageDataset
+from gan.data.images import encode
 from gan.errors import RequestError
 from gan.runtime import web
 
@@ -93,7 +96,8 @@ class ReviewSession:
 
     def shown(self, name: str) -> dict[str, Any]:
         """What the page shows of an image."""
-        return {"verdict": self.verdicts.get(name, self._before[name]), "overruled": name in self.verdicts}
+        before = self._before[name]
+        return {"verdict": self.verdicts.get(name, before), "overruled": name in self.verdicts, "before": before}
 
     def finish(self) -> str | None:
         """Write the new manifest and remove the journal -> its hash; None, and no manifest, for no overruling."""
@@ -136,19 +140,33 @@ class ReviewSession:
             yield with_columns(part, {name: pa.array(values, pa.string()) for name, values in texts.items()})
 
 
-def application(shown: dict[str, Any], overrulings: ReviewSession, token: str) -> Starlette:
-    """The page at /`token`/, which records what is overruled. Nobody who does not know `token` is answered."""
-    images = [image | overrulings.shown(image["id"]) for image in shown["images"]]
-    html = review_page.html(shown | {"images": images, "reviewer": overrulings.reviewer})
+def application(shown: dict[str, Any], overrulings: ReviewSession, dataset: ImageDataset, token: str) -> Starlette:
+    """The page at /`token`/, which records what is overruled. Nobody who does not know `token` is answered.
+
+    /TOKEN/           the page, with the verdicts as they are now
+    /TOKEN/image      an image of `dataset` in its own size, by `name`
+    /TOKEN/verdict    takes a verdict
+    """
+    indices = {name: index for index, name in enumerate(dataset.names)}
 
     def allowed(request: Request) -> bool:
         # A page of another site may neither read through a name that it points here, nor post from its own.
-        own = f"http://{request.headers['host']}"
+        origin, host = request.headers.get("origin"), request.headers["host"]
         known = secrets.compare_digest(request.path_params["token"].encode(), token.encode())
-        return known and request.headers.get("origin", own) == own
+        return known and origin in (None, f"http://{host}", f"https://{host}")
 
     def page(request: Request) -> Response:
-        return HTMLResponse(html) if allowed(request) else _not_here()
+        if not allowed(request):
+            return _not_here()
+        images = [image | overrulings.shown(image["id"]) for image in shown["images"]]
+        return HTMLResponse(review_page.html(shown | {"images": images, "reviewer": overrulings.reviewer}))
+
+    def image(request: Request) -> Response:
+        index = indices.get(request.query_params.get("name", ""))
+        if not allowed(request) or index is None:
+            return _not_here()
+        body = encode(Image.fromarray(dataset.image(index)), "jpeg")
+        return Response(body, media_type="image/jpeg")
 
     async def verdict(request: Request) -> Response:
         if not allowed(request):
@@ -164,12 +182,19 @@ def application(shown: dict[str, Any], overrulings: ReviewSession, token: str) -
             return PlainTextResponse(str(error), HTTPStatus.INSUFFICIENT_STORAGE)
         return JSONResponse(answer)
 
-    routes = [Route("/{token}/", page), Route("/{token}/verdict", verdict, methods=["POST"])]
+    routes = [
+        Route("/{token}/", page),
+        Route("/{token}/image", image),
+        Route("/{token}/verdict", verdict, methods=["POST"]),
+    ]
     # What the page may load stands in it, as it also does in a file.
     headers = {"Content-Security-Policy": "frame-ancestors 'none'", "Cache-Control": "no-store"}
     guard = Middleware(web.Guard, hosts=(), refuse=_not_here, headers=headers)
-    return Starlette(routes=routes, middleware=[guard])
+    elsewhere: Any = {HTTPStatus.NOT_FOUND: lambda _request, _error: _not_here()}
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=elsewhere)
 
 
 def _not_here(_host: str = "") -> Response:
-    return PlainTextResponse("Not here", HTTPStatus.NOT_FOUND)
+    # The same for all: who guesses learns nothing.
+    text = "Not here. The page has a secret in its address: open the whole one that the terminal shows."
+    return PlainTextResponse(text, HTTPStatus.NOT_FOUND)

@@ -84,6 +84,8 @@ def retrain(request: RetrainRequest, dry_run: bool, as_json: bool) -> None:
         stopped = {"out": str(out), "finished": None, "arm": outcome.unfinished[0]}
         result(f"Stopped before the end of {names}. The same command goes on from here.", stopped, as_json)
     elif figures is not None:
+        for note in figures["notes"]:
+            say(f"Note: {note}")
         lines = [figures["sentence"], *figures["cost"], "", _values(figures), "", f"Report: {out / REPORT}"]
         result("\n".join(lines), {"out": str(out), **figures}, as_json)
 

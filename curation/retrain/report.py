@@ -6,7 +6,7 @@ from typing import Any
 
 from curation.retrain.results import signed
 from eval.data.thumbnails import Thumbnails
-from eval.report.html import picture_uri, write_page
+from eval.report.html import write_page
 
 REPORT = "report.html"
 SAMPLES = 8
@@ -16,7 +16,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 def write_report(figures: Mapping[str, Any], thumbnails: Sequence[Thumbnails | None], path: Path) -> None:
     """Write the report: `figures` as in results.json, `thumbnails` of each arm in the order of figures["arms"]."""
     count = min(SAMPLES, figures["plan"]["num_images"])
-    strips = [[picture_uri(images, index) for index in range(count)] if images else [] for images in thumbnails]
+    strips = [[images.jpeg(index) for index in range(count)] if images else [] for images in thumbnails]
     spans = [_span(list(metric["differences"].values())) for metric in figures["metrics"]]
     write_page(
         "retraining.html.j2",

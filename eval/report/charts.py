@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
+LABEL = 24  # letters of a point's label
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -31,9 +32,11 @@ _STYLE: Any = {
 def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | None = 1.0) -> str:
     """Two results against each other, with their intervals as a cross: `points` map ids to results.
 
-    `top` is the largest y, where there is one; x is a share. Several points are joined, and the first
-    and the last carry their "label".
+    `top` is the largest y, where there is one; x is a share. Several points are joined, and the first and the last
+    carry their "label", one above the other where they lie together.
     """
+    highest = max([1.0, *(point[y]["high"] for point in points)]) if top is None else top
+    labels = _labels(points, x, y, highest)
     figure, axes = _figure(3.4, 3.2)
     if len(points) > 1:
         axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], color=ACCENT, linewidth=0.8)
@@ -49,18 +52,34 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
             markersize=6,
             elinewidth=1,
         )
-        if len(points) > 1 and (point is points[0] or point is points[-1]):
-            axes.annotate(point["label"], (a["value"], b["value"]), xytext=(6, 5), textcoords="offset points")
-    highest = max([1.0, *(point[y]["high"] for point in points)]) if top is None else top
+    for place, label in labels.items():
+        at = (points[place][x]["value"], points[place][y]["value"])
+        side, away = ("left", 6) if at[0] < 0.5 else ("right", -6)
+        where: Any = {"xytext": (away, 5), "textcoords": "offset points", "ha": side, "color": INK}
+        axes.annotate(label, at, **where).set_in_layout(False)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))
     axes.set(xlabel=points[0][x]["name"], ylabel=points[0][y]["name"])
     axes.grid(alpha=0.15, color=INK)
     return _svg(figure, f"{x}-{y}", f"{points[0][y]['name']} against {points[0][x]['name']}")
 
 
+def _labels(points: Sequence[Mapping[str, Any]], x: str, y: str, highest: float) -> dict[int, str]:
+    # The labels of a plane's points, by their places; two would be written over each other where points are close.
+    if len(points) < 2:
+        return {}
+    first, last = points[0], points[-1]
+    texts = [each if len(each) <= LABEL else f"{each[: LABEL - 1]}…" for each in (first["label"], last["label"])]
+    close = (
+        abs(first[x]["value"] - last[x]["value"]) < 0.3 and abs(first[y]["value"] - last[y]["value"]) < 0.1 * highest
+    )
+    if close:
+        return {len(points) - 1: "\n".join(texts)}
+    return {0: texts[0], len(points) - 1: texts[1]}
+
+
 def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int) -> str:
     """One metric over the course of training, with its 95 % band; the `best` is marked."""
-    figure, axes = _figure(4.4, 2.6)
+    figure, axes = _figure(3.4, 2.2)
     values = [r["value"] for r in results]
     axes.fill_between(kimg, [r["low"] for r in results], [r["high"] for r in results], color=ACCENT, alpha=0.2, lw=0)
     axes.plot(kimg, values, "o-", color=ACCENT, markersize=4, linewidth=1.5)

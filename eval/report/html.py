@@ -1,21 +1,27 @@
 """Reports: one small HTML file each that opens from disk and needs nothing else, of results and small images."""
 
 import base64
+import io
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
+from PIL import Image
 
 from eval.data.thumbnails import Thumbnails
 from eval.report import charts
 from eval.report import text as text_report
-from gan.runtime.console import duration
+from gan.runtime import page
+from gan.runtime.console import duration, in_options
 from gan.runtime.files import atomic, escaped
 
 SAMPLES = 48
+SMALL = 64  # pixels: a report shows less wide images larger than they are
 _TEMPLATES = Path(__file__).parent / "templates"
 _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
 
@@ -33,14 +39,14 @@ def write_report(
     images = figures["images"]
     pages: dict[str, Any] = {
         "planes": [charts.plane([by_id], x, y, top=top) for x, y, top in _PLANES if x in by_id and y in by_id],
-        "samples": [picture_uri(generated, index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
-        "accepted": [picture_uri(accepted, index) for index in range(min(SAMPLES, figures["generator"]["images"]))]
+        "samples": [generated.jpeg(index) for index in range(min(SAMPLES, figures["generator"]["images"]))],
+        "accepted": [accepted.jpeg(index) for index in range(min(SAMPLES, figures["generator"]["images"]))]
         if accepted
         else [],
-        "best": [(picture_uri(generated, item["index"]), item) for item in images["best"]],
-        "worst": [(picture_uri(generated, item["index"]), item) for item in images["worst"]],
+        "best": [(generated.jpeg(item["index"]), item) for item in images["best"]],
+        "worst": [(generated.jpeg(item["index"]), item) for item in images["worst"]],
         "closest": [
-            (picture_uri(generated, item["index"]), picture_uri(real, item["real"]), item)
+            (generated.jpeg(item["index"]), real.jpeg(item["real"]), item)
             for item in images["closest"]
             if real is not None
         ],
@@ -66,10 +72,14 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails |
             if x in entries[0]["results"] and y in entries[0]["results"]
         ],
         "strips": [
-            [picture_uri(thumbnails, index) for index in range(min(8, entry["images"]))] if thumbnails else []
+            [thumbnails.jpeg(index) for index in range(min(8, entry["images"]))] if thumbnails else []
             for entry, thumbnails in zip(entries, pictures, strict=True)
         ],
     }
+    of_places = list(zip(*figures["differences"].values(), strict=True))  # an entry's rows, of all metrics
+    pages["same_seeds"] = all(
+        any(row["paired"] and not row["best"] for row in rows) or all(row["best"] for row in rows) for rows in of_places
+    )
     write_page("comparison.html.j2", path, figures=figures, **pages)
 
 
@@ -89,17 +99,27 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
-    environment.filters |= {"number": number, "duration": duration, "short": lambda text: str(text)[:12]}
-    text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), heat=charts.heat, **values)
+    environment.filters |= {"number": number, "duration": duration, "picture": picture, "key_parts": key_parts}
+    environment.filters["with_options"] = with_options
+    values |= {"stylesheet": page.read(page.PACKAGE, "page.css"), "heat": charts.heat}
+    text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), **values)
     with atomic(path) as temporary:
         temporary.write_text(escaped(text), encoding="utf-8")
 
 
-def picture_uri(thumbnails: Thumbnails, index: int) -> str:
-    """Small image `index` as a data URI."""
-    return jpeg_uri(thumbnails.jpeg(index))
+def picture(content: bytes, alt: str) -> Markup:
+    """A JPEG file as an <img>, of its own proportions. The pixels of a SMALL one stay sharp where it is enlarged."""
+    width, height = Image.open(io.BytesIO(content)).size
+    return Markup('<img src="data:image/jpeg;base64,{}" alt="{}" width="{}" height="{}"{}>').format(
+        base64.b64encode(content).decode(), alt, width, height, Markup(' class="small"') if width < SMALL else ""
+    )
 
 
-def jpeg_uri(content: bytes) -> str:
-    """A JPEG file as a data URI."""
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+def with_options(text: str) -> Markup:
+    """A warning as HTML: it names the running command's options where it names parameters, and no line ends in one."""
+    return Markup(re.sub(r"(?<!\w)--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', str(escape(in_options(text)))))
+
+
+def key_parts(key: str) -> list[str]:
+    """The parts of a result's key that a line may end after: of a@b/c they are a@, b/ and c."""
+    return re.findall(r"[^@/]*[@/]|[^@/]+", key)

@@ -1,18 +1,18 @@
 """One page of a pipeline: every stage with its images, its numbers, and the command that did it."""
 
 import csv
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from eval.report.html import jpeg_uri, number, write_page
-from gan.data import images, manifest, synthetic_scenes
+from eval.data.thumbnails import QUALITY, THUMBNAIL
+from eval.report.html import number, write_page
+from gan.data import manifest, synthetic_scenes
 from gan.data.dataset import ImageDataset
+from gan.data.images import encode
 from gan.runtime.console import duration
 from gan.training.run_dir import Run
 from serving.pipeline.config import PipelineFile
@@ -21,7 +21,9 @@ from serving.pipeline.stages import STAGES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _REPORTS = {"evaluate": "report.html", "retrain": "report.html", "style-check": "report.html"}
-_WIDE = 900  # pixels of an image on the page
+_WIDE = 900  # pixels of an image that stands alone
+
+Figure = tuple[list[bytes], str]  # JPEGs, one that stands alone or a sheet of small ones, and their caption
 
 
 def write(file: PipelineFile, records: Mapping[str, Record], path: Path) -> None:
@@ -36,7 +38,9 @@ def write(file: PipelineFile, records: Mapping[str, Record], path: Path) -> None
                 "title": STAGES[name].title,
                 "record": record,
                 "headline": headline(record),
-                "images": [(_uri(image), caption) for image, caption in _images(record, records, base)],
+                "warnings": warnings(record),
+                "pieces": record.pieces(),
+                "figures": _figures(record, records, base),
                 "served": STAGES[name].served,
                 "report": os.path.relpath(report, path.parent) if name in _REPORTS and report.exists() else None,
             }
@@ -72,8 +76,16 @@ def headline(record: Record) -> str:
     if record.stage == "query":
         return f"{figures['images']:,} images"
     rate = figures["corrected"]
-    sure = "the classifier cannot tell" if rate is None else f"{rate['value']:.0%} corrected for its errors"
+    sure = "the classifier cannot tell"
+    if rate is not None:
+        sure = f"{rate['value']:.0%} ({rate['low']:.0%} to {rate['high']:.0%}) corrected for its errors"
+        sure += ", with a warning" if figures["warnings"] else ""
     return f"{figures['raw']['value']:.0%} of {figures['images']} images taken for {figures['target']}; {sure}"
+
+
+def warnings(record: Record) -> list[str]:
+    """What the report of a stage warns of."""
+    return [*record.figures.get("warnings", []), *record.figures.get("notes", [])]
 
 
 def summary(records: Mapping[str, Record]) -> list[list[str]]:
@@ -81,15 +93,15 @@ def summary(records: Mapping[str, Record]) -> list[list[str]]:
     return [[name, r.outcome, duration(r.seconds), headline(r)] for name, r in records.items()]
 
 
-def _images(record: Record, records: Mapping[str, Record], base: Path) -> list[tuple[Image.Image, str]]:
+def _figures(record: Record, records: Mapping[str, Record], base: Path) -> list[Figure]:
     output = base / record.output
     if record.stage == "prepare":
         dataset = ImageDataset(output)
         step = max(len(dataset) // 24, 1)
-        return [(_tile(dataset, range(0, len(dataset), step)[:24], 12), "Some of them")]
+        return [(_thumbnails(dataset, range(0, len(dataset), step)[:24]), "Some of them")]
     if record.stage == "train":
         grids = Run(base / record.figures["run"]).list_grids()
-        return [(Image.open(grids[0]), "At the start"), (Image.open(grids[-1]), "At the end")] if grids else []
+        return [(_alone(grids[0]), "At the start"), (_alone(grids[-1]), "At the end")] if grids else []
     if record.stage == "prune":
         dataset = ImageDataset(base / records["prepare"].output)
         rows = manifest.read(output).rows.select(["name", "source", "verdict"]).to_pylist()
@@ -103,9 +115,9 @@ def _images(record: Record, records: Mapping[str, Record], base: Path) -> list[t
             ),
             (others[:: max(len(others) // 24, 1)][:24], "Some that were kept"),
         )
-        return [(_tile(dataset, indices, 12), caption) for indices, caption in shown if indices]
+        return [(_thumbnails(dataset, indices), caption) for indices, caption in shown if indices]
     if record.stage == "query" and output.is_file():
-        return [(Image.open(output), "As the server generates them")]
+        return [(_alone(output), "As the server generates them")]
     return []
 
 
@@ -119,15 +131,15 @@ def _planted(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], b
     return f"; {len(set(planted) - kept)} of {len(planted)} planted outliers are among them"
 
 
-def _tile(dataset: ImageDataset, indices: Sequence[int], columns: int) -> Image.Image:
-    pixels = np.stack([dataset.image(index) for index in indices])  # NHWC
-    return Image.fromarray(images.tile(pixels, columns, gap=2))
+def _thumbnails(dataset: ImageDataset, indices: Iterable[int]) -> list[bytes]:
+    return [_jpeg(Image.fromarray(dataset.image(index)), THUMBNAIL) for index in indices]
 
 
-def _uri(image: Image.Image) -> str:
-    image = image.convert("RGB")
-    if image.width > _WIDE:
-        image = image.resize((_WIDE, round(image.height * _WIDE / image.width)), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88)
-    return jpeg_uri(buffer.getvalue())
+def _alone(file: Path) -> list[bytes]:
+    with Image.open(file) as image:
+        return [_jpeg(image.convert("RGB"), _WIDE)]
+
+
+def _jpeg(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return encode(image, "jpeg", QUALITY)

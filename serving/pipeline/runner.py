@@ -49,11 +49,14 @@ class Record:
     seconds: float
     figures: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def command(self) -> str:
-        """As a person would type it, beside a server at its usual address."""
-        line = [word.replace("{url}", DEFAULT_URL) for word in self.line if word != "--overwrite"]
-        return shlex.join(["salon", *line])
+    def pieces(self) -> list[str]:
+        """The command as a person would type it, beside a server at its usual address: its name, and each option."""
+        pieces = [["salon"]]
+        for word in self.line:
+            if word.startswith("--"):
+                pieces.append([])
+            pieces[-1].append(word.replace("{url}", DEFAULT_URL))
+        return [shlex.join(piece) for piece in pieces if piece != ["--overwrite"]]
 
 
 class Pipeline:

@@ -18,7 +18,7 @@ from gan.cli.options import (
     seed_option,
 )
 from gan.errors import BoundError
-from gan.runtime.console import result, table
+from gan.runtime.console import result, say, table
 from gan.runtime.files import refuse_existing
 from serving.client.options import concurrency_option, label_option, model_option, server_options
 from serving.client.request import Connection
@@ -147,7 +147,9 @@ def check(request: StyleCheckRequest, connection: Connection, out: Path | None, 
         **style_check.check(classified, about, request.target, require=request.require, confidence=request.confidence),
         **origin,
     }
-    lines = [*figures["warnings"], _check(figures)]
+    for warning in figures["warnings"]:
+        say(f"Warning: {warning}")
+    lines = [_check(figures)]
     if out:
         write_json(out / RESULTS, figures)
         write_check(figures, classified, out / PAGE)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eval.report import charts
-from eval.report.html import jpeg_uri, picture_uri, write_page
+from eval.report.html import write_page
 from serving.style.check import ClassifiedImages
 from serving.style.train import Trained
 
@@ -25,16 +25,13 @@ def write_training(trained: Trained, path: Path) -> None:
         templates=[_TEMPLATES],
         figures=figures,
         reliability=charts.reliability(figures["held_out"]["reliability"]),
-        mistakes=[(picture_uri(trained.thumbnails, item["index"]), item) for item in _mistakes(trained)],
+        mistakes=[(trained.thumbnails.jpeg(item["index"]), item) for item in _mistakes(trained)],
     )
 
 
 def write_check(figures: Mapping[str, Any], classified: ClassifiedImages, path: Path) -> None:
     """The report of a check: `figures` as in results.json."""
-    ends = {
-        end: [(jpeg_uri(classified.thumbnails[item["index"]]), item) for item in figures[end]]
-        for end in ("most", "least")
-    }
+    ends = {end: [(classified.thumbnails[item["index"]], item) for item in figures[end]] for end in ("most", "least")}
     write_page("style_check.html.j2", path, templates=[_TEMPLATES], figures=figures, **ends)
 
 

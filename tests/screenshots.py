@@ -1,0 +1,197 @@
+"""Screenshots of every page at two widths, light and dark: python tests/screenshots.py [--data FOLDER] [--out DIR].
+
+The pages are made by the product, once: a short loop, on pictures that Salon makes up or on those of FOLDER, whose
+folders are styles. What is in DIR/pages already is not made again.
+"""
+
+import argparse
+import base64
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from browser import Browser
+
+WIDTHS = (1280, 390)
+SCHEMES = ("light", "dark")
+ROOT = Path(__file__).parent.parent
+SOURCE = """
+[synthetic]
+count = 150
+size = 64
+genres = "landscape,still_life,portrait"
+styles = "impressionism,woodblock"
+outliers = 8
+"""
+LOOP = """
+folder = "loop"
+{images}
+[prepare]
+resolution = 32
+labels = "folders"
+[train]
+preset = "tiny"
+mirror = true
+augment = "none"
+total-kimg = 2
+kimg-per-tick = 0.5
+network-snapshot-ticks = 1
+[evaluate]
+num-images = 96
+metrics = "fid,kid,pr,dc,is"
+extractor = "efficientnet-lite0"
+strata = "label"
+reject = "obrs"
+budget = 2
+burn-in = 64
+require = ["kd<9"]
+[check]
+[score]
+strata = "label"
+[prune]
+keep = 0.9
+[retrain]
+kimg = 0.2
+num-images = 96
+extractor = "efficientnet-lite0"
+[style]
+target = "{target}"
+group-by = "image"
+report = "style-report"
+[export]
+[query]
+seeds = "0-31"
+grid = "8x4"
+[style-check]
+num-images = 48
+require = 0.5
+"""
+
+
+def salon(folder: Path, *arguments: object, codes: tuple[int, ...] = (0,)) -> dict:
+    """Run `salon ARGUMENTS --json` -> what it prints."""
+    print("salon", *arguments, flush=True)
+    done = subprocess.run(_command(arguments), cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert done.returncode in codes, done.returncode
+    return json.loads(done.stdout)
+
+
+@contextmanager
+def running(folder: Path, address: str, *arguments: object) -> Iterator[str]:
+    """`salon ARGUMENTS`, a server, while the block runs -> the first of what it says that looks like `address`."""
+    print("salon", *arguments, flush=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(_command(arguments), cwd=folder, text=True, **pipes) as process:
+        try:
+            assert process.stdout
+            found = next((found for line in process.stdout if (found := re.search(address, line))), None)
+            assert found, "it ended before it said its address"
+            yield found[0]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+
+
+def _command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "gan", *map(str, arguments), "--json"]
+
+
+def made(folder: Path, data: Path | None) -> dict[str, Path]:
+    """What the stages of the loop wrote. All other pages that need no server are made as well."""
+    styles = sorted(inside.name for inside in data.iterdir() if inside.is_dir()) if data else ["impressionism"]
+    target = next((style for style in styles if "impressionism" in style.lower()), styles[0])
+    images = f"images = {json.dumps(str(data.resolve()))}" if data else SOURCE
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "loop.toml").write_text(LOOP.format(images=images, target=target))
+    stages = salon(folder, "run", "loop.toml", codes=(0, 3))["stages"]
+    place = {name: folder / record["output"] for name, record in stages.items()}
+    usual = ("--data", place["prepare"], "--metrics", "fid,kid,pr,dc", "--extractor", "efficientnet-lite0")
+    run = stages["train"]["figures"]["run"]
+    if not (folder / "comparison").exists():
+        salon(folder, "eval", "compare", run, *usual, "--num-images", 96, "--out", "comparison")
+    if not (folder / "rivals").exists():
+        seeds = {"a": 0, "b": 1000}  # of one snapshot: chance alone makes them differ
+        for name, seed in seeds.items():
+            some = ("--metrics", "fid,pr", "--num-images", 40, "--seed", seed, "--out", f"evaluation-{name}")
+            salon(folder, "eval", "run", "--snapshot", run, *usual, *some, "--overwrite")
+        salon(folder, "eval", "compare", *(f"evaluation-{name}" for name in seeds), "--out", "rivals")
+    if not (folder / "review.html").exists():
+        salon(folder, "curate", "review", place["prune"], "--data", place["prepare"], "--out", "review.html")
+    return place
+
+
+class Camera:
+    """Takes every page at both widths, light and dark, and lists what is wider than its window."""
+
+    def __init__(self, browser: Browser, out: Path) -> None:
+        self.browser, self.out, self.faults = browser, out, list[str]()
+
+    def take(self, name: str, address: str, ready: str = "true", act: str = "") -> None:
+        """Images of the page at `address`, once `ready`, and after `act`, a script."""
+        for width in WIDTHS:
+            size = {"width": width, "height": 900 if width > 500 else 800}
+            self.browser.send("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1, mobile=width < 500)
+            for scheme in SCHEMES:
+                features = [{"name": "prefers-color-scheme", "value": scheme}]
+                features.append({"name": "prefers-reduced-motion", "value": "reduce"})
+                self.browser.send("Emulation.setEmulatedMedia", features=features)
+                self.browser.open(address, ready)
+                if act:
+                    self.browser.run(act)
+                self.browser.run("for (const image of document.images) image.loading = 'eager'")
+                self.browser.run("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
+                if (wide := self.browser.run("document.documentElement.scrollWidth")) > width:
+                    self.faults.append(f"{name} at {width}: {wide} pixels wide")
+                image = self.browser.send("Page.captureScreenshot", format="png", captureBeyondViewport=not act)
+                (self.out / f"{name}-{width}-{scheme}.png").write_bytes(base64.b64decode(image["data"]))
+
+
+def main() -> None:
+    """Make the pages, and take them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", metavar="FOLDER", type=Path)
+    parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "build" / "screenshots")
+    asked = parser.parse_args()
+    folder = asked.out.resolve() / "pages"
+    place = made(folder, asked.data)
+    reports = {
+        "loop": folder / "loop" / "index.html",
+        "evaluation": place["evaluate"] / "report.html",
+        "comparison": folder / "comparison" / "comparison.html",
+        "comparison-no-best": folder / "rivals" / "comparison.html",
+        "retraining": place["retrain"] / "report.html",
+        "style-training": folder / "style-report" / "report.html",
+        "style-check": place["style-check"] / "report.html",
+        "review-file": folder / "review.html",
+    }
+    with ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        browser = Browser(temporary / "profile")
+        stack.callback(browser.close)
+        camera = Camera(browser, asked.out)
+        for name, file in reports.items():
+            camera.take(name, file.as_uri())
+        review = ("curate", "review", place["prune"], "--data", place["prepare"], "--overrule", temporary / "reviewed")
+        with running(folder, r"http://[\w.:/-]+", *review, "--reviewer", "Ada") as address:
+            figure = "document.querySelector('figure')"
+            camera.take("review", address, figure, f"{figure}.querySelector('button').click()")
+            camera.take("review-large", address, figure, f"enlarge({figure})")
+        ports = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
+        server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", place["export"], *ports))
+        gallery = running(folder, r"http://[\w.:]+/", "gallery", "--url", server, "--port", 0, "--rate", "1000/min")
+        address = stack.enter_context(gallery)
+        for view in ("wall", "picture", "mix", "journey"):
+            ready = "document.querySelector('#stage[aria-busy=false]')"
+            camera.take(f"gallery-{view}", f"{address}?view={view}&seed=4&to=9&psi=0.7", ready)
+        for fault in [*camera.faults, *map(str, browser.errors)]:
+            print(fault)
+
+
+if __name__ == "__main__":
+    main()
