@@ -32,6 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
+FEW_STRENGTHS = (1e-3, 1e-2)  # of a style classifier's regression, each of which takes fits
+
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
 QUICK_TRAINING = (
     *("--preset", "tiny", "--device", "cpu", "--workers", "0", "--total-kimg", "0.032", "--kimg-per-tick", "0.016"),
@@ -318,10 +320,12 @@ def two_styles(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def style_classifier(two_styles, tmp_path_factory):
-    """Figures of `salon style train` on `two_styles`, and its files."""
+    """Figures of `salon style train` on `two_styles`, with two of its strengths of regularisation, and its files."""
     out = tmp_path_factory.mktemp("style")
     command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
-    outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.style.head.STRENGTHS", FEW_STRENGTHS)
+        outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
     assert outcome.code == 0, outcome.err
     return outcome.json, out
 

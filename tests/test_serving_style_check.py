@@ -59,6 +59,23 @@ def test_figures_of_a_known_case():
     assert figures["warnings"] == []
 
 
+@pytest.mark.parametrize(
+    "card, said",
+    [
+        ({"group_by": "image", "kept_apart": "what was done"}, "what was done"),
+        ({"group_by": "image"}, "each image held out by itself, while other works of its artist may have been seen"),
+        ({"group_by": "artist"}, "all works of an artist, as far as it was known, held out together"),
+        ({}, "of which it is not known what was held out together"),
+    ],
+)
+def test_a_report_says_what_the_card_says_was_held_out_together(card, said, tmp_path):
+    metadata = about(0.75, 0.9)
+    metadata.card.update(card)
+    figures = {**check(classified(40, 100), metadata), "source": {"kind": "files", "name": "x"}}
+    write_check({**figures, "classifier": {}, "salon": "1"}, classified(40, 100), tmp_path / PAGE)
+    assert f"both from held-out images: {said}." in (tmp_path / PAGE).read_text()
+
+
 def test_a_requirement_is_for_the_lower_end_at_the_confidence():
     low = check(classified(40, 100), about(0.75, 0.9))["corrected"]["low"]
     for confidence, require, met in ((0.95, low - 1e-6, True), (0.95, low + 1e-6, False), (0.99, low - 1e-6, False)):

@@ -1,30 +1,96 @@
 """The style classifier: folds that keep painters apart, one graph that computes what scikit-learn does, its card."""
 
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import run_salon, stripes_or_blots
+from conftest import FEW_STRENGTHS, run_salon, stripes_or_blots
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from eval.features.efficientnet_lite import SameConv2d
 from eval.features.preprocess import clip, imagenet
+from eval.features.registry import NETWORKS
+from gan.data import manifest
 from gan.errors import RequestError, SalonError
 from serving.contract import PARAMETER, ModelMetadata
 from serving.style import head as style_head
-from serving.style import onnx_classifier
+from serving.style import int8, onnx_classifier
+from serving.style.artists import artist_key, artist_of, may_name_artist
 from serving.style.check import card_errors
-from serving.style.dataset import artist_of, open_paintings
+from serving.style.dataset import open_paintings
 from serving.style.onnx_classifier import Classifier
 from serving.style.pillow_resize import Resize
+from serving.style.report import PAGE, RESULTS
+from serving.style.static_padding import with_static_padding
+from serving.style.train import kept_apart
+
+DATA = Path(os.environ.get("SALON_TEST_DATA", "/nonexistent"))
 
 
 def test_painters_by_their_names():
     assert artist_of("Impressionism/claude-monet_the-sea_1.jpg") == "claude-monet"
-    assert artist_of("erte_alphabet.jpg") == "erte"
-    for name in ("009882.jpg", "N64_NA_SouthPark.jpg", "952441_133603958666YQ.jpg", "img00000000.jpg"):
-        assert artist_of(name) is None
+    for name, artist in (
+        ("erte_alphabet.jpg", "erte"),
+        ("rembrandt_still-life-with-peacocks.jpg", "rembrandt"),
+        ("clyfford-still_untitled.jpg", "clyfford-still"),
+        ("m.c.-escher_day-and-night.jpg", "m.c.-escher"),
+        ("a-y-jackson_red-maple.jpg", "a-y-jackson"),
+        ("petro-kholodny-(elder)_saints.jpg", "petro-kholodny-(elder)"),
+        ("hans-holbein-the-younger_the-ambassadors.jpg", "hans-holbein-the-younger"),
+        ("claude-monet_12.jpg", "claude-monet"),
+    ):
+        assert artist_of(name) == artist and not may_name_artist(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("009882.jpg", "N64_NA_SouthPark.jpg", "952441_133603958666YQ.jpg", "img00000000.jpg", "claude-monet.jpg"),
+        *("photo_12.jpg", "claude-monet_.jpg", "Claude_Monet_12.jpg", "vincent_van_gogh.png", "a painting_of-mine.jpg"),
+        *("still_life-with-apples.jpg", "still-life_with-apples.jpg", "self-portrait_1889.jpg", "the-sea_at-dawn.jpg"),
+        *("portrait-of-a-lady_titian.jpg", "stock-photo_sunset.jpg", "untitled_composition.jpg", "_the-sea.jpg"),
+    ],
+)
+def test_what_only_looks_like_a_painters_name_is_none(name):
+    assert artist_of(name) is None
+
+
+def test_names_that_cannot_tell_are_known():
+    assert all(map(may_name_artist, ("still_life-with-apples.jpg", "zuniga_the-mother.jpg", "noddy_cartoon.jpg")))
+    assert not any(map(may_name_artist, ("photo_12.jpg", "img_0001(2).jpg", "009882.jpg", "Claude_Monet_12.jpg")))
+
+
+@pytest.mark.skipif(not (DATA / "data").is_dir(), reason="needs SALON_TEST_DATA")
+def test_every_painter_of_wikiarts_lists_is_found():
+    lines = [
+        line for file in (DATA / "data/wikiart_csv").glob("*/*_*") for line in file.read_text("utf-8-sig").splitlines()
+    ]
+    names = {match[1] for line in lines if (match := re.match(r"\w+/(.+?),*,\d+$", line))}
+    assert len(names) > 80_000
+    assert [name for name in names if artist_of(name) != name.partition("_")[0]] == []
+    found = [path for path in (DATA / "data/wikiart_styles8").glob("*/*") if artist_of(path.name) is None]
+    assert {path.parent.name for path in found} == {"cartoon", "photo"} and len(found) == 214
+
+
+def test_a_painter_in_a_manifest_and_in_names_is_one(two_styles, tmp_path):
+    assert artist_key("Claude_Monet") == artist_key(" Claude  Monet") == "claude-monet"
+    archive = tmp_path / "styles.zip"
+    assert run_salon("prepare", two_styles, "--labels", "folders", "--resolution", 32, "--out", archive).code == 0
+    rows = manifest.read(tmp_path / "styles.manifest").rows.to_pylist()
+    for number, row in enumerate(rows):
+        row["artist"] = str(artist_of(row["source"])).title().replace("-", "_") if number % 2 else None
+    manifest.write(tmp_path / "listed", rows, dataset=manifest.read(tmp_path / "styles.manifest").dataset, parent=None)
+    found = open_paintings(archive, tmp_path / "listed")
+    assert found.artists == len(set(found.groups)) == 12
+    assert found.artists_from == {"manifest": 18, "file names": 18} and not found.nameless
 
 
 def test_folds_never_split_a_painter():
@@ -147,6 +213,29 @@ def test_the_graph_computes_what_scikit_learn_does(style_classifier):
     assert figures["onnx"]["images"] == 24 and figures["onnx"]["difference"] < 1e-3
 
 
+def test_padding_is_a_part_of_each_convolution(style_classifier):
+    graph = onnx.load(style_classifier[1] / "style.onnx").graph
+    assert [node.name for node in graph.node if node.op_type == "Pad"] == []
+    sides = {tuple(a.ints) for node in graph.node for a in node.attribute if a.name == "pads"}
+    assert {(0, 0, 1, 1), (1, 1, 1, 1), (1, 1, 2, 2), (2, 2, 2, 2)} <= sides
+
+
+@pytest.mark.parametrize("size", [31, 32])
+def test_static_padding_computes_what_paddings_by_the_input_do(size):
+    torch.manual_seed(0)
+    trunk = torch.nn.Sequential(
+        *(
+            SameConv2d(3, 4, 3, 2),
+            SameConv2d(4, 4, 5, 1, groups=4, bias=False),
+            SameConv2d(4, 2, 5, 2),
+            SameConv2d(2, 2, 1),
+        )
+    )
+    x = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        assert torch.equal(with_static_padding(trunk, size)(x), trunk(x))
+
+
 def test_the_check_of_a_graph_can_fail(two_styles, style_classifier):
     source = open_paintings(two_styles).source
     images = list(source.pixels(0, 3))
@@ -172,6 +261,7 @@ def test_the_card_says_what_it_was_made_of(style_classifier, lite):
     assert ModelMetadata.from_json(about.to_json()) == about and about.styles == ["Blots", "Stripes"]
     card = about.card
     assert card["data"]["by_style"] == {"Blots": 18, "Stripes": 18} and card["data"]["artists"] == 12
+    assert card["kept_apart"] == "all works of an artist held out together, 12 artists by file names"
     assert card["extractor"]["weights"] == lite.identity["weights"]
     assert card["held_out"] == figures["held_out"] and card["held_out"]["accuracy"]["value"] > 0.9
     target, errors = card_errors(about, None)
@@ -180,20 +270,50 @@ def test_the_card_says_what_it_was_made_of(style_classifier, lite):
     assert onnx.load(out / "style.onnx").metadata_props[0].key == PARAMETER
 
 
-def test_the_same_seed_gives_the_same_file(two_styles, style_classifier, tmp_path):
+def test_the_same_seed_gives_the_same_file(two_styles, style_classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(style_head, "STRENGTHS", FEW_STRENGTHS)
     again = tmp_path / "style.onnx"
     assert run_salon("style", "train", "--data", two_styles, "--target", "Stripes", "--out", again).code == 0
     assert again.read_bytes() == (style_classifier[1] / "style.onnx").read_bytes()
 
 
-def test_rates_without_known_artists_are_called_what_they_are(two_styles, tmp_path):
+def test_rates_without_known_artists_are_called_what_they_are(two_styles, tmp_path, monkeypatch):
+    monkeypatch.setattr(style_head, "STRENGTHS", FEW_STRENGTHS)
+    monkeypatch.setattr(int8, "CALIBRATION", 4)
     for index, file in enumerate(sorted(two_styles.rglob("*.png"))):
         (tmp_path / file.parent.name).mkdir(exist_ok=True)
         (tmp_path / file.parent.name / f"{index:06}.png").write_bytes(file.read_bytes())
     command = ("style", "train", "--data", tmp_path, "--target", "Stripes", "--out", tmp_path / "style.onnx")
+    command += ("--report", tmp_path / "report", "--precision", "int8")
     outcome = run_salon(*command)
-    assert outcome.code == 0 and "accuracy, held out by image" in outcome.out
+    assert outcome.code == 0 and "accuracy, held out by image" in outcome.out and "plain folds" not in outcome.out
     assert "36 of 36 images name no artist" in outcome.err and "the held-out rates too good" in outcome.err
+    alone = "each image held out by itself, while other works of its artist may have been seen"
+    assert Classifier(tmp_path / "style.onnx").about.card["kept_apart"] == alone and f"Held out: {alone}" in outcome.out
+    assert Classifier(tmp_path / "style.onnx").about.card["extractor"]["precision"] == "int8"
+    graph = onnx.load(tmp_path / "style.onnx").graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    inputs = {makers[name] for node in graph.node if node.op_type == "Conv" for name in node.input}
+    assert inputs == {"DequantizeLinear"} and [output.name for output in graph.output] == ["probabilities"]
+    page = (tmp_path / "report" / PAGE).read_text()
+    assert alone in page and "artists mixed" not in page and "all works of an artist" not in page
+    command = ("style", "check", "--images", tmp_path / "Blots", "--classifier", tmp_path / "style.onnx")
+    assert run_salon(*command, "--out", tmp_path / "checked").code == 0
+    assert json.loads((tmp_path / "checked" / RESULTS).read_text())["raw"]["value"] < 0.2
+    page = (tmp_path / "checked" / PAGE).read_text()
+    assert f"held-out images: {alone}" in page and "all works of an artist" not in page
+
+
+def test_a_network_that_is_not_made_for_int8_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="`precision` int8 needs `extractor` efficientnet-lite0; got clip-rn50"):
+        int8.write(NETWORKS["clip-rn50"], tmp_path / "none", ["a", "b"], [], tmp_path / "graph.onnx")
+
+
+def test_names_that_cannot_tell_are_told_and_each_held_out_by_itself(two_styles):
+    paintings = open_paintings(two_styles)
+    assert kept_apart("artist", paintings) == "all works of an artist held out together, 12 artists by file names"
+    mixed = replace(paintings, nameless=6)
+    assert "; 6 of 36 images, whose artist is not known, each held out by itself" in kept_apart("artist", mixed)
 
 
 def test_a_prepared_dataset_and_its_manifest(two_styles, tmp_path):

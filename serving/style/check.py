@@ -86,6 +86,7 @@ def check(
         "yardstick": asdict(wilson(own.hits, own.n, own.spread, confidence)),
         "specificity": errors.specificity.value,
         "youden": errors.youden,
+        "kept_apart": _kept_apart(about),
         "styles": _styles(classified, about, column, confidence),
         "most": _listed(classified, order[:SHOWN], column),
         "least": _listed(classified, order[::-1][: min(SHOWN, n - min(SHOWN, n))], column),
@@ -93,6 +94,17 @@ def check(
         "warnings": list(_warnings(classified, about, target, errors, rate is None)),
         "side": int(statistics.median(classified.sides)),
     }
+
+
+def _kept_apart(about: ModelMetadata) -> str:
+    # What was held out together when errors were measured. Cards of earlier releases have one word for it, and count
+    # the artists, but not the images of unknown ones.
+    by_word = {
+        "artist": "all works of an artist, as far as it was known, held out together",
+        "image": "each image held out by itself, while other works of its artist may have been seen",
+    }
+    unknown = "of which it is not known what was held out together"
+    return str(about.card.get("kept_apart") or by_word.get(str(about.card.get("group_by")), unknown))
 
 
 def _styles(classified: ClassifiedImages, about: ModelMetadata, column: int, confidence: float) -> list[dict[str, Any]]:

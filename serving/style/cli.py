@@ -54,10 +54,15 @@ def style() -> None:
 @click.option("--weights", metavar="PATH", type=PATH, help="File of the extractor's weights.")
 @click.option("--fetch", is_flag=True, help="Allow to download missing weights of the extractor.")
 @click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    help="Precision of the network in the classifier; int8 is for CPUs, with efficientnet-lite0.",
+)
+@click.option(
     "--group-by",
     type=click.Choice(["artist", "image"]),
     help="Group that is held out as a whole. artist: all works of an artist, by the manifest or by names such as "
-    "claude-monet_the-sea.jpg.",
+    "claude-monet_the-sea.jpg; an image whose artist is not known by itself.",
 )
 @seed_option("Seed of the folds.")
 @device_option
@@ -66,8 +71,8 @@ def style() -> None:
 def train(request: StyleTrainingRequest, report: Path | None, overwrite: bool, as_json: bool) -> None:
     """Train a style classifier: a frozen network's features and a regression, in one ONNX file.
 
-    Its error rates, on images held out with all works of their artists, are printed and stay in the file: `salon style
-    check` corrects its rates by them. Prepare the images at the resolution of the generator.
+    Its error rates, on images held out with all works of their artists where these are known, are printed and stay in
+    the file: `salon style check` corrects its rates by them. Prepare the images at the resolution of the generator.
 
     \b
     salon style train --data styles256.zip --target Impressionism --out style.onnx --report style-report
@@ -169,10 +174,10 @@ def _training(figures: Mapping[str, Any]) -> str:
         _row("accuracy, held out by " + figures["group_by"], held["accuracy"]),
         _row("macro F1, held out by " + figures["group_by"], held["macro_f1"]),
         _row("calibration error", held["ece"]),
-        _row("accuracy, plain folds", plain["accuracy"]),
+        *([_row("accuracy, plain folds", plain["accuracy"])] if figures["group_by"] == "artist" else []),
         *(_row(f"recall of {row['style']}", row["recall"]) for row in held["per_class"]),
     ]
-    return table(rows, ["rate", "value", "95 % interval", "images"])
+    return f"{table(rows, ['rate', 'value', '95 % interval', 'images'])}\nHeld out: {figures['kept_apart']}"
 
 
 def _check(figures: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Paintings with their styles and artists: what a style classifier learns from.
 
 Folders by style, a ZIP of such, a prepared dataset, or its manifest; artists come from the manifest or from names as
-WikiArt forms them, "claude-monet_the-sea.jpg".
+WikiArt forms them, "claude-monet_the-sea.jpg", see serving.style.artists.
 """
 
 import zipfile
@@ -19,13 +19,14 @@ from gan.data.collection import Collection
 from gan.data.manifest import Manifest
 from gan.errors import RequestError
 from gan.runtime.console import say
+from serving.style.artists import artist_key, artist_of, may_name_artist
 
 MIN_PAINTINGS = 10  # of a style, for 5 folds with two each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paintings:
-    """N images by index, their styles and their groups: images of one group share their artist."""
+    """N images by index, their styles and their groups: images of one artist, or one image whose artist is unknown."""
 
     source: DatasetSource | FilesSource
     indices: NDArray[np.int64] = field(repr=False)  # [N], of the source
@@ -33,7 +34,9 @@ class Paintings:
     labels: NDArray[np.int64] = field(repr=False)  # [N], index into styles
     groups: NDArray[np.int64] = field(repr=False)  # [N]
     artists: int  # known ones
+    artists_from: dict[str, int]  # images of known artists, by what names them: "manifest", "file names"
     nameless: int  # images of unknown artists; each has a group of its own
+    doubtful: list[str]  # names of those that may begin with an artist or not, such as "still_life-with-apples.jpg"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -56,14 +59,8 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
         source = FilesSource(data)
         if note := source.note():
             say(note)
-        columns = [source.label(index) for index in range(len(source))], [artist_of(name) for name in source.names]
+        columns = [source.label(index) for index in range(len(source))], [None] * len(source), source.names
     return _assemble(source, *columns)
-
-
-def artist_of(name: str) -> str | None:
-    """The artist in a file's name as WikiArt forms it, "claude-monet_the-sea.jpg" -> "claude-monet"; else None."""
-    artist, separator, _ = Path(name).name.partition("_")
-    return artist if separator and artist.islower() and not any(c.isdigit() or c.isspace() for c in artist) else None
 
 
 def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
@@ -89,24 +86,26 @@ def _is_prepared(data: Path) -> bool:
         return "dataset.json" in archive.namelist()
 
 
-def _columns(source: DatasetSource, manifest: Manifest | None) -> tuple[list[str | None], list[str | None]]:
-    # Style and artist of each image of a prepared dataset, by its manifest, else by its labels and original names.
+def _columns(source: DatasetSource, manifest: Manifest | None) -> tuple[list[str | None], list[str | None], list[str]]:
+    # Style, artist and original name of each image of a prepared dataset, by its manifest; without it by its labels.
     styles = [source.label(index) for index in range(len(source))]
-    artists: list[str | None] = [None] * len(source)
     if manifest is None:
-        return styles, artists
+        return styles, [None] * len(source), [""] * len(source)
     names = manifest.rows["name"].to_pylist()
     rows = {name: row for row, name in enumerate(names) if name}
     place = [rows.get(source.dataset.names[index]) for index in source.indices]
     known = {column: manifest.rows[column].to_pylist() for column in ("style", "artist", "source")}
     if any(known["style"]):
         styles = [None if row is None else known["style"][row] for row in place]
-    artists = [None if row is None else known["artist"][row] or artist_of(known["source"][row] or "") for row in place]
-    return styles, artists
+    artists = [None if row is None else known["artist"][row] for row in place]
+    return styles, artists, ["" if row is None else known["source"][row] or "" for row in place]
 
 
 def _assemble(
-    source: DatasetSource | FilesSource, styles: Sequence[str | None], artists: Sequence[str | None]
+    source: DatasetSource | FilesSource,
+    styles: Sequence[str | None],
+    artists: Sequence[str | None],
+    files: Sequence[str],
 ) -> Paintings:
     counts = Counter(style for style in styles if style)
     names = sorted(style for style, count in counts.items() if count >= MIN_PAINTINGS)
@@ -119,14 +118,21 @@ def _assemble(
             f"manifest's column style; {source.name} holds {styles_found}"
         )
     indices = np.array([index for index, style in enumerate(styles) if style in names], np.int64)
-    keys = [artists[index] or f"image {index}" for index in indices]
+    in_manifest = [artists[index] for index in indices]
+    chosen = [files[index] for index in indices]
+    by_name = [None if artist else artist_of(name) for artist, name in zip(in_manifest, chosen, strict=True)]
+    known = [artist_key(first or second or "") for first, second in zip(in_manifest, by_name, strict=True)]
+    keys = [key or f"image {index}" for key, index in zip(known, indices, strict=True)]
     _, groups = np.unique(keys, return_inverse=True)
+    origins = {"manifest": sum(map(bool, in_manifest)), "file names": sum(map(bool, by_name))}
     return Paintings(
         source=source,
         indices=indices,
         styles=names,
         labels=np.array([names.index(str(styles[index])) for index in indices], np.int64),
         groups=groups.astype(np.int64),
-        artists=len({artists[index] for index in indices} - {None}),
-        nameless=sum(artists[index] is None for index in indices),
+        artists=len({*known} - {""}),
+        artists_from={origin: count for origin, count in origins.items() if count},
+        nameless=known.count(""),
+        doubtful=[name for key, name in zip(known, chosen, strict=True) if not key and may_name_artist(name)],
     )

@@ -1,8 +1,8 @@
 """The head of a style classifier: multinomial logistic regression on frozen features, with calibrated probabilities.
 
-Every choice is made by folds that keep an artist's works together: features identify an artist, so a classifier that
-is tested on artists it has seen looks better than it is. Axis legend: N images, D features,
-K styles.
+Every choice is made by folds that keep a group's images together, an artist's works where artists are known: features
+identify an artist, so a classifier that is tested on artists it has seen looks better than it is. Axis legend: N
+images, D features, K styles.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """What is known of a style classifier from images that it had not seen: rates with intervals, confusion, calibration.
 
-Images of one artist depend on each other, so intervals count artists, not images, wherever there are few of them.
+Images of one group (an artist, or one image whose artist is not known) depend on each other, so intervals count
+groups, not images, wherever there are few of them.
 Axis legend: N images, K styles.
 """
 
@@ -23,7 +24,7 @@ Flags = NDArray[np.bool_]
 def classification_metrics(
     probabilities: Doubles, labels: Integers, groups: Integers, styles: Sequence[str]
 ) -> dict[str, Any]:
-    """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new artists."""
+    """Figures of held-out probabilities [N, K] against labels [N]; an interval is that of new groups."""
     predicted = probabilities.argmax(1)
     right = predicted == labels
     matrix = confusion(labels, predicted, len(styles))

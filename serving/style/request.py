@@ -17,7 +17,8 @@ class StyleTrainingRequest:
     extractor: str = "efficientnet-lite0"  # name of the network that gives the features
     weights: Path | None = None  # file of its weights; None: where they are kept
     fetch: bool = False  # whether missing weights may be downloaded
-    group_by: str = "artist"  # what is kept apart when images are held out: artist or image
+    precision: str = "fp32"  # of the network in the graph: fp32, or int8, which is faster on CPUs
+    group_by: str = "artist"  # what is held out together: all works of an artist, where known, or an image by itself
     seed: int = 0  # of the folds
     device: str = "auto"
 
