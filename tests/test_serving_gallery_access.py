@@ -3,7 +3,8 @@
 import pytest
 
 from gan.errors import RequestError
-from serving.gallery.access import RateExceeded, RateLimit, check_origins, check_proxies, parse_rate, visitor
+from gan.runtime.addresses import check_origins
+from serving.gallery.access import RateExceeded, RateLimit, check_proxies, parse_rate, visitor
 
 
 @pytest.mark.parametrize(("text", "rate"), [("60/min", (60, 60.0)), (" 2 / s", (2, 1.0)), ("1000/h", (1000, 3600.0))])

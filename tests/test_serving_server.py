@@ -349,7 +349,10 @@ def test_bad_requests_are_one_line(tmp_path, repository):
         ([repository, "--tritonserver", tmp_path], "--tritonserver must be an executable program"),
         ([repository, "--host", "example"], "--host must be an IP address, such as 127.0.0.1 or ::1; got example"),
         ([repository, "--host", "fe80::g"], "--host must be an IP address"),
-        ([repository, "--allow-origin", "https://a.example/b"], "--allow-origin must be scheme and host"),
+        (
+            [repository, "--allow-origin", "https://a.example/b"],
+            "--allow-origin must be a site such as https://me.example",
+        ),
         ([repository, "--token-file", tmp_path / "none"], "--token-file must be a file with a token"),
         ([repository, "--token-file", __file__], "must hold one token"),
         ([repository, "--http-port", 9, "--grpc-port", 9], "--http-port and --grpc-port must differ; got [9, 9, 8002]"),

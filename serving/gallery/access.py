@@ -22,13 +22,6 @@ def parse_rate(text: str) -> tuple[int, float]:
     return int(match[1]), UNITS[match[2]]
 
 
-def check_host_names(names: Iterable[str]) -> None:
-    """Raises RequestError for a name that is no host's, and so could never be in a request."""
-    for name in names:
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise RequestError(f"`allow_host` must be a name alone, such as gallery.example; got {name} instead")
-
-
 def check_proxies(proxies: Iterable[str]) -> None:
     """Raises RequestError for what is no address or network."""
     for proxy in proxies:
@@ -37,13 +30,6 @@ def check_proxies(proxies: Iterable[str]) -> None:
         except ValueError as error:
             rule = "`trust_proxy` must be an address or a network, such as 10.0.0.7 or 10.0.0.0/8"
             raise RequestError(f"{rule}; got {proxy} instead") from error
-
-
-def check_origins(origins: Iterable[str]) -> None:
-    """Raises RequestError for what no browser sends as an origin."""
-    for origin in origins:
-        if not re.fullmatch(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?", origin):
-            raise RequestError(f"`allow_origin` must be a site such as https://me.example; got {origin} instead")
 
 
 def visitor(client: str) -> str:

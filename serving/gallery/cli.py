@@ -3,7 +3,7 @@
 import click
 
 from gan.cli.command import Command, takes
-from gan.cli.options import FiniteRange, WholeRange, json_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, json_option
 from gan.runtime.console import result, say
 from serving.gallery.request import GalleryRequest
 
@@ -18,6 +18,12 @@ from serving.gallery.request import GalleryRequest
     help="Address of the server: grpc://HOST:PORT or http://HOST:PORT; grpcs and https are encrypted.",
 )
 @click.option("--model", metavar="NAME", help="Generator to show first. Default: the first that is served.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=PATH,
+    help="File with the token that the server wants. Default: the variable SALON_TOKEN holds it.",
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; the default is this machine's alone.")
 @click.option("--port", metavar="PORT", type=WholeRange(0, 65535), help="Port of the page; 0 is any that is free.")
 @click.option("--allow-host", metavar="NAME", multiple=True, help="Host name that the gallery is reached by; repeat.")
@@ -64,7 +70,7 @@ def gallery(request: GalleryRequest, as_json: bool) -> None:
 
     host = request.host
     page = Gallery(
-        lambda name: Client(request.url, model=name, timeout=request.timeout, retries=1),
+        lambda name: Client(request.url, model=name, timeout=request.timeout, retries=1, token_file=request.token_file),
         model=request.model,
         max_images=request.max_images,
         rate=parse_rate(request.rate),

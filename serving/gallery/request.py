@@ -1,9 +1,11 @@
 """What `salon gallery` takes. `--help` loads it: nothing heavy here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from gan.runtime.addresses import check_host_names, check_origins
 from serving.contract import DEFAULT_URL
-from serving.gallery.access import check_host_names, check_origins, check_proxies, parse_rate
+from serving.gallery.access import check_proxies, parse_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,7 @@ class GalleryRequest:
     max_images: int = 16  # in one request
     rate: str = "60/min"  # of each client: a request for each dozen images that are not cached, or part of it
     timeout: float = 30.0  # seconds, for each request to the server with all of its attempts
+    token_file: Path | None = None  # with the token that the server wants; None: the variable SALON_TOKEN, or none
 
     def __post_init__(self) -> None:
         parse_rate(self.rate)

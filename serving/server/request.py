@@ -1,10 +1,10 @@
 """What `salon serve` takes. `--help` loads it: nothing heavy here."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from gan.errors import RequestError
+from gan.runtime.addresses import check_host_names, check_origins
 
 SERVICES = ("http", "grpc", "metrics")  # each at a port of its own
 
@@ -27,11 +27,8 @@ class ServeRequest:
     timeout: int = 600  # seconds for the models to become ready
 
     def __post_init__(self) -> None:
-        for origin in self.allow_origin:
-            if not re.fullmatch(r"https?://[^/?#\s]+", origin):
-                raise RequestError(
-                    f"`allow_origin` must be scheme and host, such as https://salon.example; got {origin}"
-                )
+        check_host_names(self.allow_host)
+        check_origins(self.allow_origin)
         if same := [name for name, port in self.ports.items() if port and [*self.ports.values()].count(port) > 1]:
             named = " and ".join(f"`{service}_port`" for service in same)
             raise RequestError(f"{named} must differ; got {[*self.ports.values()]} instead")
