@@ -349,6 +349,21 @@ def test_other_people_s_clients_get_what_they_ask_for(server):
             assert rpc.is_model_ready("generator") and rpc.get_model_metadata("generator").name == "generator"
 
 
+def test_one_output_of_an_ensemble_may_be_asked_for(server):
+    # Triton itself fails: the image, which is not asked for, is what the discriminator needs.
+    inputs = [
+        {"name": "z", "shape": [1, 8], "datatype": "FP32", "data": [0] * 8},
+        {"name": "truncation_psi", "shape": [1, 1], "datatype": "FP32", "data": [1]},
+    ]
+    answers = []
+    for outputs in ({}, {"outputs": [{"name": "logit"}]}):
+        body = json.dumps({"inputs": inputs, **outputs})
+        status, _, content = ask(server, "POST", "/v2/models/generate_and_score/infer", body)
+        assert status == 200
+        answers.append({output["name"]: output["data"] for output in json.loads(content)["outputs"]})
+    assert set(answers[0]) == {"image", "logit"} and answers[1] == {"logit": answers[0]["logit"]}
+
+
 def test_an_image_is_one_line_of_curl(server):
     status, headers, content = ask(server, "POST", "/v2/models/seed_to_png/generate", b'{"seed": 7}')
     assert status == 200 and headers["content-type"] == "image/png"

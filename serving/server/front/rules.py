@@ -55,6 +55,7 @@ class ModelRule:
     max_batch: int
     inputs: Mapping[str, TensorRule]
     outputs: Mapping[str, TensorRule]
+    is_ensemble: bool = False
 
     @classmethod
     def of(cls, config: Any) -> "ModelRule":
@@ -63,7 +64,13 @@ class ModelRule:
         def tensors(fields: Iterable[Any]) -> dict[str, TensorRule]:
             return {field.name: _tensor(field) for field in fields}
 
-        return cls(config.name, config.max_batch_size, tensors(config.input), tensors(config.output))
+        return cls(
+            config.name,
+            config.max_batch_size,
+            tensors(config.input),
+            tensors(config.output),
+            config.platform == "ensemble",
+        )
 
 
 def _tensor(field: Any) -> TensorRule:
