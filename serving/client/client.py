@@ -11,10 +11,9 @@ A call that is given a `cancel` ends with Cancelled, and its requests with it, o
 All answers are of the version of the models with which the client began; when it is served no longer, there is none.
 """
 
-import dataclasses
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +32,7 @@ from serving.client import status
 from serving.client.cancel import Cancellation
 from serving.client.request import read_token
 from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy, Unavailable
-from serving.client.served_family import ServedFamily, choose
+from serving.client.served_family import Catalogue, ServedFamily, choose, ready_versions
 from serving.client.transport import Transport, connect
 from serving.client.transport_errors import Arrays
 from serving.contract import (
@@ -42,13 +41,10 @@ from serving.contract import (
     DEFAULT_URL,
     KINDS,
     MAX_BATCH,
-    PARAMETER,
     PSI_RANGE,
-    VERSIONS,
     ModelMetadata,
     model_name,
     outputs,
-    served_versions,
 )
 
 _GENERATED = 4  # images a request: few, because the server merges requests and can share them out to several instances
@@ -91,6 +87,7 @@ class Client:
         self.model, self._model_version = model, model_version
         self._retry_policy = RetryPolicy(timeout=timeout, retries=retries)
         self._transport = transport or connect(url, token or read_token(token_file))
+        self._catalogue = Catalogue(self._transport, self._ask)
         self._concurrency, self._pool = concurrency, ThreadPoolExecutor(concurrency, "salon-request")
         self._announce, self._announced = announce, False
         self._stopped = threading.Event()
@@ -200,13 +197,13 @@ class Client:
         with self._asking:
             if kind == CLASSIFIER:
                 if self._known_classifier is None:
-                    versions = self._served_kinds([kind]).get(kind)
+                    versions = self._catalogue.served_kinds(self.model, [kind]).get(kind)
                     if not versions:
                         raise self._absent(kind)
                     self._known_classifier = versions[max(versions)]
                 return self._known_classifier
             if self._family is None:
-                served = self._served_kinds([kind for kind in KINDS if kind != CLASSIFIER])
+                served = self._catalogue.served_kinds(self.model, [kind for kind in KINDS if kind != CLASSIFIER])
                 if kind not in served:
                     raise self._absent(kind)
                 self._family = choose(self.model, served, self._model_version)
@@ -224,7 +221,7 @@ class Client:
         Raises SalonError when a generator's models are of several snapshots.
         """
         families: dict[str | None, dict[str, dict[int, ModelMetadata]]] = {}
-        for versions in self._served().values():
+        for versions in self._catalogue.served().values():
             newest = versions[max(versions)]
             families.setdefault(newest.generator, {})[newest.kind] = versions
         models = [
@@ -239,8 +236,8 @@ class Client:
         server, ready = self._ask(self._transport.server), self._ask(self._transport.ready)
         index = self._ask(self._transport.index)
         metadata: dict[tuple[str, str], ModelMetadata | None] = {}
-        for name, versions in _ready(index).items():
-            newest, known = self._read_metadata(name)
+        for name, versions in ready_versions(index).items():
+            newest, known = self._catalogue.read(name)
             metadata |= {(name, str(version)): known.get(version, newest) for version in versions}
         statistics = self._ask(self._transport.statistics)
         return {"url": self.url, **status.summarize(server, ready, index, statistics, metadata)}
@@ -315,47 +312,9 @@ class Client:
     def _is_gone(self, name: str, version: int, timeout: float) -> bool:
         # Whether other versions are served instead.
         with suppress(SalonError):
-            ready = _ready(self._transport.index(timeout)).get(name, [])
+            ready = ready_versions(self._transport.index(timeout)).get(name, [])
             return bool(ready) and version not in ready
         return False
-
-    def _served(self, names: Iterable[str] | None = None) -> dict[str, dict[int, ModelMetadata]]:
-        # Ready versions of the models, of all or of those named; only Salon's. First the index: what is loaded after it
-        # is not taken, and what a description lacks that is older neither.
-        found = {}
-        for name, versions in _ready(self._ask(self._transport.index)).items():
-            if names is None or name in names:
-                metadata, known = self._read_metadata(name)
-                if metadata is not None:
-                    newest = max(versions)
-                    known = known or {newest: dataclasses.replace(metadata, version=newest)}
-                    found[name] = {version: known[version] for version in versions if version in known}
-        return {name: versions for name, versions in found.items() if versions}
-
-    def _served_kinds(self, kinds: Sequence[str]) -> dict[str, dict[int, ModelMetadata]]:
-        # The same, by kind, of this generator's models.
-        names = {model_name(kind, self.model): kind for kind in kinds}
-        served = self._served(names)
-        for name, versions in served.items():
-            if versions[max(versions)].kind != names[name]:
-                raise RequestError(
-                    f"{self.url} serves {name}, which is no {names[name]} of Salon's; choose another `model`"
-                )
-        return {names[name]: versions for name, versions in served.items()}
-
-    def _read_metadata(self, name: str) -> tuple[ModelMetadata | None, dict[int, ModelMetadata]]:
-        # Of the newest version, and of each that is served where the description says so.
-        config = self._ask(lambda timeout: self._transport.config(name, timeout))
-        parameters, max_batch = config.get("parameters", {}), int(config.get("max_batch_size", MAX_BATCH))
-        if PARAMETER not in parameters:
-            return None, {}
-        try:
-            metadata = ModelMetadata.from_json(parameters[PARAMETER]["string_value"])
-            known = served_versions(parameters[VERSIONS]["string_value"]) if VERSIONS in parameters else {}
-        except ValueError as error:
-            raise SalonError(f"{name} of {self.url} cannot be used: {error}; export it again") from error
-        served = {version: dataclasses.replace(about, max_batch=max_batch) for version, about in known.items()}
-        return dataclasses.replace(metadata, max_batch=max_batch), served
 
     def _gone(self, name: str, version: int | None) -> VersionGone:
         return VersionGone(
@@ -364,22 +323,13 @@ class Client:
         )
 
     def _absent(self, kind: str) -> RequestError:
-        models = [versions[max(versions)] for versions in self._served().values()]
+        models = [versions[max(versions)] for versions in self._catalogue.served().values()]
         generators = sorted(m.generator or DEFAULT_NAME for m in models if m.kind == "generator")
         if kind != CLASSIFIER and self.model not in generators:
             known = ", ".join(generators) or "(none is served)"
             return RequestError(f"`model` must be one of {known}; got {self.model} instead")
         remedy = " with a classifier" if kind in (CLASSIFIER, "generate_and_classify") else ""
         return RequestError(f"{self.url} serves no {model_name(kind, self.model)}; `salon export`{remedy} adds it")
-
-
-def _ready(index: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    # Versions by model.
-    ready: dict[str, list[int]] = {}
-    for entry in index:
-        if entry.get("state") == "READY":
-            ready.setdefault(entry["name"], []).append(int(entry["version"]))
-    return ready
 
 
 def _check(seeds: Sequence[int], psi: float) -> None:
