@@ -288,11 +288,10 @@ def test_a_reload_under_load_drops_no_request_and_a_corrupt_version_changes_noth
         until(lambda: np.array_equal(picture(server), second) or load.errors)
         load.wait_for_answers(20)
     assert not load.errors and not np.array_equal(first, second)
-    # A version that somebody else put there, and that is broken.
+    # A version that somebody else put there, and that is broken: only what was exported is loaded.
     shutil.copytree(repository / "generator" / "2", repository / "generator" / "3")
     (repository / "generator" / "3" / "model.onnx").write_bytes(b"\x08\x08" + bytes(1000))
     with Load(server.grpc_url, [second]) as load:
-        until(lambda: any(model["version"] == "3" for model in server.models()) or load.errors)
         load.wait_for_answers(20)
     assert not load.errors
     server.stop()
