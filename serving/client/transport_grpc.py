@@ -24,6 +24,7 @@ _CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
+_LATE = 10.0  # seconds in which gRPC tells that a call ended
 _REFUSED = ("INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNIMPLEMENTED")
 _LATER = ("UNAVAILABLE", "CANCELLED", "ABORTED")  # a stopping server cancels what is under way
 
@@ -53,7 +54,7 @@ class GrpcTransport:
             settle = partial(_settle, answer)
             call = self._client.async_infer(model, tensors, settle, outputs=wanted, client_timeout=timeout)
             with (cancel or Cancellation()).ends_by(call.cancel):
-                result = answer.result()
+                result = answer.result(timeout + _LATE)
         return {name: result.as_numpy(name) for name in outputs}
 
     def server(self, timeout: float) -> dict[str, Any]:
@@ -83,6 +84,8 @@ class GrpcTransport:
     def _errors(self, timeout: float) -> Iterator[None]:
         try:
             yield
+        except TimeoutError as error:  # gRPC itself ends calls in time, unless its thread does not come round
+            raise too_slow(self.url, timeout) from error
         except ValueError as error:  # of a channel that close() closed meanwhile
             raise unreachable(self.url, str(error)) from error
         except InferenceServerException as error:
