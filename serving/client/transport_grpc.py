@@ -33,6 +33,7 @@ _CHANNEL = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
+_LATE = 10.0  # seconds in which gRPC tells that a call ended
 _REFUSED = ("INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "FAILED_PRECONDITION", "UNIMPLEMENTED")
 _LATER = ("UNAVAILABLE", "CANCELLED", "ABORTED")  # a stopping server cancels what is under way
 
@@ -67,7 +68,7 @@ class GrpcTransport:
                 model, tensors, settle, asked, outputs=wanted, client_timeout=timeout, headers=self._metadata
             )
             with (cancel or Cancellation()).ends_by(call.cancel):
-                result = answer.result()
+                result = answer.result(timeout + _LATE)
         check_version(self.url, model, result.get_response().model_version, version)
         return {name: result.as_numpy(name) for name in outputs}
 
@@ -98,6 +99,8 @@ class GrpcTransport:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except TimeoutError as error:  # gRPC itself ends calls in time, unless its thread does not come round
+            raise too_slow(self.url) from error
         except ValueError as error:  # of a channel that close() closed meanwhile
             raise unreachable(self.url, str(error)) from error
         except InferenceServerException as error:
