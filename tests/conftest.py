@@ -3,10 +3,12 @@
 import contextlib
 import io
 import json
+import multiprocessing.context
 import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -26,6 +28,7 @@ from gan.__main__ import main
 from gan.config import NetworkConfig, TrainingConfig
 from gan.data.dataset import DatasetWriter
 from gan.data.images import encode
+from gan.runtime import parallel
 
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,6 +43,11 @@ QUICK_TRAINING = (
     *("--image-snapshot-minutes", "0", "--network-snapshot-minutes", "0"),  # nothing goes by the clock
 )
 TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on the number of processes
+# What commands import, most of all torch: once for all processes that are forked from one server.
+PRELOAD = (
+    *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
+    *("curation.retrain.multi_device", "curation.score.score"),
+)
 
 
 @dataclass
@@ -67,7 +75,97 @@ def run_salon(*arguments: object) -> Outcome:
     return Outcome(exit.value.code, out.getvalue(), err.getvalue())
 
 
-def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | None" = None) -> Any:
+class SalonProcess:
+    """`salon ARGUMENTS` in a process and a group of its own, forked from a server that has imported what it needs.
+
+    What it prints goes to files in `folder`. It has the environment of this process, and `environment`. With `shard`
+    features are cached in shards of so many images.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        name: str = "salon",
+        shard: int | None = None,
+    ) -> None:
+        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
+        words = [str(argument) for argument in arguments]
+        streams = (self._out, self._err)
+        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard)
+        self.pid = self.process.pid
+
+    @property
+    def out(self) -> str:
+        """Standard output so far."""
+        return self._out.read_text() if self._out.exists() else ""
+
+    @property
+    def err(self) -> str:
+        """Standard error so far."""
+        return self._err.read_text() if self._err.exists() else ""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the number of the signal that ended it; None while it runs."""
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.process.exitcode
+
+    def wait(self) -> Outcome:
+        """How it ended."""
+        self.process.join(HANG)
+        assert self.process.exitcode is not None, "it never ended"
+        return Outcome(self.process.exitcode, self.out, self.err)
+
+    def kill(self) -> None:
+        """End it at once, if it runs, and wait for its end."""
+        self.process.kill()
+        self.process.join()
+
+
+def _salon(words: list[str], streams: tuple[Path, Path], environment: dict[str, str], shard: int | None) -> None:
+    os.setsid()
+    for number, path in enumerate(streams, 1):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.update(environment)
+    if shard is not None:
+        from eval.data import feature_cache
+
+        feature_cache.SHARD = shard
+    main(words)
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def as_torchrun(
+    folder: Path, *arguments: object, caches: tuple[Path, Path] | None = None, shard: int | None = None
+) -> list[SalonProcess]:
+    """Start `salon ARGUMENTS` in two processes of one job, with what torchrun tells them -> both, the main one first.
+
+    With `caches` each is on a machine of its own, which has one of these caches.
+    """
+    job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = []
+    for rank in range(2):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        if caches:
+            own |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "SALON_CACHE": str(caches[rank])}
+        processes.append(SalonProcess(folder, *arguments, environment=job | own, name=f"rank-{rank}", shard=shard))
+    return processes
+
+
+def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None) -> Any:
     """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended."""
     end = time.monotonic() + HANG
     while True:
@@ -124,6 +222,16 @@ def read_only_shared_memory(command: list[str]) -> list[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the slow tests, so that no worker is left alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server():
+    """Let whatever starts the one server that processes are forked from, start it with PRELOAD."""
+    server = multiprocessing.context.ForkServerContext
+    preload = server.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "set_forkserver_preload", lambda context, modules: preload(context, [*modules, *PRELOAD]))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
