@@ -1,15 +1,18 @@
 """What tests of several modules share: the command run in this process, a tiny dataset, a tiny trained run."""
 
 import contextlib
+import functools
 import io
 import json
 import multiprocessing.context
 import os
+import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads only wait
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from gan.__main__ import main
@@ -39,7 +43,7 @@ HANG = 500  # seconds: beyond what anything takes on the busiest machine; it onl
 QUICK_TRAINING = (
     *("--preset", "tiny", "--device", "cpu", "--workers", "0", "--total-kimg", "0.032", "--kimg-per-tick", "0.016"),
     *("--set", "z_dim=8", "--set", "w_dim=8", "--set", "mapping_layers=2", "--set", "channel_base=128"),
-    *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "1"),
+    *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "0"),
     *("--image-snapshot-minutes", "0", "--network-snapshot-minutes", "0"),  # nothing goes by the clock
 )
 TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on the number of processes
@@ -79,7 +83,9 @@ class SalonProcess:
     """`salon ARGUMENTS` in a process and a group of its own, forked from a server that has imported what it needs.
 
     What it prints goes to files in `folder`. It has the environment of this process, and `environment`. With `shard`
-    features are cached in shards of so many images.
+    features are cached in shards of so many images. With `event` it sends itself the signal that is first there, just
+    before it opens ("open"), renames or removes a file that the pattern matches, for the n-th time. Where a `terminal`
+    is named, its messages go there.
     """
 
     def __init__(
@@ -89,11 +95,13 @@ class SalonProcess:
         environment: dict[str, str] | None = None,
         name: str = "salon",
         shard: int | None = None,
+        event: tuple[int, str, str, int] | None = None,
+        terminal: str | None = None,
     ) -> None:
-        self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
+        self._out, self._err = folder / f"{name}.out", Path(terminal) if terminal else folder / f"{name}.err"
         words = [str(argument) for argument in arguments]
         streams = (self._out, self._err)
-        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard)
+        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event)
         self.pid = self.process.pid
 
     @property
@@ -127,10 +135,16 @@ class SalonProcess:
         self.process.join()
 
 
-def _salon(words: list[str], streams: tuple[Path, Path], environment: dict[str, str], shard: int | None) -> None:
+def _salon(
+    words: list[str],
+    streams: tuple[Path, Path],
+    environment: dict[str, str],
+    shard: int | None,
+    event: tuple[int, str, str, int] | None,
+) -> None:
     os.setsid()
     for number, path in enumerate(streams, 1):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.update(environment)
@@ -138,7 +152,22 @@ def _salon(words: list[str], streams: tuple[Path, Path], environment: dict[str, 
         from eval.data import feature_cache
 
         feature_cache.SHARD = shard
+    if event is not None:
+        sys.addaudithook(_signals_itself(*event))
     main(words)
+
+
+def _signals_itself(number: int, event: str, pattern: str, count: int) -> Callable[[str, tuple[object, ...]], None]:
+    left = count
+
+    def hook(name: str, values: tuple[object, ...]) -> None:
+        nonlocal left
+        if name == event and re.search(pattern, str(values[0])):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    return hook
 
 
 def free_port() -> int:
@@ -229,8 +258,12 @@ def fork_server():
     """Let whatever starts the one server that processes are forked from, start it with PRELOAD."""
     server = multiprocessing.context.ForkServerContext
     preload = server.set_forkserver_preload
+
+    def with_all(context: Any, modules: list[str]) -> None:
+        preload(context, [*(name for name in modules if not name.startswith("test_")), *PRELOAD])
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server, "set_forkserver_preload", lambda context, modules: preload(context, [*modules, *PRELOAD]))
+        patch.setattr(server, "set_forkserver_preload", with_all)
         yield
 
 
@@ -245,6 +278,45 @@ def own_cache(tmp_path_factory, pytestconfig):
         yield cache
 
 
+@pytest.fixture(scope="session", autouse=True)
+def networks_built_once():
+    """Build an extractor's network, make it fast and check that once in a process, where two tests give its weights."""
+    from eval.features import extractor, registry
+
+    load, fast, check = registry.Network.load, extractor.fast, extractor.check
+    load_once, fast_once = functools.cache(load), functools.cache(fast)
+    kept, checked = set(), set()
+
+    def loaded(network: registry.Network, path: Path, digest: str) -> registry.Cut:
+        if network.name not in ("efficientnet-lite0", "inception-v3-compat"):  # no other is built often
+            return load(network, path, digest)
+        cut = load_once(network, path, digest)
+        kept.add(cut.trunk)
+        return cut
+
+    def check_once(run: Callable[..., Any], module: Any, size: int) -> None:
+        if module not in checked:
+            check(run, module, size)
+        if module in kept:
+            checked.add(module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry.Network, "load", loaded)
+        patch.setattr(extractor, "fast", lambda module, to: (fast_once if module in kept else fast)(module, to))
+        patch.setattr(extractor, "check", check_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_grids():
+    """Image grids of two rows: each image takes as long as an image of a tiny training."""
+    from gan.training.sample_grids import SampleGrids
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleGrids, "ROWS", 2)
+        yield
+
+
 def empty_cache(path: Path) -> Path:
     """A cache with nothing in it but the compiled operators, which take long."""
     from gan.runtime.files import cache_folder
@@ -253,6 +325,26 @@ def empty_cache(path: Path) -> Path:
     (cache_folder() / "native").mkdir(exist_ok=True)
     (path / "native").symlink_to(cache_folder() / "native")
     return path
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """made_once(name, make) -> a folder that make(folder) has filled, in the first worker that wanted it, for all."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers of this run
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        path = base / f"shared-{name}"
+        with FileLock(f"{path}.lock"):
+            if not (path / "made").exists():
+                shutil.rmtree(path, ignore_errors=True)  # of a worker that failed
+                path.mkdir()
+                make(path)
+                (path / "made").touch()
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -275,12 +367,18 @@ def tiny_dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
+def tiny_run(made_once, tmp_path_factory, tiny_dataset) -> Path:
     """A finished run of `salon train` on `tiny_dataset`, unconditional. Not to be changed."""
-    runs = tmp_path_factory.mktemp("runs")
-    outcome = run_salon("train", "--data", tiny_dataset, "--out", runs, *TINY_TRAINING, "--json")
-    assert outcome.code == 0, outcome.err
-    return Path(outcome.json["run"])
+
+    def make(folder: Path) -> None:
+        train = ("train", "--data", tiny_dataset, "--out", folder / "runs", *TINY_TRAINING)
+        outcome = run_salon(*train, "--image-snapshot-ticks", "1")
+        assert outcome.code == 0, outcome.err
+
+    runs = tmp_path_factory.mktemp("copy") / "runs"
+    shutil.copytree(made_once("tiny-run", make) / "runs", runs)
+    (run,) = (path for path in runs.iterdir() if path.is_dir())
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -332,15 +430,19 @@ def classifier_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_repository(tmp_path_factory, tiny_run, conditional_snapshot, classifier_file) -> Path:
+def model_repository(made_once, tmp_path_factory, tiny_run, conditional_snapshot, classifier_file) -> Path:
     """All kinds of models of `tiny_run`, and those of `conditional_snapshot` as "times". Not to be changed."""
+
+    def make(folder: Path) -> None:
+        for arguments in (
+            ("--snapshot", tiny_run, "--classifier", classifier_file),
+            ("--snapshot", conditional_snapshot, "--name", "times"),
+        ):
+            outcome = run_salon("export", *arguments, "--out", folder / "models")
+            assert outcome.code == 0, outcome.err
+
     path = tmp_path_factory.mktemp("served") / "models"
-    for arguments in (
-        ("--snapshot", tiny_run, "--classifier", classifier_file),
-        ("--snapshot", conditional_snapshot, "--name", "times"),
-    ):
-        outcome = run_salon("export", *arguments, "--out", path)
-        assert outcome.code == 0, outcome.err
+    shutil.copytree(made_once("models", make) / "models", path, symlinks=True)
     return path
 
 
@@ -372,9 +474,12 @@ def small_shards(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def inception_weights(tmp_path_factory) -> Path:
+def inception_weights(made_once) -> Path:
     """A state dict of random weights that keep the scale of what passes through, as torch-fidelity names them."""
+    return made_once("inception", lambda folder: write_inception_weights(folder / "inception.pth")) / "inception.pth"
 
+
+def write_inception_weights(path: Path) -> None:
     import torch
 
     from eval.features.torchvision_compat import torch_fidelity
@@ -399,9 +504,7 @@ def inception_weights(tmp_path_factory) -> Path:
                 (module.running_var, 0.7, 1.3),
             ):
                 torch.nn.init.uniform_(tensor, low, high)
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(network.state_dict(), path)
-    return path
 
 
 def stripes_or_blots(rng: np.random.Generator, style: str, width: int, height: int) -> Image.Image:
@@ -425,27 +528,34 @@ def two_styles(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def style_classifier(two_styles, tmp_path_factory):
-    """Figures of `salon style train` on `two_styles`, and its files."""
-    out = tmp_path_factory.mktemp("style")
-    command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
-    outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
-    assert outcome.code == 0, outcome.err
-    return outcome.json, out
+def style_classifier(two_styles, made_once):
+    """Figures of `salon style train` on `two_styles`, and its files. Not to be changed."""
+
+    def make(out: Path) -> None:
+        command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
+        outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
+        assert outcome.code == 0, outcome.err
+        (out / "figures.json").write_text(outcome.out)
+
+    out = made_once("style", make)
+    return json.loads((out / "figures.json").read_text()), out
 
 
 @pytest.fixture(scope="session")
-def conditional_snapshot(tmp_path_factory, tiny_config):
+def conditional_snapshot(made_once, tiny_config):
     """A snapshot of an untrained generator of two classes."""
     from dataclasses import replace
 
     from gan import snapshot
     from gan.networks.generator import Generator
 
-    path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
-    config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
-    snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
-    return path
+    name = "snapshot-0000000000.safetensors"
+
+    def make(folder: Path) -> None:
+        config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
+        snapshot.save(folder / name, Generator(config.network), None, config, 0, ["day", "night"])
+
+    return made_once("conditional", make) / name
 
 
 @contextlib.contextmanager

@@ -5,9 +5,11 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket
 
 from eval.data.thumbnails import Thumbnails
 from eval.report import charts
@@ -18,6 +20,22 @@ from gan.runtime.files import atomic, escaped
 SAMPLES = 48
 _TEMPLATES = Path(__file__).parent / "templates"
 _PLANES = (("recall", "precision", 1.0), ("coverage", "density", None))
+
+
+class _InMemory(jinja2.BytecodeCache):
+    """Compiled templates, kept for all pages of this process."""
+
+    def __init__(self) -> None:
+        self.compiled: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self.compiled.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.compiled[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _InMemory()
 
 
 def write_report(
@@ -86,7 +104,12 @@ def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **v
     """Write a page of this look: `template` extends page.html.j2, and is looked for in `templates` too."""
     loader = jinja2.FileSystemLoader([_TEMPLATES, *templates])
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        bytecode_cache=_COMPILED,
     )
     environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
     environment.filters |= {"number": number, "duration": duration, "short": lambda text: str(text)[:12]}
