@@ -210,7 +210,7 @@ def test_real_images_are_those_of_the_class(steep, real):
 
 
 def test_drs_takes_gamma_and_percentiles(select, tmp_path):
-    fixed = select("drs", tmp_path / "a", "--gamma", "0.5").json["rejection"]
+    fixed = select("drs", tmp_path / "a", "--gamma", "0.5", count=2).json["rejection"]
     assert fixed["gamma"] == 0.5
     low, high = (
         select("drs", tmp_path / str(p), "--gamma-percentile", p, count=3).json["rejection"]["candidates"]

@@ -171,12 +171,23 @@ def _between_parts(
             distances.append(_in_components(real.take(order[:some]), real.take(order[some : some + others]), dims))
             continue
         small, large = sorted((order[:some], order[some : some + others]), key=len)
+        if len(large) <= real.dim:
+            distances.append(_of_few(real.take(small), real.take(large)))
+            continue
         moments, factor = real.moments(small), None
         if len(small) <= real.dim:  # centred samples are a factor themselves, and the smaller one
             factor = (real.take(small) - moments.mean).T / math.sqrt(len(small) - 1)
         distances.append(frechet_distance(real.moments(large), moments, factor))
     mean = max(float(np.mean(distances)), float(np.finfo(float).tiny))  # 0 where all images are one
     return mean, float(np.std(distances, ddof=1)) / math.sqrt(splits) / mean
+
+
+def _of_few(a: Matrix, b: Matrix) -> float:
+    # With centred rows over (n - 1)^1/2 the root of S1 S2 = A^T A B^T B has the nuclear norm of A B^T for its trace.
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    a, b = ((x - x.mean(axis=0)) / math.sqrt(len(x) - 1) for x in (a, b))
+    root = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    return _distance(shift, float(np.sum(a * a)), float(np.sum(b * b)), root)
 
 
 def _in_components(some: Matrix, others: Matrix, dims: int) -> float:
