@@ -17,8 +17,17 @@ EXPANDED_FROM = 2  # samples a rank from which the expansion of second order is 
 CALIBRATED_ON = 2  # blocks that have their own eigensolve even so
 
 
-def sqrt_factor(reference: Moments) -> Matrix:
-    """F [d, rank] with F F^T the covariance. The costly part of the reference's side, to be kept."""
+def sqrt_factor(reference: Moments, features: Features | None = None) -> Matrix:
+    """F [d, rank] with F F^T the covariance. The costly part of the reference's side, to be kept.
+
+    `features` are those of the moments, where they are known: with at most d of them it costs next to nothing.
+    """
+    if features is not None and len(features) <= reference.dim:
+        centred = (features.take(np.arange(len(features))) - reference.mean) / math.sqrt(len(features) - 1)
+        _, roots, basis = np.linalg.svd(centred, full_matrices=False)
+        kept = roots**2 > _rounding(roots**2)
+        few: Matrix = basis[kept].T * roots[kept]
+        return few
     values, vectors = np.linalg.eigh(reference.cov)
     kept = values > _rounding(values)
     factor: Matrix = vectors[:, kept] * np.sqrt(values[kept])
