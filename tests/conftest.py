@@ -50,7 +50,7 @@ TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on 
 # What commands import, most of all torch: once for all processes that are forked from one server.
 PRELOAD = (
     *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
-    *("curation.retrain.multi_device", "curation.score.score"),
+    *("curation.retrain.multi_device", "curation.score.score", "serving.export", "serving.style.train"),
 )
 
 
