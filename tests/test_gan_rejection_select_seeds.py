@@ -30,6 +30,14 @@ def real(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("real") / "real.zip", [(16, 16)] * 60, [0, 1] * 30, ["day", "night"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_chunks():
+    """Chunks of 16 candidates: no choice hangs on their size, and each is made as a whole."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select_seeds, "_CHUNK", 16)
+        yield
+
+
 @pytest.fixture(scope="module")
 def select(tiny_run, real):
     """Run --reject with small numbers and more arguments -> the outcome."""
@@ -210,8 +218,8 @@ def test_real_images_are_those_of_the_class(steep, real):
 
 
 def test_drs_takes_gamma_and_percentiles(select, tmp_path):
-    fixed = select("drs", tmp_path / "a", "--gamma", "0.5", count=2).json["rejection"]
-    assert fixed["gamma"] == 0.5
+    fixed = select("drs", tmp_path / "a", "--gamma", "-1", count=2).json["rejection"]
+    assert fixed["gamma"] == -1
     low, high = (
         select("drs", tmp_path / str(p), "--gamma-percentile", p, count=3).json["rejection"]["candidates"]
         for p in (1, 80)
