@@ -34,7 +34,7 @@ WAYS = [
         "batch_gpu": 4,
         "augment": "fixed",
         "augment_p": 0.5,
-        "augment_categories": "b",
+        "augment_categories": "blit",
     },
 ]
 
