@@ -1,13 +1,18 @@
 """What tests of several modules share: the command run in this process, a tiny dataset, a tiny trained run."""
 
 import contextlib
+import functools
 import io
 import json
+import multiprocessing.context
 import os
+import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads only wait
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from gan.__main__ import main
 from gan.config import NetworkConfig, TrainingConfig
 from gan.data.dataset import DatasetWriter
 from gan.data.images import encode
+from gan.runtime import parallel
 
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -38,10 +45,15 @@ FEW_STRENGTHS = (1e-3, 1e-2)  # of a style classifier's regression, each of whic
 QUICK_TRAINING = (
     *("--preset", "tiny", "--device", "cpu", "--workers", "0", "--total-kimg", "0.032", "--kimg-per-tick", "0.016"),
     *("--set", "z_dim=8", "--set", "w_dim=8", "--set", "mapping_layers=2", "--set", "channel_base=128"),
-    *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "1"),
+    *("--set", "channel_max=8", "--set", "batch_size=8", "--image-snapshot-ticks", "0"),
     *("--image-snapshot-minutes", "0", "--network-snapshot-minutes", "0"),  # nothing goes by the clock
 )
 TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on the number of processes
+# What commands import, most of all torch: once for all processes that are forked from one server.
+PRELOAD = (
+    *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
+    *("curation.retrain.multi_device", "curation.score.score", "serving.export", "serving.style.train"),
+)
 
 
 @dataclass
@@ -69,7 +81,122 @@ def run_salon(*arguments: object) -> Outcome:
     return Outcome(exit.value.code, out.getvalue(), err.getvalue())
 
 
-def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | None" = None) -> Any:
+class SalonProcess:
+    """`salon ARGUMENTS` in a process and a group of its own, forked from a server that has imported what it needs.
+
+    What it prints goes to files in `folder`. It has the environment of this process, and `environment`. With `shard`
+    features are cached in shards of so many images. With `event` it sends itself the signal that is first there, just
+    before it opens ("open"), renames or removes a file that the pattern matches, for the n-th time. Where a `terminal`
+    is named, its messages go there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        environment: dict[str, str] | None = None,
+        name: str = "salon",
+        shard: int | None = None,
+        event: tuple[int, str, str, int] | None = None,
+        terminal: str | None = None,
+    ) -> None:
+        self._out, self._err = folder / f"{name}.out", Path(terminal) if terminal else folder / f"{name}.err"
+        words = [str(argument) for argument in arguments]
+        streams = (self._out, self._err)
+        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event)
+        self.pid = self.process.pid
+
+    @property
+    def out(self) -> str:
+        """Standard output so far."""
+        return self._out.read_text() if self._out.exists() else ""
+
+    @property
+    def err(self) -> str:
+        """Standard error so far."""
+        return self._err.read_text() if self._err.exists() else ""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, or minus the number of the signal that ended it; None while it runs."""
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.process.exitcode
+
+    def wait(self) -> Outcome:
+        """How it ended."""
+        self.process.join(HANG)
+        assert self.process.exitcode is not None, "it never ended"
+        return Outcome(self.process.exitcode, self.out, self.err)
+
+    def kill(self) -> None:
+        """End it at once, if it runs, and wait for its end."""
+        self.process.kill()
+        self.process.join()
+
+
+def _salon(
+    words: list[str],
+    streams: tuple[Path, Path],
+    environment: dict[str, str],
+    shard: int | None,
+    event: tuple[int, str, str, int] | None,
+) -> None:
+    os.setsid()
+    for number, path in enumerate(streams, 1):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.update(environment)
+    if shard is not None:
+        from eval.data import feature_cache
+
+        feature_cache.SHARD = shard
+    if event is not None:
+        sys.addaudithook(_signals_itself(*event))
+    main(words)
+
+
+def _signals_itself(number: int, event: str, pattern: str, count: int) -> Callable[[str, tuple[object, ...]], None]:
+    left = count
+
+    def hook(name: str, values: tuple[object, ...]) -> None:
+        nonlocal left
+        if name == event and re.search(pattern, str(values[0])):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), number)
+
+    return hook
+
+
+def free_port() -> int:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def as_torchrun(
+    folder: Path, *arguments: object, caches: tuple[Path, Path] | None = None, shard: int | None = None
+) -> list[SalonProcess]:
+    """Start `salon ARGUMENTS` in two processes of one job, with what torchrun tells them -> both, the main one first.
+
+    With `caches` each is on a machine of its own, which has one of these caches.
+    """
+    job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = []
+    for rank in range(2):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+        if caches:
+            own |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "SALON_CACHE": str(caches[rank])}
+        processes.append(SalonProcess(folder, *arguments, environment=job | own, name=f"rank-{rank}", shard=shard))
+    return processes
+
+
+def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None) -> Any:
     """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended."""
     end = time.monotonic() + HANG
     while True:
@@ -129,6 +256,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def fork_server():
+    """Let whatever starts the one server that processes are forked from, start it with PRELOAD."""
+    server = multiprocessing.context.ForkServerContext
+    preload = server.set_forkserver_preload
+
+    def with_all(context: Any, modules: list[str]) -> None:
+        preload(context, [*(name for name in modules if not name.startswith("test_")), *PRELOAD])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "set_forkserver_preload", with_all)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory, pytestconfig):
     """Keep what Salon caches out of the user's home. All workers share compiled operators, in pytest's own cache."""
     cache = tmp_path_factory.mktemp("cache")
@@ -139,6 +280,45 @@ def own_cache(tmp_path_factory, pytestconfig):
         yield cache
 
 
+@pytest.fixture(scope="session", autouse=True)
+def networks_built_once():
+    """Build an extractor's network, make it fast and check that once in a process, where two tests give its weights."""
+    from eval.features import extractor, registry
+
+    load, fast, check = registry.Network.load, extractor.fast, extractor.check
+    load_once, fast_once = functools.cache(load), functools.cache(fast)
+    kept, checked = set(), set()
+
+    def loaded(network: registry.Network, path: Path, digest: str) -> registry.Cut:
+        if network.name not in ("efficientnet-lite0", "inception-v3-compat"):  # no other is built often
+            return load(network, path, digest)
+        cut = load_once(network, path, digest)
+        kept.add(cut.trunk)
+        return cut
+
+    def check_once(run: Callable[..., Any], module: Any, size: int) -> None:
+        if module not in checked:
+            check(run, module, size)
+        if module in kept:
+            checked.add(module)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry.Network, "load", loaded)
+        patch.setattr(extractor, "fast", lambda module, to: (fast_once if module in kept else fast)(module, to))
+        patch.setattr(extractor, "check", check_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_grids():
+    """Image grids of two rows: each image takes as long as an image of a tiny training."""
+    from gan.training.sample_grids import SampleGrids
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleGrids, "ROWS", 2)
+        yield
+
+
 def empty_cache(path: Path) -> Path:
     """A cache with nothing in it but the compiled operators, which take long."""
     from gan.runtime.files import cache_folder
@@ -147,6 +327,26 @@ def empty_cache(path: Path) -> Path:
     (cache_folder() / "native").mkdir(exist_ok=True)
     (path / "native").symlink_to(cache_folder() / "native")
     return path
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """made_once(name, make) -> a folder that make(folder) has filled, in the first worker that wanted it, for all."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of all workers of this run
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        path = base / f"shared-{name}"
+        with FileLock(f"{path}.lock"):
+            if not (path / "made").exists():
+                shutil.rmtree(path, ignore_errors=True)  # of a worker that failed
+                path.mkdir()
+                make(path)
+                (path / "made").touch()
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -169,12 +369,18 @@ def tiny_dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory, tiny_dataset) -> Path:
+def tiny_run(made_once, tmp_path_factory, tiny_dataset) -> Path:
     """A finished run of `salon train` on `tiny_dataset`, unconditional. Not to be changed."""
-    runs = tmp_path_factory.mktemp("runs")
-    outcome = run_salon("train", "--data", tiny_dataset, "--out", runs, *TINY_TRAINING, "--json")
-    assert outcome.code == 0, outcome.err
-    return Path(outcome.json["run"])
+
+    def make(folder: Path) -> None:
+        train = ("train", "--data", tiny_dataset, "--out", folder / "runs", *TINY_TRAINING)
+        outcome = run_salon(*train, "--image-snapshot-ticks", "1")
+        assert outcome.code == 0, outcome.err
+
+    runs = tmp_path_factory.mktemp("copy") / "runs"
+    shutil.copytree(made_once("tiny-run", make) / "runs", runs)
+    (run,) = (path for path in runs.iterdir() if path.is_dir())
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -226,15 +432,19 @@ def classifier_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_repository(tmp_path_factory, tiny_run, conditional_snapshot, classifier_file) -> Path:
+def model_repository(made_once, tmp_path_factory, tiny_run, conditional_snapshot, classifier_file) -> Path:
     """All kinds of models of `tiny_run`, and those of `conditional_snapshot` as "times". Not to be changed."""
+
+    def make(folder: Path) -> None:
+        for arguments in (
+            ("--snapshot", tiny_run, "--classifier", classifier_file),
+            ("--snapshot", conditional_snapshot, "--name", "times"),
+        ):
+            outcome = run_salon("export", *arguments, "--out", folder / "models")
+            assert outcome.code == 0, outcome.err
+
     path = tmp_path_factory.mktemp("served") / "models"
-    for arguments in (
-        ("--snapshot", tiny_run, "--classifier", classifier_file),
-        ("--snapshot", conditional_snapshot, "--name", "times"),
-    ):
-        outcome = run_salon("export", *arguments, "--out", path)
-        assert outcome.code == 0, outcome.err
+    shutil.copytree(made_once("models", make) / "models", path, symlinks=True)
     return path
 
 
@@ -266,9 +476,12 @@ def small_shards(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def inception_weights(tmp_path_factory) -> Path:
+def inception_weights(made_once) -> Path:
     """A state dict of random weights that keep the scale of what passes through, as torch-fidelity names them."""
+    return made_once("inception", lambda folder: write_inception_weights(folder / "inception.pth")) / "inception.pth"
 
+
+def write_inception_weights(path: Path) -> None:
     import torch
 
     from eval.features.torchvision_compat import torch_fidelity
@@ -293,9 +506,7 @@ def inception_weights(tmp_path_factory) -> Path:
                 (module.running_var, 0.7, 1.3),
             ):
                 torch.nn.init.uniform_(tensor, low, high)
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(network.state_dict(), path)
-    return path
 
 
 def stripes_or_blots(rng: np.random.Generator, style: str, width: int, height: int) -> Image.Image:
@@ -319,29 +530,39 @@ def two_styles(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def style_classifier(two_styles, tmp_path_factory):
-    """Figures of `salon style train` on `two_styles`, with two of its strengths of regularisation, and its files."""
-    out = tmp_path_factory.mktemp("style")
-    command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serving.style.head.STRENGTHS", FEW_STRENGTHS)
-        outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
-    assert outcome.code == 0, outcome.err
-    return outcome.json, out
+def style_classifier(two_styles, made_once):
+    """Figures of `salon style train` on `two_styles`, with two of its strengths of regularisation, and its files.
+
+    Not to be changed.
+    """
+
+    def make(out: Path) -> None:
+        command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("serving.style.head.STRENGTHS", FEW_STRENGTHS)
+            outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
+        assert outcome.code == 0, outcome.err
+        (out / "figures.json").write_text(outcome.out)
+
+    out = made_once("style", make)
+    return json.loads((out / "figures.json").read_text()), out
 
 
 @pytest.fixture(scope="session")
-def conditional_snapshot(tmp_path_factory, tiny_config):
+def conditional_snapshot(made_once, tiny_config):
     """A snapshot of an untrained generator of two classes."""
     from dataclasses import replace
 
     from gan import snapshot
     from gan.networks.generator import Generator
 
-    path = tmp_path_factory.mktemp("conditional") / "snapshot-0000000000.safetensors"
-    config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
-    snapshot.save(path, Generator(config.network), None, config, 0, ["day", "night"])
-    return path
+    name = "snapshot-0000000000.safetensors"
+
+    def make(folder: Path) -> None:
+        config = replace(tiny_config, network=replace(tiny_config.network, num_classes=2))
+        snapshot.save(folder / name, Generator(config.network), None, config, 0, ["day", "night"])
+
+    return made_once("conditional", make) / name
 
 
 @contextlib.contextmanager

@@ -1,18 +1,15 @@
 """Retraining with controls: three real arms end to end, what each saw, going on, the rule, wrong arguments."""
 
 import hashlib
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, run_salon, until, write_dataset
+from conftest import TINY_TRAINING, SalonProcess, as_torchrun, run_salon, write_dataset
 from numpy.testing import assert_allclose
 from PIL import Image
 from safetensors import safe_open
@@ -258,13 +255,8 @@ def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, 
     out = tmp_path / "out"
     command = ["curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
     done = out / "evaluations" / "curated-0" / "results.json"
-    words = [sys.executable, "-m", "gan", *map(str, command)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            until(done.exists, process)
-        finally:
-            process.kill()
-    assert process.returncode == -signal.SIGKILL
+    event = (signal.SIGKILL, "open", r"arms/full-0/.*checkpoint-.*partial", 1)
+    assert SalonProcess(tmp_path, *command, event=event).wait().code == -signal.SIGKILL
     stamp = done.stat().st_mtime_ns
     assert not (out / "results.json").exists()
     outcome = run_salon(*command)
@@ -274,17 +266,16 @@ def test_a_killed_experiment_goes_on_where_it_was(finished, curation, base_run, 
 
 def test_two_processes_share_each_arm(finished, curation, base_run, tmp_path):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
-    command += ["gan", "curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
-    ended = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count(", in 2 processes") == 3
+    command = ["curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW, "--json"]
+    ended, other = (process.wait() for process in as_torchrun(tmp_path, *command))
+    assert ended.code == other.code == 0, ended.err + other.err
+    assert ended.err.count(", in 2 processes") == 3
     alone, _, _ = finished
     for arm in ("curated-0", "full-0", "random-0"):
         mine, theirs = (load(next((folder / "arms" / arm / "snapshots").iterdir())) for folder in (out, alone))
         for name, tensor in theirs.G_ema.state_dict().items():
             torch.testing.assert_close(mine.G_ema.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
-    figures = json.loads(ended.stdout)
+    figures = ended.json
     assert [arm["images"] for arm in figures["arms"]] == [arm["images"] for arm in finished[1].json["arms"]]
     distances = [next(m for m in f["metrics"] if m["id"] == "kd")["values"] for f in (figures, finished[1].json)]
     for arm, value in distances[1].items():

@@ -3,29 +3,22 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import run_salon, until
-from test_curation_retrain import HOW, ROOT, TOGETHER, base_run, curation, dataset  # noqa: F401
+from conftest import SalonProcess, run_salon, until
+from test_curation_retrain import HOW, TOGETHER, base_run, curation, dataset  # noqa: F401
 
 from gan.runtime.files import read_json
 from gan.training import checkpoint
 
+RETRAIN = ("curate", "retrain")
 LONG = (*HOW[2:], *TOGETHER, "--kimg", "20", "--json")  # not to be finished
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gan", "curate", "retrain", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-
-
-def learning(out: Path, process: subprocess.Popen[str], count: int) -> dict[str, int]:
+def learning(out: Path, process: SalonProcess, count: int) -> dict[str, int]:
     """Wait until `count` arms have learned more than now -> the processes that train them, by the log they write to."""
 
     def ticks() -> Counter[str]:
@@ -54,15 +47,15 @@ def ended(pid: int) -> bool:
 @pytest.mark.slow
 def test_ctrl_c_stops_all_arms_with_checkpoints_and_they_go_on(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
-    command = ("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    command = (*RETRAIN, "--run", base_run, "--manifest", curation, "--out", out, *LONG)
     reached: dict[str, int] = {}
-    for _ in range(2):
-        process = start(*command)
+    for call in range(2):
+        process = SalonProcess(tmp_path, *command, name=f"call-{call}")
         trainers = learning(out, process, 2)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        printed, errors = process.communicate()
-        assert process.returncode == 0, errors
-        assert json.loads(printed) == {"out": str(out), "finished": None, "arm": "curated-0"}
+        stopped = process.wait()
+        assert stopped.code == 0, stopped.err
+        assert stopped.json == {"out": str(out), "finished": None, "arm": "curated-0"}
         assert all(ended(pid) for pid in trainers.values())
         before = dict(reached)
         for arm in ("curated-0", "full-0"):
@@ -76,10 +69,9 @@ def test_ctrl_c_stops_all_arms_with_checkpoints_and_they_go_on(curation, base_ru
 @pytest.mark.slow
 def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
-    process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    process = SalonProcess(tmp_path, *RETRAIN, "--run", base_run, "--manifest", curation, "--out", out, *LONG)
     trainers = learning(out, process, 2)
     process.kill()
-    process.communicate()
     until(lambda: all(ended(pid) for pid in trainers.values()))
     for arm in trainers:
         assert checkpoint.load_newest(out / "arms" / arm / "checkpoints")
@@ -88,20 +80,20 @@ def test_no_arm_outlives_the_command(curation, base_run, tmp_path):  # noqa: F81
 @pytest.mark.slow
 def test_an_arm_that_fails_is_named_with_its_reason_and_the_others_save(curation, base_run, tmp_path):  # noqa: F811
     out = tmp_path / "out"
-    process = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    command = (*RETRAIN, "--run", base_run, "--manifest", curation, "--out", out, *LONG)
+    process = SalonProcess(tmp_path, *command)
     trainers = learning(out, process, 2)
     os.kill(trainers["full-0"], signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert any(line.startswith("Error: full-0 on cpu failed: ") for line in errors.splitlines())
+    failed = process.wait()
+    assert failed.code == 1
+    assert any(line.startswith("Error: full-0 on cpu failed: ") for line in failed.err.splitlines())
     assert checkpoint.load_newest(out / "arms" / "curated-0" / "checkpoints")
     # Another run in the arm's place is a fault of the request, which the arm's own message explains.
     config = out / "arms" / "full-0" / "config.json"
     config.write_text(json.dumps({**read_json(config), "seed": 7}))
-    again = start("--run", base_run, "--manifest", curation, "--out", out, *LONG)
-    _, errors = again.communicate()
-    assert again.returncode == 1
-    assert "full-0 on cpu failed: Error: " in errors and "holds another run: seed" in errors
+    again = SalonProcess(tmp_path, *command, name="again").wait()
+    assert again.code == 1
+    assert "full-0 on cpu failed: Error: " in again.err and "holds another run: seed" in again.err
 
 
 @pytest.mark.parametrize("names", ["cpu,gpu", "cpu,"])

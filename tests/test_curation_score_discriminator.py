@@ -1,10 +1,6 @@
 """salon curate check and score on real files with real networks: columns, lineage, new images, discriminators."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import empty_cache, run_salon, write_dataset
+from conftest import as_torchrun, empty_cache, run_salon, write_dataset
 from PIL import Image
 
 from curation.score import discriminator_scores
@@ -319,15 +315,12 @@ def test_what_a_gpu_searches_is_the_same(folder, checked, scored, monkeypatch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_two_processes_write_what_one_writes(folder, scored):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gan"]
-    command += ["curate", "score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "two"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SALON_CACHE": str(empty_cache(folder / "cache"))}
-    ended = subprocess.run(
-        [*map(str, command), "--device", "cpu", "--json"], env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["hash"] == scored["hash"]
+def test_two_processes_write_what_one_writes(folder, scored, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(folder / "cache")))
+    command = ["curate", "score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "two"]
+    main, other = (process.wait() for process in as_torchrun(tmp_path, *command, "--device", "cpu", "--json"))
+    assert main.code == other.code == 0, main.err + other.err
+    assert main.json["hash"] == scored["hash"]
 
 
 @pytest.mark.parametrize(

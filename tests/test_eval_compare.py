@@ -61,7 +61,7 @@ def judged(tiny_run, tiny_dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("judged")
     for name, psi, seed in (("full", 1.0, 0), ("half", 0.5, 0), ("others", 1.0, 100)):
         request = EvaluationRequest(
-            metrics=("fid", "kid", "pr"), extractors=LITE, num_images=20, truncation_psi=psi, seed=seed
+            metrics=("fid", "kid", "pr"), extractors=LITE, num_images=12, truncation_psi=psi, seed=seed
         )
         Evaluator(Collection.open(tiny_dataset), request, select("cpu"))(tiny_run, out / name)
     return out
@@ -333,7 +333,9 @@ def test_a_run_with_metrics_is_the_run_without(tiny_run, tiny_dataset, tmp_path)
     dataset = ImageDataset(tiny_dataset)
     dataset.labels, dataset.classes, dataset.num_classes = None, None, 0
     options = TrainingOptions(total_kimg=0.032, kimg_per_tick=0.016, network_snapshot_ticks=1, workers=0)
-    budgeted = BudgetedMetrics(metric(in_training(tiny_dataset, "kid"), tmp_path / "metrics"), 90, smallest=20)
+    budgeted = BudgetedMetrics(
+        metric(in_training(tiny_dataset, "kid"), tmp_path / "metrics"), 90, smallest=20, largest=20
+    )
     train(Run(tmp_path / "run"), config, options, dataset, np.arange(12), select("cpu"), hooks=[budgeted])
     rows = [json.loads(line) for line in Run(tmp_path / "run").metrics.read_text().splitlines()]
     assert rows and "kd@efficientnet-lite0/imagenet/fp32/n=20" in rows[0]

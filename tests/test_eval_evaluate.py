@@ -2,17 +2,14 @@
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import empty_cache, until, write_dataset
+from conftest import SalonProcess, as_torchrun, empty_cache, write_dataset
 from PIL import Image
 
 from eval.data import feature_cache
@@ -296,53 +293,29 @@ def test_all_snapshots_are_judged_by_one_bank_of_latents(tiny_run, tiny_dataset,
 
 # Killed, and several processes
 
-SCRIPT = """
-import sys
-import eval.data.feature_cache
-from gan.__main__ import main
-if __name__ == "__main__":
-    eval.data.feature_cache.SHARD = 4
-    main(sys.argv[1:])
-"""
-
-
-def command(tmp_path: Path, run: Path, data: Path, out: Path, count: int, metrics: list[str]) -> list[str]:
-    script = tmp_path / "small_shards.py"
-    script.write_text(SCRIPT)
-    request = ["eval", "run", "--snapshot", run, "--data", data, "--out", out, "--num-images", count]
-    return [str(word) for word in [script, *request, "--metrics", ",".join(metrics), "--device", "cpu", "--json"]]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
 
 @pytest.fixture(scope="module")
 def whole(tiny_run, tiny_dataset, tmp_path_factory):
-    """Figures of an evaluation of 60 images that nothing stopped."""
+    """Figures of an evaluation of 16 images that nothing stopped."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_cache, "SHARD", 4)
-        return evaluator(tiny_dataset, *CHEAP, num_images=60)(tiny_run, tmp_path_factory.mktemp("whole")).figures
+        return evaluator(tiny_dataset, *CHEAP, num_images=16)(tiny_run, tmp_path_factory.mktemp("whole")).figures
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_evaluation_goes_on_from_its_shards(number, tiny_run, tiny_dataset, tmp_path, small_shards, whole):
-    count = 60
-    words = [sys.executable, *command(tmp_path, tiny_run, tiny_dataset, tmp_path / "out", count, CHEAP)]
-    process = subprocess.Popen(
-        words, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    until(lambda: len(list((tmp_path / "out").rglob("features-*.npy"))) >= 2, process)
-    process.send_signal(number)
-    _, err = process.communicate()
-    assert process.returncode == (130 if number == signal.SIGINT else -number), err
-    assert "Traceback" not in err
+    request = ["eval", "run", "--snapshot", tiny_run, "--data", tiny_dataset, "--out", tmp_path / "out"]
+    request += ["--num-images", 16, "--metrics", ",".join(CHEAP), "--device", "cpu"]
+    event = (number, "os.rename", r"out/.*features-.*\.npy", 3)  # two of four shards are there
+    ended = SalonProcess(tmp_path, *request, shard=4, event=event).wait()
+    assert ended.code == (130 if number == signal.SIGINT else -number), ended.err
+    assert "Traceback" not in ended.err
     assert not (tmp_path / "out" / RESULTS).exists()
     if number == signal.SIGINT:
-        assert "Stopped. Nothing was left half-written." in err
+        assert "Stopped. Nothing was left half-written." in ended.err
         return
-    resumed = evaluator(tiny_dataset, *CHEAP, num_images=count)(tiny_run, tmp_path / "out").figures
-    assert 0 < resumed["images_made"] < count == whole["images_made"]
+    resumed = evaluator(tiny_dataset, *CHEAP, num_images=16)(tiny_run, tmp_path / "out").figures
+    assert resumed["images_made"] == 8 and whole["images_made"] == 16
     assert values(resumed) == values(whole)
     assert not list((tmp_path / "out").rglob("*.partial"))
 
@@ -351,17 +324,11 @@ def test_two_processes_give_the_numbers_of_one(tiny_run, tiny_dataset, tmp_path,
     one_cache, two_caches = (empty_cache(tmp_path / name) for name in ("cache of one", "cache of two"))
     monkeypatch.setenv("SALON_CACHE", str(one_cache))
     one = evaluator(tiny_dataset, *CHEAP, num_images=22)(tiny_run, tmp_path / "one").figures
-    monkeypatch.setenv("SALON_CACHE", str(two_caches))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    words = [
-        *launcher,
-        "--rdzv-endpoint",
-        "localhost:0",
-        *command(tmp_path, tiny_run, tiny_dataset, tmp_path / "two", 22, CHEAP),
-    ]
-    ended = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    two = json.loads(ended.stdout)
+    request = ["eval", "run", "--snapshot", tiny_run, "--data", tiny_dataset, "--out", tmp_path / "two", "--json"]
+    request += ["--num-images", 22, "--metrics", ",".join(CHEAP), "--device", "cpu"]
+    ended, other = (each.wait() for each in as_torchrun(tmp_path, *request, caches=(two_caches,) * 2, shard=4))
+    assert ended.code == other.code == 0, ended.err + other.err
+    two = ended.json
     assert one["images_made"] == 22 and two["images_made"] == 12  # in the main process: of six shards every other one
     assert list(values(one)) == list(values(two)) and len(values(one)) == 6
     for key, value in values(one).items():

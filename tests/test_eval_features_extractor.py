@@ -47,6 +47,7 @@ def efficientnet():
 
 
 def test_inception_is_torch_fidelitys(inception, inception_weights, pixels):
+    pixels = pixels[:2]
     # "preprocess" is no option of torch-fidelity's: it is ignored there without a word.
     theirs = torch_fidelity().FeatureExtractorInceptionV3(
         "inception-v3-compat", LAYERS, feature_extractor_weights_path=inception_weights, preprocess="clean"
@@ -132,14 +133,16 @@ def test_bad_requests(options, message):
     assert inspect.signature(load_extractor).parameters["fetch"].default is False
 
 
-def test_bfloat16_is_used_only_after_it_proved_itself(efficientnet):
+def test_bfloat16_is_used_only_after_it_proved_itself(efficientnet, monkeypatch):
+    assert features.MIN_CALIBRATION_IMAGES == 64
+    monkeypatch.setattr(features, "MIN_CALIBRATION_IMAGES", 16)
     half = load_extractor("efficientnet-lite0", precision="bf16", device="cpu")
-    images = np.stack([np.asarray(landscape(seed, 64).resize((64, 64))) for seed in range(64)])
+    images = np.stack([np.asarray(landscape(seed, 64).resize((64, 64))) for seed in range(16)])
     assert half.key == "efficientnet-lite0/imagenet/bf16"
     with pytest.raises(RequestError, match="must be calibrated on images"):
         half(images[:1])
-    with pytest.raises(RequestError, match="calibration needs 64 images; got 63 instead"):
-        half.calibrate(images[:63], efficientnet)
+    with pytest.raises(RequestError, match="calibration needs 16 images; got 15 instead"):
+        half.calibrate(images[:15], efficientnet)
     with pytest.raises(RequestError, match="must be calibrated by the same network in fp32"):
         half.calibrate(images, half)
     with pytest.raises(RequestError, match=r"must move the features .* by less than 5.0e-03 .* Use fp32"):
@@ -149,9 +152,10 @@ def test_bfloat16_is_used_only_after_it_proved_itself(efficientnet):
 
 
 @pytest.mark.skipif(DATA is None, reason="SALON_TEST_DATA is unset")
-def test_bfloat16_is_accepted_on_photographs(efficientnet):
+def test_bfloat16_is_accepted_on_photographs(efficientnet, monkeypatch):
     half = load_extractor("efficientnet-lite0", precision="bf16", device="cpu")
-    images = photographs(64)
+    monkeypatch.setattr(features, "MIN_CALIBRATION_IMAGES", 16)
+    images = photographs(16)
     assert 1e-6 < half.calibrate(images, efficientnet) < features.MAX_CALIBRATION
     found, expected = (extractor(images[:2])["features"] for extractor in (half, efficientnet))
     assert 0 < np.abs(found - expected).max() < 0.2 * expected.max()
@@ -171,7 +175,7 @@ def test_relative_distance_is_frechets():
 
 @pytest.mark.skipif(DATA is None, reason="SALON_TEST_DATA is unset")
 def test_efficientnet_knows_what_photographs_show(efficientnet):
-    logits = efficientnet(photographs(48))["logits"]
+    logits = efficientnet(photographs(24))["logits"]
     names = np.array(torchvision().models.EfficientNet_B0_Weights.DEFAULT.meta["categories"])
     outdoors = {"valley", "volcano", "seashore", "lakeside", "promontory", "cliff", "alp", "geyser", "breakwater"}
     shown = [bool(outdoors & set(names[row])) for row in np.argsort(-logits)[:, :5]]
@@ -183,8 +187,8 @@ def test_efficientnet_tells_paintings_from_photographs(efficientnet):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
 
-    found = efficientnet(photographs(60, "monet") + photographs(60))["features"]
-    scores = cross_val_score(LogisticRegression(max_iter=1000), found, np.repeat([0, 1], 60), cv=3)
+    found = efficientnet(photographs(30, "monet") + photographs(30))["features"]
+    scores = cross_val_score(LogisticRegression(max_iter=1000), found, np.repeat([0, 1], 30), cv=3)
     assert scores.mean() > 0.85
 
 

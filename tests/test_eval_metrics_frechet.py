@@ -239,6 +239,22 @@ def test_the_noise_floor_of_a_handful_is_their_own():
     assert noise_floor(np.ones((40, 4)), 40).value < 1e-99  # all images are one
 
 
+@pytest.mark.parametrize("count", [2, 9, 12])
+def test_the_factor_of_few_features_is_one_of_their_covariance(count):
+    features = Features([np.random.default_rng(16).normal(size=(count, 12)) + 3])
+    factor = sqrt_factor(features.moments(), features)
+    assert factor.shape == sqrt_factor(features.moments()).shape == (12, count - 1)
+    np.testing.assert_allclose(factor @ factor.T, features.moments().cov, atol=1e-12)
+
+
+def test_the_noise_floor_of_fewer_images_than_dimensions_is_their_own():
+    real = np.random.default_rng(15).normal(size=(15, 40)) + 3
+    rng = np.random.default_rng(0)
+    orders = [rng.permutation(15) for _ in range(4)]
+    halves = [frechet_distance(*(Features([real[part]]).moments() for part in (o[:8], o[8:]))) for o in orders]
+    assert noise_floor(real, 15).value == pytest.approx(np.mean(halves), rel=1e-6)
+
+
 def test_a_noise_floor_is_not_below_zero():
     real = np.random.default_rng(12).normal(size=(12, 2))
     floor = noise_floor(real, 6, splits=2)

@@ -56,7 +56,7 @@ def write_wikiart(folder: Path) -> None:
     """Pictures in the place of WikiArt, and its lists."""
     wikiart = folder / "wikiart"
     made = run_salon(
-        *("synthetic", wikiart, "--count", 80, "--size", 32),
+        *("synthetic", wikiart, "--count", 40, "--size", 32),
         *("--styles", "impressionism,cubism", "--genres", "landscape,portrait"),
     )
     assert made.code == 0, made.err
@@ -96,7 +96,7 @@ def test_two_painters_in_one_repository_are_served_and_chosen_by_name(tmp_path, 
     first, second = (stages[name]["export"]["figures"] for name in FILES)
     assert first["out"] == second["out"] == "models" and second["version"] > first["version"]
     assert stages["people"]["query"]["figures"]["model"] == "people"
-    assert stages["people"]["prepare"]["figures"]["images"] == 40  # the portraits
+    assert stages["people"]["prepare"]["figures"]["images"] == 20  # the portraits
 
     served = triton(Path("models"))
     status = run_salon("query", "status", "--url", served.grpc_url, "--json").json

@@ -37,13 +37,13 @@ class StandIn:
 
 def learner(**overrides):
     overrides = {**TINY, "pl_interval": 2, "r1_interval": 3, **overrides}
-    config = make_config(preset="tiny", resolution=16, num_classes=2, dataset="d", overrides=overrides)
+    config = make_config(preset="tiny", resolution=8, num_classes=2, dataset="d", overrides=overrides)
     return Learner(config, CPU, np.arange(6) % 2, synchronous=False)
 
 
 def batch(seed):
     generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, [4, 3, 16, 16], generator=generator, dtype=torch.uint8)
+    pixels = torch.randint(0, 256, [4, 3, 8, 8], generator=generator, dtype=torch.uint8)
     return pixels, torch.randint(0, 2, [4], generator=generator)
 
 

@@ -1,5 +1,6 @@
-"""Several processes under torchrun, on gloo: what one process learns, who writes, and how a job ends."""
+"""Several processes as torchrun starts them, on gloo: what one process learns, who writes, how a job ends."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import HANG, TINY_TRAINING, run_salon
+from conftest import HANG, TINY_TRAINING, as_torchrun, free_port, run_salon, until
 
+from gan.augment.ada import AdaController
 from gan.config import TrainingConfig
-from gan.runtime import distributed
+from gan.runtime import distributed, parallel
 from gan.training import checkpoint
 from gan.training.run_dir import Run
 
@@ -20,15 +22,15 @@ ROOT = Path(__file__).parents[1]
 BATCH = 16  # four groups: two processes with two passes each
 LINE_EACH_ITERATION = [
     *(*TINY_TRAINING, "--set", f"batch_size={BATCH}", "--kimg-per-tick", str(BATCH / 1000), "--mirror"),
-    *("--image-snapshot-ticks", "0", "--set", "r1_interval=8", "--conditional"),
+    *("--image-snapshot-ticks", "0", "--set", "r1_interval=4", "--conditional"),
     # Little enough that what rounding does to one activation at its kink is not multiplied by what is learned from it.
     *("--set", "learning_rate=0.0005"),
 ]
 ENDLESS = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "2", "--total-kimg", "1000"]
 
 
-def launch(data: Path, runs: Path, *options: object, restarts: int = 0) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+def launch(data: Path, runs: Path, *options: object) -> subprocess.Popen[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
     launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     request = ["-m", "gan", "train", "--data", data, "--out", runs, "--json", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -70,36 +72,26 @@ def newest(run: Run):
     return checkpoint.load_newest(run.checkpoints)[1]
 
 
-@pytest.fixture
-def launched():
-    """What `launch` gave, to be killed with its children when a test ends early."""
-    jobs = []
-    yield lambda *arguments, **options: jobs.append(launch(*arguments, **options)) or jobs[-1]
-    for job in jobs:
-        if job.poll() is None:
-            for child in [*workers(job).values(), job.pid]:
-                os.kill(child, signal.SIGKILL)
-        job.communicate()
-
-
 @pytest.fixture(scope="module")
 def one(tiny_dataset, tmp_path_factory) -> Run:
-    """A run of 24 iterations in one process, with all checkpoints."""
+    """A run of 10 iterations in one process, with all checkpoints."""
     runs = tmp_path_factory.mktemp("one")
     options = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "4", "--keep", "0"]
     assert (
-        run_salon("train", "--data", tiny_dataset, "--out", runs, *options, "--total-kimg", 24 * BATCH / 1000).code == 0
+        run_salon("train", "--data", tiny_dataset, "--out", runs, *options, "--total-kimg", 10 * BATCH / 1000).code == 0
     )
     return only_run(runs)
 
 
-def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_dataset, tmp_path, one):
-    job = launched(tiny_dataset, tmp_path, *LINE_EACH_ITERATION, "--total-kimg", 20 * BATCH / 1000, "--batch-gpu", 4)
-    out, err = job.communicate(timeout=HANG)
-    assert job.returncode == 0, err
+def test_two_processes_learn_what_one_does_and_one_goes_on(tiny_dataset, tmp_path, one):
+    runs = tmp_path / "runs"
+    request = ["train", "--data", tiny_dataset, "--out", runs, "--json", *LINE_EACH_ITERATION]
+    job = as_torchrun(tmp_path, *request, "--total-kimg", 8 * BATCH / 1000, "--batch-gpu", 4)
+    (code, out, err), (other_code, *silence) = (dataclasses.astuple(process.wait()) for process in job)
+    assert (code, other_code, silence) == (0, 0, ["", ""]), err
     assert json.loads(out)["finished"] and err.count("Run: ") == 1 and "in 2 processes" in err  # one line each
-    run = only_run(tmp_path)
-    expected, found = one.read_stats()[:20], run.read_stats()
+    run = only_run(runs)
+    expected, found = one.read_stats()[:8], run.read_stats()
     assert [row["nimg"] for row in found] == [row["nimg"] for row in expected]
     for before, after in zip(expected, found, strict=True):
         names = {name for name in before if "/" in name}
@@ -109,27 +101,33 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(launched, tiny_datase
             assert after[name] == pytest.approx(before[name], rel=tolerance), (name, after["tick"])
     assert not list(run.path.rglob("*.partial"))
 
-    mine, its = newest(run), checkpoint.load(checkpoint.path_for(one.checkpoints, 20 * BATCH))
+    mine, its = newest(run), checkpoint.load(checkpoint.path_for(one.checkpoints, 8 * BATCH))
     assert mine.keys() == its.keys() and mine["learner"].keys() == its["learner"].keys()
     assert torch.equal(mine["learner"]["rng_cpu"], its["learner"]["rng_cpu"])
     for name, weights in its["learner"]["G"].items():
         torch.testing.assert_close(mine["learner"]["G"][name], weights, rtol=1e-3, atol=1e-4)
 
-    more = [*LINE_EACH_ITERATION, "--total-kimg", 24 * BATCH / 1000]
-    again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *more)
+    more = [*LINE_EACH_ITERATION, "--total-kimg", 10 * BATCH / 1000]
+    again = run_salon("train", "--data", tiny_dataset, "--out", runs, *more)
     assert again.code == 0 and "Resuming from" in again.err
     last, its_last = run.read_stats()[-1], one.read_stats()[-1]
-    assert last["nimg"] == 24 * BATCH and last["loss/D"] == pytest.approx(its_last["loss/D"], rel=1e-4)
+    assert last["nimg"] == 10 * BATCH and last["loss/D"] == pytest.approx(its_last["loss/D"], rel=1e-4)
 
 
-def test_a_killed_process_ends_the_job_and_a_restart_goes_on(launched, tiny_dataset, tmp_path):
-    job = launched(tiny_dataset, tmp_path, *ENDLESS, restarts=1)
-    wait_for(job, "tick 4 ")
-    os.kill(workers(job)[1], signal.SIGKILL)
-    seen = wait_for(job, "Resuming from")
-    wait_for(job, "tick 7 ")
-    os.kill(workers(job)[1], signal.SIGKILL)  # the restarts are used up
-    _, err = job.communicate(timeout=HANG)  # less than the processes wait for each other's gradients
+def test_a_killed_process_ends_the_job_and_a_restart_goes_on(tiny_dataset, tmp_path):
+    job = launch(tiny_dataset, tmp_path, *ENDLESS)
+    try:
+        wait_for(job, "tick 4 ")
+        os.kill(workers(job)[1], signal.SIGKILL)
+        seen = wait_for(job, "Resuming from")
+        wait_for(job, "tick 7 ")
+        os.kill(workers(job)[1], signal.SIGKILL)  # the restarts are used up
+        _, err = job.communicate(timeout=HANG)  # less than the processes wait for each other's gradients
+    finally:
+        if job.poll() is None:
+            for child in [*workers(job).values(), job.pid]:
+                os.kill(child, signal.SIGKILL)
+            job.communicate()
     assert job.returncode != 0
     assert "lost another one" in seen and "lost another one" in err and "fault of Salon" not in seen + err
     run = only_run(tmp_path)
@@ -138,40 +136,34 @@ def test_a_killed_process_ends_the_job_and_a_restart_goes_on(launched, tiny_data
         pass  # nobody holds the run any more
 
 
-def test_a_stop_asked_of_one_process_stops_all_with_a_checkpoint(launched, tiny_dataset, tmp_path):
-    job = launched(tiny_dataset, tmp_path, *ENDLESS)
-    wait_for(job, "tick 2 ")
-    os.kill(workers(job)[1], signal.SIGTERM)
-    out, err = job.communicate(timeout=HANG)
-    assert job.returncode == 0, err
-    summary = json.loads(out)
-    assert not summary["finished"]
-    assert newest(only_run(tmp_path))["learner"]["cur_nimg"] == round(summary["kimg"] * 1000) > 0
+def test_a_stop_asked_of_one_process_stops_all_with_a_checkpoint(tiny_dataset, tmp_path):
+    runs = tmp_path / "runs"
+    job = as_torchrun(tmp_path, "train", "--data", tiny_dataset, "--out", runs, "--json", *ENDLESS)
+    until(lambda: "tick 2 " in job[0].err, job[0])
+    os.kill(job[1].pid, signal.SIGTERM)
+    main, other = (process.wait() for process in job)
+    assert main.code == other.code == 0, main.err + other.err
+    assert not main.json["finished"]
+    assert newest(only_run(runs))["learner"]["cur_nimg"] == round(main.json["kimg"] * 1000) > 0
+
+
+def adapt(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with distributed.joined(torch.device("cpu")):
+        controller = AdaController(p=0.5, target=0.6, interval=1, kimg=1)
+        logits = torch.ones(10, 1)
+        logits[: 5 * rank] = -1  # r_t is 1 in one process and 0 in the other
+        controller.observe(logits)
+        controller.update(1)
+        (folder / f"p{rank}").write_text(str(controller.p))
 
 
 def test_ada_adapts_to_what_all_processes_see(tmp_path):
-    program = tmp_path / "adapt.py"
-    program.write_text(
-        """from pathlib import Path
-
-import torch
-
-from gan.runtime import distributed
-from gan.augment.ada import AdaController
-
-with distributed.joined(torch.device("cpu")):
-    controller = AdaController(p=0.5, target=0.6, interval=1, kimg=1)
-    logits = torch.ones(10, 1)
-    logits[: 5 * distributed.rank()] = -1  # r_t is 1 in one process and 0 in the other
-    controller.observe(logits)
-    controller.update(1)
-    Path(__file__).with_name(f"p{distributed.rank()}").write_text(str(controller.p))
-"""
-    )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", program]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run(launcher, env=environment, timeout=120, check=True)
+    port = free_port()
+    processes = [parallel.start([__name__], adapt, rank, port, tmp_path) for rank in range(2)]
+    for process in processes:
+        process.join(HANG)
+        assert process.exitcode == 0
     assert [float((tmp_path / f"p{rank}").read_text()) for rank in range(2)] == pytest.approx([0.48] * 2)  # 20 images
 
 

@@ -1,10 +1,9 @@
 """A training iteration that asks the device nothing: on tensors without numbers, and, on a CPU, with them."""
 
+import contextlib
 import dataclasses
 import functools
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from test_gan_training_step import LABELS, PaperStep, assert_same_optimizer, bat
 from gan.augment.ada import Augmentation
 from gan.augment.corruption import add_noise
 from gan.augment.pipeline import AugmentPipe
+from gan.runtime import parallel
 from gan.training import checkpoint, training_loop
 from gan.training.finite import FiniteCheck
 from gan.training.learner import Learner, NonFiniteError
@@ -28,17 +28,15 @@ TINY = {"z_dim": 8, "w_dim": 8, "mapping_layers": 1, "channel_base": 128, "chann
 WAYS = [
     {"num_classes": 3, "precision": "bf16", "freeze_d": 1, "augment": "diffaugment"},
     {"augment": "ada", "augment_categories": "bgcfnc", "ada_interval": 1},
-    {"num_classes": 3, "precision": "fp16", "batch_gpu": 4, "augment": "fixed", "augment_p": 0.5},
+    {
+        "num_classes": 3,
+        "precision": "fp16",
+        "batch_gpu": 4,
+        "augment": "fixed",
+        "augment_p": 0.5,
+        "augment_categories": "blit",
+    },
 ]
-
-
-def run(*command):
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'benchmarks'}"}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 make_believe = pytest.mark.skipif(
@@ -46,29 +44,7 @@ make_believe = pytest.mark.skipif(
 )
 
 
-# In a process of its own: a build of torch without CUDA is changed for good. All four phases run.
-@make_believe
-def test_no_phase_and_no_batch_that_is_sampled_waits_for_the_device():
-    configs = [argument for way in WAYS for argument in ("--set", json.dumps({**TINY, **way}))]
-    script = ROOT / "benchmarks" / "operations.py"
-    lines = run(script, "--whole", "--sampling", "--preset", "tiny", "--resolution", 8, *configs).splitlines()
-    assert [json.loads(line)["config"] for line in lines] == [{**TINY, **way} for way in WAYS]
-    assert all(json.loads(line)[kind] > 0 for line in lines for kind in ("whole", "images", "logits"))
-
-
-@make_believe
-def test_all_phases_at_256_pixels_have_at_most_1700_operations():
-    # That is 900 an iteration, since the lazy phases come seldom. The number hangs on layers, not on their channels.
-    config = json.dumps({**TINY, "mapping_layers": 8, "channel_base": 512, "precision": "bf16"})
-    line = run(ROOT / "benchmarks" / "operations.py", "--whole", "--bytes", "--bandwidth", 2.0, "--set", config)
-    report = json.loads(line)
-    assert 1000 < report["whole"] <= 1700
-    assert report["milliseconds"]["whole"] == pytest.approx(report["gigabytes"]["whole"] / 2, abs=1e-3)
-
-
-@make_believe
-def test_what_waits_is_refused():
-    program = """
+WAITS = """
 import torch
 from operations import DEVICE, Operations, fake_cuda
 
@@ -102,8 +78,53 @@ with fake_cuda():
     print(dict(counted.counts))
     print(dict(counted.bytes))
 """
+COUNT_WAYS = ["--whole", "--sampling", "--preset", "tiny", "--resolution", "8"]
+COUNT_WAYS += [argument for way in WAYS for argument in ("--set", json.dumps({**TINY, **way}))]
+LARGE = json.dumps({**TINY, "mapping_layers": 8, "channel_base": 512, "precision": "bf16"})
+COUNT_256 = ["--whole", "--bytes", "--bandwidth", "2.0", "--set", LARGE]
+
+
+def count(path: Path) -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    with open(path, "w") as sys.stdout, contextlib.redirect_stderr(sys.stdout):
+        import operations
+
+        exec(WAITS, {})
+        for arguments in (COUNT_WAYS, COUNT_256):
+            operations.main(arguments, standalone_mode=False)
+
+
+# All in one process, which is not this one: a build of torch without CUDA is changed for good.
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """What is printed by WAITS, of each of WAYS, and for 256 pixels: lines."""
+    path = tmp_path_factory.mktemp("counted") / "printed"
+    process = parallel.start([__name__], count, path)
+    process.join()
+    text = path.read_text()
+    assert process.exitcode == 0, text[-3000:]
+    return text.splitlines()
+
+
+@make_believe
+def test_no_phase_and_no_batch_that_is_sampled_waits_for_the_device(counted):
+    lines = [json.loads(line) for line in counted[2:-1]]  # all four phases run
+    assert [line["config"] for line in lines] == [{**TINY, **way} for way in WAYS]
+    assert all(line[kind] > 0 for line in lines for kind in ("whole", "images", "logits"))
+
+
+@make_believe
+def test_all_phases_at_256_pixels_have_at_most_1700_operations(counted):
+    # That is 900 an iteration, since the lazy phases come seldom. The number hangs on layers, not on their channels.
+    report = json.loads(counted[-1])
+    assert 1000 < report["whole"] <= 1700
+    assert report["milliseconds"]["whole"] == pytest.approx(report["gigabytes"]["whole"] / 2, abs=1e-3)
+
+
+@make_believe
+def test_what_waits_is_refused(counted):
     names = ["mul.Tensor", "add.Tensor", "add_.Tensor", "copy_.default", "empty.memory_format", "_to_copy.default"]
-    counts, moved = run("-c", program).splitlines()
+    counts, moved = counted[:2]
     assert counts == str({f"aten.{name}": 1 for name in names})
     sizes = [12 + 12, 4 + 8, 8 + 8, 8 + 8, 0, 12 + 6]  # an expanded tensor lies in memory once
     assert moved == str({f"aten.{name}": size for name, size in zip(names, sizes, strict=True)})

@@ -100,9 +100,9 @@ def test_frozen_blocks_of_d_keep_still():
 
 
 def test_accumulated_gradients_learn_the_same(double):
-    options = {"batch_size": 16, "num_classes": 2, "labels": np.arange(10) % 2, "r1_interval": 8, "pl_batch_shrink": 1}
+    options = {"batch_size": 16, "num_classes": 2, "labels": np.arange(10) % 2, "r1_interval": 4, "pl_batch_shrink": 1}
     whole = learner(**options)  # seeds the generator that both draw from
-    expected = [whole.step(*batch(iteration, 16)) for iteration in range(9)]
+    expected = [whole.step(*batch(iteration, 16)) for iteration in range(5)]
     parts = learner(**options, batch_gpu=4)
     assert [len(part.positions) for part in parts.microbatches + parts.pl_microbatches] == [4] * 8
     for iteration, stats in enumerate(expected):

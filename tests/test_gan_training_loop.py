@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import os
-import re
+import select
 import shlex
 import signal
 import subprocess
@@ -13,17 +13,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, Clock, full_disk, read_only_shared_memory, run_salon, until, write_dataset
+from conftest import (
+    HANG,
+    TINY_TRAINING,
+    Clock,
+    SalonProcess,
+    full_disk,
+    read_only_shared_memory,
+    run_salon,
+    until,
+    write_dataset,
+)
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan import snapshot
-from gan.__main__ import main
 from gan.config import TrainingConfig
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from gan.runtime import parallel
 from gan.sampling import generate
 from gan.training import checkpoint, transfer
 from gan.training.metrics_budget import BudgetedMetrics
@@ -32,41 +40,15 @@ from gan.training.run_dir import Run
 from gan.training.schedule import Schedule, StopRequest
 from gan.training.training_loop import train
 
-# 50 iterations, a checkpoint after every second, no sheets.
+# 28 iterations, a checkpoint after every second, no sheets.
 LONG = [
-    *(*TINY_TRAINING, "--mirror", "--total-kimg", "0.4", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.016"),
+    *(*TINY_TRAINING, "--mirror", "--total-kimg", "0.224", "--network-snapshot-ticks", "1", "--kimg-per-tick", "0.016"),
     *("--image-snapshot-ticks", "0"),
 ]
 
 
 def command(data: Path, runs: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "gan", "train", "--data", str(data), "--out", str(runs), *LONG, *more]
-
-
-def signalled(number: int, event: str, pattern: str, count: int, arguments: list[str], stdout: Path) -> int:
-    """Run `salon ARGUMENTS` in a process -> its exit code.
-
-    It signals itself just before it opens (`event` "open"), renames or removes a file that `pattern` matches, for the
-    `count`-th time.
-    """
-    process = parallel.start([__name__], _signal_itself, number, event, pattern, count, arguments, stdout)
-    process.join()
-    return process.exitcode
-
-
-def _signal_itself(number: int, event: str, pattern: str, count: int, arguments: list[str], stdout: Path) -> None:
-    left = count
-
-    def hook(name: str, values: tuple[object, ...]) -> None:
-        nonlocal left
-        if name == event and re.search(pattern, str(values[0])):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), number)
-
-    with open(stdout, "w") as sys.stdout:
-        sys.addaudithook(hook)
-        main(arguments)
 
 
 # Where ten kills hit, and how many images the newest checkpoint then holds.
@@ -80,16 +62,8 @@ KILLS = [
     ("os.rename", r"snapshot-.*partial", 3, 64),
     ("os.remove", r"checkpoint-\d+\.pt$", 1, 80),  # more checkpoints than are kept
     ("open", r"stats\.jsonl$", 7, 160),  # the first time it is read
-    ("os.rename", r"checkpoint-.*partial", 9, 288),
+    ("os.rename", r"checkpoint-.*partial", 3, 192),
 ]
-
-
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} was never printed")
 
 
 def only_run(runs: Path) -> Run:
@@ -119,8 +93,8 @@ def uninterrupted(tiny_dataset, tmp_path_factory):
 def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
     _, _, _, *arguments = command(tiny_dataset, tmp_path)
     for event, pattern, count, position in KILLS:
-        code = signalled(signal.SIGKILL, event, pattern, count, arguments, tmp_path / "printed")
-        assert code == -signal.SIGKILL
+        process = SalonProcess(tmp_path, *arguments, event=(signal.SIGKILL, event, pattern, count))
+        assert process.wait().code == -signal.SIGKILL
         found = checkpoint.list_newest_first(only_run(tmp_path).checkpoints)
         assert (int(found[0].stem.split("-")[1]) if found else 0) == position, pattern
     done = run_salon(*arguments)
@@ -135,7 +109,7 @@ def test_resume_after_ten_kills_is_exact(tiny_dataset, tmp_path, uninterrupted):
 def test_where_the_pixels_lie_changes_nothing(tiny_dataset, tmp_path, uninterrupted):
     # Half of the run with pixels on the device, the other half with a process that loads them.
     train = ["train", "--data", tiny_dataset, "--out", tmp_path, *LONG]
-    first = run_salon(*train, "--total-kimg", "0.2", "--data-on-device", "yes")
+    first = run_salon(*train, "--total-kimg", "0.112", "--data-on-device", "yes")
     assert first.code == 0 and "Data: 12 images on the device" in first.err
     second = run_salon(*train, "--workers", "auto")
     assert second.code == 0 and "Data: 12 images, workers: 1" in second.err and "Resuming from" in second.err
@@ -152,9 +126,10 @@ def test_training_without_writable_shared_memory_has_no_workers(tiny_dataset, tm
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, uninterrupted, number):
     _, _, _, *arguments = command(tiny_dataset, tmp_path, "--workers", "1", "--json")
-    printed = tmp_path / "printed"
-    assert signalled(number, "open", r"stats\.jsonl$", 3, arguments, printed) == 0  # after the third tick
-    summary = json.loads(printed.read_text())
+    event = (number, "open", r"stats\.jsonl$", 3)  # after the third tick
+    outcome = SalonProcess(tmp_path, *arguments, event=event).wait()
+    assert outcome.code == 0, outcome.err
+    summary = outcome.json
     assert not summary["finished"] and summary["kimg"] == 0.048
     assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
     again = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
@@ -164,13 +139,14 @@ def test_signals_stop_with_a_checkpoint_and_exit_0(tiny_dataset, tmp_path, unint
 
 def test_a_closed_terminal_stops_with_a_checkpoint(tiny_dataset, tmp_path):
     terminal, end = os.openpty()
-    train = command(tiny_dataset, tmp_path, "--total-kimg", "1000", "--workers", "1", "--json")
-    process = subprocess.Popen(train, stderr=end, stdout=subprocess.PIPE, text=True)
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *LONG, "--total-kimg", "1000"]
+    process = SalonProcess(tmp_path, *train, "--workers", "1", "--json", terminal=os.ttyname(end))
+    until(lambda: select.select([terminal], [], [], 0)[0] and b"tick 1" in os.read(terminal, 1000), process)
     os.close(end)
-    until(lambda: b"tick 1" in os.read(terminal, 1000), process)
     os.close(terminal)  # from here on the process writes to nowhere
-    process.send_signal(signal.SIGHUP)
-    summary = json.loads(process.communicate()[0])
+    os.kill(process.pid, signal.SIGHUP)
+    process.process.join(HANG)
+    summary = json.loads(process.out)
     assert process.returncode == 0 and not summary["finished"]
     assert checkpoint.load(Path(summary["checkpoint"]))["learner"]["cur_nimg"] == summary["kimg"] * 1000
 
@@ -197,15 +173,15 @@ def test_nohup_is_respected():
 
 
 def test_a_stop_before_the_first_iteration_claims_nothing(tiny_dataset, tmp_path):
+    event = (signal.SIGINT, "open", r"reals\.jpg.*partial", 1)
     _, _, _, *arguments = command(tiny_dataset, tmp_path / "one")
-    printed = tmp_path / "printed"
-    assert signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments, printed) == 0
-    said = printed.read_text()
+    said = SalonProcess(tmp_path, *arguments, event=event).wait().out
     assert said.startswith("Stopped at 0.0 kimg, before the first iteration: there was nothing to save.")
     assert "Snapshot" not in said and not list(only_run(tmp_path / "one").snapshots.iterdir())
     _, _, _, *arguments = command(tiny_dataset, tmp_path / "other", "--json")
-    assert signalled(signal.SIGINT, "open", r"reals\.jpg.*partial", 1, arguments, printed) == 0
-    summary = json.loads(printed.read_text())
+    outcome = SalonProcess(tmp_path, *arguments, name="other", event=event).wait()
+    assert outcome.code == 0
+    summary = outcome.json
     assert summary["checkpoint"] is None and summary["snapshot"] is None and Path(summary["sheet"]).exists()
 
 
@@ -256,7 +232,7 @@ def test_what_a_run_leaves_behind(tiny_run):
     assert [row["kimg"] for row in rows] == [0.016, 0.032]
     assert {"loss/G", "loss/D", "r1/penalty", "path_length/mean", "sec_per_kimg", "memory_gb"} <= rows[0].keys()
     assert len(run.list_grids()) == 3  # at the start and after each tick
-    for path, size in ((run.grids / "reals.jpg", (128, 32)), (run.list_grids()[0], (128, 64))):  # 8 a row
+    for path, size in ((run.grids / "reals.jpg", (128, 32)), (run.list_grids()[0], (128, 32))):  # 8 a row
         with Image.open(path) as sheet:
             assert sheet.size == size
     assert json.loads((run.path / "config.json").read_text())["network"]["resolution"] == 16
@@ -340,13 +316,11 @@ def test_the_command_that_a_training_ends_with_works(tiny_dataset, tmp_path, mon
 
 
 def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):
-    process = subprocess.Popen(
-        command(tiny_dataset, tmp_path, "--workers", "1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    wait_for(process, "tick 1")
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *LONG, "--workers", "1"]
+    process = SalonProcess(tmp_path, *train, "--total-kimg", "1000")
+    until(lambda: "tick 1" in process.err, process)
     process.kill()
-    process.wait()  # not for the end of its output, which the process that loads images would hold open too
-    run = only_run(tmp_path)
+    run = only_run(tmp_path / "runs")
     config = TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))
 
     def is_free():
@@ -357,18 +331,16 @@ def test_a_killed_run_is_free_at_once(tiny_dataset, tmp_path):
             return False
 
     until(is_free)  # once the process that loads images has seen that it is alone
-    process.communicate()
 
 
 def test_two_processes_cannot_train_one_run(tiny_dataset, tmp_path):
-    endless = command(tiny_dataset, tmp_path, "--total-kimg", "1000")
-    process = subprocess.Popen(endless, stderr=subprocess.PIPE, text=True)
+    train = ["train", "--data", tiny_dataset, "--out", tmp_path / "runs", *LONG]
+    process = SalonProcess(tmp_path, *train, "--total-kimg", "1000")
     try:
-        wait_for(process, "Run: ")
-        outcome = run_salon("train", "--data", tiny_dataset, "--out", tmp_path, *LONG)
+        until(lambda: "Run: " in process.err, process)
+        outcome = run_salon(*train)
     finally:
         process.kill()
-        process.communicate()
     assert outcome.code == 2 and "is being trained by another process" in outcome.err
 
 

@@ -1,58 +1,29 @@
 """Two machines under torchrun, rehearsed as two launchers on this one: the numbers of one process."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import HANG, TINY_TRAINING, empty_cache, run_salon
+from conftest import HANG, TINY_TRAINING, Outcome, as_torchrun, empty_cache, free_port, run_salon
 
 from gan.training.run_dir import Run
 
 ROOT = Path(__file__).parents[1]
-SALON = """
-import sys
-
-from eval.data import feature_cache
-from gan.__main__ import main
-
-feature_cache.SHARD = 4  # so that few images are shared out, too
-if __name__ == "__main__":
-    main(sys.argv[1:])
-"""
 
 
-@pytest.fixture
-def on_two_nodes(tmp_path):
-    """`salon REQUEST` by two launchers of a process each -> (exit code, standard output, standard error) of both."""
-    script = tmp_path / "salon.py"
-    script.write_text(SALON)
-    return lambda *request, **options: launch(script, *request, **options)
-
-
-def launch(*request: object, caches: tuple[Path, Path] | None = None):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+def launched(*request: object) -> list[Outcome]:
+    """`salon REQUEST` by two launchers of a process each -> how both ended."""
     nodes = []
+    address = f"127.0.0.1:{free_port()}"
     for node in range(2):
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-        launcher += ["--node-rank", str(node), "--rdzv-backend", "c10d", "--rdzv-endpoint", address]
+        launcher += ["--node-rank", str(node), "--rdzv-backend", "c10d", "--rdzv-endpoint", address, "-m", "gan"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        if caches:
-            environment["SALON_CACHE"] = str(caches[node])
-        nodes.append(
-            subprocess.Popen(
-                [*launcher, *map(str, request), "--json"],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        words = [*launcher, *map(str, request), "--json"]
+        pipe = subprocess.PIPE
+        nodes.append(subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True))
     try:
         told = [node.communicate(timeout=HANG) for node in nodes]
     finally:
@@ -60,19 +31,24 @@ def launch(*request: object, caches: tuple[Path, Path] | None = None):
             if node.poll() is None:
                 node.terminate()  # torchrun ends its process, too
                 node.wait()
-    return [(node.returncode, *texts) for node, texts in zip(nodes, told, strict=True)]
+    return [Outcome(node.returncode, *texts) for node, texts in zip(nodes, told, strict=True)]
+
+
+def on_two_nodes(folder: Path, caches: tuple[Path, Path], *request: object) -> list[Outcome]:
+    """The same, as the launchers would start it, with the machines' caches; few images are shared out, too."""
+    return [process.wait() for process in as_torchrun(folder, *request, "--json", caches=caches, shard=4)]
 
 
 def figures(told):
     """What the one main process printed; both nodes must have ended well."""
-    assert [code for code, _, _ in told] == [0, 0], told
-    (printed,) = (out for _, out, _ in told if out)
-    return json.loads(printed)
+    assert [node.code for node in told] == [0, 0], told
+    (main,) = (node for node in told if node.out)
+    return main.json
 
 
 @pytest.mark.slow
-def test_training(on_two_nodes, tiny_dataset, tiny_run, tmp_path):
-    found = figures(on_two_nodes("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING))
+def test_training(tiny_dataset, tiny_run, tmp_path):
+    found = figures(launched("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING))
     run, one = Run(Path(found["run"])), Run(tiny_run)
     assert found["finished"] and run.path.name == one.path.name
     for mine, its in zip(run.read_stats(), one.read_stats(), strict=True):
@@ -99,11 +75,11 @@ def requests(data, run):
 
 
 @pytest.mark.slow
-def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
+def test_evaluation(prepared, tiny_run, tmp_path, small_shards):
     request = [*requests(prepared, tiny_run)["eval"], "--extractor", "efficientnet-lite0", "--device", "cpu", "--out"]
     one = run_salon(*request, tmp_path / "one", "--json").json
-    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
-    two = figures(on_two_nodes(*request, tmp_path / "two"))
+    caches = (empty_cache(tmp_path / "cache"),) * 2
+    two = figures(on_two_nodes(tmp_path, caches, *request, tmp_path / "two"))
     assert one["images_made"] == 12 and two["images_made"] == 8  # by the main process: two shards of 4, of three
     values = [{row["key"]: (row["value"], row["low"], row["high"]) for row in f["results"]} for f in (one, two)]
     assert values[0] and list(values[0]) == list(values[1])
@@ -112,18 +88,18 @@ def test_evaluation(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, sma
 
 
 @pytest.mark.slow
-def test_scores(on_two_nodes, prepared, tiny_run, tmp_path, monkeypatch, small_shards):
+def test_scores(prepared, tiny_run, tmp_path, small_shards):
     request = [*requests(prepared, tiny_run)["score"], "--device", "cpu", "--out"]
     one = run_salon(*request, tmp_path / "one", "--json").json
-    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
-    two = figures(on_two_nodes(*request, tmp_path / "two"))
+    caches = (empty_cache(tmp_path / "cache"),) * 2
+    two = figures(on_two_nodes(tmp_path, caches, *request, tmp_path / "two"))
     assert one["scored"] == 24 and two["hash"] == one["hash"]
     assert len(list((tmp_path / "cache" / "features").rglob("*.npy"))) == 6
 
 
-def test_a_cache_that_is_not_shared(on_two_nodes, prepared, tiny_run, tmp_path):
+def test_a_cache_that_is_not_shared(prepared, tiny_run, tmp_path):
     request = [*requests(prepared, tiny_run)["score"], "--extractor", "efficientnet-lite0", "--device", "cpu"]
     caches = (empty_cache(tmp_path / "a"), empty_cache(tmp_path / "b"))
-    told = on_two_nodes(*request, "--out", tmp_path / "two", caches=caches)
-    assert all(code != 0 for code, _, _ in told) and not (tmp_path / "two").exists()
-    assert "that all machines share" in told[0][2] and "fault of Salon" not in told[0][2] + told[1][2]
+    told = on_two_nodes(tmp_path, caches, *request, "--out", tmp_path / "two")
+    assert all(node.code != 0 for node in told) and not (tmp_path / "two").exists()
+    assert "that all machines share" in told[0].err and "fault of Salon" not in told[0].err + told[1].err

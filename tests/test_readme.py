@@ -18,10 +18,13 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "tutorial.md", *sorted(DOCS.glob("guide/*.md")), *sorted(DOCS.glob("how-to/*.md"))]  # as they are run
 SHORTER = {  # options that keep a command what it is, and make it quick
-    "synthetic": ("--count", "80"),
+    "synthetic": ("--count", "40"),
+    "prepare": ("--resolution", "32"),
     "train": QUICK_TRAINING,
     "eval run": ("--num-images", "20"),
-    "curate retrain": ("--kimg", "0.016", "--num-images", "20"),
+    "export --snapshot runs --out models-production": ("--models", "generator"),
+    "export --snapshot people-runs": ("--models", "generator"),
+    "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25"),
     "style check": ("--num-images", "8"),
 }
 WIKIART = {

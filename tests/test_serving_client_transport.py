@@ -334,7 +334,7 @@ def test_cancelling_ends_a_request_under_way_and_lets_none_begin(served):
     server.fault = ("silence", b"")
     cancel = Cancellation()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(transport.infer, "generator", {"z": Z}, ["image"], 600, cancel)
+        waiting = pool.submit(transport.infer, "generator", {"z": Z}, ["image"], 600, cancel=cancel)
         assert server.heard.wait(HANG)
         cancel.cancel()
         with pytest.raises(Cancelled):

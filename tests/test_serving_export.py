@@ -213,13 +213,14 @@ def test_the_server_says_what_is_wrong_with_a_request(client, model, change, mes
 
 
 def test_the_readmes_line_for_http_clients_gives_a_picture(server, client, tmp_path):
-    (line,) = re.findall(r"^```bash\n(curl .*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    line = line.replace("http://", "").replace("localhost:8000", server.http_url.removeprefix("http://"))
-    subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line.replace("seed7.png", shlex.quote(str(tmp_path / "7.png")))], check=True
-    )
-    (image,) = ask(client, "generator", "image", **drawn(1.0, [7]))
-    assert (np.asarray(Image.open(tmp_path / "7.png")) == image[0]).all()
+    lines = re.findall(r"^```bash\n(curl .*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for line, psi in zip(lines, (0.7, 1.0), strict=True):
+        line = line.replace("http://", "").replace("localhost:8000", server.http_url.removeprefix("http://"))
+        file = tmp_path / f"{psi}.png"
+        command = line.replace("seed7.png", shlex.quote(str(file)))
+        subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True)
+        (image,) = ask(client, "generator", "image", **drawn(psi, [7]))
+        assert (np.asarray(Image.open(file)) == image[0]).all()
 
 
 def test_what_is_no_number_paints_without_a_python_backend_too(model_repository):

@@ -114,7 +114,7 @@ class Reference:
     @cached_property
     def factor(self) -> Matrix:
         """sqrt_factor of the moments."""
-        return self._kept("factor", lambda: {"factor": sqrt_factor(self.moments)})["factor"]
+        return self._kept("factor", lambda: {"factor": sqrt_factor(self.moments, self._features)})["factor"]
 
     @cached_property
     def within(self) -> Within:

@@ -100,7 +100,9 @@ def _dinov2(network: Network, state: State, path: Path) -> Cut:
 
 
 def _efficientnet_lite0(network: Network, state: State, path: Path) -> Cut:
-    whole = efficientnet_lite.EfficientNetLite0()
+    with torch.device("meta"):  # no time is lost on random weights
+        whole = efficientnet_lite.EfficientNetLite0()
+    whole.to_empty(device="cpu")
     weights.fill(whole, efficientnet_lite.rename(state), path, network.name)
     return Cut(trunk=whole.trunk, head=(whole.classifier.weight.detach(), whole.classifier.bias.detach()))
 

@@ -17,8 +17,17 @@ EXPANDED_FROM = 2  # samples a rank from which the expansion of second order is 
 CALIBRATED_ON = 2  # blocks that have their own eigensolve even so
 
 
-def sqrt_factor(reference: Moments) -> Matrix:
-    """F [d, rank] with F F^T the covariance. The costly part of the reference's side, to be kept."""
+def sqrt_factor(reference: Moments, features: Features | None = None) -> Matrix:
+    """F [d, rank] with F F^T the covariance. The costly part of the reference's side, to be kept.
+
+    `features` are those of the moments, where they are known: with at most d of them it costs next to nothing.
+    """
+    if features is not None and len(features) <= reference.dim:
+        centred = (features.take(np.arange(len(features))) - reference.mean) / math.sqrt(len(features) - 1)
+        _, roots, basis = np.linalg.svd(centred, full_matrices=False)
+        kept = roots**2 > _rounding(roots**2)
+        few: Matrix = basis[kept].T * roots[kept]
+        return few
     values, vectors = np.linalg.eigh(reference.cov)
     kept = values > _rounding(values)
     factor: Matrix = vectors[:, kept] * np.sqrt(values[kept])
@@ -171,12 +180,23 @@ def _between_parts(
             distances.append(_in_components(real.take(order[:some]), real.take(order[some : some + others]), dims))
             continue
         small, large = sorted((order[:some], order[some : some + others]), key=len)
+        if len(large) <= real.dim:
+            distances.append(_of_few(real.take(small), real.take(large)))
+            continue
         moments, factor = real.moments(small), None
         if len(small) <= real.dim:  # centred samples are a factor themselves, and the smaller one
             factor = (real.take(small) - moments.mean).T / math.sqrt(len(small) - 1)
         distances.append(frechet_distance(real.moments(large), moments, factor))
     mean = max(float(np.mean(distances)), float(np.finfo(float).tiny))  # 0 where all images are one
     return mean, float(np.std(distances, ddof=1)) / math.sqrt(splits) / mean
+
+
+def _of_few(a: Matrix, b: Matrix) -> float:
+    # With centred rows over (n - 1)^1/2 the root of S1 S2 = A^T A B^T B has the nuclear norm of A B^T for its trace.
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    a, b = ((x - x.mean(axis=0)) / math.sqrt(len(x) - 1) for x in (a, b))
+    root = float(np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    return _distance(shift, float(np.sum(a * a)), float(np.sum(b * b)), root)
 
 
 def _in_components(some: Matrix, others: Matrix, dims: int) -> float:

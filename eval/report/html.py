@@ -2,6 +2,7 @@
 
 import base64
 import io
+import functools
 import math
 import re
 import time
@@ -92,17 +93,27 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
-def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **values: Any) -> None:
-    """Write a page of this look: `template` extends page.html.j2, and is looked for in `templates` too."""
+@functools.cache
+def _environment(templates: tuple[Path, ...]) -> jinja2.Environment:
+    # Kept, with the templates that it has compiled.
     loader = jinja2.FileSystemLoader([_TEMPLATES, *templates])
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
     environment.filters |= {"number": number, "duration": duration, "picture": picture, "key_parts": key_parts}
     environment.filters["with_options"] = with_options
+    return environment
+
+
+def write_page(template: str, path: Path, *, templates: Sequence[Path] = (), **values: Any) -> None:
+    """Write a page of this look: `template` extends page.html.j2, and is looked for in `templates` too."""
     values |= {"stylesheet": page.read(page.PACKAGE, "page.css"), "heat": charts.heat}
-    text = environment.get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), **values)
+    text = _environment(tuple(templates)).get_template(template).render(made=time.strftime("%Y-%m-%d %H:%M"), **values)
     with atomic(path) as temporary:
         temporary.write_text(escaped(text), encoding="utf-8")
 

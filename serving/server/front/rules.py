@@ -88,7 +88,7 @@ def check(request: Any, model: ModelRule) -> None:
     _check_names("input", [tensor.name for tensor in request.inputs], model.inputs, model.name)
     _check_names("output", [tensor.name for tensor in request.outputs], model.outputs, model.name)
     if missing := [n for n, rule in model.inputs.items() if not rule.optional and n not in _sent(request)]:
-        raise Refused(f"{', '.join(missing)} must be among the inputs of {model.name}; missing")
+        raise Refused(f"{' and '.join(missing)} must be given; {model.name} takes {', '.join(model.inputs)}")
     for output in request.outputs:
         if output.parameters:
             raise Refused(f"parameters of {output.name} must be left out; got {_names(output.parameters)}")
