@@ -212,7 +212,7 @@ def test_the_server_says_what_is_wrong_with_a_request(client, model, change, mes
     assert len(ask(client, model, *outputs, **good, **label)[0]) == 1
 
 
-def test_the_readmes_line_for_http_clients_gives_a_picture(server, client, tmp_path):
+def test_the_guides_lines_for_http_clients_give_a_picture(server, client, tmp_path):
     lines = re.findall(r"^```bash\n(curl .*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     for line, psi in zip(lines, (0.7, 1.0), strict=True):
         line = line.replace("http://", "").replace("localhost:8000", server.http_url.removeprefix("http://"))

@@ -1,8 +1,8 @@
 """Reports: one small HTML file each that opens from disk and needs nothing else, of results and small images."""
 
 import base64
-import io
 import functools
+import io
 import math
 import re
 import time

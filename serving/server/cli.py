@@ -29,7 +29,7 @@ PORT = WholeRange(0, 65535)
 @click.option("--allow-host", metavar="NAME", multiple=True, help="Host name that the server is reached by; repeat.")
 @click.option(
     "--allow-origin",
-    metavar="URL",
+    metavar="SITE",
     multiple=True,
     help="Web site whose pages may ask, as https://NAME; repeat.",
 )
