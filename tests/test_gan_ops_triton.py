@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from gan.networks.generator import Generator
 from gan.ops import backend
 from gan.ops.bias_act import bias_act
 from gan.ops.upfirdn2d import setup_filter, upfirdn2d
-from gan.runtime import parallel
 
 triton = pytest.importorskip("triton")
 ahead_of_time = pytest.mark.skipif(Version(triton.__version__) < Version("3.3"), reason="Triton compiles otherwise")
@@ -25,24 +25,14 @@ DTYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16
 KERNELS = ("_pointwise", "_gradients", "_fir")
 
 
-def test_the_interpreter_agrees_with_the_references(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    process = parallel.start([__name__], interpret, tmp_path)
-    process.join()
-    told = (tmp_path / "told").read_text()
-    assert process.exitcode == 0 and "[100%]" in told, told
-
-
-def interpret(folder: Path) -> None:
-    """Run the tests of triton_interpreted.py, in a process that has not yet imported Triton."""
-    for name in [name for name in os.environ if name.startswith("PYTEST")]:
-        del os.environ[name]  # of the run that this one belongs to
-    with open(folder / "told", "w") as told:
-        for stream in (1, 2):
-            os.dup2(told.fileno(), stream)
+def test_the_interpreter_agrees_with_the_references():
+    here = Path(__file__).parent
     # Of Triton's own interpreter some versions warn.
-    options = ["-q", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider", "--basetemp", str(folder / "temp")]
-    sys.exit(pytest.main([*options, str(Path(__file__).with_name("triton_interpreted.py"))]))
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider"]
+    command.append(str(here / "triton_interpreted.py"))
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": f"{here.parent}:{here}"}
+    ended = subprocess.run(command, env=environment, cwd=here.parent, capture_output=True, text=True)
+    assert ended.returncode == 0 and "[100%]" in ended.stdout, ended.stdout + ended.stderr
 
 
 class Recorder:

@@ -18,7 +18,7 @@ from serving.server.front.gate import Gate
 from serving.server.front.http_app import HttpApp
 from serving.server.front.upstream import Upstream
 
-TRIAL = 10.0  # seconds between two trials of the models
+TRIAL = 30.0  # seconds between two trials of the models; one that fails a request is tried at once
 LIMITS = web.Limits(connections=2048)  # over HTTP
 GRACE = 10.0  # seconds for requests in flight when it stops
 
