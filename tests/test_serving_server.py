@@ -238,6 +238,23 @@ def test_the_command_starts_a_server_that_died_again_and_again(repository, progr
     assert not list(Path("/dev/shm").glob(f"{REGIONS}*{victim}*")) and not processes(victim)
 
 
+def test_what_tidies_up_leaves_the_next_server_its_folder(repository, installed_triton, monkeypatch):
+    begin = subprocess.Popen
+
+    def begin_while_the_watch_looks(*words, **options):
+        begun = begin(*words, **options)
+        server._tick()
+        return begun
+
+    with serve(repository, server=installed_triton) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        with pytest.raises(SalonError, match="ended with code 137"):
+            server.wait()
+        monkeypatch.setattr(subprocess, "Popen", begin_while_the_watch_looks)
+        server.restart(0)
+        assert infer(server) == [3, -4]
+
+
 def test_a_server_that_never_was_ready_is_not_tried_again(repository):
     outcome = run_salon(
         "serve", repository, "--tritonserver", "/bin/false", *(f"--{s}-port=0" for s in servers.SERVICES)

@@ -126,18 +126,24 @@ class Server:
                 pause = PAUSES[0]
             while True:
                 say(f"{fault}\nStarting it again at the same addresses, in {pause:g} s.")
-                assert self._front is not None
-                self._front.shut()
-                self._front.drain()
-                self._running.kill()
-                self._running.stop()
-                time.sleep(pause)
-                pause = min(2 * pause, longest)
+                wait, pause = pause, min(2 * pause, longest)
                 try:
-                    self._start()
+                    self.restart(wait)
                     break
                 except SalonError as error:
                     fault = error
+
+    def restart(self, pause: float) -> None:
+        """End what is left of it, and start it again after `pause` seconds. Raises what a start raises."""
+        assert self._front is not None
+        self._front.shut()
+        self._front.drain()
+        if self._process is not None:
+            self._process.kill()
+            self._process.stop()
+            self._process = None  # nobody tidies up after it any more: the next one has the same folder
+        time.sleep(pause)
+        self._start()
 
     def stop(self) -> None:
         """Let it finish the requests that it is at, within some seconds; return when nothing of it is left."""
@@ -189,8 +195,8 @@ class Server:
 
     def _tick(self) -> None:
         self._log.cap()
-        if self._process is not None:
-            self._process.tidy()
+        if (running := self._process) is not None:
+            running.tidy()
 
 
 def serve(

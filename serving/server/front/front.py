@@ -143,7 +143,8 @@ class Front:
 
     async def _every_second(self) -> None:
         while True:
-            self._tick()
+            with suppress(OSError):  # such as of a full disk: the next second may be better
+                self._tick()
             await asyncio.sleep(1)
 
     async def _watch(self, gate: Gate) -> None:
