@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -253,14 +254,17 @@ def test_requests_under_way_make_no_room_for_others():
 
 
 PROGRAM = """
-import resource, sys
+import resource, sys, time
 from starlette.responses import PlainTextResponse
 from gan.runtime import web
+async def app(scope, receive, send):
+    time.sleep(0.05)
+    await PlainTextResponse("hello")(scope, receive, send)
 hard = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 with web.listen("127.0.0.1", 0, "a port must be free") as listening:
     print(listening.getsockname()[1], flush=True)
-    web.serve(PlainTextResponse("hello"), listening, web.Limits(head=3600))
+    web.serve(app, listening, web.Limits(head=3600))
 """
 
 
@@ -274,8 +278,11 @@ def test_half_open_connections_beyond_the_limit_of_open_files(hard):
     ):
         try:
             address = ("127.0.0.1", int(running.stdout.readline()))
-            for _ in range(400):
-                held.enter_context(socket.create_connection(address)).sendall(b"GET / HTTP/1.1\r\n")
+            with ThreadPoolExecutor(2) as busy:
+                asked = [busy.submit(lambda: [get(address) for _ in range(10)]) for _ in range(2)]
+                for _ in range(400):  # who come faster than they are accepted
+                    held.enter_context(socket.create_connection(address)).sendall(b"GET / HTTP/1.1\r\n")
+            assert [each.result() for each in asked] == [["hello"] * 10] * 2
             assert get(address) == "hello"
             for _ in range(20):  # no line for what is no request
                 with socket.create_connection(address) as connection:

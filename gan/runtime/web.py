@@ -39,6 +39,7 @@ SECURITY = {
 }
 CLIENT_CLOSED_REQUEST = 499
 BACKLOG = 128  # connections that wait to be accepted
+AT_ONCE = 16  # of them that are accepted in one round of the event loop
 OWN_FILES = 128  # open files beside the connections
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -264,11 +265,11 @@ class _Config(uvicorn.Config):
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=3,
-            backlog=BACKLOG,
+            backlog=AT_ONCE,  # which for asyncio is both
         )
         self.limits = limits
-        # Up to BACKLOG are accepted at once, before the first is counted.
-        self.most = max(min(limits.connections, raise_open_files() - BACKLOG - OWN_FILES), 1)
+        # The loop needs four rounds for a connection that goes beyond: accepted, made, counted, closed.
+        self.most = max(min(limits.connections, raise_open_files() - 4 * AT_ONCE - OWN_FILES), 1)
 
 
 class _Server(uvicorn.Server):
@@ -278,6 +279,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(BACKLOG)
         self.ready.set()
 
 
