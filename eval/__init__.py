@@ -5,8 +5,8 @@ Public from Python, each loaded when it is first used:
 Evaluator, EvaluationRequest    evaluate snapshots or images against a gan.data.collection.Collection
 load_extractor, features_of     a pretrained network by name; features of a dataset's images, from the cache
 Moments, Features               statistics of features [N, dim]; features in shards on disk
-frechet_distance, frechet_estimate, kernel_distance, precision_recall, density_coverage, inception_score,
-path_length, path_distances, linear_separability, strata_table
+frechet_distance, frechet_estimate, kernel_distance, monge_distance, precision_recall, density_coverage,
+inception_score, path_length, path_distances, linear_separability, strata_table
                                 metrics of features, logits, path distances or latents
 Estimate, paired_difference     a number with its 95 % interval; the difference of two
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from eval.metrics.frechet import frechet_distance, frechet_estimate
     from eval.metrics.inception_score import inception_score
     from eval.metrics.kernel import kernel_distance
+    from eval.metrics.monge import monge_distance
     from eval.metrics.path_length import path_distances, path_length
     from eval.metrics.precision_recall import density_coverage, precision_recall
     from eval.metrics.separability import linear_separability
@@ -46,6 +47,7 @@ _MODULES = {
     "eval.metrics.frechet": ("frechet_distance", "frechet_estimate"),
     "eval.metrics.inception_score": ("inception_score",),
     "eval.metrics.kernel": ("kernel_distance",),
+    "eval.metrics.monge": ("monge_distance",),
     "eval.metrics.path_length": ("path_distances", "path_length"),
     "eval.metrics.precision_recall": ("density_coverage", "precision_recall"),
     "eval.metrics.separability": ("linear_separability",),
@@ -68,6 +70,7 @@ __all__ = [
     "kernel_distance",
     "linear_separability",
     "load_extractor",
+    "monge_distance",
     "paired_difference",
     "path_distances",
     "path_length",

@@ -25,8 +25,9 @@ from gan.errors import RequestError
 from gan.runtime.files import read_json, require_format
 
 COMPARISON = "comparison.json"
-FRECHET, KERNEL = ("fid_corrected", "fd_corrected", "fid", "fd"), ("kid", "kd")
-DECIDING = (*FRECHET[:2], *KERNEL, *FRECHET[2:])  # the first that is there names the best, where images are enough
+CORRECTED, KERNEL, RAW = ("fid_corrected", "fd_corrected"), ("kid", "kd"), ("fid", "fd")
+FRECHET = (*CORRECTED, *RAW, "fid_infinity", "fd_infinity")
+DECIDING = (CORRECTED, KERNEL, RAW)  # the first that is there names the best, where images are enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,8 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
             require_comparable(entries[0].results[id].identity, entry.results[id].identity)
     best_by_metric = {id: _best(entries, id) for id in common}
     mostly_bias = [id for id in common if id in FRECHET and not all(_enough(entry.results[id]) for entry in entries)]
-    candidates = [id for id in DECIDING if id in common] or common
+    # Of several networks the first one's, as its results come first.
+    candidates = [id for kind in DECIDING for id in common if id in kind] or common
     deciding = next((id for id in candidates if id not in mostly_bias), candidates[0])
     differences = {
         id: [{**_difference(entry, entries[best], id), "best": entry is entries[best]} for entry in entries]

@@ -84,8 +84,7 @@ def evaluate(
     source: Source,
     real: DatasetSource | StatisticsSource,
     *,
-    metrics: Sequence[str],
-    extractors: Sequence[Extractor],
+    networks: Sequence[tuple[Extractor, Sequence[str]]],
     out: Path,
     strata: Sequence[str | None] | None = None,
     paths: PathLength | None = None,
@@ -96,7 +95,7 @@ def evaluate(
     notes: Sequence[str] = (),
     request: Mapping[str, Any] | None = None,
 ) -> Evaluation | None:
-    """Evaluate `source` against `real` with every metric and extractor, and write OUT/results.json and the report.
+    """Evaluate `source` against `real` by each network's metrics, and write OUT/results.json and the report.
 
     eval.evaluator.Evaluator has checked that all of this fits. `strata` [M] names the stratum of each real image;
     `paths` is what ppl measures; `accepted`, as many images of the same generator that rejection left, are evaluated
@@ -105,12 +104,13 @@ def evaluate(
     alone gets the evaluation.
     """
     clock = Clock()
+    extractors = [extractor for extractor, _ in networks]
     with clock.phase("reference"):
         references, real_thumbnails = open_references(real, extractors, batch_size=batch_size, dims=dims)
     with clock.phase("images and features"):
         generated, made = _extract(source, extractors, out, batch_size, "Images and features")
         source = generated.source
-        for extractor in extractors:  # once more, without the images that could not be read
+        for extractor, metrics in networks:  # once more, without the images that could not be read
             require_possible(metrics, extractor, len(source), len(real) or None)
         beside = None
         if accepted:
@@ -125,17 +125,18 @@ def evaluate(
     with distributed.main_first():
         if distributed.is_main():
             warnings = [*notes]
-            warnings += figures.warnings(metrics, source, generated.thumbnails, real_thumbnails, references)
+            asked = [metrics for _, metrics in networks]
+            warnings += figures.warnings(asked, source, generated.thumbnails, real_thumbnails, references)
             for warning in warnings:
                 say(f"Warning: {warning}")
-            of_features, comparison = _measure(metrics, references, generated, strata, clock)
+            of_features, comparison = _measure(asked, references, generated, strata, clock)
             results = [*of_features, *results]
             for hint in figures.hints(results, comparison, references[0], source, strata):
                 warnings.append(hint)
                 say(f"Warning: {hint}")
             rejection = None
             if accepted and beside:
-                rejection = _with_rejection(metrics, references, beside, accepted, of_features, clock)
+                rejection = _with_rejection(asked, references, beside, accepted, of_features, clock)
             rows = []
             if strata is not None:
                 with clock.phase("strata"):
@@ -187,14 +188,14 @@ def _extract(
 
 
 def _measure(
-    metrics: Sequence[str],
+    asked: Sequence[Sequence[str]],
     references: list[Reference],
     generated: Extracted,
     strata: Sequence[str | None] | None,
     clock: Clock,
 ) -> tuple[list[Result], Comparison | None]:
-    # -> results, and the first extractor's comparison, where a metric needs one
-    work = [(number, metric) for number in range(len(references)) for metric in metrics if metric != "ppl"]
+    # -> results, and the first extractor's comparison, where a metric needs one; `asked` are the metrics of each
+    work = [(number, metric) for number, metrics in enumerate(asked) for metric in metrics if metric != "ppl"]
     sets = [
         FeatureSets(reference, generated.features(number), partial(generated.features, number, "logits"))
         for number, reference in enumerate(references)
@@ -208,18 +209,18 @@ def _measure(
                 assert isinstance(generated.source, SnapshotSource) and strata is not None
                 reference, gen = references[number], sets[number].gen
                 results.append(generator_metrics.separability(generated.source, reference, gen, strata))
-    return results, sets[0].comparison if {"pr", "dc"} & set(metrics) else None
+    return results, sets[0].comparison if {"pr", "dc"} & set(asked[0]) else None
 
 
 def _with_rejection(
-    metrics: Sequence[str],
+    asked: Sequence[Sequence[str]],
     references: list[Reference],
     beside: Extracted,
     accepted: AcceptedSource,
     all_samples: Sequence[Result],
     clock: Clock,
 ) -> dict[str, Any]:
-    names = [metric for metric in metrics if metric in OF_FEATURES]
+    names = [[metric for metric in metrics if metric in OF_FEATURES] for metrics in asked]
     measured, _ = _measure(names, references, beside, None, clock)
     results = [replace(r, identity=replace(r.identity, rejection=accepted.rejection)) for r in measured]
     ids = {result.id for result in results}

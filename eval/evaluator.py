@@ -2,22 +2,21 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from eval import metric_registry, thresholds
+from eval import metric_registry, suite, thresholds
 from eval.accepted_samples import accept
 from eval.data.image_sources import DatasetSource, Source, open_source
 from eval.data.reference import StatisticsSource, require_dims
 from eval.data.snapshot_source import SnapshotSource
 from eval.evaluate import RESULTS, Evaluation, evaluate
 from eval.features import weights
-from eval.features.extractor import EXTRACTORS, Extractor, load_extractor
-from eval.features.registry import INCEPTION
-from eval.generator_metrics import LPIPS, PathLength
+from eval.features.extractor import Extractor, load_extractor
+from eval.features.registry import INCEPTION, NETWORKS
+from eval.generator_metrics import PathLength
 from eval.request import EvaluationRequest, FeatureRequest
 from gan.data.collection import Collection
 from gan.data.images import Pixels
@@ -26,7 +25,6 @@ from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import read_json
 
-OFFLINE = "efficientnet-lite0"  # comes with its weights
 LPIPS_FILES = ("vgg16-397923af.pth", "lpips-vgg.pth")  # in weights.folder(), where `weights` does not name them
 CALIBRATION = 256  # images of the dataset that a precision other than fp32 must prove itself on
 
@@ -40,20 +38,27 @@ class Evaluator:
     def __init__(
         self, reference: Collection | StatisticsSource, request: EvaluationRequest, device: torch.device
     ) -> None:
-        metric_registry.require_known(request.metrics)
+        if request.metrics:
+            metric_registry.require_known(request.metrics)
         self._notes: list[str] = []
-        if isinstance(reference, StatisticsSource):
-            request = self._of_statistics(reference, request)
         self.request, self.device = request, device
-        if request.rejection and not set(request.metrics) & set(metric_registry.OF_FEATURES):
+        files = suite.parse_weights(request.weights)
+        self.metrics = suite.choose(request, files)
+        if isinstance(reference, StatisticsSource):
+            self.metrics = self._of_statistics(reference)
+        if request.rejection and not set(self._all_metrics()) & set(metric_registry.OF_FEATURES):
             raise RequestError(
                 f"`reject` needs one of `metrics` {','.join(metric_registry.OF_FEATURES)} to be evaluated by"
             )
-        files = parse_weights(request.weights)
-        names = _extractor_names(request, files, besides=LPIPS if "ppl" in request.metrics else ())
-        ids = [id for n in names for m in request.metrics for id in metric_registry.result_ids(m, n == INCEPTION)]
+        names = list(self.metrics)
+        ids = [
+            id
+            for name, own in self.metrics.items()
+            for metric in own
+            for id in metric_registry.result_ids(metric, name == INCEPTION)
+        ]
         self.requirements = [thresholds.parse(text, list(dict.fromkeys(ids))) for text in request.require]
-        self.paths = _path_length(request, files) if "ppl" in request.metrics else None
+        self.paths = _path_length(request, files) if "ppl" in self._all_metrics() else None
         self.real = DatasetSource(reference) if isinstance(reference, Collection) else reference
         self.strata = None
         if request.strata is not None:
@@ -63,7 +68,7 @@ class Evaluator:
         self.extractors = _load(request, names, files, self.real, device)
         for extractor in self.extractors if request.dims else ():
             require_dims(request.dims or 0, self.real, extractor)
-        self._by_default = not request.extractors
+        self._wanted = [] if request.extractors else [INCEPTION] if request.metrics else list(suite.SUITE)
 
     def __call__(
         self, images: Path | Iterable[Pixels], out: Path, *, num_images: int | None = None
@@ -99,8 +104,7 @@ class Evaluator:
         return evaluate(
             source,
             self.real,
-            metrics=self.request.metrics,
-            extractors=self.extractors,
+            networks=[(extractor, self.metrics[extractor.name]) for extractor in self.extractors],
             out=out,
             strata=self.strata,
             paths=self.paths,
@@ -113,17 +117,16 @@ class Evaluator:
         )
 
     def tell_network(self, parameter: str = "weights") -> None:
-        """Say once, when the request is known to be sound, which network is used where none was named."""
-        if self._by_default:
-            tell_default(self.extractors[0].name, parameter)
-        self._by_default = False
+        """Say once, when the request is known to be sound, which networks are missing where none was named."""
+        suite.tell_missing(list(self.metrics), self._wanted, parameter)
+        self._wanted = []
 
     def record(self, source: Source) -> dict[str, Any]:
         """What decides the results, as results.json keeps it under "request"."""
         request, rejection = self.request, self.request.rejection
         ppl = [request.ppl_space, request.ppl_sampling, request.ppl_crop]
         return {
-            "metrics": ",".join(request.metrics),
+            "metrics": self._all_metrics_text(),
             "extractors": ", ".join(" ".join(extractor.identity.values()) for extractor in self.extractors),
             "strata": request.strata,
             **({"dims": request.dims} if request.dims else {}),
@@ -134,26 +137,40 @@ class Evaluator:
             **{f"generator's {key}": value for key, value in source.identity.items()},
         }
 
-    def _of_statistics(self, reference: StatisticsSource, request: EvaluationRequest) -> EvaluationRequest:
-        # The request without the metrics that need images.
-        possible = tuple(name for name in request.metrics if metric_registry.METRICS[name].of_statistics)
-        impossible = [name for name in request.metrics if name not in possible]
+    def _all_metrics(self) -> list[str]:
+        return list(dict.fromkeys(metric for own in self.metrics.values() for metric in own))
+
+    def _all_metrics_text(self) -> str:
+        if len(set(self.metrics.values())) == 1:
+            return ",".join(self._all_metrics())
+        return "; ".join(f"{name}: {','.join(own)}" for name, own in self.metrics.items())
+
+    def _of_statistics(self, reference: StatisticsSource) -> suite.Suite:
+        # The metrics without those that need images.
+        request, asked = self.request, self._all_metrics()
+        possible = tuple(name for name in asked if metric_registry.METRICS[name].of_statistics)
+        impossible = [name for name in asked if name not in possible]
         lack = f"{reference.name} has the mean and the covariance of real images alone"
         if not possible:
-            raise RequestError(f"`metrics` {','.join(request.metrics)} cannot be computed: {lack}; fid can")
-        for name, asked in (("strata", request.strata), ("reject", request.rejection)):
-            if asked:
+            raise RequestError(f"`metrics` {','.join(asked)} cannot be computed: {lack}; fid can")
+        for name, needs in (("strata", request.strata), ("reject", request.rejection)):
+            if needs:
                 raise RequestError(f"`{name}` needs the real images; {lack}")
         if request.precision != "fp32":
             raise RequestError(f"`precision` {request.precision} needs real images to be calibrated on; {lack}")
         if impossible:
             self._notes.append(f"{', '.join(impossible)} cannot be computed and are left out: {lack}")
-        return replace(request, metrics=possible)
+        own = {
+            name: tuple(metric for metric in metrics if metric in possible) for name, metrics in self.metrics.items()
+        }
+        # Statistics are of one network: its dimension says of which, where several are used.
+        return {name: metrics for name, metrics in own.items() if NETWORKS[name].dim == reference.moments.dim} or own
 
     def _require_fitting(self, source: Source) -> None:
-        metrics = self.request.metrics
+        metrics = self._all_metrics()
         for extractor in self.extractors:
-            metric_registry.require_possible(metrics, extractor, len(source), len(self.real) or None)
+            own = self.metrics[extractor.name]
+            metric_registry.require_possible(own, extractor, len(source), len(self.real) or None)
         for metric in metric_registry.OF_GENERATORS:
             if metric in metrics and not isinstance(source, SnapshotSource):
                 raise RequestError(f"`metrics` {metric} needs a snapshot, whose latents are known; got {source.name}")
@@ -166,8 +183,10 @@ def open_extractors(request: FeatureRequest, real: DatasetSource, device: torch.
 
     Raises RequestError for unknown names, missing weights and what does not go together.
     """
-    files = parse_weights(request.weights)
-    return _load(request, _extractor_names(request, files), files, real, device)
+    files = suite.parse_weights(request.weights)
+    names = suite.networks(request, files)
+    suite.require_used(files, names)
+    return _load(request, names, files, real, device)
 
 
 def open_data(data: Path, manifest: Path | None = None) -> Collection | StatisticsSource:
@@ -180,38 +199,6 @@ def open_data(data: Path, manifest: Path | None = None) -> Collection | Statisti
     if manifest is not None:
         raise RequestError(f"`manifest` needs a dataset, whose images it selects; {data} holds statistics")
     return StatisticsSource(data)
-
-
-def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
-    """["NAME=PATH"] -> paths by name. Raises RequestError for anything else, or a name that comes twice."""
-    paths: dict[str, Path] = {}
-    for text in texts:
-        name, sign, path = text.partition("=")
-        if not sign or not path or name not in (*EXTRACTORS, *LPIPS):
-            raise RequestError(
-                f"`weights` must be NAME=PATH with one of {', '.join((*EXTRACTORS, *LPIPS))}; got {text} instead"
-            )
-        if name in paths:
-            raise RequestError(f"`weights` must name the file of {name} once; got {paths[name]} and {path}")
-        paths[name] = Path(path)
-    return paths
-
-
-def default_extractor(files: Mapping[str, Path]) -> str:
-    """Inception where its weights are given or found; else OFFLINE."""
-    available = INCEPTION in files or (weights.folder() / EXTRACTORS[INCEPTION].file.name).is_file()
-    return INCEPTION if available else OFFLINE
-
-
-def tell_default(extractor: str, parameter: str = "weights") -> None:
-    """Say what it means that a network other than Inception was chosen; `parameter` is what names files of weights."""
-    if extractor == INCEPTION:
-        return
-    say(
-        f"Note: the weights of {INCEPTION} are not here, so {extractor} sees the images, and the results are FD and "
-        f"KD. For FID and KID put {EXTRACTORS[INCEPTION].file.name} ({EXTRACTORS[INCEPTION].file.url}) into "
-        f"{weights.folder()}, or name it with `{parameter}` {INCEPTION}=PATH"
-    )
 
 
 def require_folder(out: Path) -> None:
@@ -232,17 +219,6 @@ def require_same(file: Path, request: Mapping[str, Any], overwrite: bool) -> Non
         apart = [f"{key} is {there.get(key)} there, {here.get(key)} here" for key in keys]
         why = "; ".join(apart) if there else "it does not say which"
         raise RequestError(f"`out` would replace {file} of another request: {why}; choose another, or add `overwrite`")
-
-
-def _extractor_names(request: FeatureRequest, files: Mapping[str, Path], besides: Sequence[str] = ()) -> list[str]:
-    # The networks to use; `besides` are others whose weights may be given.
-    names = list(dict.fromkeys(request.extractors)) or [default_extractor(files)]
-    for name in names:
-        if name not in EXTRACTORS:
-            raise RequestError(f"`extractor` must be one of {', '.join(EXTRACTORS)}; got {name} instead")
-    if unused := set(files) - set(names) - set(besides):
-        raise RequestError(f"`weights` {min(unused)} is of no network that this evaluation uses")
-    return names
 
 
 def _load(
@@ -273,7 +249,7 @@ def _load(
 
 
 def _path_length(request: EvaluationRequest, files: Mapping[str, Path]) -> PathLength:
-    vgg, linear = (_lpips(name, files.get(name), file) for name, file in zip(LPIPS, LPIPS_FILES, strict=True))
+    vgg, linear = (_lpips(name, files.get(name), file) for name, file in zip(suite.LPIPS, LPIPS_FILES, strict=True))
     space, sampling, crop = request.ppl_space, request.ppl_sampling, request.ppl_crop
     return PathLength(vgg=vgg, linear=linear, space=space, sampling=sampling, crop=crop)
 

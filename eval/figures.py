@@ -79,27 +79,27 @@ def notable(comparison: Comparison | None, reference: Reference) -> dict[str, An
 
 
 def warnings(
-    metrics: Sequence[str],
+    asked: Sequence[Sequence[str]],
     source: Source,
     thumbnails: Thumbnails,
     real_thumbnails: Thumbnails | None,
     references: Sequence[Reference],
 ) -> list[str]:
     """What makes the numbers less than they look: files that are left out, other file formats or sizes than the
-    dataset's, too few images.
+    dataset's, too few images. `asked` are the metrics of each reference.
     """
     note = source.note() if isinstance(source, FilesSource) else None
     lines = [note] if note else []
     if real_thumbnails is not None:
         lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
-    for reference in references:
+    for metrics, reference in zip(asked, references, strict=True):
         dim, n = reference.dim, min(len(source), len(reference) or len(source))
         if isinstance(reference.source, StatisticsSource):
             lines.append(
                 f"{reference.source.name} does not say what its statistics are of: they must be of "
                 f"{reference.extractor.key}, and of images like those that are meant; there is no noise floor"
             )
-        if "fid" in metrics and n < IMAGES_A_DIMENSION * dim:
+        if {"fid", "fid_infinity"} & set(metrics) and n < IMAGES_A_DIMENSION * dim:
             name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
             lines.append(
                 f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "

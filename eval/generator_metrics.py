@@ -26,7 +26,6 @@ from gan.runtime.console import progress
 from gan.runtime.files import sha256
 from gan.sampling import generate as sampling
 
-LPIPS = ("lpips-vgg", "lpips-linear")  # the two files of weights, by the names that `weights` takes
 REGULARIZATION = 0.01  # of the classifier that names attributes: features are many, images few
 
 

@@ -5,7 +5,7 @@ their values have nothing in common.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,11 +13,12 @@ import numpy as np
 
 from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
-from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife
+from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife, normal_interval
 from eval.metrics.feature_stats import Array, Features
-from eval.metrics.frechet import IMAGES_A_DIMENSION, frechet_jackknife
+from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackknife
 from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
+from eval.metrics.monge import PROJECTIONS, monge_distance
 from eval.metrics.precision_recall import Comparison, compare
 from eval.metrics.result_key import Identity, digest
 from gan.errors import RequestError
@@ -87,6 +88,17 @@ class FeatureSets:
 
     def __init__(self, reference: Reference, gen: Features, logits: Callable[[], Features]) -> None:
         self.reference, self.gen, self.logits = reference, reference.project(gen), logits
+
+    @cached_property
+    def frechet(self) -> Jackknife:
+        """Fréchet distance to the reference, for fid and fid_infinity."""
+        return frechet_jackknife(self.gen, self.reference.moments, factor=self.reference.factor, blocks=BLOCKS)
+
+    @property
+    def enough_for_frechet(self) -> bool:
+        """Whether so many images that a Fréchet distance is not mostly bias."""
+        n = len(self.gen)
+        return min(n, len(self.reference) or n) >= IMAGES_A_DIMENSION * self.gen.dim
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -166,9 +178,7 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
 
 
 def _frechet(sets: FeatureSets) -> list[Result]:
-    reference, n = sets.reference, len(sets.gen)
-    jackknife = frechet_jackknife(sets.gen, reference.moments, factor=reference.factor, blocks=BLOCKS)
-    enough = min(n, len(reference) or n) >= IMAGES_A_DIMENSION * sets.gen.dim
+    reference, n, jackknife, enough = sets.reference, len(sets.gen), sets.frechet, sets.enough_for_frechet
     raw = Result(
         identity=identity_of("fid", reference, n, {}),
         estimate=jackknife.raw(),
@@ -178,6 +188,28 @@ def _frechet(sets: FeatureSets) -> list[Result]:
     )
     identity, estimate = identity_of("fid_corrected", reference, n, {"blocks": BLOCKS}), jackknife.bias_corrected()
     return [raw, Result(identity=identity, estimate=estimate, replicates=jackknife, enough_images=enough)]
+
+
+def _frechet_infinity(sets: FeatureSets) -> list[Result]:
+    reference, n, jackknife = sets.reference, len(sets.gen), sets.frechet
+    limit = fd_infinity(sets.gen, reference.moments, factor=reference.factor)
+    method = "line over 1/n through 1, 2 and 3 parts; se of the jackknife"
+    # To first order it moves as the distance itself does.
+    replicates = replace(jackknife, value=limit, left_out=jackknife.left_out - jackknife.value + limit)
+    return [
+        Result(
+            identity=identity_of("fid_infinity", reference, n, {"parts": 3, "blocks": BLOCKS}),
+            estimate=normal_interval(limit, jackknife.se, n, method, freedom=len(jackknife.sizes) - 1),
+            replicates=replicates,
+            enough_images=sets.enough_for_frechet,
+        )
+    ]
+
+
+def _monge(sets: FeatureSets) -> list[Result]:
+    jackknife = monge_distance(sets.gen, sets.reference.features, blocks=BLOCKS)
+    identity = identity_of("mind", sets.reference, len(sets.gen), {"projections": PROJECTIONS, "blocks": BLOCKS})
+    return [Result(identity=identity, estimate=jackknife.raw(), replicates=jackknife)]
 
 
 def _kernel(sets: FeatureSets) -> list[Result]:
@@ -235,9 +267,24 @@ METRICS = {
             of_statistics=True,
         ),
         Metric(
+            name="fid_infinity",
+            gives=(Number(id="fid_infinity", name="FID∞", other=("fd_infinity", "FD∞")),),
+            measure=_frechet_infinity,
+            least_generated=9,
+            least_real=4,
+            of_statistics=True,
+        ),
+        Metric(
             name="kid",
             gives=(Number(id="kid", name="KID", other=("kd", "KD")),),
             measure=_kernel,
+            least_generated=3,
+            least_real=3,
+        ),
+        Metric(
+            name="mind",
+            gives=(Number(id="mind", name="MIND", other=("md", "Monge distance")),),
+            measure=_monge,
             least_generated=3,
             least_real=3,
         ),

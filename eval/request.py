@@ -7,6 +7,7 @@ from typing import Any
 
 from gan.errors import RequestError
 
+METRICS = ("fid", "kid", "pr", "dc")  # where none are named
 SPACES, SAMPLINGS = ("w", "z"), ("end", "full")  # of path length
 
 
@@ -14,7 +15,7 @@ SPACES, SAMPLINGS = ("w", "z"), ("end", "full")  # of path length
 class FeatureRequest:
     """How features are extracted. Raises RequestError for values out of range."""
 
-    extractors: tuple[str, ...] = ()  # networks by name; (): Inception where its weights are, else one that has them
+    extractors: tuple[str, ...] = ()  # networks by name; (): those of eval.suite that have their weights here
     weights: tuple[str, ...] = ()  # NAME=PATH: files of weights of extractors, and of lpips-vgg and lpips-linear
     fetch: bool = False  # whether missing weights of extractors may be downloaded
     preprocess: str | None = None  # name of a way to resize (eval.features.preprocess); None: each network's own
@@ -31,7 +32,7 @@ class FeatureRequest:
 class EvaluationRequest(FeatureRequest):
     """How images are evaluated against a dataset. Raises RequestError for values out of range."""
 
-    metrics: tuple[str, ...] = ("fid", "kid", "pr", "dc")  # names of eval.metric_registry
+    metrics: tuple[str, ...] = ()  # names of eval.metric_registry; (): those of eval.suite
     num_images: int | None = None  # images to evaluate; None: 10,000 of a snapshot, all of a folder or ZIP
     seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
     cuda_graphs: bool = False  # make each batch of a snapshot's images as a CUDA graph, where that is possible

@@ -8,10 +8,10 @@ from conftest import run_salon, write_dataset
 
 from eval import cli
 from eval.data.snapshot_source import SnapshotSource
-from eval.evaluator import default_extractor, parse_weights
 from eval.features.extractor import BACKENDS, EXTRACTORS, PRECISIONS
 from eval.features.preprocess import PRESETS
 from eval.metric_registry import result_ids
+from eval.suite import default_extractor, parse_weights
 from gan.data import manifest
 from gan.data.collection import STRATA
 from gan.data.dataset import ImageDataset
@@ -64,7 +64,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
 @pytest.mark.parametrize(
     "words, said",
     [
-        (("--metrics", "fud"), "--metrics must be some of fid,kid,pr,dc,is,ppl,ls; got fud"),
+        (("--metrics", "fud"), "--metrics must be some of fid,fid_infinity,kid,mind,pr,dc,is,ppl,ls; got fud"),
         (("--extractor", "vgg61"), "--extractor must be one of"),
         (("--extractor", "vgg16"), "vgg16 needs its weights: put vgg16-397923af.pth"),
         (("--weights", "vgg61=x"), "--weights must be NAME=PATH"),

@@ -150,7 +150,7 @@ def test_an_evaluation_skips_tells_and_goes_on(tiny_dataset, lite, tmp_path):
     real = DatasetSource(Collection.open(tiny_dataset))
 
     def evaluation(out):
-        return evaluate(open_source(tmp_path / "odd"), real, metrics=["kid", "pr"], extractors=[lite], out=out).figures
+        return evaluate(open_source(tmp_path / "odd"), real, networks=[(lite, ["kid", "pr"])], out=out).figures
 
     figures, again = evaluation(tmp_path / "out"), evaluation(tmp_path / "out")
     assert (figures["images_made"], again["images_made"]) == (len(names), 0)

@@ -41,7 +41,7 @@ def test_statistics_give_the_distance_of_their_images(tiny_dataset, judged, lite
     outcome = run_salon(*command, "--data", tmp_path / "stats.npz", "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     figures = outcome.json
-    whole = evaluate(open_source(judged), real, metrics=["fid"], extractors=[lite], out=tmp_path / "whole")
+    whole = evaluate(open_source(judged), real, networks=[(lite, ["fid"])], out=tmp_path / "whole")
     assert [r["id"] for r in figures["results"]] == ["fd", "fd_corrected"]
     for row, other in zip(figures["results"], whole.figures["results"], strict=True):
         assert (row["value"], row["se"]) == pytest.approx((other["value"], other["se"]), rel=1e-4)

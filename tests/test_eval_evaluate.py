@@ -117,7 +117,7 @@ def test_pictures_are_small_and_tell_what_the_files_were(tmp_path):
 
 def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_path):
     real = DatasetSource(Collection.open(tiny_dataset))
-    found = evaluate(FilesSource(painted), real, metrics=METRICS, extractors=[lite], out=tmp_path)
+    found = evaluate(FilesSource(painted), real, networks=[(lite, METRICS)], out=tmp_path)
     features = [Features([lite(list(s.pixels(0, len(s))))["features"]]) for s in (FilesSource(painted), real)]
     by_id = {result.id: result for result in found.results}
     assert list(by_id) == ["fd", "fd_corrected", "kd", "precision", "recall", "density", "coverage", "cs"]
@@ -137,7 +137,7 @@ def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_
 
 def test_the_dataset_itself_is_perfect_and_seen_to_be_a_copy(tiny_dataset, lite, tmp_path):
     real = DatasetSource(Collection.open(tiny_dataset))
-    found = evaluate(FilesSource(tiny_dataset), real, metrics=METRICS, extractors=[lite], out=tmp_path)
+    found = evaluate(FilesSource(tiny_dataset), real, networks=[(lite, METRICS)], out=tmp_path)
     by_id = {result.id: result.estimate.value for result in found.results}
     assert abs(by_id["fd"]) < 1e-6 and by_id["precision"] == by_id["recall"] == by_id["coverage"] == 1
     images = found.figures["images"]
@@ -152,16 +152,14 @@ def test_strata_of_labelled_images_are_judged_by_their_own(tiny_dataset, lite, t
         file = tmp_path / "files" / names[index] / f"{index}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(file)
-    own = evaluate(
-        FilesSource(tmp_path / "files"), real, metrics=["pr"], extractors=[lite], out=tmp_path / "own", strata=names
-    )
+    own = evaluate(FilesSource(tmp_path / "files"), real, networks=[(lite, ["pr"])], out=tmp_path / "own", strata=names)
     rows = {row["name"]: row for row in own.figures["strata"]}
     assert set(rows) == {"day", "night"}
     for row in rows.values():
         assert (row["n_real"], row["n_gen"], row["labelled"], row["metric"]) == (6, 6, True, "kd")
         assert row["coverage"]["value"] == 1
     every = evaluate(
-        FilesSource(tiny_dataset, 10), real, metrics=["kid"], extractors=[lite], out=tmp_path / "all", strata=names
+        FilesSource(tiny_dataset, 10), real, networks=[(lite, ["kid"])], out=tmp_path / "all", strata=names
     )
     rows = every.figures["strata"]  # images without labels: all of them belong to each stratum
     assert [(row["n_real"], row["n_gen"], row["labelled"]) for row in rows] == [(6, 10, False)] * 2
@@ -171,7 +169,7 @@ def test_an_iterator_gives_the_numbers_of_its_files(painted, tiny_dataset, lite,
     real = DatasetSource(Collection.open(tiny_dataset))
     files = FilesSource(painted)
     outcomes = [
-        evaluate(source, real, metrics=["fid", "pr"], extractors=[lite], out=tmp_path / name)
+        evaluate(source, real, networks=[(lite, ["fid", "pr"])], out=tmp_path / name)
         for name, source in (("a", files), ("b", IteratorSource(files.pixels(0, 10), 10)))
     ]
     assert values(outcomes[0].figures) == values(outcomes[1].figures)
@@ -227,10 +225,10 @@ def test_formats_sizes_and_small_numbers_are_warned_of(painted, lite, tmp_path):
         writer.add(encode(Image.fromarray(rng.integers(0, 256, [32, 32, 3], np.uint8)), "jpeg"))
     writer.close()
     real = DatasetSource(Collection.open(tmp_path / "jpeg.zip"))
-    found = evaluate(FilesSource(painted), real, metrics=["fid"], extractors=[lite], out=tmp_path / "out")
+    found = evaluate(FilesSource(painted), real, networks=[(lite, ["fid"])], out=tmp_path / "out")
     text = "\n".join(found.figures["warnings"])
     assert "JPEG" in text and "16x16 and 32x32" in text and "wants 12,800 images" in text
-    found = evaluate(FilesSource(painted), real, metrics=["kid"], extractors=[lite], out=tmp_path / "out")
+    found = evaluate(FilesSource(painted), real, networks=[(lite, ["kid"])], out=tmp_path / "out")
     assert "wants" not in "\n".join(found.figures["warnings"])
 
 
@@ -246,9 +244,8 @@ def test_what_the_results_say_against_themselves_is_told(tiny_dataset, lite, tmp
     strata = real.collection.stratum_names("label")
 
     def told(source, out):
-        metrics = ["pr", "is"]
-        options = {"extractors": [lite], "out": tmp_path / out, "strata": strata}
-        return "\n".join(evaluate(source, real, metrics=metrics, **options).figures["warnings"])
+        options = {"networks": [(lite, ["pr", "is"])], "out": tmp_path / out, "strata": strata}
+        return "\n".join(evaluate(source, real, **options).figures["warnings"])
 
     text = told(FilesSource(tmp_path / "some"), "out")
     assert "3 of 9 evaluated images are images of the dataset" in text
@@ -284,7 +281,7 @@ def test_too_few_images_are_refused(lite, tmp_path):
 def test_all_snapshots_are_judged_by_one_bank_of_latents(tiny_run, tiny_dataset, lite, tmp_path):
     real = DatasetSource(Collection.open(tiny_dataset))
     source = SnapshotSource(tiny_run, 8, seed=5)
-    found = evaluate(source, real, metrics=["kid"], extractors=[lite], out=tmp_path)
+    found = evaluate(source, real, networks=[(lite, ["kid"])], out=tmp_path)
     generator = found.figures["generator"]
     assert generator["z_bank"] == SnapshotSource(tiny_run, 3, seed=5).z_bank
     assert (generator["seed"], generator["cur_nimg"]) == (5, snapshot.find(tiny_run).cur_nimg)

@@ -55,6 +55,15 @@ def test_imagenet_and_clip_resize_and_cut_the_middle(name, resized, left, top):
     assert np.array_equal(PRESETS[name](pixels, 28)[0].permute(1, 2, 0).numpy(), expected)
 
 
+def test_dgm_resizes_the_whole_image_as_torchvision_does():
+    torch_fidelity()  # makes torchvision importable
+    from torchvision.transforms import InterpolationMode, Resize, ToTensor
+
+    pixels = noise(1, 50, 70, 3)
+    expected = ToTensor()(Resize((28, 28), InterpolationMode.BICUBIC)(Image.fromarray(pixels[0])))
+    assert torch.equal(PRESETS["dgm"](pixels, 28)[0], expected * 255)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_images_do_not_depend_on_each_other(name):
     pixels = noise(3, 32, 40, 3)
@@ -67,7 +76,7 @@ def test_images_do_not_depend_on_each_other(name):
 
 
 def test_presets_differ():
-    found = [preset(noise(1, 64, 64, 3), 48) for preset in PRESETS.values()]
+    found = [preset(noise(1, 64, 72, 3), 48) for preset in PRESETS.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(found) for b in found[:i])
 
 

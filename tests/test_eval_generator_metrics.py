@@ -80,7 +80,7 @@ def test_separability_of_strata(tiny_run, tiny_dataset, lite, tmp_path):
     real = DatasetSource(Collection.open(tiny_dataset))
     names = [real.label(index) for index in range(12)]
     source = SnapshotSource(tiny_run, 24)
-    found = evaluate(source, real, metrics=["ls"], extractors=[lite], out=tmp_path, strata=names)
+    found = evaluate(source, real, networks=[(lite, ["ls"])], out=tmp_path, strata=names)
     (result,) = found.results
     assert 1 <= result.estimate.value <= 2 and result.estimate.n == 24  # of one attribute, exp of at most log 2
     assert result.identity.options["attributes"] == ["day"]  # night says the same
@@ -89,5 +89,5 @@ def test_separability_of_strata(tiny_run, tiny_dataset, lite, tmp_path):
             real.collection, EvaluationRequest(metrics=("ls",), extractors=("efficientnet-lite0",)), select("cpu")
         ).evaluate(source, tmp_path)
     with pytest.raises(RequestError, match="two or more values; got 1"):
-        evaluate(source, real, metrics=["ls"], extractors=[lite], out=tmp_path, strata=["day"] * 12)
+        evaluate(source, real, networks=[(lite, ["ls"])], out=tmp_path, strata=["day"] * 12)
     assert np.isfinite(result.estimate.se)

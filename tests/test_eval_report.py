@@ -71,7 +71,7 @@ def test_names_in_a_report_are_text(tiny_dataset, lite, tmp_path):
     shutil.copy(tiny_dataset, folder / "<script>.zip")
     real = DatasetSource(Collection.open(tiny_dataset))
     source = FilesSource(folder / "<script>.zip")
-    evaluate(source, real, metrics=["kid"], extractors=[lite], out=tmp_path / "out")
+    evaluate(source, real, networks=[(lite, ["kid"])], out=tmp_path / "out")
     page = (tmp_path / "out" / REPORT).read_text()
     assert "<script" not in page and "&lt;script&gt;" in page and "<b>" not in page
 

@@ -13,7 +13,7 @@ from curation.retrain import splits
 from curation.retrain.request import RetrainRequest
 from curation.retrain.splits import ARMS, Sets
 from eval.data.reference import NEIGHBOURS
-from eval.evaluator import default_extractor, parse_weights
+from eval.suite import default_extractor, parse_weights
 from gan.config import FROM_WEIGHTS, TrainingConfig
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset

@@ -9,7 +9,8 @@ from curation.retrain.multi_device import train_side_by_side
 from curation.retrain.plan import RetrainPlan
 from curation.retrain.report import REPORT, write_report
 from curation.retrain.results import conclude
-from eval.evaluator import tell_default
+from eval.features.registry import INCEPTION
+from eval.suite import tell_missing
 from gan.runtime import distributed
 from gan.runtime.console import say
 from gan.runtime.files import write_json
@@ -38,7 +39,7 @@ def retrain(plan: RetrainPlan) -> Outcome:
         evaluator = experiment.evaluator(device)
         deciding = experiment.deciding(evaluator)
         if request.extractor is None:
-            tell_default(plan.extractor)
+            tell_missing([plan.extractor], [INCEPTION])
         arms = experiment.arms()
         if len(plan.devices) > 1 and not train_side_by_side(experiment, arms, request.devices, options):
             return _stopped(experiment, arms)

@@ -175,9 +175,10 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, req
     \b
     salon eval reference paintings64.zip --extractor efficientnet-lite0
     """
+    from eval import suite
     from eval.data.image_sources import DatasetSource
     from eval.data.reference import open_references
-    from eval.evaluator import open_extractors, tell_default
+    from eval.evaluator import open_extractors
     from gan.data.collection import Collection
     from gan.device.selection import select
     from gan.runtime import distributed
@@ -187,7 +188,7 @@ def reference(data: Path, manifest: Path | None, device: str, as_json: bool, req
         real = DatasetSource(Collection.open(data, manifest))
         extractors = open_extractors(request, real, target)
         if not request.extractors:
-            tell_default(extractors[0].name)
+            suite.tell_missing([extractor.name for extractor in extractors], list(suite.SUITE))
         references, _ = open_references(real, extractors, batch_size=request.batch_size)
         with distributed.main_first():
             for own in references if distributed.is_main() else []:

@@ -18,7 +18,7 @@ from gan.cli.options import (
     together,
 )
 
-DEFAULT, OFFLINE = "inception-v3-compat", "efficientnet-lite0"
+SUITE, OFFLINE = ("dinov2-vit-l-14", "inception-v3-compat"), "efficientnet-lite0"
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # not generic in older ones
@@ -38,7 +38,8 @@ extractor_options = together(
         "extractors",
         metavar="NAME",
         multiple=True,
-        help=f"Feature extractor; repeat for several. Default: {DEFAULT} where its weights are, else {OFFLINE}.",
+        help=f"Feature extractor; repeat for several. Default: {' and '.join(SUITE)} where their weights are, else "
+        f"{OFFLINE}.",
     ),
     click.option(
         "--weights",
@@ -49,7 +50,7 @@ extractor_options = together(
     click.option("--fetch", is_flag=True, help="Download of missing weights of the extractors is allowed."),
     click.option(
         "--preprocess",
-        type=click.Choice(["tf1", "clean", "imagenet", "clip"]),
+        type=click.Choice(["tf1", "clean", "imagenet", "clip", "dgm"]),
         help="Resizing of images to the network's size. Default: the network's own.",
     ),
     click.option(
@@ -78,7 +79,9 @@ evaluation_options = together(
         "--metrics",
         metavar="NAMES",
         type=Names(),
-        help="Metrics, some of fid, kid, pr (precision, recall), dc (density, coverage), is, ppl, ls (separability).",
+        help="Metrics, some of fid, fid_infinity, kid, mind, pr (precision, recall), dc (density, coverage), is, ppl, "
+        f"ls (separability); without --extractor by {SUITE[1]} where its weights are. Default: fid, kid, pr, dc; where "
+        f"the weights of both are, these by {SUITE[0]}, and fid by {SUITE[1]}.",
     ),
     click.option(
         "--num-images",

@@ -106,9 +106,17 @@ def clip(pixels: Pixels, size: int) -> torch.Tensor:
     return _crop(pixels, size, 1.0)
 
 
+def dgm(pixels: Pixels, size: int) -> torch.Tensor:
+    """The whole image, bicubic with a low-pass filter to 8 bits: dgm-eval (Stein et al. 2023)."""
+    out = np.empty([len(pixels), size, size, 3], np.uint8)
+    for image, target in zip(pixels, out, strict=True):
+        target[:] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(out).float()
+
+
 PRESETS = {
     name: Preset(name=name, resize=resize, tensors=resize is tf1)
-    for name, resize in (("tf1", tf1), ("clean", clean), ("imagenet", imagenet), ("clip", clip))
+    for name, resize in (("tf1", tf1), ("clean", clean), ("imagenet", imagenet), ("clip", clip), ("dgm", dgm))
 }
 
 

@@ -210,7 +210,7 @@ for _letter, (_dim, _, _) in dinov2.SIZES.items():
             size=224,
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
-            preset="imagenet",
+            preset="dgm",
             file=WeightsFile(
                 name=f"dinov2_vit{_letter}14_pretrain.pth",
                 url=f"https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{_letter}14/dinov2_vit{_letter}14_pretrain.pth",
