@@ -130,6 +130,8 @@ def evaluate(
             for warning in warnings:
                 say(f"Warning: {warning}")
             of_features, comparison = _measure(asked, references, generated, strata, clock)
+            if isinstance(source, AcceptedSource):
+                of_features = _named(of_features, source)
             results = [*of_features, *results]
             for hint in figures.hints(results, comparison, references[0], source, strata):
                 warnings.append(hint)
@@ -212,6 +214,11 @@ def _measure(
     return results, sets[0].comparison if {"pr", "dc"} & set(asked[0]) else None
 
 
+def _named(results: Sequence[Result], accepted: AcceptedSource) -> list[Result]:
+    # With the rejection in their keys.
+    return [replace(r, identity=replace(r.identity, rejection=accepted.rejection)) for r in results]
+
+
 def _with_rejection(
     asked: Sequence[Sequence[str]],
     references: list[Reference],
@@ -222,7 +229,7 @@ def _with_rejection(
 ) -> dict[str, Any]:
     names = [[metric for metric in metrics if metric in OF_FEATURES] for metrics in asked]
     measured, _ = _measure(names, references, beside, None, clock)
-    results = [replace(r, identity=replace(r.identity, rejection=accepted.rejection)) for r in measured]
+    results = _named(measured, accepted)
     ids = {result.id for result in results}
     return {
         "name": accepted.rejection,

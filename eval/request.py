@@ -61,6 +61,20 @@ class EvaluationRequest(FeatureRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """At which settings a generator is evaluated. Raises RequestError for values out of range."""
+
+    psi: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # truncations
+    budget: tuple[int, ...] = (1,)  # candidates an image; 1: no rejection
+
+    def __post_init__(self) -> None:
+        if not self.psi or len(set(self.psi)) < len(self.psi) or not all(-2 <= psi <= 2 for psi in self.psi):
+            raise RequestError(f"`psi` must be different numbers from -2 to 2; got {list(self.psi)} instead")
+        if not self.budget or len(set(self.budget)) < len(self.budget) or min(self.budget) < 1:
+            raise RequestError(f"`budget` must be different whole numbers from 1 up; got {list(self.budget)} instead")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RejectionOptions:
     """How images are rejected, and what the discriminator is calibrated on; None: not given."""
 

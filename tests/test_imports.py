@@ -25,7 +25,7 @@ ROOMS = [
         "eval.thresholds",
     ),
     *("eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report", "eval.evaluate"),
-    *("eval.compare", "eval.evaluator", "eval.training_hook", "eval.cli"),
+    *("eval.compare", "eval.evaluator", "eval.sweep", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.decide"),
     *("curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),

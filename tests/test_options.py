@@ -6,6 +6,7 @@ import click
 from test_cli import COMMANDS
 
 DIFFERENT = {
+    "--budget": "one, or several to be compared",
     "--data": "what a command takes: a dataset, a folder of styles, a folder of paintings",
     "--device": "retraining takes one for each arm",
     "--images": "an evaluation takes an array of them, too",

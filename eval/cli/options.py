@@ -1,5 +1,7 @@
 """Options that the commands of salon eval share."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from gan.cli.options import (
     together,
 )
 
+MOST = 1000  # numbers in steps
 SUITE, OFFLINE = ("dinov2-vit-l-14", "inception-v3-compat"), "efficientnet-lite0"
 
 
@@ -29,6 +32,29 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # not generic in older 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         names = value.split(",") if isinstance(value, str) else value
         return tuple(name.strip() for name in names)
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Several numbers with commas between them, or FROM:TO:STEP, both ends counted."""
+
+    name = "numbers"
+
+    def __init__(self, kind: Callable[[str], float]) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            if ":" not in value:
+                return tuple(self.kind(part) for part in value.split(","))
+            first, last, step = (self.kind(part) for part in value.split(":"))
+            count = round((last - first) / step) + 1
+            if not (0 < count <= MOST and math.isclose(first + (count - 1) * step, last, abs_tol=1e-9)):
+                raise ValueError
+            return tuple(self.kind(f"{first + place * step:.12g}") for place in range(count))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            self.fail(f"{value!r} is neither numbers with commas between them nor FROM:TO:STEP.", param, ctx)
 
 
 # How features are extracted.
@@ -70,8 +96,8 @@ extractor_options = together(
 )
 
 
-# What is evaluated, how, and against what.
-evaluation_options = together(
+# How, and against what, whichever truncation.
+measuring_options = together(
     click.option(
         "--manifest", metavar="DIR", type=PATH, help="Manifest; only the images that it keeps are the reference."
     ),
@@ -90,12 +116,6 @@ evaluation_options = together(
         help="Images to evaluate. Default: 10,000 of a snapshot, all of a folder or ZIP.",
     ),
     seed_option("Seed of the first image."),
-    click.option(
-        "--truncation-psi",
-        metavar="PSI",
-        type=FiniteRange(-2, 2),
-        help="Truncation of snapshots. Below 1: more typical and less varied images.",
-    ),
     click.option(
         "--dims",
         metavar="N",
@@ -119,4 +139,33 @@ evaluation_options = together(
     graphs_option,
     overwrite_option,
     extractor_options,
+)
+
+# What is evaluated, how, and against what.
+evaluation_options = together(
+    click.option(
+        "--truncation-psi",
+        metavar="PSI",
+        type=FiniteRange(-2, 2),
+        help="Truncation of snapshots. Below 1: more typical and less varied images.",
+    ),
+    measuring_options,
+)
+
+# At which settings one generator is evaluated.
+sweep_options = together(
+    click.option(
+        "--psi",
+        metavar="FROM:TO:STEP",
+        type=Numbers(float),
+        help="Truncations, in steps, or numbers with commas between them. Default: 0.5:1:0.1.",
+        show_default=False,
+    ),
+    click.option(
+        "--budget",
+        metavar="NUMBERS",
+        type=Numbers(int),
+        help="Candidates for each accepted image, several with commas between them; 1: no rejection. Default: 1.",
+        show_default=False,
+    ),
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
+_LINES = ("-", "--", ":", "-.")  # of several series
 LABEL = 24  # letters of a point's label
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -87,6 +88,57 @@ def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int
     axes.set(xlabel="thousands of images", ylabel=results[0]["name"])
     axes.grid(alpha=0.15, color=INK)
     return _svg(figure, f"curve-{results[0]['id']}", f"{results[0]['name']} over training")
+
+
+def swept_curve(psi: Sequence[float], series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """One metric over psi, with its 95 % band: a line for each of the `series`, by its label."""
+    figure, axes = _figure(3.4, 2.2)
+    for number, (label, results) in enumerate(series.items()):
+        style: Any = {"color": ACCENT if number == 0 else INK, "linestyle": _LINES[number % len(_LINES)]}
+        low, high = [r["low"] for r in results], [r["high"] for r in results]
+        axes.fill_between(psi, low, high, color=style["color"], alpha=0.2, lw=0)
+        axes.plot(psi, [r["value"] for r in results], marker="o", markersize=4, linewidth=1.5, label=label, **style)
+    some = next(iter(series.values()))[0]
+    axes.set(xlabel="psi", ylabel=some["name"])
+    axes.grid(alpha=0.15, color=INK)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, f"psi-{some['id']}", f"{some['name']} over psi")
+
+
+def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: str) -> str:
+    """Two results against each other, a line over psi for each of the `series`, by its label.
+
+    Each point is {"label": ..., "front": whether on the Pareto front, x: result, y: result}; those on the front are
+    filled, and labelled.
+    """
+    figure, axes = _figure(3.4, 3.2)
+    for number, (label, points) in enumerate(series.items()):
+        style: Any = {"color": ACCENT if number == 0 else INK, "linestyle": _LINES[number % len(_LINES)]}
+        axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], linewidth=1, label=label, **style)
+        for point in points:
+            a, b = point[x], point[y]
+            spans = [[[r["value"] - r["low"]], [r["high"] - r["value"]]] for r in (a, b)]
+            axes.errorbar(
+                a["value"],
+                b["value"],
+                xerr=spans[0],
+                yerr=spans[1],
+                fmt="o",
+                color=style["color"],
+                markerfacecolor=style["color"] if point["front"] else "none",
+                markersize=6,
+                elinewidth=0.6,
+            )
+            if point["front"]:
+                where: Any = {"xytext": (5, 5), "textcoords": "offset points", "color": INK, "fontsize": 8}
+                axes.annotate(point["label"], (a["value"], b["value"]), **where)
+    some = next(iter(series.values()))[0]
+    axes.set(xlabel=some[x]["name"], ylabel=some[y]["name"], xlim=(-0.03, 1.03), ylim=(-0.03, 1.08))
+    axes.grid(alpha=0.15, color=INK)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure, f"psi-{x}-{y}", f"{some[y]['name']} against {some[x]['name']}")
 
 
 def reliability(rows: Sequence[Mapping[str, Any]]) -> str:

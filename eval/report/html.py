@@ -84,6 +84,41 @@ def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails |
     write_page("comparison.html.j2", path, figures=figures, **pages)
 
 
+def write_sweep(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None], path: Path) -> None:
+    """The page of a sweep: `figures` as in sweep.json, `pictures` of each setting where they are at hand."""
+    entries = figures["entries"]
+    budgets = list(dict.fromkeys(entry["budget"] for entry in entries))
+    psi = list(dict.fromkeys(entry["psi"] for entry in entries))
+    points = [
+        {**entry["results"], "label": f"{entry['psi']:g}", "front": place in figures["front"]}
+        for place, entry in enumerate(entries)
+    ]
+
+    def series(values: Sequence[Any]) -> dict[str, list[Any]]:
+        named = {"no rejection" if budget == 1 else f"budget {budget}": budget for budget in budgets}
+        return {
+            name: [value for value, entry in zip(values, entries, strict=True) if entry["budget"] == budget]
+            for name, budget in named.items()
+        }
+
+    pages: dict[str, Any] = {
+        "planes": [
+            charts.swept_plane(series(points), x, y) for x, y, _ in _PLANES[:1] if {x, y} <= set(entries[0]["results"])
+        ],
+        "curves": [
+            charts.swept_curve(psi, series([entry["results"][id] for entry in entries]))
+            for id in figures["best_by_metric"]
+        ]
+        if len(psi) > 1
+        else [],
+        "strips": [
+            [thumbnails.jpeg(index) for index in range(min(8, entry["images"]))] if thumbnails else []
+            for entry, thumbnails in zip(entries, pictures, strict=True)
+        ],
+    }
+    write_page("sweep.html.j2", path, figures=figures, **pages)
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Three significant digits, never in powers of ten: 287, 4.10, 0.0123. None, which JSON has for infinity: ∞."""
     if value is None:
@@ -104,7 +139,11 @@ def _environment(templates: tuple[Path, ...]) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"verdict": text_report.verdict, "first_place": text_report.first_place}
+    environment.filters |= {
+        "verdict": text_report.verdict,
+        "recommendation": text_report.recommendation,
+        "first_place": text_report.first_place,
+    }
     environment.filters |= {"number": number, "duration": duration, "picture": picture, "key_parts": key_parts}
     environment.filters["with_options"] = with_options
     return environment

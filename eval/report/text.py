@@ -90,6 +90,34 @@ def verdict(figures: Mapping[str, Any]) -> str:
     return f"No best by {figures['decided_by']}: {leader} may differ from {rivals} by chance alone"
 
 
+def sweep(figures: Mapping[str, Any]) -> str:
+    """Each setting's metrics, and which of them to take. A star marks the Pareto front."""
+    names = {id: figures["entries"][0]["results"][id]["name"] for id in figures["best_by_metric"]}
+    rows = [
+        [
+            f"{entry['psi']:g}",
+            str(entry["budget"]),
+            *(_number(entry["results"][id]["value"]) for id in names),
+            "*" if place in figures["front"] else "",
+        ]
+        for place, entry in enumerate(figures["entries"])
+    ]
+    return "\n".join([table(rows, ["psi", "budget", *names.values(), "front"]), "", recommendation(figures)])
+
+
+def recommendation(figures: Mapping[str, Any]) -> str:
+    """Which setting of a sweep to take, or why none is named."""
+    labels = [entry["label"] for entry in figures["entries"]]
+    by = figures["decided_by"]
+    if figures["best"] is not None:
+        return f"Recommended: {labels[figures['best']]}. Its {by} is the lowest, and by more than chance"
+    if not figures["rivals"]:
+        return f"No setting is recommended: {by} is mostly bias at so few images"
+    best = next(id for id in figures["best_by_metric"] if figures["entries"][0]["results"][id]["name"] == by)
+    several = [labels[place] for place in sorted({figures["best_by_metric"][best], *figures["rivals"]})]
+    return f"No setting is recommended: by {by} {', '.join(several)} may differ by chance alone"
+
+
 def first_place(figures: Mapping[str, Any], id: str) -> str:
     """What the entry with the best value of a metric is called: "best", where that is no chance and no bias."""
     if figures["rivals_by_metric"][id] or id in figures["mostly_bias"]:
