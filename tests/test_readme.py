@@ -22,6 +22,7 @@ SHORTER = {  # options that keep a command what it is, and make it quick
     "prepare": ("--resolution", "32"),
     "train": QUICK_TRAINING,
     "eval run": ("--num-images", "20"),
+    "eval sweep": ("--num-images", "20", "--psi", "0.5,1"),
     "export --snapshot runs --out models-production": ("--models", "generator"),
     "export --snapshot people-runs": ("--models", "generator"),
     "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25"),
