@@ -27,7 +27,7 @@ PUBLISHED = {"fd": 31.07, "fd_infinity": 1.03}  # 10,000 test images against 50,
 @click.option("--train", required=True, type=click.Path(exists=True, path_type=Path), help="Dataset of 50,000 images.")
 @click.option("--test", required=True, type=click.Path(exists=True, path_type=Path), help="Folder of 10,000 images.")
 @click.option(
-    "--weights", type=click.Path(exists=True, path_type=Path), help="DINOv2's; by default those of the cache."
+    "--weights", type=click.Path(exists=True, path_type=Path), help="DINOv2; default: those in the cache."
 )
 @click.option("--extractor", default=DINOV2, show_default=True, help="Another network, to try the script.")
 @click.option("--device", default="auto", show_default=True)
