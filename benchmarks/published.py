@@ -26,9 +26,7 @@ PUBLISHED = {"fd": 31.07, "fd_infinity": 1.03}  # 10,000 test images against 50,
 @click.command(help=__doc__)
 @click.option("--train", required=True, type=click.Path(exists=True, path_type=Path), help="Dataset of 50,000 images.")
 @click.option("--test", required=True, type=click.Path(exists=True, path_type=Path), help="Folder of 10,000 images.")
-@click.option(
-    "--weights", type=click.Path(exists=True, path_type=Path), help="DINOv2; default: those in the cache."
-)
+@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="DINOv2; default: those in the cache.")
 @click.option("--extractor", default=DINOV2, show_default=True, help="Another network, to try the script.")
 @click.option("--device", default="auto", show_default=True)
 def main(train: Path, test: Path, weights: Path | None, extractor: str, device: str) -> None:

@@ -26,7 +26,7 @@ from gan.runtime.files import read_json, require_format
 
 COMPARISON = "comparison.json"
 CORRECTED, KERNEL, RAW = ("fid_corrected", "fd_corrected"), ("kid", "kd"), ("fid", "fd")
-FRECHET = (*CORRECTED, *RAW, "fid_infinity", "fd_infinity")
+FRECHET = (*CORRECTED, *RAW, "fid_infinity", "fd_infinity", "fid_population", "fd_population")
 DECIDING = (CORRECTED, KERNEL, RAW)  # the first that is there names the best, where images are enough
 
 

@@ -99,7 +99,7 @@ def warnings(
                 f"{reference.source.name} does not say what its statistics are of: they must be of "
                 f"{reference.extractor.key}, and of images like those that are meant; there is no noise floor"
             )
-        if {"fid", "fid_infinity"} & set(metrics) and n < IMAGES_A_DIMENSION * dim:
+        if {"fid", "fid_infinity", "fid_population"} & set(metrics) and n < IMAGES_A_DIMENSION * dim:
             name = metric_registry.NAMES[metric_registry.result_ids("fid", reference.extractor.is_inception)[0]]
             lines.append(
                 f"{name} by {reference.extractor.name} has {dim} dimensions and wants {IMAGES_A_DIMENSION * dim:,} "

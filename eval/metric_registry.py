@@ -15,7 +15,7 @@ from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
 from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife, normal_interval
 from eval.metrics.feature_stats import Array, Features
-from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackknife
+from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackknife, frechet_of_populations
 from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.monge import PROJECTIONS, monge_distance
@@ -206,6 +206,12 @@ def _frechet_infinity(sets: FeatureSets) -> list[Result]:
     ]
 
 
+def _frechet_of_populations(sets: FeatureSets) -> list[Result]:
+    estimate = frechet_of_populations(sets.gen, sets.reference.features, sets.frechet, BLOCKS)
+    identity = identity_of("fid_population", sets.reference, len(sets.gen), {"blocks": BLOCKS})
+    return [Result(identity=identity, estimate=estimate, enough_images=sets.enough_for_frechet)]
+
+
 def _monge(sets: FeatureSets) -> list[Result]:
     jackknife = monge_distance(sets.gen, sets.reference.features, blocks=BLOCKS)
     identity = identity_of("mind", sets.reference, len(sets.gen), {"projections": PROJECTIONS, "blocks": BLOCKS})
@@ -273,6 +279,17 @@ METRICS = {
             least_generated=9,
             least_real=4,
             of_statistics=True,
+        ),
+        Metric(
+            name="fid_population",
+            gives=(
+                Number(
+                    id="fid_population", name="FID of the populations", other=("fd_population", "FD of the populations")
+                ),
+            ),
+            measure=_frechet_of_populations,
+            least_generated=3,
+            least_real=4,
         ),
         Metric(
             name="kid",

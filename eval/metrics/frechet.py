@@ -126,6 +126,22 @@ def fd_infinity(features: Features | Array, reference: Moments, *, factor: Matri
     return float(np.polyfit([1, 2, 3], [mean(parts) for parts in (1, 2, 3)], 1)[1])  # [slope, intercept]
 
 
+def frechet_of_populations(
+    features: Features | Array, real: Features | Array, jackknife: Jackknife | None = None, blocks: int = 20
+) -> Estimate:
+    """Fréchet distance of what two sets [N, d] and [M, d] are samples of, as the real images are, too.
+
+    The jackknife takes the bias and the variance of either set. `jackknife` is that over `features`, where it is known.
+    """
+    features, real = as_features(features), as_features(real)
+    over_gen = jackknife or frechet_jackknife(features, real.moments(), blocks=blocks)
+    over_real = frechet_jackknife(real, features.moments(), blocks=blocks)
+    value = over_gen.corrected + over_real.corrected - over_real.value
+    se = math.hypot(over_gen.se, over_real.se)
+    method = f"jackknife over both sets, bias-corrected, {blocks} blocks"
+    return normal_interval(value, se, len(features), method, freedom=blocks - 1)
+
+
 def noise_floor(real: Features | Array, n: int, *, splits: int = 4, dims: int | None = None) -> Estimate:
     """What a perfect generator would get from n images: real images against others of the same set of M.
 

@@ -150,19 +150,23 @@ class Counts:
         self.counts, self.visits, self.last = (
             torch.zeros(number, dtype=torch.int64, device=device) for number in (samples, balls, samples)
         )
+        self._shells: list[tuple[Indices, Indices]] = []
 
-    def add(self, samples: int, balls: int, inside: torch.Tensor) -> None:
-        """Count a block in: inside [n, m] of the samples and balls that start at these indices."""
+    def add(self, samples: int, balls: int, inside: torch.Tensor, grown: torch.Tensor | None = None) -> None:
+        """Count a block in: inside [n, m] of the samples and balls that start there, and once these have `grown`."""
         n, m = inside.shape
         counts, last = inside.sum(1), self.last[samples : samples + n]
         self.counts[samples : samples + n] += counts
         self.visits[balls : balls + m] += inside.sum(0)
         last.copy_(torch.where(counts > 0, balls + inside.byte().argmax(1), last))
+        if grown is not None:
+            late, by = (grown & ~inside).nonzero().cpu().numpy().T
+            self._shells.append((samples + late, balls + by))
 
-    def arrays(self) -> tuple[Indices, Indices, Indices]:
-        """Counts, visits and last."""
+    def arrays(self) -> tuple[Indices, Indices, Indices, list[tuple[Indices, Indices]]]:
+        """Counts, visits, last and shells."""
         counts, visits, last = (each.cpu().numpy() for each in (self.counts, self.visits, self.last))
-        return counts, visits, last
+        return counts, visits, last, self._shells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,15 +187,17 @@ def compare_pairs(
     real: Features,
     gen: Features,
     *,
-    reaches: tuple[Matrix, Matrix, Matrix, Matrix, Matrix],
+    reaches: tuple[Matrix, Matrix, Matrix, Matrix, Matrix, Matrix, Matrix],
     tie: float,
     device: torch.device,
 ) -> Pairs:
-    """The pass. `reaches` are squared radii: of real balls [M], of generated ones [N], of density [M], of one neighbour
-    more [M], and of the balls that realism trusts [M]; `tie` is the relative difference of what counts as equal.
+    """The pass. `reaches` are squared radii: of real balls [M], of generated ones [N], each followed by those of one
+    neighbour more, of density [M], followed likewise, and of the balls that realism trusts [M]; `tie` is the relative
+    difference of what counts as equal.
     """
     there, here = Resident(real, device), Resident(gen, device)
-    reach, reach_gen, reach_density, reach_grown, trusted = (torch.from_numpy(each).to(device) for each in reaches)
+    on_it = [torch.from_numpy(each).to(device) for each in reaches]
+    reach, reach_next, reach_gen, reach_gen_next, reach_density, reach_grown, trusted = on_it
     m, n = len(there), len(here)
     precise, recalled, dense = Counts(n, m, device), Counts(m, n, device), Counts(n, m, device)
     coverage, grown = Counts(m, n, device), torch.zeros(m, dtype=torch.int64, device=device)
@@ -203,12 +209,14 @@ def compare_pairs(
         for j, y in here.blocks():
             columns = slice(j, j + len(y))
             squared = squared_distances(x - centre, y - centre)
-            precise.add(j, i, (squared <= reach[rows, None] * (1 + tie)).T)
-            recalled.add(i, j, squared <= reach_gen[columns] * (1 + tie))
-            inside = squared < reach_density[rows, None] * (1 - tie)
-            dense.add(j, i, inside.T)
+            within = squared <= reach[rows, None] * (1 + tie)
+            precise.add(j, i, within.T, (squared <= reach_next[rows, None] * (1 + tie)).T)
+            within = squared <= reach_gen[columns] * (1 + tie)
+            recalled.add(i, j, within, squared <= reach_gen_next[columns] * (1 + tie))
+            inside, later = (squared < each[rows, None] * (1 - tie) for each in (reach_density, reach_grown))
+            dense.add(j, i, inside.T, later.T)
             coverage.add(i, j, inside)
-            grown[rows] += (squared < reach_grown[rows, None] * (1 - tie)).sum(1)
+            grown[rows] += later.sum(1)
             ratio = (trusted[rows, None] / squared).nan_to_num_(nan=0.0, posinf=np.inf)  # 0/0: see compare
             realism[columns] = torch.maximum(realism[columns], ratio.amax(0))
             least, index = squared.min(0)

@@ -23,52 +23,90 @@ BLOCK = 1024  # samples on either side of a block of distances
 TIE = 1e-12  # squared distances this close, relatively, are equal: the k-th neighbour lies on its ball, not within
 
 
+Indices = NDArray[np.int64]
+
+
 class Cover:
-    """Which of a set's `samples` lie in a ball of any of `balls` samples, and how much hangs on single balls."""
+    """Which of a set's `samples` lie in a ball of any of `balls` samples, and how much hangs on single balls.
+
+    Balls reach to the k-th neighbour of their own set. Where one of these is left out its ball goes, and those grow to
+    the next neighbour that it was a neighbour of.
+    """
 
     def __init__(self, samples: int, balls: int) -> None:
         self.counts = np.zeros(samples, np.int64)  # balls around each
         self.visits = np.zeros(balls, np.int64)  # samples in each ball
         self._last = np.zeros(samples, np.int64)  # one ball around each
+        self._shells: list[tuple[Indices, Indices]] = []  # samples and the balls that hold them once they have grown
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64], visits: NDArray[np.int64], last: NDArray[np.int64]) -> "Cover":
-        """Of what was counted elsewhere: balls around each sample, samples in each ball, one ball around each."""
+    def of(cls, counts: Indices, visits: Indices, last: Indices, shells: list[tuple[Indices, Indices]]) -> "Cover":
+        """Of what was counted elsewhere: balls around each sample, samples in each, one ball around each, shells."""
         cover = cls(0, 0)
-        cover.counts, cover.visits, cover._last = counts, visits, last
+        cover.counts, cover.visits, cover._last, cover._shells = counts, visits, last, shells
         return cover
 
-    def add(self, samples: int, balls: int, inside: NDArray[np.bool_]) -> None:
-        """Count a block in: inside [n, m] of the samples and balls that start at these indices."""
+    def add(self, samples: int, balls: int, inside: NDArray[np.bool_], grown: NDArray[np.bool_] | None = None) -> None:
+        """Count a block in: inside [n, m] of the samples and balls that start there, and once these have `grown`."""
         n, m = inside.shape
         counts = inside.sum(axis=1)
         self.counts[samples : samples + n] += counts
         self.visits[balls : balls + m] += inside.sum(axis=0)
         self._last[samples : samples + n][counts > 0] = balls + inside.argmax(axis=1)[counts > 0]
+        if grown is not None:
+            late, by = np.nonzero(grown & ~inside)
+            self._shells.append((samples + late, balls + by))
 
-    def estimate(self) -> Estimate:
-        """The covered share. Wilson's interval, widened by the jackknife over balls: what each alone covers.
+    def estimate(self, near: Indices) -> Estimate:
+        """The covered share; `near` [balls, k] are the neighbours that each ball reaches to.
 
-        It ignores that other balls would grow, and so errs to the wide side (up to twice as wide for small k).
+        Wilson's interval, widened by the jackknife over the balls: what each covers alone, less what the others take
+        over as they grow. Its own noise, that of counting few samples, is that of the share already, and comes off.
         """
         samples, balls = len(self.counts), len(self.visits)
+        late, by = (np.concatenate(parts) for parts in zip((_NONE, _NONE), *self._shells, strict=True))
+        heirs = near[by]  # [shells, k], of which each, where it is left out, lets that ball grow
+        bare, kept = self.counts[late] == 0, (self.counts[late] == 1) & (heirs == self._last[late, None]).any(axis=1)
+        pairs = np.unique(np.stack([np.repeat(late[bare], near.shape[1]), heirs[bare].ravel()], axis=1), axis=0)
+        gained = np.bincount(pairs[:, 1], minlength=balls)
+        alone = self.counts == 1
+        alone[late[kept]] = False
+        lost = np.bincount(self._last[alone], minlength=balls)
+        widened = (balls - 1) * float((gained - lost).var()) - float((gained + lost).sum())
         covered = int((self.counts > 0).sum())
-        alone = np.bincount(self._last[self.counts == 1], minlength=balls) / samples
-        guess = (covered + 1) / (samples + 2)  # neither 0 nor 1
-        spread = 1 + (balls - 1) * float(alone.var()) / (guess * (1 - guess) / samples)
-        estimate = wilson(covered, samples, spread)
-        return replace(estimate, method="Wilson, widened by a jackknife over the balls")
+        return _widened(covered, samples, 1 + max(widened, 0.0) / samples**2 / _binomial(covered, samples))
+
+    def lost(self) -> Indices:
+        """How many samples each ball alone covers [balls], where no ball grows."""
+        return np.bincount(self._last[self.counts == 1], minlength=len(self.visits))
+
+
+_NONE = np.empty(0, np.int64)
+
+
+def _binomial(covered: int, samples: int) -> float:
+    # Variance of a share, from a guess that is neither 0 nor 1.
+    guess = (covered + 1) / (samples + 2)
+    return guess * (1 - guess) / samples
+
+
+def _widened(covered: int, samples: int, spread: float) -> Estimate:
+    return replace(wilson(covered, samples, spread), method="Wilson, widened by a jackknife over the balls")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """What one pass over all pairs of M real and N generated samples shows. Distances are Euclidean."""
 
+    k: int  # neighbours of precision and recall
     k_density: int  # neighbours of density and coverage
+    real_near: Indices  # [M, at least k and k_density], neighbours of the real samples, nearest first
+    gen_near: Indices  # [N, at least k], of the generated ones
     precise: Cover  # of generated samples by real ones' balls
     recalled: Cover  # of real samples by generated ones' balls
     dense: Cover  # of generated samples by real ones' balls, of k_density neighbours
     coverage: Cover  # the same seen from the real samples, each covered by what its ball holds
+    late: NDArray[np.bool_]  # [M], real samples that are covered only once their balls have grown by a neighbour
     growth: NDArray[np.int64]  # [M], visits that the balls of others win when a real sample is left out
     realism: Vector  # [N], Kynkäänniemi et al. 2019, eq. 3: from 1 on the sample looks real; infinite for a copy
     nearest: NDArray[np.int64]  # [N], the nearest real sample
@@ -76,24 +114,42 @@ class Comparison:
 
     def precision_recall(self) -> dict[str, Estimate]:
         """ "precision" and "recall"."""
-        return {"precision": self.precise.estimate(), "recall": self.recalled.estimate()}
+        return {
+            "precision": self.precise.estimate(self.real_near[:, : self.k]),
+            "recall": self.recalled.estimate(self.gen_near[:, : self.k]),
+        }
 
     def density_coverage(self) -> dict[str, Estimate]:
         """ "density", its variance from the jackknife over the samples of either set, and "coverage".
 
-        Where few samples lie in any ball a normal interval is too narrow, and none at 0. The interval of density holds
-        that of the share that does, too, times how many balls such a sample lies in.
+        The noise of the jackknife over the real samples, that few generated ones are counted, is in the variance over
+        these and comes off. Where few samples lie in any ball a normal interval is too narrow, and none at 0. The
+        interval of density holds that of the share that does, too, times how many balls such a sample lies in.
         """
         real, gen = len(self.growth), len(self.dense.counts)
         value = float(self.dense.counts.mean()) / self.k_density
-        change = (self.growth - self.dense.visits) / gen  # of k * density, when a real sample is left out
-        variance = float(np.var(self.dense.counts)) / gen + (real - 1) * float(np.var(change))
+        change = self.growth - self.dense.visits  # of k * density * N, when a real sample is left out
+        of_real = (real - 1) * float(np.var(change)) - float(np.sum(self.growth + self.dense.visits))
+        variance = float(np.var(self.dense.counts)) / gen + max(of_real, 0.0) / gen**2
         density = normal_interval(value, math.sqrt(variance) / self.k_density, gen, "jackknife over both sets")
-        covered = self.dense.estimate()
+        covered = self.dense.estimate(self.real_near[:, : self.k_density])
         balls = float(self.dense.counts.sum()) / max(int((self.dense.counts > 0).sum()), 1) or 1.0
         low, high = (bound * balls / self.k_density for bound in (covered.low, covered.high))
         density = replace(density, low=min(density.low, low), high=max(density.high, high))
-        return {"density": density.clipped(low=0.0), "coverage": self.coverage.estimate()}
+        return {"density": density.clipped(low=0.0), "coverage": self._coverage()}
+
+    def _coverage(self) -> Estimate:
+        # Wilson's interval with the variance of the jackknife over both sets. Without a real sample the balls of those
+        # grow whose neighbour it was, and may cover them; a generated one's lack grows nothing.
+        real, k = len(self.late), self.k_density
+        covered = self.coverage.counts > 0
+        gained = np.bincount(self.real_near[self.late, :k].ravel(), minlength=real)
+        of_real = real * float((gained - covered).var()) - k * int(self.late.sum())
+        lost = self.coverage.lost()
+        of_generated = (len(lost) - 1) * float(lost.var()) - float(lost.sum())
+        variance = (max(of_real, 0.0) + max(of_generated, 0.0)) / real**2
+        number = int(covered.sum())
+        return _widened(number, real, variance / _binomial(number, real))
 
 
 def compare(
@@ -113,13 +169,14 @@ def compare(
     real, gen = as_features(real), as_features(gen)
     if real.dim != gen.dim:
         raise ValueError(f"real and gen must have the same dimension; got {real.dim} and {gen.dim} instead")
-    real_neighbours = real_neighbours or neighbours(real, max(k, k_density + 1), device=device)
-    reach, reach_density, reach_grown = (
-        real_neighbours.distances[:, n - 1] ** 2 for n in (k, k_density, k_density + 1)
+    real_neighbours = real_neighbours or neighbours(real, max(min(k + 1, len(real) - 1), k_density + 1), device=device)
+    gen_neighbours = neighbours(gen, max(min(k + 1, len(gen) - 1), k), device=device)
+    reach, reach_next, reach_density, reach_grown = (
+        real_neighbours.distances[:, :n][:, -1] ** 2 for n in (k, k + 1, k_density, k_density + 1)
     )
-    reach_gen = neighbours(gen, k, device=device).distances[:, k - 1] ** 2
+    reach_gen, reach_gen_next = (gen_neighbours.distances[:, :n][:, -1] ** 2 for n in (k, k + 1))
     trusted = np.where(reach <= np.median(reach), reach, 0.0)  # for realism: not the half with the larger balls
-    reaches = reach, reach_gen, reach_density, reach_grown, trusted
+    reaches = reach, reach_next, reach_gen, reach_gen_next, reach_density, reach_grown, trusted
     if device is not None:
         from eval.metrics import on_device
 
@@ -132,11 +189,15 @@ def compare(
     growth = np.zeros(len(real), np.int64)
     np.add.at(growth, real_neighbours.indices[:, :k_density], (grown - dense.visits)[:, None])
     return Comparison(
+        k=k,
         k_density=k_density,
+        real_near=real_neighbours.indices,
+        gen_near=gen_neighbours.indices,
         precise=precise,
         recalled=recalled,
         dense=dense,
         coverage=coverage,
+        late=(coverage.counts == 0) & (grown > 0),
         growth=growth,
         realism=np.sqrt(realism),
         nearest=nearest,
@@ -148,7 +209,9 @@ def _compare_pairs(
     real: Features,
     gen: Features,
     reach: Vector,
+    reach_next: Vector,
     reach_gen: Vector,
+    reach_gen_next: Vector,
     reach_density: Vector,
     reach_grown: Vector,
     trusted: Vector,
@@ -165,12 +228,14 @@ def _compare_pairs(
         for j, y in gen.blocks(BLOCK):
             columns = slice(j, j + len(y))
             squared = squared_distances(x - centre, y - centre)
-            precise.add(j, i, (squared <= reach[rows, None] * (1 + TIE)).T)
-            recalled.add(i, j, squared <= reach_gen[columns] * (1 + TIE))
-            inside = squared < reach_density[rows, None] * (1 - TIE)
-            dense.add(j, i, inside.T)
+            within = squared <= reach[rows, None] * (1 + TIE)
+            precise.add(j, i, within.T, (squared <= reach_next[rows, None] * (1 + TIE)).T)
+            within = squared <= reach_gen[columns] * (1 + TIE)
+            recalled.add(i, j, within, squared <= reach_gen_next[columns] * (1 + TIE))
+            inside, later = (squared < each[rows, None] * (1 - TIE) for each in (reach_density, reach_grown))
+            dense.add(j, i, inside.T, later.T)
             coverage.add(i, j, inside)
-            grown[rows] += (squared < reach_grown[rows, None] * (1 - TIE)).sum(axis=1)
+            grown[rows] += later.sum(axis=1)
             with np.errstate(divide="ignore", invalid="ignore"):  # 0/0: a copy of what has copies itself
                 ratio = trusted[rows, None] / squared
             realism[columns] = np.fmax(realism[columns], np.fmax.reduce(ratio, axis=0))
