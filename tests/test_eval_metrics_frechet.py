@@ -13,6 +13,7 @@ from eval.metrics.frechet import (
     frechet_distance,
     frechet_estimate,
     frechet_jackknife,
+    frechet_of_populations,
     noise_floor,
     sqrt_factor,
 )
@@ -150,11 +151,11 @@ def test_the_line_over_one_over_n_leads_to_the_truth_too():
     for name in ("fd_infinity", "bias_corrected"):
         assert estimates[name].value == pytest.approx(d * 0.09, abs=4 * estimates[name].se)
     assert estimates["fd_infinity"].value < estimates["raw"].value
-    order = np.random.default_rng(1).permutation(3000)
-    thirds, halves = order.reshape(3, 1000), order.reshape(2, 1500)
+    draws = np.random.default_rng(1)
+    orders = np.array([draws.permutation(3000) for _ in range(frechet.DRAWS)])
     y = [
         np.mean([frechet_distance(Features([features[part]]).moments(), reference) for part in parts])
-        for parts in ([order], halves, thirds)
+        for parts in (orders[:1], orders.reshape(-1, 1500), orders.reshape(-1, 1000))
     ]
     assert fd_infinity(features, reference) == pytest.approx(4 / 3 * y[0] + 1 / 3 * y[1] - 2 / 3 * y[2])  # at x = 0
     limit, corrected = estimates["fd_infinity"], estimates["bias_corrected"]
@@ -312,3 +313,21 @@ def test_torch_fidelity_agrees_and_is_off_where_sets_are_small():
     exact = frechet_distance(*(Features([x.astype(np.float64) - 1e4]).moments() for x in shifted))
     assert frechet_distance(*(Features([x]).moments() for x in shifted)) == pytest.approx(exact, rel=1e-6)
     assert peer(*shifted) != pytest.approx(exact, rel=1e-4)
+
+
+def test_the_interval_of_the_populations_counts_the_datasets_chance_and_bias_in():
+    rng, d, draws = np.random.default_rng(21), 3, 150
+    truth = d * 0.5**2  # of two normal populations that are apart by a shift alone
+    held = {"fixed": 0, "populations": 0}
+    values = []
+    for _ in range(draws):
+        real, gen = rng.normal(size=(60, d)), rng.normal(size=(60, d)) + 0.5
+        fixed = frechet_estimate(gen, Features([real]).moments())["bias_corrected"]
+        both = frechet_of_populations(gen, real)
+        values.append(both.value)
+        for name, estimate in (("fixed", fixed), ("populations", both)):
+            held[name] += estimate.low <= truth <= estimate.high
+    assert np.mean(values) == pytest.approx(truth, abs=4 * np.std(values) / draws**0.5)
+    assert held["fixed"] / draws < 0.88 and held["populations"] / draws > 0.91
+    known = frechet_of_populations(gen, real, frechet_jackknife(gen, Features([real]).moments()))
+    assert known == both
