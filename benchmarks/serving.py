@@ -132,7 +132,7 @@ def started(*words: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             yield running.pid, json.loads(running.stdout.readline())
         finally:
-            running.send_signal(signal.SIGINT)
+            running.send_signal(signal.SIGTERM)
 
 
 class Visitor:
