@@ -8,6 +8,7 @@ from typing import Any
 from gan.errors import RequestError
 
 SPACES, SAMPLINGS = ("w", "z"), ("end", "full")  # of path length
+VIEWS = ("original", "flips", "crops")  # of training images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,26 @@ class EvaluationRequest(FeatureRequest):
         ):
             if value not in known:
                 raise RequestError(f"`{name}` must be one of {', '.join(known)}; got {value} instead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoveltyRequest(FeatureRequest):
+    """How generated images are compared with the training images. Raises RequestError for values out of range."""
+
+    views: str = "crops"  # in which training images are compared too: original, flips, or crops with their flips
+    num_images: int | None = None  # generated images; None: 10,000 of a snapshot, all of a folder or ZIP
+    seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
+    truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
+    strata: str | None = None  # column of the training images to report by: label, style, genre or artist; None: none
+    pairs: int = 48  # generated images shown beside the training image that each is nearest to
+    overwrite: bool = False  # whether results of another request are replaced
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_images is not None and self.num_images < 1:
+            raise RequestError(f"`num_images` must be at least 1; got {self.num_images} instead")
+        if self.views not in VIEWS:
+            raise RequestError(f"`views` must be one of {', '.join(VIEWS)}; got {self.views} instead")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The commands eval run, compare and reference. Heavy imports wait until a command runs."""
+"""The group salon eval, and its commands run, compare and reference. Heavy imports wait until a command runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eval.cli.novelty import novelty
 from eval.cli.options import evaluation_options, extractor_options
 from eval.request import EvaluationRequest, FeatureRequest, RejectionOptions
 from gan.cli.command import Group, takes
@@ -29,6 +30,9 @@ def evaluate() -> None:
     salon eval compare runs/paintings64-tiny-1a2b3c4d --data paintings64.zip --num-images 1000 --out comparison
     salon eval reference paintings64.zip
     """
+
+
+evaluate.add_command(novelty)
 
 
 @evaluate.command()
