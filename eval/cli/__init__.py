@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eval.cli.blind import blind
 from eval.cli.novelty import novelty
 from eval.cli.options import evaluation_options, extractor_options
 from eval.request import EvaluationRequest, FeatureRequest, RejectionOptions
@@ -33,6 +34,7 @@ def evaluate() -> None:
 
 
 evaluate.add_command(novelty)
+evaluate.add_command(blind)
 
 
 @evaluate.command()
