@@ -63,7 +63,7 @@ LIMITS = (
 class Distances:
     """By one extractor: the nearest training image of generated and held-out images, and the training images' own."""
 
-    spacing: Vector  # [M]
+    spacing: Vector  # [M]; NaN of those that are nearest to no image
     gen: Nearest
     held_out: Nearest | None
     gen_cells: Any  # [N]; empty without held-out images
@@ -184,11 +184,11 @@ class NoveltyTest:
                     f"{source.name} was not trained on just these images, by the dataset and manifest that it names: "
                     "it can have copied others"
                 )
-        copies = int((distances.spacing <= figures.COPY * np.median(distances.spacing)).sum())
-        if copies:
+        spacing = distances.spacing[~np.isnan(distances.spacing)]
+        if copies := int((spacing <= figures.COPY * np.median(spacing)).sum()):
             lines.append(
-                f"{copies:,} training images are in the dataset twice: copies of these seem authentic. `curate check` "
-                "finds them"
+                f"{copies:,} of the {len(spacing):,} training images that others are nearest to are in the dataset "
+                "twice: copies of these seem authentic. `salon curate check` finds them"
             )
         ratios = distances.held_out_ratios
         if ratios is not None and (same := int((ratios <= figures.COPY).sum())):
@@ -242,15 +242,16 @@ def open_held_out(path: Path, training: Collection) -> Source:
 
 def _distances(extractor: Extractor, training: list[Features], gen: Features, held_out: Features | None) -> Distances:
     gpu = extractor.gpu
-    spacing = novelty.training_spacing(training, device=gpu)
     nearest = novelty.nearest_training(gen, training, device=gpu)
     if held_out is None:
+        spacing = novelty.training_spacing(training, nearest.indices, device=gpu)
         return Distances(spacing=spacing, gen=nearest, held_out=None, gen_cells=(), held_out_cells=())
+    others = novelty.nearest_training(held_out, training, device=gpu)
     centres = novelty.partition(training[0], novelty.cell_count(len(gen), len(held_out), len(training[0])))
     return Distances(
-        spacing=spacing,
+        spacing=novelty.training_spacing(training, np.r_[nearest.indices, others.indices], device=gpu),
         gen=nearest,
-        held_out=novelty.nearest_training(held_out, training, device=gpu),
+        held_out=others,
         gen_cells=novelty.cells_of(gen, centres),
         held_out_cells=novelty.cells_of(held_out, centres),
     )

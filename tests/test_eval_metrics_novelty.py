@@ -39,6 +39,9 @@ def test_a_training_images_own_views_are_not_its_neighbours(views):
     distances = np.stack([table(views[0], view) for view in views])
     distances[:, np.arange(30), np.arange(30)] = np.inf
     assert np.allclose(novelty.training_spacing(views), distances.min((0, 2)))
+    some = novelty.training_spacing([Features([view]) for view in views], np.array([7, 3, 7]))
+    assert np.flatnonzero(~np.isnan(some)).tolist() == [3, 7]
+    assert np.allclose(some[[3, 7]], distances.min((0, 2))[[3, 7]])
     twins = np.array([[0.0, 0.0], [0.0, 0.0], [3.0, 0.0]])
     assert novelty.training_spacing([twins, twins]).tolist() == [0, 0, 3]
     with pytest.raises(ValueError, match="at least 2 training images; got 1"):

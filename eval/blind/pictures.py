@@ -122,4 +122,7 @@ def _strata(source: Source) -> list[str | None]:
 def _is_dataset(path: Path) -> bool:
     if path.is_dir():
         return (path / "dataset.json").is_file()
-    return zipfile.is_zipfile(path) and "dataset.json" in zipfile.ZipFile(path).namelist()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "dataset.json" in archive.namelist()

@@ -69,18 +69,29 @@ def nearest_training(
     return Nearest(distances=distances[best, every].astype(np.float64), indices=indices, views=best)
 
 
-def training_spacing(views: Views, *, dtype: Precision = np.float64, device: "torch.device | None" = None) -> Vector:
+def training_spacing(
+    views: Views,
+    indices: NDArray[np.int64] | None = None,
+    *,
+    dtype: Precision = np.float64,
+    device: "torch.device | None" = None,
+) -> Vector:
     """Distance [M] of each training image, in its first view, to the nearest other one, in any of its `views` [M, d].
 
-    Raises ValueError for fewer than 2 images.
+    With `indices` only of those; the others are NaN. Raises ValueError for fewer than 2 images.
     """
-    if len(views[0]) < 2:
-        raise ValueError(f"views must be of at least 2 training images; got {len(views[0])}")
-    spacing = np.full(len(views[0]), np.inf)
+    count = len(views[0])
+    if count < 2:
+        raise ValueError(f"views must be of at least 2 training images; got {count}")
+    asked = np.arange(count) if indices is None else np.unique(indices)
+    images = views[0].view(asked) if isinstance(views[0], Features) else views[0][asked]
+    nearest = np.full(len(asked), np.inf)
     for view in views:
-        two = neighbours_among(views[0], view, 2, dtype=dtype, device=device)
-        itself = two.indices == np.arange(len(spacing))[:, None]
-        spacing = np.minimum(spacing, np.where(itself, np.inf, two.distances).min(axis=1))
+        two = neighbours_among(images, view, 2, dtype=dtype, device=device)
+        itself = two.indices == asked[:, None]
+        nearest = np.minimum(nearest, np.where(itself, np.inf, two.distances).min(axis=1))
+    spacing = np.full(count, np.nan)
+    spacing[asked] = nearest
     return spacing
 
 
