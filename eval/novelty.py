@@ -201,7 +201,7 @@ class NoveltyTest:
         # The most suspicious first.
         ratios, held_out = distances.ratios, distances.held_out_ratios
         rows = []
-        for index in np.argsort(ratios, kind="stable")[: self.request.pairs].tolist():
+        for index in np.argsort(ratios, kind="stable")[: self.request.num_pairs].tolist():
             real = int(distances.gen.indices[index])
             pixels = _pixels(source, index), _pixels(self.real, real)
             correlation, view = agreement(*pixels, views)

@@ -70,7 +70,7 @@ class NoveltyRequest(FeatureRequest):
     seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
     truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
     strata: str | None = None  # column of the training images to report by: label, style, genre or artist; None: none
-    pairs: int = 48  # generated images shown beside the training image that each is nearest to
+    num_pairs: int = 48  # generated images shown beside the training image that each is nearest to
     overwrite: bool = False  # whether results of another request are replaced
 
     def __post_init__(self) -> None:

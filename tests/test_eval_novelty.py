@@ -103,7 +103,7 @@ def test_planted_copies_are_told_and_shown(painted, tmp_path):
         painted / "held-out",
         "--strata",
         "label",
-        "--pairs",
+        "--num-pairs",
         5,
         "--json",
     )

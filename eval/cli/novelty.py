@@ -55,7 +55,7 @@ from gan.runtime.console import result, table
     help="Strata of the training images to report by as well: label of the dataset, or style, genre or artist of the "
     "manifest.",
 )
-@click.option("--pairs", metavar="N", type=WholeRange(0), help="Pairs to show, the most suspicious.")
+@click.option("--num-pairs", metavar="N", type=WholeRange(0), help="Pairs to show, the most suspicious.")
 @overwrite_option
 @extractor_options
 def novelty(
