@@ -210,7 +210,7 @@ class NoveltyTest:
                     "index": index,
                     "real": real,
                     "real_name": self.real.dataset.names[int(self.real.indices[real])],
-                    "ratio": float(ratios[index]),
+                    "ratio": float(ratios[index]) if np.isfinite(ratios[index]) else None,  # as JSON has it
                     "p": None if held_out is None else float(novelty.p_values(ratios[[index]], held_out)[0]),
                     "view": views[int(distances.gen.views[index])],
                     "pixels": {"correlation": correlation, "view": view},

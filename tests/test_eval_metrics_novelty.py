@@ -61,9 +61,10 @@ def test_authenticity_is_that_of_its_definition(rng, views):
     assert (novelty.authenticity(np.array([1.0])).value, novelty.authenticity(np.array([1.001])).value) == (0, 1)
 
 
-def test_an_image_that_two_training_images_are_is_its_own_copy():
-    nearest = novelty.nearest_training(np.zeros((1, 2)), [np.zeros((2, 2))])
-    assert nearest.ratios(novelty.training_spacing([np.zeros((2, 2))])).tolist() == [0]
+def test_of_a_training_image_that_is_there_twice_only_it_itself_is_no_authentic_image():
+    twins = np.zeros((2, 2))
+    nearest = novelty.nearest_training(np.array([[0.0, 0.0], [0.1, 0.0]]), [twins])
+    assert nearest.ratios(novelty.training_spacing([twins])).tolist() == [0, np.inf]
 
 
 def test_copies_are_nearer_than_all_but_a_share_of_held_out_images():

@@ -41,9 +41,13 @@ class Nearest:
     views: NDArray[np.int64]  # [N], in which of its views it is nearest
 
     def ratios(self, spacing: Vector) -> Vector:
-        """Distances [N] as shares of the training images' own `spacing` [M]: below 1 an image is not authentic."""
-        usual = np.maximum(spacing[self.indices], np.finfo(float).tiny)
-        return self.distances / usual
+        """Distances [N] as shares of the training images' own `spacing` [M]: up to 1 an image is not authentic.
+
+        Of a training image that is there twice they are infinite, or 0 where the distance is, too.
+        """
+        usual = spacing[self.indices]
+        shares = np.where(self.distances > 0, np.inf, 0.0)
+        return np.divide(self.distances, usual, out=shares, where=usual > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
