@@ -108,13 +108,13 @@ def evaluate(
     with clock.phase("reference"):
         references, real_thumbnails = open_references(real, extractors, batch_size=batch_size, dims=dims)
     with clock.phase("images and features"):
-        generated, made = _extract(source, extractors, out, batch_size, "Images and features")
+        generated, made = extract(source, extractors, out, batch_size, "Images and features")
         source = generated.source
         for extractor, metrics in networks:  # once more, without the images that could not be read
             require_possible(metrics, extractor, len(source), len(real) or None)
         beside = None
         if accepted:
-            beside, more = _extract(accepted, extractors, out, batch_size, "Accepted images")
+            beside, more = extract(accepted, extractors, out, batch_size, "Accepted images")
             made += more
     results = []
     if paths is not None and isinstance(source, SnapshotSource):
@@ -171,10 +171,10 @@ def evaluate(
     return evaluation
 
 
-def _extract(
+def extract(
     source: Source, extractors: Sequence[Extractor], out: Path, batch_size: int, description: str
 ) -> tuple[Extracted, int]:
-    # -> what is extracted, in OUT/features, and how many images were made for it now
+    """Small images and features of a source by each extractor, in OUT/features, and how many were made for it now."""
     images = {"images": source.identity, "count": len(source)}
     sets = [
         FeatureShards(out / "features" / folder_name({**images, "extractor": e.identity}), e, logits=e.has_logits)
@@ -211,7 +211,7 @@ def _measure(
                 assert isinstance(generated.source, SnapshotSource) and strata is not None
                 reference, gen = references[number], sets[number].gen
                 results.append(generator_metrics.separability(generated.source, reference, gen, strata))
-    return results, sets[0].comparison if {"pr", "dc"} & set(asked[0]) else None
+    return results, sets[0].comparison if {"pr", "dc", "authenticity"} & set(asked[0]) else None
 
 
 def _named(results: Sequence[Result], accepted: AcceptedSource) -> list[Result]:

@@ -19,6 +19,7 @@ from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackkn
 from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.monge import PROJECTIONS, monge_distance
+from eval.metrics.novelty import Nearest, authenticity
 from eval.metrics.precision_recall import Comparison, compare
 from eval.metrics.result_key import Identity, digest
 from gan.errors import RequestError
@@ -258,6 +259,16 @@ def _by_neighbours(
     ]
 
 
+def _authenticity(sets: FeatureSets) -> list[Result]:
+    comparison = sets.comparison
+    nearest = Nearest(distances=comparison.nearest_distance, indices=comparison.nearest, views=comparison.nearest * 0)
+    ratios = nearest.ratios(sets.reference.neighbours.distances[:, 0])
+    estimate = authenticity(ratios)
+    identity = identity_of("authenticity", sets.reference, len(sets.gen), {})
+    replicates = linear_jackknife(estimate.value, (ratios > 1).astype(np.float64), BLOCKS)
+    return [Result(identity=identity, estimate=estimate, replicates=replicates)]
+
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -322,6 +333,13 @@ METRICS = {
                 Number(id="coverage", name="Coverage", higher_is_better=True),
             ),
             measure=_density_coverage,
+            least_generated=K + 1,
+            least_real=NEIGHBOURS + 1,
+        ),
+        Metric(
+            name="authenticity",
+            gives=(Number(id="authenticity", name="Authenticity", higher_is_better=True),),
+            measure=_authenticity,
             least_generated=K + 1,
             least_real=NEIGHBOURS + 1,
         ),

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError
+from gan.runtime.addresses import check_host_names
 
 METRICS = ("fid", "kid", "pr", "dc")  # where none are named
 SPACES, SAMPLINGS = ("w", "z"), ("end", "full")  # of path length
+VIEWS = ("original", "flips", "crops")  # of training images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,26 @@ class SweepRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoveltyRequest(FeatureRequest):
+    """How generated images are compared with the training images. Raises RequestError for values out of range."""
+
+    views: str = "crops"  # in which training images are compared too: original, flips, or crops with their flips
+    num_images: int | None = None  # generated images; None: 10,000 of a snapshot, all of a folder or ZIP
+    seed: int = 0  # of a snapshot's first image; of the draw from a folder or ZIP
+    truncation_psi: float = 1.0  # of a snapshot; below 1: more typical and less varied images
+    strata: str | None = None  # column of the training images to report by: label, style, genre or artist; None: none
+    num_pairs: int = 48  # generated images shown beside the training image that each is nearest to
+    overwrite: bool = False  # whether results of another request are replaced
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_images is not None and self.num_images < 1:
+            raise RequestError(f"`num_images` must be at least 1; got {self.num_images} instead")
+        if self.views not in VIEWS:
+            raise RequestError(f"`views` must be one of {', '.join(VIEWS)}; got {self.views} instead")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RejectionOptions:
     """How images are rejected, and what the discriminator is calibrated on; None: not given."""
 
@@ -85,3 +107,30 @@ class RejectionOptions:
     gamma: float | None = None  # of drs
     gamma_percentile: float | None = None  # of drs, per cent
     calibration_data: Path | None = None  # dataset to calibrate on; None: that of the evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlindRequest:
+    """A blind test of generated pictures by people. Raises RequestError for values out of range."""
+
+    out: Path  # folder of the answers
+    images: Path | None = None  # generated pictures; None: only the results of `out` are asked for
+    data: Path | None = None  # real pictures
+    results: bool = False  # whether only the results of `out` are told
+    pairs: bool = False  # two pictures at a time, of which one is real, instead of one
+    count: int = 50  # real pictures, and as many generated ones, that each judge is asked about
+    size: int | None = None  # pixels of a side at which all are shown; None: that of the smallest, 512 at most
+    seed: int = 0  # of the choice of pictures and of their order
+    feedback: bool = False  # whether judges are told at the end how many of their answers are right
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 0  # to listen on; 0: any that is free
+    allow_host: tuple[str, ...] = ()  # further host names that requests may be for
+
+    def __post_init__(self) -> None:
+        check_host_names(self.allow_host)
+        if self.count < 1:
+            raise RequestError(f"`count` must be at least 1; got {self.count} instead")
+        if not self.results and (self.images is None or self.data is None):
+            raise RequestError(
+                "`images` and `data` must name generated and real pictures, unless `results` is asked for"
+            )

@@ -121,6 +121,11 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
             some = ("--metrics", "fid,pr", "--num-images", 40, "--seed", seed, "--out", f"evaluation-{name}")
             salon(folder, "eval", "run", "--snapshot", run, *usual, *some, "--overwrite")
         salon(folder, "eval", "compare", *(f"evaluation-{name}" for name in seeds), "--out", "rivals")
+    if not (folder / "novelty").exists():
+        few = ("--extractor", "efficientnet-lite0", "--views", "flips", "--num-images", 96, "--out", "novelty")
+        salon(folder, "eval", "novelty", "--snapshot", run, "--data", place["prepare"], *few)
+    if not (folder / "pictures").exists():
+        salon(folder, "generate", run, "--seeds", "0-15", "--out", "pictures")
     if not (folder / "review.html").exists():
         salon(folder, "curate", "review", place["prune"], "--data", place["prepare"], "--out", "review.html")
     return place
@@ -165,6 +170,7 @@ def main() -> None:
         "evaluation": place["evaluate"] / "report.html",
         "comparison": folder / "comparison" / "comparison.html",
         "comparison-no-best": folder / "rivals" / "comparison.html",
+        "novelty": folder / "novelty" / "novelty.html",
         "retraining": place["retrain"] / "report.html",
         "style-training": folder / "style-report" / "report.html",
         "style-check": place["style-check"] / "report.html",
@@ -182,6 +188,12 @@ def main() -> None:
             figure = "document.querySelector('figure')"
             camera.take("review", address, figure, f"{figure}.querySelector('button').click()")
             camera.take("review-large", address, figure, f"enlarge({figure})")
+        begin = "judge.value = 'Ada'; document.querySelector('#join button').click()"
+        begun = "new Promise(done => setInterval(() => document.images.length && done(), 20))"
+        for name, options in {"blind": (), "blind-pairs": ("--pairs",)}.items():
+            words = ("eval", "blind", "--images", "pictures", "--data", place["prepare"], "--count", 8, *options)
+            with running(folder, r"http://[\w.:/-]+", *words, "--out", temporary / name) as address:
+                camera.take(name, address, "document.querySelector('#choices button')", f"{begin}; {begun}")
         ports = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
         server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", place["export"], *ports))
         gallery = running(folder, r"http://[\w.:]+/", "gallery", "--url", server, "--port", 0, "--rate", "1000/min")

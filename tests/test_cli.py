@@ -60,7 +60,7 @@ def test_no_command_is_lost_or_renamed():
     groups = {
         "curate": "check diff log materialize prune retrain review score",
         "dataset": "info",
-        "eval": "compare reference run",
+        "eval": "blind compare novelty reference run",
         "generate": "images interpolate mix timelapse",
         "query": "classify generate interpolate mix status",
         "style": "check train",

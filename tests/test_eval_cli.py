@@ -66,7 +66,7 @@ def test_a_bound_that_is_not_met_ends_with_3_and_the_results(request_of, tmp_pat
     [
         (
             ("--metrics", "fud"),
-            "must be some of fid,fid_infinity,fid_population,kid,mind,pr,dc,is,ppl,ls; got fud",
+            "must be some of fid,fid_infinity,fid_population,kid,mind,pr,dc,authenticity,is,ppl,ls; got fud",
         ),
         (("--extractor", "vgg61"), "--extractor must be one of"),
         (("--extractor", "vgg16"), "vgg16 needs its weights: put vgg16-397923af.pth"),

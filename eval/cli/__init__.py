@@ -1,4 +1,4 @@
-"""The commands eval run, compare and reference. Heavy imports wait until a command runs."""
+"""The group salon eval, and its commands run, compare and reference. Heavy imports wait until a command runs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eval.cli.blind import blind
+from eval.cli.novelty import novelty
 from eval.cli.options import evaluation_options, extractor_options, measuring_options, sweep_options
 from eval.request import EvaluationRequest, FeatureRequest, RejectionOptions, SweepRequest
 from gan.cli.command import Group, takes
@@ -30,6 +32,10 @@ def evaluate() -> None:
     salon eval sweep --snapshot runs --data paintings64.zip --num-images 1000 --out sweep
     salon eval reference paintings64.zip
     """
+
+
+evaluate.add_command(novelty)
+evaluate.add_command(blind)
 
 
 @evaluate.command()

@@ -1,0 +1,128 @@
+"""The pictures of a blind test: as many real as generated ones, all sent in one way, size and length.
+
+Each is cut to its largest square in the middle and shrunk to one size, that of the smallest of all at most, so that
+none is enlarged. All are sent as JPEGs of one quality, without metadata, and padded to one number of bytes. Real
+pictures often were JPEGs before, and generated ones never: the last compression is in both, and stronger than what
+shrinking leaves of an earlier one; only where real pictures are not shrunk may strong artefacts of theirs stay visible.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eval.data.array_source import SUFFIXES as ARRAYS
+from eval.data.array_source import ArraySource
+from eval.data.files_source import FilesSource
+from eval.data.image_sources import DatasetSource, Source, is_snapshot
+from gan.data.collection import Collection
+from gan.data.images import Pixels, encode
+from gan.errors import RequestError
+
+REAL, GENERATED = "real", "generated"
+QUALITY = 90  # of the JPEGs
+LARGEST = 512  # pixels of a side, unless more are asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of the test."""
+
+    truth: str  # REAL or GENERATED
+    index: int  # in its source
+    stratum: str | None
+
+    @property
+    def key(self) -> str:
+        """What it is called in the rows of answers, and never on the page."""
+        return f"{self.truth}:{self.index}"
+
+
+def open_pictures(path: Path, parameter: str) -> Source:
+    """Pictures of a dataset, whose classes are their strata, of a folder or ZIP, whose folders are, or of an array.
+
+    Raises RequestError for anything else.
+    """
+    if not path.exists():
+        raise RequestError(f"`{parameter}` must be a folder, ZIP or array of images; {path} does not exist")
+    if is_snapshot(path):
+        raise RequestError(f"`{parameter}` must be images; {path} is a snapshot, of which `salon generate` makes some")
+    if path.suffix.lower() in ARRAYS and path.is_file():
+        return ArraySource(path)
+    if _is_dataset(path):
+        return DatasetSource(Collection.open(path, beside=False))
+    return FilesSource(path)
+
+
+def choose(gen: Source, real: Source, count: int, seed: int) -> list[tuple[Picture, Picture]]:
+    """`count` pairs of a generated and a real picture, drawn by `seed`.
+
+    Where both have strata of the same names, the two of a pair are of one, so that a style tells nothing. Raises
+    RequestError when there are not so many.
+    """
+    rng = np.random.default_rng(seed)
+    strata = [_strata(source) for source in (gen, real)]
+    shared = sorted(set(strata[0]) & set(strata[1]) - {None}, key=str)
+    sets = [{name: [i for i, own in enumerate(names) if own == name] for name in shared} for names in strata]
+    if not shared:
+        sets = [{"": list(range(len(source)))} for source in (gen, real)]
+    pairs = []
+    for name in sets[0]:
+        some, others = (rng.permutation(of[name]).tolist() for of in sets)
+        pairs += list(zip(some, others, strict=False))
+    if len(pairs) < count:
+        more = " of strata that both have" if shared else ""
+        raise RequestError(f"`count` must be at most the {len(pairs)} pairs of images{more}; got {count}")
+    chosen = [pairs[n] for n in rng.permutation(len(pairs))[:count].tolist()]
+    return [
+        (
+            Picture(truth=GENERATED, index=a, stratum=strata[0][a]),
+            Picture(truth=REAL, index=b, stratum=strata[1][b]),
+        )
+        for a, b in chosen
+    ]
+
+
+def prepared(gen: Source, real: Source, pictures: Sequence[Picture], size: int | None) -> tuple[dict[str, bytes], int]:
+    """What is sent of each picture, by key, and the side in pixels. `size` None: the smallest one, LARGEST at most.
+
+    Raises RequestError when a picture is smaller than `size`, or cannot be read.
+    """
+    sources = {GENERATED: gen, REAL: real}
+    smallest = min(min(_pixels(sources[each.truth], each.index).shape[:2]) for each in pictures)
+    side = min(smallest, LARGEST) if size is None else size
+    if side > smallest:
+        raise RequestError(f"`size` must be at most {smallest}, the side of the smallest picture; got {size} instead")
+    files = {each.key: _encoded(_pixels(sources[each.truth], each.index), side) for each in pictures}
+    length = max(map(len, files.values()))
+    return {key: file + bytes(length - len(file)) for key, file in files.items()}, side
+
+
+def _encoded(pixels: Pixels, side: int) -> bytes:
+    height, width = pixels.shape[:2]
+    square = min(height, width)
+    top, left = (height - square) // 2, (width - square) // 2
+    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + square, left : left + square]))
+    return encode(image.resize((side, side), Image.Resampling.LANCZOS), "jpeg", QUALITY)
+
+
+def _pixels(source: Source, index: int) -> Pixels:
+    (pixels,) = source.pixels(index, index + 1)
+    assert pixels is not None  # sources are opened so that a damaged image is an error
+    return pixels
+
+
+def _strata(source: Source) -> list[str | None]:
+    return [source.label(index) for index in range(len(source))]
+
+
+def _is_dataset(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "dataset.json").is_file()
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "dataset.json" in archive.namelist()
