@@ -110,9 +110,10 @@ def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: st
     """Two results against each other, a line over psi for each of the `series`, by its label.
 
     Each point is {"label": ..., "front": whether on the Pareto front, x: result, y: result}; those on the front are
-    filled, and labelled.
+    filled, and labelled, together where they lie together.
     """
     figure, axes = _figure(3.4, 3.2)
+    labels: dict[tuple[float, float], list[str]] = {}
     for number, (label, points) in enumerate(series.items()):
         style: Any = {"color": ACCENT if number == 0 else INK, "linestyle": _LINES[number % len(_LINES)]}
         axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], linewidth=1, label=label, **style)
@@ -131,8 +132,10 @@ def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: st
                 elinewidth=0.6,
             )
             if point["front"]:
-                where: Any = {"xytext": (5, 5), "textcoords": "offset points", "color": INK, "fontsize": 8}
-                axes.annotate(point["label"], (a["value"], b["value"]), **where)
+                labels.setdefault((round(a["value"], 2), round(b["value"], 2)), []).append(point["label"])
+    for at, texts in labels.items():
+        where: Any = {"xytext": (5, 5), "textcoords": "offset points", "color": INK, "fontsize": 8}
+        axes.annotate(", ".join(texts), at, **where)
     some = next(iter(series.values()))[0]
     axes.set(xlabel=some[x]["name"], ylabel=some[y]["name"], xlim=(-0.03, 1.03), ylim=(-0.03, 1.08))
     axes.grid(alpha=0.15, color=INK)
