@@ -17,7 +17,7 @@ ROOMS = [
     *("gan.sampling", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
     *("eval.request", "eval.features", "eval.metrics", "eval.data", "eval.metric_registry", "eval.thresholds"),
     *("eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report", "eval.evaluate"),
-    *("eval.compare", "eval.evaluator", "eval.training_hook", "eval.cli"),
+    *("eval.compare", "eval.compare_groups", "eval.evaluator", "eval.ema_widths", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.decide"),
     *("curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),

@@ -31,6 +31,18 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # not generic in older 
         return tuple(name.strip() for name in names)
 
 
+class Numbers(Names):
+    """Several numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return tuple(float(number) for number in super().convert(value, param, ctx))
+        except ValueError:
+            self.fail(f"{value} is no list of numbers.", param, ctx)
+
+
 # How features are extracted.
 extractor_options = together(
     click.option(
