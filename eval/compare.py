@@ -42,6 +42,8 @@ class Entry:
     results: Mapping[str, Result]  # by id; of several extractors the first one's
     pictures: Thumbnails | None
     warnings: Sequence[str] = ()  # of the evaluation
+    snapshot: str | None = None  # its file, as the evaluation named it, and
+    sha256: str | None = None  # its digest; None: images of something else
 
 
 def read_entry(path: Path) -> Entry:
@@ -67,6 +69,8 @@ def read_entry(path: Path) -> Entry:
         images=int(generator["images"]),
         results=results,
         warnings=figures.get("warnings", []),
+        snapshot=None if cur_nimg is None else generator["name"],
+        sha256=None if cur_nimg is None else generator.get("sha256"),
         pictures=Thumbnails(pictures, feature_cache.SHARD, positions) if pictures.is_dir() else None,
     )
 
@@ -111,17 +115,9 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     labels = [entry.label for entry in entries]
     if len(set(labels)) < len(labels):
         labels = [f"{entry.label}, {entry.name}" for entry in entries]
-    common = [id for id in entries[0].results if all(id in entry.results for entry in entries)]
-    if not common:
-        raise RequestError("evaluations must have a metric in common to be compared; these have none")
-    for id in common:
-        for entry in entries[1:]:
-            require_comparable(entries[0].results[id].identity, entry.results[id].identity)
+    common = common_metrics(entries)
     best_by_metric = {id: _best(entries, id) for id in common}
-    mostly_bias = [id for id in common if id in FRECHET and not all(_enough(entry.results[id]) for entry in entries)]
-    # Of several networks the first one's, as its results come first.
-    candidates = [id for kind in DECIDING for id in common if id in kind] or common
-    deciding = next((id for id in candidates if id not in mostly_bias), candidates[0])
+    deciding, mostly_bias = deciding_metric(entries, common)
     differences = {
         id: [{**_difference(entry, entries[best], id), "best": entry is entries[best]} for entry in entries]
         for id, best in best_by_metric.items()
@@ -133,12 +129,7 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     warnings = []
     if any(not row["paired"] for rows in differences.values() for row in rows if not row["best"]):
         warnings.append("some differences are not paired: their images come from different latents, or none are known")
-    if mostly_bias:
-        name = entries[0].results[mostly_bias[0]].name
-        warnings.append(
-            f"{name} has fewer than {IMAGES_A_DIMENSION} images a dimension and is mostly bias, corrected or not: it "
-            "names no best" + ("" if set(KERNEL) & set(common) else "; evaluate `metrics` kid as well")
-        )
+    warnings += bias_warning(entries, mostly_bias, common)
     return {
         "format": "salon-comparison-1",
         "entries": [
@@ -157,8 +148,39 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
         "rivals_by_metric": rivals,
         "mostly_bias": mostly_bias,
         "differences": differences,
-        "warnings": [*warnings, *_carried_over(entries, labels)],
+        "warnings": [*warnings, *carried_over(entries, labels)],
     }
+
+
+def common_metrics(entries: Sequence[Entry]) -> list[str]:
+    """Ids of the metrics that all have. Raises RequestError when there is none, or one has another identity in some."""
+    common = [id for id in entries[0].results if all(id in entry.results for entry in entries)]
+    if not common:
+        raise RequestError("evaluations must have a metric in common to be compared; these have none")
+    for id in common:
+        for entry in entries[1:]:
+            require_comparable(entries[0].results[id].identity, entry.results[id].identity)
+    return common
+
+
+def deciding_metric(entries: Sequence[Entry], common: Sequence[str]) -> tuple[str, list[str]]:
+    """The first of DECIDING that has images enough, and the Fréchet distances that have not and are mostly bias."""
+    mostly_bias = [id for id in common if id in FRECHET and not all(_enough(entry.results[id]) for entry in entries)]
+    # Of several networks the first one's, as its results come first.
+    candidates = [id for kind in DECIDING for id in common if id in kind] or list(common)
+    return next((id for id in candidates if id not in mostly_bias), candidates[0]), mostly_bias
+
+
+def bias_warning(entries: Sequence[Entry], mostly_bias: Sequence[str], common: Sequence[str]) -> list[str]:
+    """What to say of Fréchet distances that are mostly bias; nothing where none is."""
+    if not mostly_bias:
+        return []
+    name = entries[0].results[mostly_bias[0]].name
+    remedy = "" if set(KERNEL) & set(common) else "; evaluate `metrics` kid as well"
+    return [
+        f"{name} has fewer than {IMAGES_A_DIMENSION} images a dimension and is mostly bias, corrected or not: it names "
+        f"no best{remedy}"
+    ]
 
 
 def difference(a: Result, b: Result, *, paired: bool) -> Estimate:
@@ -178,8 +200,8 @@ def _enough(result: Result) -> bool:
     return known is None or min(identity.n, identity.reference_n) >= IMAGES_A_DIMENSION * known.dim
 
 
-def _carried_over(entries: Sequence[Entry], labels: Sequence[str]) -> list[str]:
-    # The evaluations' own warnings, each once, with the labels of those that have it unless all do.
+def carried_over(entries: Sequence[Entry], labels: Sequence[str]) -> list[str]:
+    """The evaluations' own warnings, each once, with the labels of those that have it unless all do."""
     of: dict[str, list[str]] = {}
     for entry, label in zip(entries, labels, strict=True):
         for warning in entry.warnings:

@@ -97,6 +97,55 @@ class NoveltyRequest(FeatureRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComparisonRequest:
+    """What is compared: evaluations, runs and snapshots one by one, or groups of trainings.
+
+    Raises RequestError when neither or both are given, and for groups that are not at least two of different names,
+    each of different paths.
+    """
+
+    evaluated: tuple[Path, ...] = ()  # results of evaluations, runs (of which all snapshots count) and snapshots
+    groups: tuple[str, ...] = ()  # NAME=PATH,PATH,...: trainings of one kind each; of a run the newest snapshot counts
+    data: Path | None = None  # dataset to evaluate snapshots against; None: there are none
+    out: Path | None = None  # folder of comparison, report, and what is evaluated now; None: there is only a printout
+
+    def __post_init__(self) -> None:
+        if bool(self.evaluated) == bool(self.groups):
+            got = "both" if self.groups else "neither"
+            raise RequestError(f"`evaluated` or `group` must say what to compare, one of the two; got {got}")
+        if self.groups and len(self.members) < 2:
+            raise RequestError(f"`group` must be given twice or more, to compare groups; got {self.groups[0]} alone")
+
+    @property
+    def members(self) -> dict[str, tuple[Path, ...]]:
+        """Each group's paths, by its name."""
+        groups: dict[str, tuple[Path, ...]] = {}
+        for text in self.groups:
+            name, sign, paths = text.partition("=")
+            parts = tuple(path.strip() for path in paths.split(","))
+            if not sign or not name.strip() or not all(parts):
+                raise RequestError(f"`group` must be NAME=PATH,PATH,...; got {text} instead")
+            if name.strip() in groups:
+                raise RequestError(f"`group` must have names that differ; got {name.strip()} twice")
+            groups[name.strip()] = tuple(map(Path, parts))
+        return groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidthsRequest:
+    """Which widths of a run's average to evaluate. Raises RequestError for fewer than two, or one that comes twice."""
+
+    run: Path  # of salon train, with `post_hoc_ema`
+    data: Path  # dataset to evaluate against
+    out: Path  # folder of a snapshot and an evaluation of each, of comparison and report
+    widths: tuple[float, ...] = (0.04, 0.05, 0.07, 0.1, 0.13, 0.15)  # sigma_rel, as a share of the training
+
+    def __post_init__(self) -> None:
+        if len(set(self.widths)) < 2 or len(set(self.widths)) < len(self.widths):
+            raise RequestError(f"`widths` must be two or more that differ; got {', '.join(map(str, self.widths))}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RejectionOptions:
     """How images are rejected, and what the discriminator is calibrated on; None: not given."""
 

@@ -25,6 +25,7 @@ COMMANDS = {  # in the order in which a person meets them
     "prepare": "curation.prepare.cli:prepare",
     "dataset": "curation.prepare.cli:dataset",
     "train": "gan.cli.train:train",
+    "ema": "gan.cli.ema:ema",
     "import": "gan.cli.import_weights:import_weights",
     "generate": "gan.cli.generate:generate",
     "eval": "eval.cli:evaluate",

@@ -35,6 +35,7 @@ class Snapshot:
     config: TrainingConfig
     cur_nimg: int
     classes: list[str] | None  # names of the classes, where the dataset has them
+    ema_width: float | None = None  # sigma_rel of G_ema's average; None: that of training, of the config's half-life
 
 
 def path_for(folder: Path, cur_nimg: int) -> Path:
@@ -50,8 +51,9 @@ def save(
     cur_nimg: int,
     classes: list[str] | None,
     G: Generator | None = None,
+    ema_width: float | None = None,
 ) -> None:
-    """Write a snapshot, atomically. Raises SalonError when the disk is full."""
+    """Write a snapshot, atomically; see Snapshot. Raises SalonError when the disk is full."""
     tensors = {
         f"{prefix}.{k}": v.detach()
         for prefix, network in (("G_ema", G_ema), ("D", D), ("G", G))
@@ -67,6 +69,8 @@ def save(
         "cur_nimg": str(cur_nimg),
         "classes": json.dumps(classes),
     }
+    if ema_width is not None:
+        metadata["ema_width"] = f"{ema_width:g}"
     metadata["sha256"] = _digest(tensors, metadata)
     with atomic(path) as temporary:
         # Not save_file: its errors hide the operating system's.
@@ -113,6 +117,7 @@ def load(path: Path) -> Snapshot:
         config=config,
         cur_nimg=int(metadata["cur_nimg"]),
         classes=json.loads(metadata["classes"]),
+        ema_width=float(metadata["ema_width"]) if "ema_width" in metadata else None,
     )
 
 

@@ -58,6 +58,7 @@ strata = "label"
 keep = 0.9
 [retrain]
 kimg = 0.2
+repeats = 2
 num-images = 96
 extractor = "efficientnet-lite0"
 [style]

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from curation.retrain import splits as sets
-from curation.retrain.verdict import HARMED, HELPED, NOTHING, decide, pooled
+from curation.retrain.noise import NoiseSource, random_phases
+from curation.retrain.verdict import HARMED, HELPED, NOTHING, UNKNOWN, UNLEARNED
 from eval.evaluate import evaluate
-from eval.metrics.confidence_intervals import Estimate, Jackknife, paired_difference
 from gan.data import manifest as manifests
 from gan.data.dataset import ImageDataset
 from gan.data.loader import TrainingImages
@@ -28,7 +28,8 @@ from gan.training.learner import Learner
 ROOT = Path(__file__).parents[1]
 COUNT = 40
 DROPPED = {3, 10, 17, 24, 31, 38}  # images that the curation leaves out
-HOW = ("--kimg", "0.024", "--holdout", "0.25", "--num-images", "12", "--device", "cpu", "--workers", "0")
+HOW = ("--kimg", "0.024", "--repeats", "1", "--holdout", "0.25", "--num-images", "12", "--device", "cpu")
+HOW += ("--workers", "0")
 TOGETHER = ("--device", "cpu,cpu")  # side by side
 
 
@@ -172,7 +173,9 @@ def test_results_and_report_say_what_was_found(finished):
     out, outcome, _ = finished
     figures = outcome.json
     assert {**read_json(out / "results.json"), "out": str(out)} == figures
-    assert figures["verdict"] in (HELPED, NOTHING, HARMED) and figures["decided_by"] == "kd"
+    assert figures["verdict"] == UNKNOWN and figures["decided_by"] == "kd" and figures["cost"] == []
+    noise = read_json(out / "evaluations" / "noise" / "results.json")
+    assert noise["generator"]["drawn_from"] == manifests.read(out / "manifests" / "full").hash
     assert {metric["id"] for metric in figures["metrics"]} == {
         *("fd", "fd_corrected", "kd", "precision", "recall", "density", "coverage")
     }
@@ -180,7 +183,8 @@ def test_results_and_report_say_what_was_found(finished):
         values, found = metric["values"], metric["differences"]["curated - random"]
         if not metric["id"].endswith("_corrected"):
             assert_allclose(found["value"], values["curated"]["value"] - values["random"]["value"], atol=1e-9)
-        assert found["low"] <= found["value"] <= found["high"]
+        assert found["low"] <= found["value"] <= found["high"] and found["training"] is None
+        assert metric["noise"]["value"] == next(r["value"] for r in noise["results"] if r["id"] == metric["id"])
     assert [row["name"] for row in figures["strata"]] == ["day", "night"]
     assert [row["n_real"] for row in figures["strata"]] == [6, 4]
     overall = next(metric for metric in figures["metrics"] if metric["id"] == "recall")["values"]
@@ -189,6 +193,7 @@ def test_results_and_report_say_what_was_found(finished):
         assert_allclose(sum(parts) / 10, value["value"])
     assert any("has learned from the held-out images before" in note for note in figures["notes"])
     page = (out / "report.html").read_text()
+    assert "<h1>No verdict</h1>" in page and "axis good" not in page and "axis bad" not in page
     assert figures["sentence"] in page and page.count("data:image/jpeg") == 24
     assert not re.search("https?://(?!www.w3.org)", page)
 
@@ -212,6 +217,10 @@ def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, datas
         if not metric["id"].endswith("_corrected"):
             assert_allclose(metric["values"]["full"]["value"], (first + second) / 2, rtol=1e-9)
     assert not any("trained once" in note for note in more.json["notes"])
+    assert any("trained once" in note for note in outcome.json["notes"])
+    assert more.json["verdict"] in (HELPED, NOTHING, HARMED, UNLEARNED) and more.json["cost"]
+    page = (out / "report.html").read_text()
+    assert more.json["headline"] in page and more.json["sentence"] in page and "of training</th>" in page
 
 
 def as_undisturbed(outcome, finished) -> bool:
@@ -355,60 +364,31 @@ def test_the_split_gives_every_stratum_its_share():
     assert len(found.random[0]) == len(set(found.random[0])) == len(found.curated)
 
 
-def estimate(low: float, high: float) -> Estimate:
-    return Estimate(value=(low + high) / 2, se=0.1, low=low, high=high, n=100, method="given")
+def test_short_arms_are_trained_three_times_unless_the_request_says_how_often(dataset, curation, base_run, tmp_path):
+    command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", tmp_path / "out", "--dry-run")
+
+    def repeats(*changes: object) -> int:
+        return run_salon(*command, "--holdout", "0.25", "--device", "cpu", "--json", *changes).json["repeats"]
+
+    assert [repeats("--kimg", kimg) for kimg in (0.024, 100, 101)] == [3, 3, 1]
+    assert repeats("--kimg", "100", "--repeats", "1") == 1 and repeats("--kimg", "101", "--repeats", "5") == 5
+    assert "once, which gives no verdict." in run_salon(*command, "--holdout", "0.25", "--kimg", "101").out
 
 
-@pytest.mark.parametrize(
-    ("full", "random", "verdict"),
-    [
-        ((-2, -1), (-2, -1), HELPED),
-        ((-2, -1), (-2, 1), NOTHING),  # better than everything, and so is any smaller set
-        ((-2, 1), (-2, -1), NOTHING),
-        ((-1, 1), (-1, 1), NOTHING),
-        ((1, 2), (-1, 1), HARMED),
-        ((-2, -1), (1, 2), HARMED),  # dropping at random would have been better
-        ((-2, 0), (-2, -1), NOTHING),  # an interval that touches zero does not exclude it
-    ],
-)
-def test_the_rule(full, random, verdict):
-    assert decide(estimate(*full), estimate(*random), "kd") == verdict
-    # Where higher is better, all of it the other way round.
-    flipped = [estimate(-high, -low) for low, high in (full, random)]
-    assert decide(*flipped, "recall") == verdict
-
-
-def jackknife(rng: np.random.Generator, value: float, blocks: int = 20) -> Jackknife:
-    return Jackknife(value=value, left_out=value + rng.normal(0, 0.01, blocks), sizes=np.full(blocks, 5))
-
-
-def test_one_repeat_is_the_paired_difference_and_more_add_the_chance_of_training():
+def test_noise_has_the_colours_and_the_spectrum_of_an_image_and_no_shape(dataset):
     rng = np.random.default_rng(0)
-    a, b = jackknife(rng, 3.0), jackknife(rng, 2.0)
-    assert pooled([a - b]) == paired_difference(a, b)
-    assert pooled([a - b], corrected=True) == paired_difference(a, b, corrected=True)
-    same = pooled([a, a, a])
-    assert_allclose([same.value, same.se], [a.value, a.se])  # nothing is new in the others
-    spread = [jackknife(rng, value) for value in (1.0, 2.0, 4.5)]
-    found = pooled(spread)
-    mean_left_out = np.mean([one.left_out for one in spread], axis=0)
-    images = Jackknife(value=2.5, left_out=mean_left_out, sizes=spread[0].sizes).se
-    assert_allclose(found.se**2, images**2 + np.var([1.0, 2.0, 4.5], ddof=1) / 3)
-    assert found.high - found.value > 2 * found.se  # few degrees of freedom: wider than normal
-
-
-def test_differences_that_repeats_agree_on_are_found_in_about_95_of_100():
-    # Training chance 1, no true difference: the interval of 4 repeats must hold zero about as often as it says.
-    rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(400):
-        repeats = [jackknife(rng, float(rng.normal(0, 1))) for _ in range(4)]
-        found = pooled(repeats)
-        held += found.low <= 0 <= found.high
-    assert 0.91 < held / 400 < 0.99
-
-
-def test_contrast_needs_the_same_blocks():
-    rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="same blocks"):
-        jackknife(rng, 1.0) - jackknife(rng, 1.0, blocks=10)
+    pixels = (rng.normal(128, 12, [3, 16, 16]) + np.array([20, 0, -20])[:, None, None]).astype(np.uint8)
+    noise = random_phases(pixels, rng)
+    assert noise.shape == pixels.shape and noise.dtype == np.uint8
+    spectra = [np.abs(np.fft.fft2(image.astype(float))) for image in (pixels, noise)]
+    assert_allclose(spectra[1][:, 0, 0] / 256, spectra[0][:, 0, 0] / 256, atol=0.1)  # means
+    assert np.abs(spectra[1] - spectra[0]).mean() < 0.1 * spectra[0][:, 1:, 1:].mean()  # rounding
+    assert abs(np.corrcoef(pixels[0].ravel(), noise[0].ravel())[0, 1]) < 0.3
+    channels = [np.corrcoef(image.reshape(3, -1).astype(float)) for image in (pixels, noise)]
+    assert_allclose(channels[1], channels[0], atol=0.02)
+    source = NoiseSource(ImageDataset(dataset), np.array([2, 5]), 6, seed=1, drawn_from="x")
+    images = list(source.pixels(0, 6))
+    assert len(source) == 6 and images[0].shape == (16, 16, 3)
+    assert (next(source.pixels(4, 5)) == images[4]).all() and (images[0] != images[1]).any()
+    means = {tuple(ImageDataset(dataset).pixels(i).mean(axis=(1, 2)).round()) for i in (2, 5)}
+    assert all(min(np.abs(np.array(m) - image.mean(axis=(0, 1))).max() for m in means) < 2 for image in images)

@@ -1,9 +1,12 @@
 """What the request refuses by itself, and that its defaults are those of the commands."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from eval import cli
-from eval.request import EvaluationRequest, FeatureRequest
+from eval.request import ComparisonRequest, EvaluationRequest, FeatureRequest
 from gan.errors import RequestError
 
 
@@ -27,3 +30,26 @@ def test_a_command_asks_for_what_the_request_asks_for(command, request_type):
     for name, value in vars(request_type()).items():
         if name != "rejection":  # which has options of its own
             assert not options[name].required and (not value or options[name].default == value), name
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({}, "`evaluated` or `group` must say what to compare, one of the two; got neither"),
+        ({"evaluated": (Path("a"),), "groups": ("A=a", "B=b")}, "one of the two; got both"),
+        ({"groups": ("A=a,b",)}, "`group` must be given twice or more, to compare groups; got A=a,b alone"),
+        ({"groups": ("A=a", "b,c")}, "`group` must be NAME=PATH,PATH,...; got b,c instead"),
+        ({"groups": ("A=a,,b", "B=c")}, "`group` must be NAME=PATH,PATH,...; got A=a,,b instead"),
+        ({"groups": ("=a", "B=c")}, "got =a instead"),
+        ({"groups": ("A=a", "A=b")}, "`group` must have names that differ; got A twice"),
+    ],
+)
+def test_a_comparison_is_of_paths_or_of_groups(fields, said):
+    with pytest.raises(RequestError, match=re.escape(said)):
+        ComparisonRequest(**fields)
+
+
+def test_groups_are_read_from_their_text():
+    request = ComparisonRequest(groups=("old=a,b/c", " new =x=y, z"))
+    assert request.members == {"old": (Path("a"), Path("b/c")), "new": (Path("x=y"), Path("z"))}
+    assert ComparisonRequest(evaluated=(Path("a"),)).members == {}

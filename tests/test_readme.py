@@ -25,7 +25,7 @@ SHORTER = {  # options that keep a command what it is, and make it quick
     "eval sweep": ("--num-images", "20", "--psi", "0.5,1"),
     "export --snapshot runs --out models-production": ("--models", "generator"),
     "export --snapshot people-runs": ("--models", "generator"),
-    "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25"),
+    "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25", "--repeats", "1"),
     "style check": ("--num-images", "8"),
 }
 WIKIART = {

@@ -320,6 +320,7 @@ strata = "label"
 keep = 0.95
 [retrain]
 kimg = 0.016
+repeats = 1
 num-images = 40
 extractor = "efficientnet-lite0"
 [style]

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from curation.retrain.request import RetrainRequest
+from curation.retrain.request import REPEATS, SHORT, RetrainRequest
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, seed_option, workers_option
 from gan.data.strata import STRATA
@@ -44,7 +44,12 @@ from gan.runtime.console import result, say, table
     help="Column of strata, which held-out images are balanced by, and recall is told by. auto: the first of label, "
     "style, genre.",
 )
-@click.option("--repeats", metavar="N", type=WholeRange(1), help="Trainings of each arm.")
+@click.option(
+    "--repeats",
+    metavar="N",
+    type=WholeRange(1),
+    help=f"Trainings of each arm; a verdict needs 2 or more. Default: {REPEATS} of arms up to {SHORT} kimg, else 1.",
+)
 @seed_option("Seed of the split, of the random arm, and of the order of the images.")
 @click.option("--num-images", metavar="NIMG", type=WholeRange(4), help="Generated images of each arm to evaluate.")
 @click.option("--extractor", metavar="NAME", help="Extractor for the metrics. Default: as salon eval run.")
@@ -97,7 +102,7 @@ def _plan(described: dict[str, Any]) -> str:
         [
             table(rows, ["arm", "images", "epochs"]),
             f"From {described['start_kimg']:g} kimg, {described['kimg']:g} kimg more for each arm, "
-            f"{described['repeats']} time{'s' if described['repeats'] > 1 else ''}.",
+            + (f"{described['repeats']} times." if described["repeats"] > 1 else "once, which gives no verdict."),
             f"Evaluated by {held_out['images']} held-out images"
             + (", which the run has seen before the arms part" if held_out["base_has_seen_them"] else "")
             + (f", by {described['strata_by']}." if described["strata_by"] else "."),
@@ -110,5 +115,6 @@ def _values(figures: dict[str, Any]) -> str:
     for metric in figures["metrics"]:
         differences = [metric["differences"][name] for name in ("curated - full", "curated - random")]
         intervals = [f"{each['value']:+.3g} ({each['low']:+.3g} to {each['high']:+.3g})" for each in differences]
-        rows.append([metric["name"], *[f"{value['value']:.4g}" for value in metric["values"].values()], *intervals])
-    return table(rows, ["metric", "curated", "full", "random", "curated - full", "curated - random"])
+        values = [*metric["values"].values(), metric["noise"]]
+        rows.append([metric["name"], *[f"{value['value']:.4g}" for value in values], *intervals])
+    return table(rows, ["metric", "curated", "full", "random", "noise", "curated - full", "curated - random"])

@@ -7,7 +7,7 @@ OUT/plan.json       what decides the outcome; another plan needs another folder
     start.pt        the checkpoint that all arms start from
     manifests/      held-out, curated, full, random-0, ...
     arms/           curated-0, full-0, random-0, ...: a run of salon train each
-    evaluations/    as salon eval run writes them
+    evaluations/    as salon eval run writes them; noise is what every arm must beat
     results.json    what came out
     report.html     the same for people
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from curation.retrain.noise import NOISE, NoiseSource
 from curation.retrain.plan import METRICS, PLAN, START, RetrainPlan
 from curation.retrain.splits import ARMS, FOR_TRAINING, HELD_OUT, NOT_DRAWN, write_set
 from curation.retrain.verdict import deciding_metric
@@ -94,7 +95,7 @@ class Experiment:
                     **self.plan.changes,
                 ),
             )
-            for repeat in range(self.plan.request.repeats)
+            for repeat in range(self.plan.repeats)
             for arm in ARMS
         ]
 
@@ -161,9 +162,23 @@ class Experiment:
         if not (folder / RESULTS).exists():
             evaluator(snapshot.list_newest_first(self.run(arm).snapshots)[0], folder)
 
+    def evaluate_noise(self, evaluator: Evaluator) -> None:
+        """Evaluate noise made of the full arm's images, unless that is done."""
+        if not (self.evaluations / NOISE / RESULTS).exists():
+            plan, full = self.plan, self.plan.sets.full
+            drawn_from = manifests.read(self._manifest("full", 0), []).hash
+            count, seed = plan.request.num_images, plan.request.seed
+            source = NoiseSource(plan.dataset, full, count, seed=seed, drawn_from=drawn_from)
+            evaluator.evaluate(source, self.evaluations / NOISE)
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of all evaluations."""
+        return self.out / "evaluations"
+
     def evaluation(self, arm: Arm) -> Path:
         """Folder of an arm's evaluation."""
-        return self.out / "evaluations" / arm.name
+        return self.evaluations / arm.name
 
     def entry(self, arm: Arm) -> Entry:
         """An arm's results."""
@@ -174,7 +189,7 @@ class Experiment:
 
     def _write_manifests(self) -> None:
         plan, held = self.plan, self.plan.sets.held_out
-        repeats = range(plan.request.repeats)
+        repeats = range(plan.repeats)
         work = {self._manifest(arm, repeat): (plan.sets.of(arm, repeat), held) for repeat in repeats for arm in ARMS}
         if len(held):
             work[self.out / "manifests" / HELD_OUT] = held, held[:0]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from curation.retrain import splits
-from curation.retrain.request import RetrainRequest
+from curation.retrain.request import REPEATS, SHORT, RetrainRequest
 from curation.retrain.splits import ARMS, Sets
 from eval.data.reference import NEIGHBOURS
 from eval.suite import default_extractor, parse_weights
@@ -39,6 +39,7 @@ class RetrainPlan:
 
     def __init__(self, request: RetrainRequest) -> None:
         self.request = request
+        self.repeats = request.repeats or (REPEATS if request.kimg <= SHORT else 1)
         self.devices = _devices(request)
         file, start = request.out / PLAN, request.out / START
         begun = read_json(file) if file.exists() else None
@@ -76,7 +77,7 @@ class RetrainPlan:
         seen = self.request.holdout_data is None and self.base.dataset == self.fingerprint
         return {
             **self.identity,
-            "repeats": self.request.repeats,
+            "repeats": self.repeats,
             "images": {arm: len(self.sets.of(arm, 0)) for arm in ARMS},
             "held_out": {"images": self.held_out, "curation_leaves_out": left_out, "base_has_seen_them": seen},
             "strata": self._stratum_sizes(),
@@ -130,7 +131,7 @@ class RetrainPlan:
                 f"`holdout` {request.holdout:g} leaves {len(held_out)} images to evaluate by; "
                 f"it must leave at least {NEIGHBOURS + 1}, or name a dataset with `holdout_data`"
             )
-        sets = splits.split(kept, count, held_out, repeats=request.repeats, seed=request.seed)
+        sets = splits.split(kept, count, held_out, repeats=self.repeats, seed=request.seed)
         if not len(sets.curated):
             raise RequestError(f"`holdout` {request.holdout:g} leaves no image that the manifest keeps to train on")
         if len(sets.curated) == len(sets.full):

@@ -6,6 +6,9 @@ from pathlib import Path
 from gan.errors import RequestError
 from gan.runtime.files import refuse_inside
 
+SHORT = 100  # kimg of an arm, up to which it is trained so often unless the request says how often:
+REPEATS = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainRequest:
@@ -23,7 +26,7 @@ class RetrainRequest:
     holdout_of: str = "full"  # full: held out from all images; kept: from those that the manifest keeps
     holdout_data: Path | None = None  # dataset that evaluates in their place; None: a part of `data`
     strata_by: str = "auto"  # column of STRATA; auto: the first of label, style, genre that parts the images; none
-    repeats: int = 1  # trainings of each arm
+    repeats: int | None = None  # trainings of each arm; None: REPEATS of up to SHORT kimg, 1 of more. 1: no verdict
     seed: int = 0  # of the split, of the random arm, and of the order of the images
     num_images: int = 10_000  # generated images of each arm to evaluate
     extractor: str | None = None  # None: as salon eval run chooses

@@ -8,13 +8,30 @@ from typing import Any
 import numpy as np
 
 from curation.retrain.experiment import FINISHED, Arm, Experiment
+from curation.retrain.noise import NOISE
 from curation.retrain.plan import FORMAT
 from curation.retrain.splits import ARMS
-from curation.retrain.verdict import CONTRASTS, HARMED, HELPED, NOTHING, RULE, better, contrast, decide, pooled
-from eval.compare import Entry
+from curation.retrain.verdict import (
+    CONTRASTS,
+    HARMED,
+    HEADLINES,
+    HELPED,
+    NOTHING,
+    RULE,
+    UNKNOWN,
+    UNLEARNED,
+    Repeats,
+    above_noise,
+    better,
+    contrast,
+    decide,
+    trainings,
+)
+from eval.compare import read_entry
 from eval.evaluate import RESULTS
 from eval.metric_registry import HIGHER_IS_BETTER, NAMES, Result
 from eval.metrics.confidence_intervals import Estimate, Jackknife
+from eval.metrics.training_seeds import Trainings
 from eval.report.html import number
 from gan import __version__
 from gan.runtime.console import in_options
@@ -28,18 +45,19 @@ def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict
     """The figures of results.json, from the evaluations of all arms; `deciding` is the metric that decides."""
     described = experiment.plan.describe()
     entries = {arm.name: experiment.entry(arm) for arm in arms}
-    of_arm = {name: [entries[arm.name] for arm in arms if arm.arm == name] for name in ARMS}
+    of_arm = {name: [entries[arm.name].results for arm in arms if arm.arm == name] for name in ARMS}
+    noise = read_entry(experiment.evaluations / NOISE).results
     evaluations = {arm.name: read_json(experiment.evaluation(arm) / RESULTS) for arm in arms}
-    metrics = [_metric(id, of_arm) for id in of_arm["curated"][0].results]
+    repeats = {id: {name: [each[id] for each in many] for name, many in of_arm.items()} for id in noise}
+    metrics = [_metric(id, repeats[id], noise[id]) for id in noise]
     strata = _strata({name: [evaluations[arm.name] for arm in arms if arm.arm == name] for name in ARMS})
-    by_id = {metric["id"]: metric for metric in metrics}
-    differences = {name: Estimate(**row) for name, row in by_id[deciding]["differences"].items()}
-    verdict = decide(differences["curated - full"], differences["curated - random"], deciding)
+    verdict = decide(repeats[deciding], noise[deciding])
     return {
         "format": FORMAT,
         "verdict": verdict,
-        "sentence": sentence(verdict, differences, deciding),
-        "cost": cost(by_id, strata),
+        "headline": HEADLINES[verdict],
+        "sentence": sentence(verdict, repeats[deciding], noise[deciding]),
+        "cost": [] if verdict == UNKNOWN else cost({metric["id"]: metric for metric in metrics}, strata),
         "decided_by": deciding,
         "rule": RULE,
         "notes": _notes(described, evaluations),
@@ -52,28 +70,46 @@ def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict
     }
 
 
-def sentence(verdict: str, differences: Mapping[str, Estimate], metric: str) -> str:
-    """The verdict in words, with the two differences that decide."""
-    parts = []
-    for arm, than in THAN.items():
-        difference = differences[f"curated - {arm}"]
-        outcome = {1: "better", -1: "worse", 0: "neither better nor worse"}[better(difference, metric)]
-        parts.append(f"{outcome} than training on {than} ({interval(difference)})")
+def sentence(verdict: str, repeats: Repeats, noise: Result) -> str:
+    """The verdict in words, with the differences of the deciding metric that it is made of."""
+    name = NAMES[noise.id]
+    differences = {than: contrast(repeats["curated"], repeats[arm]).both for arm, than in THAN.items()}
+    if verdict == UNKNOWN:
+        apart = " and ".join(f"from {than} by {interval(found)}" for than, found in differences.items())
+        return (
+            f"No verdict: one repeat says nothing of the chance of training. By {name} training on what is kept "
+            f"differs {apart}, with the chance of the generated images alone."
+        )
+    if verdict == UNLEARNED:
+        apart = ", ".join(f"{arm} {interval(above_noise(repeats[arm], noise))}" for arm in ARMS)
+        return (
+            f"The generator has not learned enough: by {name} no arm is better than noise with the colours and the "
+            f"spectrum of the training images ({apart})."
+        )
+    outcomes = {1: "better", -1: "worse", 0: "neither better nor worse"}
+    parts = [
+        f"{outcomes[better(found, noise.id)]} than training on {than} ({interval(found)})"
+        for than, found in differences.items()
+    ]
     words = {HELPED: "helped", HARMED: "harmed", NOTHING: "did nothing that can be told from chance"}[verdict]
-    return f"Curation {words}: by {NAMES[metric]} it is {parts[0]}, and {parts[1]}."
+    return f"Curation {words}: by {name} it is {parts[0]}, and {parts[1]}."
 
 
 def cost(metrics: Mapping[str, Mapping[str, Any]], strata: Sequence[Mapping[str, Any]]) -> list[str]:
     """What curation did to variety, against training on everything: a sentence each for VARIETY, one for strata."""
     sentences = []
     for id in VARIETY:
-        difference = Estimate(**metrics[id]["differences"]["curated - full"])
+        difference = _estimate(metrics[id]["differences"]["curated - full"])
         change = {1: "rose", -1: "fell", 0: "did not change measurably"}[better(difference, id)]
         sentences.append(f"{NAMES[id]} {change} ({interval(difference)}).")
-    lost = [row["name"] for row in strata if better(Estimate(**row["differences"]["curated - full"]), "recall") < 0]
+    lost = [row["name"] for row in strata if better(_estimate(row["differences"]["curated - full"]), "recall") < 0]
     if strata:
         sentences.append(f"Recall fell in {', '.join(lost) if lost else 'no stratum'}, of {len(strata)}.")
     return sentences
+
+
+def _estimate(fields: Mapping[str, Any]) -> Estimate:
+    return Estimate(**{name: fields[name] for name in ("value", "se", "low", "high", "n", "method")})
 
 
 def interval(difference: Estimate) -> str:
@@ -87,8 +123,7 @@ def signed(value: float) -> str:
     return f"{sign}{number(abs(value))}"
 
 
-def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
-    results = {arm: [entry.results[id] for entry in entries] for arm, entries in of_arm.items()}
+def _metric(id: str, results: Repeats, noise: Result) -> dict[str, Any]:
     first = results["curated"][0]
     return {
         "id": id,
@@ -96,16 +131,11 @@ def _metric(id: str, of_arm: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
         "key": str(first.identity),
         "better": "higher" if id in HIGHER_IS_BETTER else "lower",
         "noise_floor": first.noise_floor.value if first.noise_floor else None,
-        "values": {arm: asdict(_value(repeats)) for arm, repeats in results.items()},
-        "differences": {f"{a} - {b}": asdict(contrast(results[a], results[b])) for a, b in CONTRASTS},
+        "values": {arm: trainings(repeats).mean().to_dict() for arm, repeats in results.items()},
+        "noise": asdict(noise.estimate),
+        "differences": {f"{a} - {b}": contrast(results[a], results[b]).to_dict() for a, b in CONTRASTS},
         "repeats": {arm: [result.estimate.value for result in repeats] for arm, repeats in results.items()},
     }
-
-
-def _value(repeats: Sequence[Result]) -> Estimate:
-    if len(repeats) == 1:
-        return repeats[0].estimate
-    return pooled([r.replicates for r in repeats if r.replicates], corrected=repeats[0].id.endswith("_corrected"))
 
 
 def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -113,15 +143,17 @@ def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str,
     rows = []
     for position, first in enumerate(of_arm["curated"][0]["strata"]):
         recalls = {arm: [repeat["strata"][position]["recall"] for repeat in many] for arm, many in of_arm.items()}
-        jackknives = {arm: [Jackknife.from_dict(r["replicates"]) for r in many] for arm, many in recalls.items()}
+        of_arms = {
+            arm: Trainings.of_replicates([Jackknife.from_dict(r["replicates"]) for r in many])
+            for arm, many in recalls.items()
+        }
         rows.append(
             {
                 "name": first["name"],
                 "n_real": first["n_real"],
                 "recall": {arm: float(np.mean([r["value"] for r in many])) for arm, many in recalls.items()},
                 "differences": {
-                    f"{a} - {b}": asdict(pooled([x - y for x, y in zip(jackknives[a], jackknives[b], strict=True)]))
-                    for a, b in CONTRASTS
+                    f"{a} - {b}": of_arms[a].minus(of_arms[b], paired=True).to_dict() for a, b in CONTRASTS
                 },
             }
         )
@@ -155,7 +187,8 @@ def _notes(described: Mapping[str, Any], evaluations: Mapping[str, Mapping[str, 
     if described["repeats"] == 1:
         notes.append(
             "Each arm was trained once, so the intervals hold the chance of the generated images and not that of "
-            "training: another order of the images may end otherwise. `repeats` 3 measures it."
+            "training: another order of the images may end otherwise. `repeats` 3 with the same command adds two more "
+            "trainings of each arm, and gives a verdict."
         )
     if held["curation_leaves_out"]:
         notes.append(

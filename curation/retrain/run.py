@@ -48,6 +48,7 @@ def retrain(plan: RetrainPlan) -> Outcome:
             if not experiment.train(arm, device, options):
                 return _stopped(experiment, arms)
             experiment.evaluate(arm, evaluator)
+        experiment.evaluate_noise(evaluator)
         if not distributed.is_main():
             return Outcome(unfinished=[], figures=None)
         figures = conclude(experiment, arms, deciding)

@@ -3,54 +3,54 @@
 The arms' images come from the same latents and are compared with the same held-out images, so differences are paired.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from curation.retrain.splits import ARMS
 from eval.metric_registry import HIGHER_IS_BETTER, Result
-from eval.metrics.confidence_intervals import Estimate, Jackknife, normal_interval
+from eval.metrics.confidence_intervals import Estimate
+from eval.metrics.training_seeds import Trainings, TwoChances, in_quadrature
 
 HELPED, NOTHING, HARMED = "helped", "did nothing", "harmed"
+UNLEARNED, UNKNOWN = "not enough learned", "no verdict"
+HEADLINES = {
+    HELPED: "Curation helped",
+    NOTHING: "Curation did nothing that can be told from chance",
+    HARMED: "Curation harmed",
+    UNLEARNED: "The generator has not learned enough",
+    UNKNOWN: "No verdict",
+}
 CONTRASTS = (("curated", "full"), ("curated", "random"), ("random", "full"))
 RULE = (
-    "Curation helped if the curated arm is better than the full arm and better than the random arm, each by a 95 % "
-    "interval of the paired difference that excludes zero. It harmed if it is worse than either of them by such an "
-    "interval. Else it did nothing that can be told from chance. As far as the intervals hold all chance, an "
-    "experiment without any difference ends in 'harmed' 5 times in 100 at most, and in 'helped' 2.5 times."
+    "With one repeat there is no verdict: one training of each arm says nothing of the chance of training. The "
+    "generator has not learned enough when no arm is better than noise with the colours and the spectrum of the "
+    "training images. Else curation helped if the curated arm is better than the full arm and better than the random "
+    "arm, each by a 95 % interval of the difference that excludes zero; it harmed if it is worse than either of them "
+    "by such an interval; and if neither, it did nothing that can be told from chance. The intervals hold the chance "
+    "of the generated images (paired, as the arms share their latents) and that of training (Welch's interval by the "
+    "spread between repeats). An experiment without any difference ends in 'harmed' 5 times in 100 at most, and in "
+    "'helped' 2.5 times. All arms share the checkpoint that they start from and the held-out images; others of these "
+    "may answer otherwise."
 )
 
-
-def contrast(a: Sequence[Result], b: Sequence[Result]) -> Estimate:
-    """a - b of one metric, over repeats: a[r] and b[r] are of the same latents, reference and repeat."""
-    pairs = []
-    for first, second in zip(a, b, strict=True):
-        assert first.replicates is not None and second.replicates is not None
-        pairs.append(first.replicates - second.replicates)
-    return pooled(pairs, corrected=a[0].id.endswith("_corrected"))
+Repeats = Mapping[str, Sequence[Result]]  # of one metric, by arm; the r-th of all arms are of one repeat
 
 
-def pooled(repeats: Sequence[Jackknife], *, corrected: bool = False) -> Estimate:
-    """The mean of one statistic over repeats, all of which have the same blocks.
+def trainings(results: Sequence[Result]) -> Trainings:
+    """An arm's repeats."""
+    replicates = [result.replicates for result in results]
+    corrected = results[0].id.endswith("_corrected")
+    return Trainings.of([result.estimate for result in results], replicates, corrected=corrected)
 
-    Two kinds of chance add up: that of the images, by the jackknife of the mean, and from two repeats on that of
-    training, by their spread. The degrees of freedom are Welch's and Satterthwaite's (1946). The repeats' own chance of
-    images is in both, so the interval errs to the wide side. With one repeat the chance of training is unknown.
-    """
-    mean = Jackknife(
-        value=float(np.mean([repeat.value for repeat in repeats])),
-        left_out=np.mean([repeat.left_out for repeat in repeats], axis=0),
-        sizes=repeats[0].sizes,
-    )
-    images = mean.bias_corrected() if corrected else mean.raw()
-    if len(repeats) == 1:
-        return images
-    values = [repeat.corrected if corrected else repeat.value for repeat in repeats]
-    training = float(np.std(values, ddof=1)) / math.sqrt(len(repeats))
-    se = math.hypot(images.se, training)
-    parts = training**4 / (len(repeats) - 1) + images.se**4 / (len(mean.sizes) - 1)
-    freedom = se**4 / parts if parts else math.inf
-    return normal_interval(images.value, se, images.n, f"{images.method}; {len(repeats)} repeats", freedom)
+
+def contrast(a: Sequence[Result], b: Sequence[Result]) -> TwoChances:
+    """a - b of one metric, of the same latents and reference."""
+    return trainings(a).minus(trainings(b), paired=True)
+
+
+def above_noise(results: Sequence[Result], noise: Result) -> Estimate:
+    """An arm minus noise, which no training has made, so that it has the chance of its images alone."""
+    value = trainings(results).mean().both
+    return in_quadrature(value, noise.estimate, value.value - noise.estimate.value)
 
 
 def better(difference: Estimate, metric: str) -> int:
@@ -61,9 +61,14 @@ def better(difference: Estimate, metric: str) -> int:
     return -sign if difference.high < 0 else 0
 
 
-def decide(against_full: Estimate, against_random: Estimate, metric: str) -> str:
-    """HELPED, NOTHING or HARMED, by RULE: from curated - full and curated - random of the metric that decides."""
-    outcomes = (better(against_full, metric), better(against_random, metric))
+def decide(repeats: Repeats, noise: Result) -> str:
+    """The verdict by RULE, from the arms' results of the metric that decides."""
+    metric = noise.id
+    if min(len(repeats[arm]) for arm in ARMS) < 2:
+        return UNKNOWN
+    if not any(better(above_noise(repeats[arm], noise), metric) > 0 for arm in ARMS):
+        return UNLEARNED
+    outcomes = [better(contrast(repeats["curated"], repeats[arm]).both, metric) for arm in ("full", "random")]
     if min(outcomes) < 0:
         return HARMED
     return HELPED if min(outcomes) > 0 else NOTHING

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 INK, ACCENT = "#010203", "#040506"  # stand-ins that the page's colours replace
 _LINES = ("-", "--", ":", "-.")  # of several series
 LABEL = 24  # letters of a point's label
+KIMG = "thousands of images"
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -78,16 +79,41 @@ def _labels(points: Sequence[Mapping[str, Any]], x: str, y: str, highest: float)
     return {0: texts[0], len(points) - 1: texts[1]}
 
 
-def curve(kimg: Sequence[float], results: Sequence[Mapping[str, Any]], best: int) -> str:
-    """One metric over the course of training, with its 95 % band; the `best` is marked."""
+def curve(x: Sequence[float], results: Sequence[Mapping[str, Any]], best: int | None, axis: str = KIMG) -> str:
+    """One metric over the course of training, or whatever the `axis` is called, with its 95 % band; the `best` is
+    marked, where it is one of these.
+    """
     figure, axes = _figure(3.4, 2.2)
     values = [r["value"] for r in results]
-    axes.fill_between(kimg, [r["low"] for r in results], [r["high"] for r in results], color=ACCENT, alpha=0.2, lw=0)
-    axes.plot(kimg, values, "o-", color=ACCENT, markersize=4, linewidth=1.5)
-    axes.plot([kimg[best]], [values[best]], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
-    axes.set(xlabel="thousands of images", ylabel=results[0]["name"])
+    axes.fill_between(x, [r["low"] for r in results], [r["high"] for r in results], color=ACCENT, alpha=0.2, lw=0)
+    axes.plot(x, values, "o-", color=ACCENT, markersize=4, linewidth=1.5)
+    if best is not None:
+        axes.plot([x[best]], [values[best]], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK)
+    axes.set(xlabel=axis, ylabel=results[0]["name"])
     axes.grid(alpha=0.15, color=INK)
-    return _svg(figure, f"curve-{results[0]['id']}", f"{results[0]['name']} over training")
+    return _svg(figure, f"curve-{results[0]['id']}", f"{results[0]['name']} over {axis}")
+
+
+def groups(metric: Mapping[str, Any]) -> str:
+    """A metric of several groups: a dot for each training, and beside them the mean with its interval."""
+    figure, axes = _figure(3.4, 2.4)
+    for place, group in enumerate(metric["groups"]):
+        values, mean = group["values"], group["value"]
+        axes.plot([place - 0.12] * len(values), values, "o", color=INK, alpha=0.5, markersize=4)
+        axes.errorbar(
+            place + 0.12,
+            mean,
+            yerr=[[max(mean - group["low"], 0)], [max(group["high"] - mean, 0)]],
+            fmt="o" if group["training"] else "x",
+            color=ACCENT,
+            markersize=6,
+            elinewidth=1.5,
+        )
+    names = [group["name"] for group in metric["groups"]]
+    axes.set_xticks(range(len(names)), [name if len(name) <= LABEL else f"{name[: LABEL - 1]}…" for name in names])
+    axes.set(xlim=(-0.6, len(names) - 0.4), ylabel=metric["name"])
+    axes.grid(alpha=0.15, color=INK, axis="y")
+    return _svg(figure, f"groups-{metric['id']}", f"{metric['name']} of each group")
 
 
 def swept_curve(psi: Sequence[float], series: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -56,16 +56,32 @@ def write_report(
     write_page("evaluation.html.j2", path, figures=figures, **pages)
 
 
-def write_comparison(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None], path: Path) -> None:
-    """The report of a comparison: `figures` as in comparison.json, `pictures` of each entry where they are at hand."""
+def write_comparison(
+    figures: Mapping[str, Any],
+    pictures: Sequence[Thumbnails | None],
+    path: Path,
+    over: tuple[str, Sequence[float | None]] | None = None,
+) -> None:
+    """The report of a comparison: `figures` as in comparison.json, `pictures` of each entry where they are at hand.
+
+    `over` names what to draw its curves over, in place of training, and has its value for each entry; None: not drawn.
+    """
     entries = figures["entries"]
-    kimg = [entry["kimg"] for entry in entries]
-    over_training = None not in kimg and len(set(kimg)) == len(kimg) > 1
+    axis, values = over or (charts.KIMG, [entry["kimg"] for entry in entries])
+    points = {place: value for place, value in enumerate(values) if value is not None}
+    drawn, x = list(points), list(points.values())
+    complete = (over is not None or len(drawn) == len(entries)) and len(set(x)) == len(x) > 1
     pages: dict[str, Any] = {
+        "over": "the width of the average" if over else "training",
         "curves": [
-            charts.curve(kimg, [entry["results"][id] for entry in entries], figures["best_by_metric"][id])
-            for id in figures["best_by_metric"]
-            if over_training
+            charts.curve(
+                x,
+                [entries[place]["results"][id] for place in drawn],
+                drawn.index(best) if best in drawn else None,
+                axis,
+            )
+            for id, best in figures["best_by_metric"].items()
+            if complete
         ],
         "planes": [
             charts.plane([{**entry["results"], "label": entry["label"]} for entry in entries], x, y, top=top)
@@ -117,6 +133,11 @@ def write_sweep(figures: Mapping[str, Any], pictures: Sequence[Thumbnails | None
         ],
     }
     write_page("sweep.html.j2", path, figures=figures, **pages)
+
+
+def write_group_comparison(figures: Mapping[str, Any], path: Path) -> None:
+    """The report of a comparison of groups: `figures` as in comparison.json."""
+    write_page("groups.html.j2", path, figures=figures, plots=[charts.groups(metric) for metric in figures["metrics"]])
 
 
 def number(value: float | None, digits: int = 3) -> str:

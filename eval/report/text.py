@@ -78,6 +78,27 @@ def comparison(figures: Mapping[str, Any]) -> str:
     return "\n".join([*parts, verdict(figures)])
 
 
+def groups(figures: Mapping[str, Any]) -> str:
+    """Each metric of all groups, their differences, and what they say."""
+    parts = []
+    for metric in figures["metrics"]:
+        means = [
+            [group["name"], len(group["values"]), *_with_chances(group), " ".join(_number(v) for v in group["values"])]
+            for group in metric["groups"]
+        ]
+        apart = [[f"{row['a']} - {row['b']}", "", *_with_chances(row), ""] for row in metric["differences"]]
+        header = [metric["name"], "trainings", "mean", "95 % interval", "of images", "of training", "each"]
+        parts += [metric["key"], table(means + apart, header), ""]
+    return "\n".join([*parts, *(f"{sentence}." for sentence in figures["sentences"])])
+
+
+def _with_chances(row: Mapping[str, Any]) -> list[str]:
+    # Value, interval, and half of the interval that each kind of chance alone would have.
+    parts = row["images"], row["training"]
+    halves = [f"± {_number((part['high'] - part['low']) / 2)}" if part else "unknown" for part in parts]
+    return [_number(row["value"]), f"{_number(row['low'])} to {_number(row['high'])}", *halves]
+
+
 def verdict(figures: Mapping[str, Any]) -> str:
     """Which entry of a comparison is best, or why none is named."""
     labels = [entry["label"] for entry in figures["entries"]]

@@ -169,6 +169,12 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
     "of it.",
 )
 @click.option(
+    "--post-hoc-ema",
+    is_flag=True,
+    help="Averages of the generator's weights in two more widths, and up to 16 files of both, from which salon ema "
+    "makes any width after training. Memory: two more generators.",
+)
+@click.option(
     "--wandb", metavar="PROJECT", help="Project of Weights & Biases to log to as well; WANDB_MODE=offline works."
 )
 @workers_option

@@ -26,6 +26,7 @@ from gan.training.finite import NonFiniteError as NonFiniteError
 from gan.training.latents import LatentSampler
 from gan.training.loss_scale import LossScale, of_phases
 from gan.training.microbatches import Microbatch
+from gan.training.power_averages import PowerAverages
 
 Stats = dict[str, torch.Tensor]
 
@@ -39,7 +40,8 @@ class Learner:
 
     Where it is not `synchronous` (None: on a GPU), an iteration asks the device nothing: it draws on the device,
     computes what a host would skip, and what became not finite is only told by require_finite. The distributions of all
-    draws are the same, but the numbers are others. With `graphs` its phases are CUDA graphs where they can be.
+    draws are the same, but the numbers are others. With `graphs` its phases are CUDA graphs where they can be. With
+    `post_hoc_ema` it has `averages` of G besides G_ema, which change nothing else.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Learner:
         batch_gpu: int | None = None,
         synchronous: bool | None = None,
         graphs: bool = False,
+        post_hoc_ema: bool = False,
     ) -> None:
         self.config, self.device = config, device
         self.synchronous = device.type == "cpu" if synchronous is None else synchronous
@@ -60,6 +63,7 @@ class Learner:
         self.G = Generator(config.network).to(device).requires_grad_(False)
         self.D = Discriminator(config.network).to(device).requires_grad_(False)
         self.G_ema = copy.deepcopy(self.G).eval()
+        self.averages = PowerAverages(self.G) if post_hoc_ema else None
         for network in (self.G, self.D):  # G_ema generates as its snapshots will
             precision.apply(network, config.precision)
         self.G_optimizer = self._adam(self.G, config.pl_interval if config.pl_weight else None)
@@ -108,6 +112,8 @@ class Learner:
         half_life = ema.half_life(config.ema_kimg, config.ema_rampup, self.cur_nimg)
         ema.update(self.G_ema, self.G, config.batch_size, half_life)
         self.cur_nimg += config.batch_size
+        if self.averages:
+            self.averages.update(config.batch_size, self.cur_nimg)
         self.iteration += 1
         self.augment.update(self.iteration)
         return stats
@@ -147,10 +153,14 @@ class Learner:
             "cur_nimg": self.cur_nimg,
             "rng_cpu": torch.get_rng_state(),
             "rng_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **({"averages": self.averages.state_dict()} if self.averages else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of state_dict, exact to the bit on the same kind of device."""
+        """The inverse of state_dict, exact to the bit on the same kind of device.
+
+        Averages that the state lacks begin now.
+        """
         for name in self._PARTS:
             getattr(self, name).load_state_dict(state[name])
         self.pl_mean.copy_(state["pl_mean"])
@@ -162,6 +172,10 @@ class Learner:
             if found := state.get("loss_scales", {}).get(name):
                 scale.load_state_dict(found)
         self.iteration, self.cur_nimg = state["iteration"], state["cur_nimg"]
+        if self.averages and "averages" in state:
+            self.averages.load_state_dict(state["averages"])
+        elif self.averages:
+            self.averages.restart(self.cur_nimg)
         torch.set_rng_state(state["rng_cpu"])
         if self.device.type == "cuda" and state["rng_cuda"] is not None:
             torch.cuda.set_rng_state(state["rng_cuda"], self.device)

@@ -11,7 +11,7 @@ from gan import snapshot
 from gan.augment.ada import LeakWarning
 from gan.device.determinism import tf32_in_use
 from gan.device.memory import peak_memory
-from gan.training import checkpoint
+from gan.training import checkpoint, power_averages
 from gan.training.learner import Learner
 from gan.training.logger import Means, RunLog
 from gan.training.request import TrainingOptions
@@ -79,6 +79,8 @@ class Recorder:
         )
         if ended:
             self._end_tick(now)
+        if averages := self.learner.averages:
+            power_averages.keep(self.run.averages, averages, self.learner.config.batch_size, cur_nimg)
         if self._grid_schedule.due(self.tick, ended):
             self._log.grid(self.grids.write_samples(), cur_nimg)
         if self._checkpoint_schedule.due(self.tick, ended):

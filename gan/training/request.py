@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from gan.config import FROM_WEIGHTS, TrainingConfig, make_config, parse_override
 from gan.errors import RequestError
-from gan.runtime.files import refuse_inside
+from gan.runtime.files import refuse_existing, refuse_inside
 
 if TYPE_CHECKING:
     import torch
 
     from gan.data.collection import Collection  # heavy: a command's --help starts without it
 
+DOUBTFUL = 0.05  # error of a profile, as a share of its norm
 DATA_ON_DEVICE = ("auto", "yes", "no")
 FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
 
@@ -80,6 +81,7 @@ class TrainingOptions:
     wandb: str | None = None  # project of W&B to log to; None: not there
     cache: bool = False  # keep decoded pixels in a memory map
     cuda_graphs: bool = False  # run each phase of an iteration as a CUDA graph, where that is possible
+    post_hoc_ema: bool = False  # keep what averages of any width are made of afterwards (gan.training.power_averages)
     deterministic: bool = False  # the same bits in every run on a GPU, which is slower; a CPU's always are
 
     def __post_init__(self) -> None:
@@ -91,6 +93,30 @@ class TrainingOptions:
     def total_nimg(self) -> int:
         """Length of the run in images."""
         return int(self.total_kimg * 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageRequest:
+    """A width in which to average a run's generator after training.
+
+    Raises RequestError when `out` is no name of a snapshot, or exists and may not be replaced.
+    """
+
+    run: Path  # trained with `post_hoc_ema`
+    width: float  # sigma_rel: standard deviation of the weights over time, as a share of the training
+    out: Path  # snapshot to write
+    overwrite: bool = False  # whether `out` may be replaced
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".safetensors":
+            raise RequestError(f"`out` must end in .safetensors; got {self.out} instead")
+        refuse_existing([self.out], self.overwrite)
+
+    def doubt(self, error: float) -> str | None:
+        """What to say of a profile that the stored averages meet with such an error; None where it is small."""
+        if error <= DOUBTFUL:
+            return None
+        return f"the stored averages meet `width` {self.width:g} within {error:.0%} only; 0.04 to 0.15 they meet well"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ RUNS/NAME/config.json   the resolved config
           grids/        reals.jpg and image grids of samples
           snapshots/    networks for everything after training
           checkpoints/  for resuming
+          averages/     of G's weights at a few times, with TrainingOptions.post_hoc_ema
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.grids, self.snapshots, self.checkpoints = (self.path / n for n in ("grids", "snapshots", "checkpoints"))
+        self.averages = self.path / "averages"
         self.config_file = self.path / "config.json"
         self.start_file = self.path / "start.json"
         self.stats, self.metrics = self.path / "stats.jsonl", self.path / "metrics.jsonl"
@@ -41,7 +43,7 @@ class Run:
         Raises RequestError when another process trains in it or it holds a run of another config.
         """
         with self._lock():
-            for folder in (self.path, self.grids, self.snapshots, self.checkpoints):
+            for folder in (self.path, self.grids, self.snapshots, self.checkpoints, self.averages):
                 remove_stale_partials(folder)
             if self.config_file.exists():
                 self.require_config(config)

@@ -120,6 +120,8 @@ def resume(run: Run, learner: Learner, source: dict[str, Any] | None) -> tuple[i
         _load(source, learner)
         if learner.config.resume_kimg is not None:
             learner.cur_nimg = int(learner.config.resume_kimg * 1000)
+        if learner.averages:  # what another run has stored is not here
+            learner.averages.restart(learner.cur_nimg)
         say(f"Starting from the given weights at {learner.cur_nimg / 1000:.1f} kimg")
     return 0, 0.0
 

@@ -22,7 +22,7 @@ from gan.device.selection import describe
 from gan.networks import precision
 from gan.runtime import distributed
 from gan.runtime.console import say
-from gan.training import checkpoint, start
+from gan.training import checkpoint, power_averages, start
 from gan.training.learner import Learner, NonFiniteError
 from gan.training.recorder import Hook, Recorder
 from gan.training.request import TrainingOptions
@@ -60,7 +60,7 @@ def train(
                 claim.enter_context(run.claim(config, start_file))
         conditional = config.network.num_classes > 0
         labels = dataset.labels[indices] if conditional and dataset.labels is not None else None
-        learner = Learner(config, device, labels, batch_gpu=options.batch_gpu)
+        learner = Learner(config, device, labels, batch_gpu=options.batch_gpu, post_hoc_ema=options.post_hoc_ema)
         say(f"Run: {run.path}\nDevice: {describe(device)}{distributed.describe()}")
         say(f"Precision: {precision.describe(device, config.precision)}")
         if options.cuda_graphs:
@@ -69,6 +69,8 @@ def train(
         with distributed.main_first():
             if main:
                 run.rewind_stats(learner.cur_nimg)
+                if learner.averages:
+                    power_averages.rewind(run.averages, learner.averages, learner.cur_nimg)
             on_device = device_images.wanted(options.data_on_device, len(indices), dataset.resolution, device)
             cache = dataset.cache(config.dataset) if options.cache and not on_device else None
 
