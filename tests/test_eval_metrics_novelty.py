@@ -87,6 +87,16 @@ def test_the_threshold_is_as_uncertain_as_under_resampling(rng):
     assert variance == pytest.approx(np.var(drawn), rel=0.1)
 
 
+def test_the_control_is_what_equal_images_give_by_all_their_orders():
+    n, m, k = 12, 39, 2  # of all orders of n and m images, x of the n before the k-th of the m
+    chances = [math.comb(x + k - 1, x) * math.comb(n - x + m - k, n - x) / math.comb(n + m, n) for x in range(n + 1)]
+    control = novelty.controlled_copies(np.ones(n), np.arange(m)).control
+    assert control.value == k / (m + 1) == pytest.approx(np.arange(n + 1) @ chances / n)
+    assert control.se == pytest.approx(math.sqrt((np.arange(n + 1) / n - control.value) ** 2 @ chances))
+    ends = [int((np.cumsum(chances) >= share).argmax()) / n for share in (0.025, 0.975)]
+    assert [control.low, control.high] == ends
+
+
 def test_intervals_hold_the_truth_where_nothing_is_copied():
     # Relative distances of one kind: 5 % of generated images are nearer, and C_T is 0.
     rng, trials, held = np.random.default_rng(1), 300, {"copied": 0, "test": 0, "control": 0}
