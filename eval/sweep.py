@@ -33,8 +33,8 @@ def sweep(evaluator: Evaluator, snapshot: Path, request: SweepRequest, out: Path
     several processes all must call it, and the main one gets the figures. Raises RequestError for what cannot be done.
     """
     if not evaluator.request.metrics:  # novelty belongs to the question
-        first = next(iter(evaluator.metrics))
-        evaluator.metrics[first] = (*evaluator.metrics[first], "authenticity")
+        headline = next(iter(evaluator.metrics))
+        evaluator.metrics[headline] = (*evaluator.metrics[headline], "authenticity")
     asked = {metric for own in evaluator.metrics.values() for metric in own}
     if wrong := sorted(asked - set(OF_FEATURES)):
         raise RequestError(f"`metrics` of a sweep must be some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
