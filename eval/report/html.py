@@ -71,8 +71,9 @@ def write_comparison(
     points = {place: value for place, value in enumerate(values) if value is not None}
     drawn, x = list(points), list(points.values())
     complete = (over is not None or len(drawn) == len(entries)) and len(set(x)) == len(x) > 1
+    shown = [entries[place] for place in drawn] if over else entries
     pages: dict[str, Any] = {
-        "over": "the width of the average" if over else "training",
+        "over": f"the {axis}" if over else "training",
         "curves": [
             charts.curve(
                 x,
@@ -84,7 +85,7 @@ def write_comparison(
             if complete
         ],
         "planes": [
-            charts.plane([{**entry["results"], "label": entry["label"]} for entry in entries], x, y, top=top)
+            charts.plane([{**entry["results"], "label": entry["label"]} for entry in shown], x, y, top=top)
             for x, y, top in _PLANES
             if x in entries[0]["results"] and y in entries[0]["results"]
         ],
