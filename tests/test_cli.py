@@ -56,11 +56,11 @@ def refused(outcome, *fragments):
 
 
 def test_no_command_is_lost_or_renamed():
-    single = "demo doctor export gallery import prepare run serve synthetic train"
+    single = "demo doctor ema export gallery import prepare run serve synthetic train"
     groups = {
         "curate": "check diff log materialize prune retrain review score",
         "dataset": "info",
-        "eval": "blind compare novelty reference run",
+        "eval": "blind compare ema novelty reference run sweep",
         "generate": "images interpolate mix timelapse",
         "query": "classify generate interpolate mix status",
         "style": "check train",
@@ -484,7 +484,7 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
         (["--total-kimg", "inf"], ["'--total-kimg'", "inf"]),
         (["--kimg-per-tick", "nan"], ["'--kimg-per-tick'", "nan is not a finite number"]),
         (["--device", "tpu"], ["--device must be auto, cpu, cuda or cuda:N; got tpu"]),
-        (["--metrics", "ppl"], ["--metrics must be none, or some of fid,kid,pr,dc,is; got ppl instead"]),
+        (["--metrics", "ppl"], ["kid,mind,pr,dc,authenticity,is; got ppl instead"]),
         (["--resume", "absent.pt"], ["--resume must be auto, never, or an existing", "absent.pt"]),
         (["--resume-kimg", "1"], ["--resume-kimg needs --resume FILE"]),
     ],
