@@ -581,9 +581,9 @@ def web_server(app):
         thread.join()
 
 
-@pytest.fixture
-def browser(tmp_path_factory):
-    """A headless Chromium, showing nothing yet. Skips the test where there is none."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A headless Chromium without a page. Skips the test where there is none."""
     from browser import CHROMIUM, Browser
 
     if CHROMIUM is None:
@@ -591,3 +591,10 @@ def browser(tmp_path_factory):
     found = Browser(tmp_path_factory.mktemp("profile"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """A headless Chromium that shows an empty page, and knows nothing of other tests'."""
+    with chromium.page():
+        yield chromium
