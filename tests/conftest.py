@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -398,19 +397,21 @@ def installed_triton(pytestconfig, own_cache):
 
 
 @pytest.fixture(scope="session")
-def triton(installed_triton):
-    """start(repository, **options) -> a running serving.server.server.Server, ready; all are stopped at the end."""
+def server(installed_triton, model_repository):
+    """A running serving.server.server.Server of `model_repository`, for all tests that only ask it."""
     from serving.server.server import serve
 
-    stacks: list[contextlib.ExitStack] = []
+    with serve(model_repository, server=installed_triton) as running:
+        yield running
 
-    def start(repository, **options):
-        stacks.append(contextlib.ExitStack())
-        return stacks[-1].enter_context(serve(repository, server=installed_triton, **options))
 
-    yield start
-    with ThreadPoolExecutor(16) as pool:  # each takes seconds
-        list(pool.map(contextlib.ExitStack.close, stacks))
+@pytest.fixture
+def triton(installed_triton):
+    """start(repository, **options) -> a running Server, ready, that is stopped at the end of the test."""
+    from serving.server.server import serve
+
+    with contextlib.ExitStack() as stack:
+        yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
 
 
 @pytest.fixture(scope="session")

@@ -58,9 +58,10 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running(triton, repository):
+def running(installed_triton, repository):
     """A server that tests only ask."""
-    return triton(repository)
+    with serve(repository, server=installed_triton) as server:
+        yield server
 
 
 def post(url: str, value: object) -> dict:

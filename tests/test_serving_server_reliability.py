@@ -27,11 +27,6 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
-def server(triton, model_repository):
-    return triton(model_repository)
-
-
-@pytest.fixture(scope="module")
 def good(server):
     """A request that is in order, and what it gives."""
     with Client(server.grpc_url) as client:
