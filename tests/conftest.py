@@ -195,8 +195,13 @@ def as_torchrun(
     return processes
 
 
-def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None) -> Any:
-    """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended."""
+def until(
+    condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None, pause: float = 0.01
+) -> Any:
+    """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended.
+
+    `pause` is seconds between two looks, more where a look costs a server its time.
+    """
     end = time.monotonic() + HANG
     while True:
         ended = process is not None and process.poll() is not None  # looked at first: it may end in between
@@ -204,7 +209,7 @@ def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonP
             return value
         assert not ended, f"it ended with code {process.returncode} before"
         assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 @dataclass
