@@ -38,7 +38,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
-FEW_STRENGTHS = (1e-3, 1e-2)  # of a style classifier's regression, each of which takes fits
+STYLE_FIGURES = {  # of the training of a style classifier: each strength takes fits, each image runs of the graph
+    "serving.style.head.STRENGTHS": (1e-2,),
+    "serving.style.train.CHECKED": 8,
+}
 
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
 QUICK_TRAINING = (
@@ -537,7 +540,7 @@ def two_styles(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def style_classifier(two_styles, made_once):
-    """Figures of `salon style train` on `two_styles`, with two of its strengths of regularisation, and its files.
+    """Figures of `salon style train` on `two_styles` with STYLE_FIGURES, and its files and its cache.
 
     Not to be changed.
     """
@@ -545,13 +548,32 @@ def style_classifier(two_styles, made_once):
     def make(out: Path) -> None:
         command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("serving.style.head.STRENGTHS", FEW_STRENGTHS)
+            for name, value in STYLE_FIGURES.items():
+                patch.setattr(name, value)
+            patch.setenv("SALON_CACHE", str(empty_cache(out / "cache")))
             outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
         assert outcome.code == 0, outcome.err
         (out / "figures.json").write_text(outcome.out)
 
     out = made_once("style", make)
     return json.loads((out / "figures.json").read_text()), out
+
+
+@pytest.fixture
+def quick_style(monkeypatch):
+    """Let a style classifier be trained with STYLE_FIGURES, also by a pipeline's stage."""
+    for name, value in STYLE_FIGURES.items():
+        monkeypatch.setattr(name, value)
+    monkeypatch.setattr("serving.pipeline.runner._command", _quick_stage)
+
+
+def _quick_stage(line: list[str], base: Path, printed: str) -> None:
+    from serving.pipeline.runner import _command
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in STYLE_FIGURES.items():
+            patch.setattr(name, value)
+        _command(line, base, printed)
 
 
 @pytest.fixture(scope="session")

@@ -338,6 +338,7 @@ extractor = "efficientnet-lite0"
 target = "impressionism"
 group-by = "image"
 [export]
+models = "generator,style_classifier,generate_and_classify"
 [query]
 seeds = "0-3"
 grid = "4x1"
@@ -349,7 +350,7 @@ require = 0.99
 
 
 @pytest.mark.slow
-def test_from_pictures_to_a_served_and_checked_painter(tmp_path, triton):
+def test_from_pictures_to_a_served_and_checked_painter(tmp_path, installed_triton, quick_style):
     file = write(tmp_path, WHOLE)
     outcome = run_salon("run", file, "--json")
     assert outcome.code == 3, outcome.err  # so short a training paints nothing impressionist

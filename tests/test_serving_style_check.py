@@ -193,7 +193,8 @@ def test_a_browser_shows_a_report_without_sideways_scrolling(which, width, check
 def test_what_a_server_paints_is_checked(tiny_run, style_classifier, triton, tmp_path):
     models = tmp_path / "models"
     exported = run_salon(
-        "export", "--snapshot", tiny_run, "--classifier", style_classifier[1] / "style.onnx", "--out", models
+        *("export", "--snapshot", tiny_run, "--classifier", style_classifier[1] / "style.onnx", "--out", models),
+        *("--models", "generator,style_classifier,generate_and_classify"),
     )
     assert exported.code == 0, exported.err
     url = triton(models).grpc_url
