@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from conftest import HANG
@@ -32,10 +33,21 @@ class Browser:
             os.close(end)
         self.writer, self.reader = os.fdopen(to_browser, "wb"), os.fdopen(from_browser, "rb")
         self.number, self.session, self.buffer, self.errors = 0, None, b"", []
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+
+    @contextlib.contextmanager
+    def page(self) -> Iterator[None]:
+        """One empty page in a context of its own: what other pages stored is not there. Its errors are in `errors`."""
+        context = self.send("Target.createBrowserContext")["browserContextId"]
+        target = self.send("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.send(f"{domain}.enable")
+        self.errors = []
+        try:
+            for domain in ("Page", "Runtime", "Log"):
+                self.send(f"{domain}.enable")
+            yield
+        finally:
+            self.session = None
+            self.send("Target.disposeBrowserContext", browserContextId=context)
 
     def send(self, method: str, **parameters: object) -> dict:
         self.number += 1
@@ -47,7 +59,8 @@ class Browser:
             if found.get("id") == self.number:
                 assert "error" not in found, found
                 return found["result"]
-            if found.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+            own = self.session is not None and found.get("sessionId") == self.session
+            if own and found.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 self.errors.append(found["params"])
 
     def _receive(self) -> dict:

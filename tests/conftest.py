@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
-FEW_STRENGTHS = (1e-3, 1e-2)  # of a style classifier's regression, each of which takes fits
+STYLE_FIGURES = {  # of the training of a style classifier: each strength takes fits, each image runs of the graph
+    "serving.style.head.STRENGTHS": (1e-2,),
+    "serving.style.train.CHECKED": 8,
+}
 
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
 QUICK_TRAINING = (
@@ -196,8 +198,13 @@ def as_torchrun(
     return processes
 
 
-def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None) -> Any:
-    """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended."""
+def until(
+    condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonProcess | None" = None, pause: float = 0.01
+) -> Any:
+    """Wait for `condition()` to hold -> its value. Fails at once when `process`, which is to do it, ended.
+
+    `pause` is seconds between two looks, more where a look costs a server its time.
+    """
     end = time.monotonic() + HANG
     while True:
         ended = process is not None and process.poll() is not None  # looked at first: it may end in between
@@ -205,7 +212,7 @@ def until(condition: Callable[[], Any], process: "subprocess.Popen[Any] | SalonP
             return value
         assert not ended, f"it ended with code {process.returncode} before"
         assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 @dataclass
@@ -398,19 +405,21 @@ def installed_triton(pytestconfig, own_cache):
 
 
 @pytest.fixture(scope="session")
-def triton(installed_triton):
-    """start(repository, **options) -> a running serving.server.server.Server, ready; all are stopped at the end."""
+def server(installed_triton, model_repository):
+    """A running serving.server.server.Server of `model_repository`, for all tests that only ask it."""
     from serving.server.server import serve
 
-    stacks: list[contextlib.ExitStack] = []
+    with serve(model_repository, server=installed_triton) as running:
+        yield running
 
-    def start(repository, **options):
-        stacks.append(contextlib.ExitStack())
-        return stacks[-1].enter_context(serve(repository, server=installed_triton, **options))
 
-    yield start
-    with ThreadPoolExecutor(16) as pool:  # each takes seconds
-        list(pool.map(contextlib.ExitStack.close, stacks))
+@pytest.fixture
+def triton(installed_triton):
+    """start(repository, **options) -> a running Server, ready, that is stopped at the end of the test."""
+    from serving.server.server import serve
+
+    with contextlib.ExitStack() as stack:
+        yield lambda repository, **options: stack.enter_context(serve(repository, server=installed_triton, **options))
 
 
 @pytest.fixture(scope="session")
@@ -531,7 +540,7 @@ def two_styles(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def style_classifier(two_styles, made_once):
-    """Figures of `salon style train` on `two_styles`, with two of its strengths of regularisation, and its files.
+    """Figures of `salon style train` on `two_styles` with STYLE_FIGURES, and its files and its cache.
 
     Not to be changed.
     """
@@ -539,13 +548,32 @@ def style_classifier(two_styles, made_once):
     def make(out: Path) -> None:
         command = ("style", "train", "--data", two_styles, "--target", "Stripes", "--out", out / "style.onnx")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("serving.style.head.STRENGTHS", FEW_STRENGTHS)
+            for name, value in STYLE_FIGURES.items():
+                patch.setattr(name, value)
+            patch.setenv("SALON_CACHE", str(empty_cache(out / "cache")))
             outcome = run_salon(*command, "--report", out / "report", "--device", "cpu", "--json")
         assert outcome.code == 0, outcome.err
         (out / "figures.json").write_text(outcome.out)
 
     out = made_once("style", make)
     return json.loads((out / "figures.json").read_text()), out
+
+
+@pytest.fixture
+def quick_style(monkeypatch):
+    """Let a style classifier be trained with STYLE_FIGURES, also by a pipeline's stage."""
+    for name, value in STYLE_FIGURES.items():
+        monkeypatch.setattr(name, value)
+    monkeypatch.setattr("serving.pipeline.runner._command", _quick_stage)
+
+
+def _quick_stage(line: list[str], base: Path, printed: str) -> None:
+    from serving.pipeline.runner import _command
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in STYLE_FIGURES.items():
+            patch.setattr(name, value)
+        _command(line, base, printed)
 
 
 @pytest.fixture(scope="session")
@@ -581,9 +609,9 @@ def web_server(app):
         thread.join()
 
 
-@pytest.fixture
-def browser(tmp_path_factory):
-    """A headless Chromium, showing nothing yet. Skips the test where there is none."""
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A headless Chromium without a page. Skips the test where there is none."""
     from browser import CHROMIUM, Browser
 
     if CHROMIUM is None:
@@ -591,3 +619,10 @@ def browser(tmp_path_factory):
     found = Browser(tmp_path_factory.mktemp("profile"))
     yield found
     found.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """A headless Chromium that shows an empty page, and knows nothing of other tests'."""
+    with chromium.page():
+        yield chromium

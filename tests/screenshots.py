@@ -181,6 +181,7 @@ def main() -> None:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         browser = Browser(temporary / "profile")
         stack.callback(browser.close)
+        stack.enter_context(browser.page())
         camera = Camera(browser, asked.out)
         for name, file in reports.items():
             camera.take(name, file.as_uri())

@@ -23,6 +23,8 @@ SHORTER = {  # options that keep a command what it is, and make it quick
     "train": QUICK_TRAINING,
     "eval run": ("--num-images", "20"),
     "eval sweep": ("--num-images", "20", "--psi", "0.5,1"),
+    "export --snapshot runs --classifier": ("--models", "generator,style_classifier,generate_and_classify"),
+    "export --snapshot runs --out models": ("--models", "generator,generate_and_classify"),
     "export --snapshot runs --out models-production": ("--models", "generator"),
     "export --snapshot people-runs": ("--models", "generator"),
     "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25", "--repeats", "1"),
@@ -77,7 +79,7 @@ def test_the_readmes_commands_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton):
+def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton, quick_style):
     """The tutorial from its beginning to its end, then what other pages show beside it."""
     for name, text in WIKIART.items():
         file = tmp_path / "wikiart_csv" / name

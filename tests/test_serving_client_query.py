@@ -27,11 +27,6 @@ from serving.server.server import serve
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def server(triton, model_repository):
-    return triton(model_repository)
-
-
 @pytest.fixture(scope="module", params=["grpc", "http"])
 def url(request, server):
     return server.grpc_url if request.param == "grpc" else server.http_url

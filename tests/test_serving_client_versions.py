@@ -133,7 +133,7 @@ def export(repository: Path, source: Path) -> int:
 
 
 class Asking(threading.Thread):
-    """Asks for the file of a seed, in whichever version is the newest, until it is told to stop."""
+    """Asks for the file of a seed, in whichever version is the newest, again and again until it is told to stop."""
 
     def __init__(self, url):
         super().__init__()
@@ -142,7 +142,7 @@ class Asking(threading.Thread):
 
     def run(self):
         try:
-            while not self.stopped.is_set():
+            while not self.stopped.wait(0.1):  # which leaves the processor to the exports
                 seed = np.array([[1]], np.int64)
                 self.files.append(self.transport.infer("seed_to_png", {"seed": seed}, ["file"], HANG)["file"][0, 0])
         except Exception as error:
@@ -167,8 +167,9 @@ def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(trit
     assert export(repository, paths[0]) == 1
     server = triton(repository, reload="poll")
 
-    def ready(version, model):
-        return {"name": model, "version": str(version), "state": "READY"} in server.models()
+    def ready(version, models):
+        index = server.models()
+        return all({"name": model, "version": str(version), "state": "READY"} in index for model in models)
 
     asking = Asking(server.grpc_url)
     asking.start()
@@ -178,7 +179,7 @@ def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(trit
         ws = second.map_seeds(seeds)
         until(lambda: asking.files)
         assert export(repository, paths[1]) == 2
-        until(lambda: all(ready(2, model) for model in POLLED.split(",")))
+        until(lambda: ready(2, POLLED.split(",")), pause=0.1)
         number = len(asking.files)
         until(lambda: len(asking.files) > number + 2 or asking.error)
         assert is_of(0, [*begun, *images])
@@ -190,7 +191,7 @@ def test_a_query_goes_on_with_its_snapshot_while_the_server_takes_up_others(trit
             assert third.about("generator").snapshot == sha256(paths[1])
             assert is_of(1, third.generate(seeds)) and is_of(0, fourth.generate(seeds))
         assert export(repository, paths[2]) == 3
-        until(lambda: ready(3, "generator") and ready(3, "seed_to_png"))
+        until(lambda: ready(3, ["generator", "seed_to_png"]), pause=0.1)
         with pytest.raises(VersionGone, match=r"generator in version 1, .*run it again"):
             list(client.generate(seeds))
     asking.stopped.set()

@@ -39,11 +39,6 @@ def painted(tiny_run):
 
 
 @pytest.fixture(scope="module")
-def server(triton, model_repository):
-    return triton(model_repository)
-
-
-@pytest.fixture(scope="module")
 def client(server):
     with grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
         yield client

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -754,12 +755,6 @@ def command(*arguments: object) -> Iterator[tuple[str, subprocess.Popen]]:
             running.kill()
 
 
-@pytest.fixture(scope="module")
-def server(triton, model_repository):
-    """A Triton that serves "generator", "times" in two classes, and a classifier."""
-    return triton(model_repository)
-
-
 def test_the_command_shows_the_images_of_salon_generate(server, tiny_run, tmp_path):
     outcome = run_salon("generate", tiny_run, "--seeds", "5", "--out", tmp_path, "--truncation-psi", "0.7")
     assert outcome.code == 0, outcome.err
@@ -801,7 +796,10 @@ def test_a_real_server_does_no_work_for_who_has_gone(server):
         assert image.status_code == 200 and synthesized() - before < 20 * 16
 
 
-def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
+def test_a_visitor_of_a_real_server(triton, model_repository, browser, tmp_path):
+    for model in KINDS:
+        shutil.copytree(model_repository / model, tmp_path / model, symlinks=True)
+    server = triton(tmp_path)
     title = "document.getElementById('title').textContent"
     with command("--url", server.grpc_url) as (address, _):
         browser.open(address, READY)
@@ -816,7 +814,7 @@ def test_a_visitor_of_a_real_server(server, triton, model_repository, browser):
         enter(browser, "seed", "99")  # which no view has shown, so that it must be generated
         browser.until("document.getElementById('status').textContent")
         ports = {f"{name}_port": urlsplit(getattr(server, f"{name}_url")).port for name in ("http", "grpc", "metrics")}
-        triton(model_repository, **ports)
+        triton(tmp_path, **ports)
         browser.until(f"{READY} && {title} === 'Seed 99' && document.getElementById('status').textContent === ''")
     with command("--url", server.grpc_url) as (address, _):
         browser.open(f"{address}?{urlsplit(link).query}", READY)

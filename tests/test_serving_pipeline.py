@@ -6,20 +6,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import HANG, run_salon, until
+from conftest import run_salon, until
 
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from serving.pipeline import config, demo, report
+from serving.pipeline import config, demo, report, runner
 from serving.pipeline.runner import Record
 from serving.pipeline.stages import STAGES
 
-ROOT = Path(__file__).parent.parent
 START = """
 [synthetic]
 count = 12
@@ -165,35 +164,48 @@ def test_until(tmp_path):
     assert "must be one of the file's stages" in run_salon("run", file, "--until", "export").err
 
 
-def start(file):
-    command = [sys.executable, "-m", "gan", "run", str(file)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=file.parent, env=environment, stderr=subprocess.PIPE, text=True)
+def stopped(file, number, condition, log):
+    """How `salon run` ended that got a signal once `condition()` held. What its stages say goes to `log`."""
+    ended = threading.Event()
+
+    def send():
+        until(lambda: condition() or ended.is_set())
+        if not ended.is_set():
+            signal.pthread_kill(threading.main_thread().ident, number)
+
+    thread = threading.Thread(target=send)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_command", partial(logged, log))
+        thread.start()
+        outcome = run_salon("run", file)
+    ended.set()
+    thread.join()
+    return outcome
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path, number):
+def logged(log, line, base, printed):
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    runner._command(line, base, printed)
+
+
+def test_a_stop_is_passed_on_and_the_next_call_goes_on(tmp_path):
     long = write(tmp_path, START + TRAIN.replace("0.032", "400"))
 
     def seen():
         file = next((tmp_path / "loop" / "runs").glob("*/stats.jsonl"), None)
         return [json.loads(line)["nimg"] for line in file.read_text().splitlines()] if file else []
 
-    process = start(long)
-    until(seen, process)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=HANG)
-    assert process.returncode == 130 and "Traceback" not in said
-    before = seen()
-    assert list((tmp_path / "loop" / "runs").glob("*/checkpoints/*")), "training was stopped, not killed"
-    assert not list((tmp_path / "loop" / "stages").glob("train-*"))
-    process = start(long)
-    until(lambda: len(seen()) > len(before), process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=HANG)
-    assert process.returncode == 130
-    after = seen()
-    assert after[: len(before)] == before and after == sorted(set(after)), "no tick was trained twice"
+    before = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        log = tmp_path / f"log-{len(before)}"
+        outcome = stopped(long, number, lambda: len(seen()) > len(before), log)  # noqa: B023
+        said = outcome.err + log.read_text()
+        assert outcome.code == 130 and "Stopping after this iteration" in said and "Traceback" not in said
+        assert list((tmp_path / "loop" / "runs").glob("*/checkpoints/*")), "training was stopped, not killed"
+        assert not list((tmp_path / "loop" / "stages").glob("train-*"))
+        after = seen()
+        assert after[: len(before)] == before and after == sorted(set(after)), "no tick was trained twice"
+        before = after
 
 
 def test_what_a_killed_call_left_is_gone_over(tmp_path):
@@ -327,6 +339,7 @@ extractor = "efficientnet-lite0"
 target = "impressionism"
 group-by = "image"
 [export]
+models = "generator,style_classifier,generate_and_classify"
 [query]
 seeds = "0-3"
 grid = "4x1"
@@ -338,7 +351,7 @@ require = 0.99
 
 
 @pytest.mark.slow
-def test_from_pictures_to_a_served_and_checked_painter(tmp_path, triton):
+def test_from_pictures_to_a_served_and_checked_painter(tmp_path, installed_triton, quick_style):
     file = write(tmp_path, WHOLE)
     outcome = run_salon("run", file, "--json")
     assert outcome.code == 3, outcome.err  # so short a training paints nothing impressionist

@@ -58,9 +58,10 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running(triton, repository):
+def running(installed_triton, repository):
     """A server that tests only ask."""
-    return triton(repository)
+    with serve(repository, server=installed_triton) as server:
+        yield server
 
 
 def post(url: str, value: object) -> dict:
@@ -194,7 +195,7 @@ def test_nothing_outlives_the_command(repository, program, number, code):
         salon.send_signal(number)
         assert salon.wait() == code
         assert number == signal.SIGKILL or not processes(pid)
-    until(lambda: not processes(pid) and not shared_memory(id))
+    until(lambda: not processes(pid) and not shared_memory(id), pause=0.05)
 
 
 @contextlib.contextmanager
@@ -227,8 +228,8 @@ def test_the_command_starts_a_server_that_died_again_and_again(repository, progr
         victim = figures["pid"]
         for keeper in (False, True, False):
             os.kill(int(stat(victim)[1]) if keeper else victim, signal.SIGKILL)
-            until(lambda: not processes(victim))  # noqa: B023
-            until(lambda: pid_of(salon) not in (None, victim), salon)  # noqa: B023
+            until(lambda: not processes(victim), pause=0.05)  # noqa: B023
+            until(lambda: pid_of(salon) not in (None, victim), salon, 0.05)  # noqa: B023
             until(lambda: answers(f"{figures['http']}/v2/health/ready"), salon)
             victim = pid_of(salon)
         salon.send_signal(signal.SIGINT)
@@ -279,7 +280,7 @@ def test_a_model_whose_process_is_gone_is_noticed_and_started_again(repository, 
 def test_nothing_outlives_the_supervisor(repository, installed_triton):
     with serve(repository, server=installed_triton) as server:
         os.kill(int(stat(server.pid)[1]), signal.SIGKILL)
-        until(lambda: not processes(server.pid) and not shared_memory(server.id))
+        until(lambda: not processes(server.pid) and not shared_memory(server.id), pause=0.05)
 
 
 def test_a_server_that_dies_is_told_of_and_another_takes_its_ports(repository, installed_triton):

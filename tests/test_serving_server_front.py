@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import io
 import json
+import shutil
 import socket
 import struct
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from conftest import until
+from conftest import HANG, until
 from PIL import Image
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc import service_pb2_grpc
@@ -28,20 +29,20 @@ from serving.server.front.access import Access
 from serving.server.front.http_json import pack, read_json, unpack
 from serving.server.front.refused import Refused
 from serving.server.front.rules import ModelRule, TensorRule
+from serving.server.server import serve
 
 TOKEN = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def server(triton, model_repository):
-    return triton(model_repository)
-
-
-@pytest.fixture(scope="module")
-def guarded(triton, model_repository):
+def guarded(installed_triton, model_repository, tmp_path_factory):
     """A server that wants a token, goes by one more name, and lets one web site ask."""
+    few = tmp_path_factory.mktemp("guarded")
+    for model in ("generator", "seed_to_png"):
+        shutil.copytree(model_repository / model, few / model, symlinks=True)
     access = Access(token=TOKEN, hosts=("models.example",), origins=("https://salon.example",))
-    return triton(model_repository, access=access)
+    with serve(few, server=installed_triton, access=access) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def afterwards(server):
 
 def ask(server, method, path, body=b"", headers=None, port=0):
     """-> status, headers, content."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.ports[port], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports[port], timeout=HANG)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -430,7 +431,7 @@ def test_a_crowd_is_told_to_come_later(server, monkeypatch):
 def test_thousands_of_connections_that_say_nothing_do_not_stop_it(server):
     with contextlib.ExitStack() as stack:
         for number in range(1100):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.ports[number % 2]), timeout=60))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.ports[number % 2]), timeout=HANG))
         assert ask(server, "GET", "/v2/health/ready")[0] == 200
         with Client(server.grpc_url) as client:
             assert len(list(client.generate([1, 2]))) == 2

@@ -27,11 +27,6 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
-def server(triton, model_repository):
-    return triton(model_repository)
-
-
-@pytest.fixture(scope="module")
 def good(server):
     """A request that is in order, and what it gives."""
     with Client(server.grpc_url) as client:
@@ -285,7 +280,7 @@ def test_a_reload_under_load_drops_no_request_and_a_corrupt_version_changes_noth
     z = latents.draw([1], Z)
     second = paint(repository / "generator" / "2" / "model.onnx", z)
     with Load(server.grpc_url, [first, second]) as load:
-        until(lambda: np.array_equal(picture(server), second) or load.errors)
+        until(lambda: np.array_equal(picture(server), second) or load.errors, pause=0.1)
         load.wait_for_answers(20)
     assert not load.errors and not np.array_equal(first, second)
     # A version that somebody else put there, and that is broken: only what was exported is loaded.

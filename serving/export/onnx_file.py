@@ -101,6 +101,17 @@ def convert(path: Path, opset: int) -> None:
     _save(model, path)
 
 
+def opset_of(path: Path) -> int:
+    """The opset that a file is in."""
+    import onnx
+
+    return _opset(onnx.load(path, load_external_data=False))
+
+
+def _opset(model: "onnx.ModelProto") -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+
+
 def check(path: Path, about: ModelMetadata, opset: int = OPSET) -> None:
     """Raise SalonError unless the file is valid, in the opset, and has the contract's tensors for any batch."""
     import onnx
@@ -110,8 +121,7 @@ def check(path: Path, about: ModelMetadata, opset: int = OPSET) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise SalonError(f"the exported {about.kind} is no valid ONNX: {error}") from error
     model = onnx.load(path, load_external_data=False)
-    found_opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    if found_opset != opset:
+    if (found_opset := _opset(model)) != opset:
         raise SalonError(f"the exported {about.kind} must be in opset {opset}; it is in {found_opset}")
     for ours, found in ((inputs(about), model.graph.input), (outputs(about), model.graph.output)):
         shapes = {value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in found}
