@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
+GRID = (2, 1)  # columns and rows of image grids
+
 FEW_STRENGTHS = (1e-3, 1e-2)  # of a style classifier's regression, each of which takes fits
 
 # Overrides that make `salon train` take a second: 32 images, 4 iterations.
@@ -52,6 +55,7 @@ TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on 
 # What commands import, most of all torch: once for all processes that are forked from one server.
 PRELOAD = (
     *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
+    "torch.fx.experimental.symbolic_shapes",  # of the first gradient
     *("curation.retrain.multi_device", "curation.score.score", "serving.export", "serving.style.train"),
 )
 
@@ -144,12 +148,18 @@ def _salon(
     shard: int | None,
     event: tuple[int, str, str, int] | None,
 ) -> None:
+    from gan.training.sample_grids import SampleGrids
+
     os.setsid()
     for number, path in enumerate(streams, 1):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.update(environment)
+    server = forkserver._forkserver
+    if not hasattr(server, "_forkserver_authkey"):  # what it starts is forked from the server of this process, too
+        forkserver.ensure_running = server.ensure_running = lambda: None
+    SampleGrids.COLUMNS, SampleGrids.ROWS = GRID
     if shard is not None:
         from eval.data import feature_cache
 
@@ -311,11 +321,12 @@ def networks_built_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def small_grids():
-    """Image grids of two rows: each image takes as long as an image of a tiny training."""
+    """Image grids of two images, in forked processes as well: each takes as long as an image of a tiny training."""
     from gan.training.sample_grids import SampleGrids
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SampleGrids, "ROWS", 2)
+        patch.setattr(SampleGrids, "COLUMNS", GRID[0])
+        patch.setattr(SampleGrids, "ROWS", GRID[1])
         yield
 
 
