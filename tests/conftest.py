@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -38,6 +38,7 @@ from gan.runtime import parallel
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).parents[1]
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
 GRID = (2, 1)  # columns and rows of image grids
@@ -55,6 +56,7 @@ TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on 
 # What commands import, most of all torch: once for all processes that are forked from one server.
 PRELOAD = (
     *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
+    "torch.distributed.run",
     "torch.fx.experimental.symbolic_shapes",  # of the first gradient
     *("curation.retrain.multi_device", "curation.score.score", "serving.export", "serving.style.train"),
 )
@@ -91,7 +93,8 @@ class SalonProcess:
     What it prints goes to files in `folder`. It has the environment of this process, and `environment`. With `shard`
     features are cached in shards of so many images. With `event` it sends itself the signal that is first there, just
     before it opens ("open"), renames or removes a file that the pattern matches, for the n-th time. Where a `terminal`
-    is named, its messages go there.
+    is named, its messages go there. With `torchrun` it is torchrun with these options, which starts Python anew for
+    each process of the job.
     """
 
     def __init__(
@@ -103,11 +106,12 @@ class SalonProcess:
         shard: int | None = None,
         event: tuple[int, str, str, int] | None = None,
         terminal: str | None = None,
+        torchrun: Sequence[str] = (),
     ) -> None:
         self._out, self._err = folder / f"{name}.out", Path(terminal) if terminal else folder / f"{name}.err"
         words = [str(argument) for argument in arguments]
         streams = (self._out, self._err)
-        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event)
+        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event, torchrun)
         self.pid = self.process.pid
 
     @property
@@ -147,6 +151,7 @@ def _salon(
     environment: dict[str, str],
     shard: int | None,
     event: tuple[int, str, str, int] | None,
+    torchrun: Sequence[str],
 ) -> None:
     from gan.training.sample_grids import SampleGrids
 
@@ -166,7 +171,13 @@ def _salon(
         feature_cache.SHARD = shard
     if event is not None:
         sys.addaudithook(_signals_itself(*event))
-    main(words)
+    if torchrun:
+        from torch.distributed.run import main as launch
+
+        os.environ["PYTHONPATH"] = str(ROOT)
+        launch([*torchrun, "-m", "gan", *words])
+    else:
+        main(words)
 
 
 def _signals_itself(number: int, event: str, pattern: str, count: int) -> Callable[[str, tuple[object, ...]], None]:
