@@ -114,12 +114,12 @@ def heat(value: float, values: Sequence[float]) -> float:
 
 def _square() -> "tuple[Figure, Axes]":
     # Shares along both sides: their short numbers are known to fit, and finding out would take longer than drawing.
-    figure, axes = _figure(3.4, 3.2, layout="none")
+    figure, axes = _figure(3.4, 3.2, layout=None)
     figure.subplots_adjust(left=0.15, right=0.985, bottom=0.145, top=0.985)
     return figure, axes
 
 
-def _figure(width: float, height: float, layout: "Literal['constrained', 'none']") -> "tuple[Figure, Axes]":
+def _figure(width: float, height: float, layout: "Literal['constrained'] | None") -> "tuple[Figure, Axes]":
     import matplotlib
     from matplotlib.figure import Figure
 
