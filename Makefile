@@ -12,7 +12,8 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Three workers on two cores: tests wait for servers and processes of their own.
+# Three workers on two cores: tests wait for servers and processes of their own. All use what one of them compiled.
+test: export PYTHONDONTWRITEBYTECODE =
 test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -160,7 +160,8 @@ def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Operati
 
 
 def _whole(learner: Learner) -> Operations:
-    count(learner, 0, strict=False)
+    # What the lazy phases need once, the others need, too.
+    count(learner, 1, strict=False)
     return count(learner, 0)
 
 

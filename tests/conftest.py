@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ from gan.runtime import parallel
 # A shell's background jobs start with Ctrl-C ignored, and would hand that on to the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+ROOT = Path(__file__).parents[1]
 HANG = 500  # seconds: beyond what anything takes on the busiest machine; it only ends what would never end
 
+GRID = (2, 1)  # columns and rows of image grids
 STYLE_FIGURES = {  # of the training of a style classifier: each strength takes fits, each image runs of the graph
     "serving.style.head.STRENGTHS": (1e-2,),
     "serving.style.train.CHECKED": 8,
@@ -54,6 +57,8 @@ TINY_TRAINING = (*QUICK_TRAINING, "--augment", "none")  # ADA's draws depend on 
 # What commands import, most of all torch: once for all processes that are forked from one server.
 PRELOAD = (
     *("conftest", "gan.training.training_loop", "torch.utils.tensorboard", "eval.evaluate"),
+    "torch.distributed.run",
+    "torch.fx.experimental.symbolic_shapes",  # of the first gradient
     *("curation.retrain.multi_device", "curation.score.score", "serving.export", "serving.style.train"),
 )
 
@@ -89,7 +94,8 @@ class SalonProcess:
     What it prints goes to files in `folder`. It has the environment of this process, and `environment`. With `shard`
     features are cached in shards of so many images. With `event` it sends itself the signal that is first there, just
     before it opens ("open"), renames or removes a file that the pattern matches, for the n-th time. Where a `terminal`
-    is named, its messages go there.
+    is named, its messages go there. With `torchrun` it is torchrun with these options, which starts Python anew for
+    each process of the job.
     """
 
     def __init__(
@@ -101,11 +107,12 @@ class SalonProcess:
         shard: int | None = None,
         event: tuple[int, str, str, int] | None = None,
         terminal: str | None = None,
+        torchrun: Sequence[str] = (),
     ) -> None:
         self._out, self._err = folder / f"{name}.out", Path(terminal) if terminal else folder / f"{name}.err"
         words = [str(argument) for argument in arguments]
         streams = (self._out, self._err)
-        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event)
+        self.process = parallel.start(PRELOAD, _salon, words, streams, environment or {}, shard, event, torchrun)
         self.pid = self.process.pid
 
     @property
@@ -145,20 +152,33 @@ def _salon(
     environment: dict[str, str],
     shard: int | None,
     event: tuple[int, str, str, int] | None,
+    torchrun: Sequence[str],
 ) -> None:
+    from gan.training.sample_grids import SampleGrids
+
     os.setsid()
     for number, path in enumerate(streams, 1):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.update(environment)
+    server = forkserver._forkserver
+    if not hasattr(server, "_forkserver_authkey"):  # what it starts is forked from the server of this process, too
+        forkserver.ensure_running = server.ensure_running = lambda: None
+    SampleGrids.COLUMNS, SampleGrids.ROWS = GRID
     if shard is not None:
         from eval.data import feature_cache
 
         feature_cache.SHARD = shard
     if event is not None:
         sys.addaudithook(_signals_itself(*event))
-    main(words)
+    if torchrun:
+        from torch.distributed.run import main as launch
+
+        os.environ["PYTHONPATH"] = str(ROOT)
+        launch([*torchrun, "-m", "gan", *words])
+    else:
+        main(words)
 
 
 def _signals_itself(number: int, event: str, pattern: str, count: int) -> Callable[[str, tuple[object, ...]], None]:
@@ -318,11 +338,12 @@ def networks_built_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def small_grids():
-    """Image grids of two rows: each image takes as long as an image of a tiny training."""
+    """Image grids of two images, in forked processes as well: each takes as long as an image of a tiny training."""
     from gan.training.sample_grids import SampleGrids
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SampleGrids, "ROWS", 2)
+        patch.setattr(SampleGrids, "COLUMNS", GRID[0])
+        patch.setattr(SampleGrids, "ROWS", GRID[1])
         yield
 
 

@@ -1,8 +1,6 @@
 """benchmarks/gpu.py, which is prepared for a machine with a GPU: that it runs, and that it sees what is wrong."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,18 +15,19 @@ def scripts(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
 
-def test_sections_run_in_tiny_sizes_and_one_that_fails_does_not_stop_the_others(tmp_path):
+def test_sections_run_in_tiny_sizes_and_one_that_fails_does_not_stop_the_others(scripts, tmp_path, capfd):
+    import gpu
+
     file = tmp_path / "gpu.json"
-    command = [sys.executable, BENCHMARKS / "gpu.py", "--device", "cpu", "--quick", "--json", file]
-    command += ["--only", "features,launches", "--weights", "efficientnet-lite0=none"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    figures = json.loads(file.read_text())
+    options = ["--device", "cpu", "--quick", "--json", str(file), "--only", "features,launches"]
+    with pytest.raises(SystemExit, match=r"^not as it should be: features$"):
+        gpu.main([*options, "--weights", "efficientnet-lite0=none"], standalone_mode=False)
+    figures, (out, err) = json.loads(file.read_text()), capfd.readouterr()
     sections = figures["sections"]
     assert list(sections) == ["features", "launches"] and figures["setup"]["quick"]
-    assert done.returncode == 1 and done.stderr.splitlines()[-1] == "not as it should be: features"
-    assert "failed" in sections["features"] and "must be an existing file; got none" in done.stderr
+    assert "failed" in sections["features"] and "must be an existing file; got none" in err
     (row,) = sections["launches"]["rows"]
-    assert row["operations"] > 100 and f"{row['operations']:.1f}" in done.stdout
+    assert row["operations"] > 100 and f"{row['operations']:.1f}" in out
 
 
 def test_other_sections(scripts, capsys):

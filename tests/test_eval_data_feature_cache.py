@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import run_salon, write_dataset
+from conftest import STYLE_FIGURES, empty_cache, run_salon, write_dataset
 
 from eval.data import feature_cache
 from eval.data.decoding import decoded, processes_for
@@ -31,9 +31,9 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def empty_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SALON_CACHE", str(tmp_path / "cache"))
+@pytest.fixture(name="empty_cache")
+def use_empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
 
 
 @pytest.fixture
@@ -93,7 +93,9 @@ def test_a_bad_image_is_named_where_it_is_asked_for(lite, tmp_path, two_threads,
 
 
 @pytest.mark.slow
-def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_cache, seen):
+def test_all_commands_share_what_a_network_has_seen(two_styles, tmp_path, empty_cache, seen, monkeypatch):
+    for name, value in STYLE_FIGURES.items():
+        monkeypatch.setattr(name, value)
     data, images = tmp_path / "set.zip", tmp_path / "images"
     for file in two_styles.rglob("*-[0-9].png"):  # 20 of them
         (images / file.parent.name).mkdir(parents=True, exist_ok=True)

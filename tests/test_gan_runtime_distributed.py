@@ -4,13 +4,11 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import HANG, TINY_TRAINING, as_torchrun, free_port, run_salon, until
+from conftest import HANG, TINY_TRAINING, SalonProcess, as_torchrun, free_port, run_salon, until
 
 from gan.augment.ada import AdaController
 from gan.config import TrainingConfig
@@ -18,7 +16,6 @@ from gan.runtime import distributed, parallel
 from gan.training import checkpoint
 from gan.training.run_dir import Run
 
-ROOT = Path(__file__).parents[1]
 BATCH = 16  # four groups: two processes with two passes each
 LINE_EACH_ITERATION = [
     *(*TINY_TRAINING, "--set", f"batch_size={BATCH}", "--kimg-per-tick", str(BATCH / 1000), "--mirror"),
@@ -29,32 +26,12 @@ LINE_EACH_ITERATION = [
 ENDLESS = [*LINE_EACH_ITERATION, "--network-snapshot-ticks", "2", "--total-kimg", "1000"]
 
 
-def launch(data: Path, runs: Path, *options: object) -> subprocess.Popen[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
-    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    request = ["-m", "gan", "train", "--data", data, "--out", runs, "--json", *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*launcher, *map(str, request)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def launch(folder: Path, data: Path, runs: Path, *options: object) -> SalonProcess:
+    launcher = ["--nproc-per-node", "2", "--max-restarts", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint"]
+    return SalonProcess(folder, "train", "--data", data, "--out", runs, *options, torchrun=[*launcher, "localhost:0"])
 
 
-def wait_for(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stderr is not None
-    seen = ""
-    for line in process.stderr:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"{text!r} was never printed, but\n{seen}")
-
-
-def workers(launcher: subprocess.Popen[str]) -> dict[int, int]:
+def workers(launcher: SalonProcess) -> dict[int, int]:
     """The launched processes: rank -> pid."""
     found = {}
     for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
@@ -115,22 +92,22 @@ def test_two_processes_learn_what_one_does_and_one_goes_on(tiny_dataset, tmp_pat
 
 
 def test_a_killed_process_ends_the_job_and_a_restart_goes_on(tiny_dataset, tmp_path):
-    job = launch(tiny_dataset, tmp_path, *ENDLESS)
+    runs = tmp_path / "runs"
+    job = launch(tmp_path, tiny_dataset, runs, *ENDLESS)
     try:
-        wait_for(job, "tick 4 ")
+        until(lambda: "tick 4 " in job.err, job)
         os.kill(workers(job)[1], signal.SIGKILL)
-        seen = wait_for(job, "Resuming from")
-        wait_for(job, "tick 7 ")
+        until(lambda: "tick 7 " in job.err.partition("Resuming from")[2], job)
         os.kill(workers(job)[1], signal.SIGKILL)  # the restarts are used up
-        _, err = job.communicate(timeout=HANG)  # less than the processes wait for each other's gradients
+        seen, _, err = job.wait().err.partition("Resuming from")  # less than they wait for each other's gradients
     finally:
         if job.poll() is None:
-            for child in [*workers(job).values(), job.pid]:
+            for child in workers(job).values():
                 os.kill(child, signal.SIGKILL)
-            job.communicate()
+            job.kill()
     assert job.returncode != 0
     assert "lost another one" in seen and "lost another one" in err and "fault of Salon" not in seen + err
-    run = only_run(tmp_path)
+    run = only_run(runs)
     assert [row["nimg"] for row in run.read_stats()] == [BATCH * (n + 1) for n in range(len(run.read_stats()))]
     with run.claim(TrainingConfig.from_dict(json.loads((run.path / "config.json").read_text()))):
         pass  # nobody holds the run any more

@@ -55,7 +55,8 @@ def test_labels_that_are_not_learned_and_classes_without_images_are_told(tiny_da
     assert note == "4 of 6 classes have no image to learn from: day, 2, 3, ..."
 
 
-def test_sample_grids_show_the_classes_that_have_images(tmp_path):
+def test_sample_grids_show_the_classes_that_have_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(SampleGrids, "COLUMNS", 8)
     data = write_dataset(tmp_path / "sparse.zip", [(16, 16)] * 6, [9, 2, 9, 2, 4, 2])
     training = resolve(request(data, conditional=True, overrides=("channel_base=128", "channel_max=8")))
     dataset, run = training.collection.dataset, Run(tmp_path / "run")

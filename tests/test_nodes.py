@@ -1,37 +1,28 @@
 """Two machines under torchrun, rehearsed as two launchers on this one: the numbers of one process."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import HANG, TINY_TRAINING, Outcome, as_torchrun, empty_cache, free_port, run_salon
+from conftest import TINY_TRAINING, Outcome, SalonProcess, as_torchrun, empty_cache, free_port, run_salon
 
 from gan.training.run_dir import Run
 
-ROOT = Path(__file__).parents[1]
 
-
-def launched(*request: object) -> list[Outcome]:
+def launched(folder: Path, *request: object) -> list[Outcome]:
     """`salon REQUEST` by two launchers of a process each -> how both ended."""
-    nodes = []
     address = f"127.0.0.1:{free_port()}"
-    for node in range(2):
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-        launcher += ["--node-rank", str(node), "--rdzv-backend", "c10d", "--rdzv-endpoint", address, "-m", "gan"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        words = [*launcher, *map(str, request), "--json"]
-        pipe = subprocess.PIPE
-        nodes.append(subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe, text=True))
+    options = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", address]
+    nodes = [
+        SalonProcess(folder, *request, "--json", name=f"node-{node}", torchrun=[*options, "--node-rank", str(node)])
+        for node in range(2)
+    ]
     try:
-        told = [node.communicate(timeout=HANG) for node in nodes]
+        return [node.wait() for node in nodes]
     finally:
         for node in nodes:
             if node.poll() is None:
-                node.terminate()  # torchrun ends its process, too
+                node.process.terminate()  # torchrun ends its process, too
                 node.wait()
-    return [Outcome(node.returncode, *texts) for node, texts in zip(nodes, told, strict=True)]
 
 
 def on_two_nodes(folder: Path, caches: tuple[Path, Path], *request: object) -> list[Outcome]:
@@ -48,7 +39,7 @@ def figures(told):
 
 @pytest.mark.slow
 def test_training(tiny_dataset, tiny_run, tmp_path):
-    found = figures(launched("train", "--data", tiny_dataset, "--out", tmp_path, *TINY_TRAINING))
+    found = figures(launched(tmp_path, "train", "--data", tiny_dataset, "--out", tmp_path / "runs", *TINY_TRAINING))
     run, one = Run(Path(found["run"])), Run(tiny_run)
     assert found["finished"] and run.path.name == one.path.name
     for mine, its in zip(run.read_stats(), one.read_stats(), strict=True):

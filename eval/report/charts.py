@@ -6,7 +6,7 @@ Nothing here computes: values and intervals come as they are in results.json.
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
     """
     highest = max([1.0, *(point[y]["high"] for point in points)]) if top is None else top
     labels = _labels(points, x, y, highest)
-    figure, axes = _figure(3.4, 3.2)
+    figure, axes = _square()
     if len(points) > 1:
         axes.plot([p[x]["value"] for p in points], [p[y]["value"] for p in points], color=ACCENT, linewidth=0.8)
     for point in points:
@@ -138,7 +138,7 @@ def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: st
     Each point is {"label": ..., "front": whether on the Pareto front, x: result, y: result}; those on the front are
     filled, and labelled, together where they lie together.
     """
-    figure, axes = _figure(3.4, 3.2)
+    figure, axes = _square()
     labels: dict[tuple[float, float], list[str]] = {}
     for number, (label, points) in enumerate(series.items()):
         style: Any = {"color": ACCENT if number == 0 else INK, "linestyle": _LINES[number % len(_LINES)]}
@@ -175,7 +175,7 @@ def reliability(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Each row has confidence, accuracy and images, and the area of its dot follows from its images.
     """
-    figure, axes = _figure(3.4, 3.2)
+    figure, axes = _square()
     most = max(row["images"] for row in rows)
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle="--")
     confidence, accuracy = ([row[name] for row in rows] for name in ("confidence", "accuracy"))
@@ -193,12 +193,21 @@ def heat(value: float, values: Sequence[float]) -> float:
     return 0.5 if high == low else (value - low) / (high - low)
 
 
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
+def _square() -> "tuple[Figure, Axes]":
+    # Shares along both sides: their short numbers are known to fit, and finding out would take longer than drawing.
+    figure, axes = _figure(3.4, 3.2, layout=None)
+    figure.subplots_adjust(left=0.15, right=0.985, bottom=0.145, top=0.985)
+    return figure, axes
+
+
+def _figure(
+    width: float, height: float, layout: "Literal['constrained'] | None" = "constrained"
+) -> "tuple[Figure, Axes]":
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        figure = Figure(figsize=(width, height), layout=layout, facecolor="none")
         axes = figure.add_subplot(facecolor="none")
     return figure, axes
 
