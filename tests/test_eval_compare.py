@@ -100,6 +100,14 @@ def entry(name: str, kimg: float | None, z_bank: str | None = "bank", **samples:
     return Entry(name=name, label=label, kimg=kimg, z_bank=z_bank, images=100, results=results, pictures=None)
 
 
+def test_of_two_networks_the_first_decides():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(1, 0.1, size=100), rng.normal(2, 0.1, size=100)
+    for first, second in (("fd_corrected", "fid_corrected"), ("fid_corrected", "fd_corrected")):
+        entries = [entry("a", 5, **{"kd": a, first: a, second: b}), entry("b", 6, **{"kd": a, first: b, second: a})]
+        assert compare(entries)["best"] == 0
+
+
 def test_differences_are_from_the_best_and_more_is_worse():
     rng = np.random.default_rng(2)
     low, high = rng.normal(1, 0.3, size=100), rng.normal(2, 0.3, size=100)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import SalonProcess, as_torchrun, empty_cache, write_dataset
 from PIL import Image
+from scipy.spatial.distance import cdist
 
 from eval.data import feature_cache
 from eval.data.feature_cache import FeatureShards, one_pass
@@ -23,7 +24,8 @@ from eval.evaluate import REPORT, RESULTS, evaluate
 from eval.evaluator import Evaluator
 from eval.metric_registry import Result
 from eval.metrics.feature_stats import Features
-from eval.metrics.frechet import frechet_distance
+from eval.metrics.frechet import fd_infinity, frechet_distance, frechet_jackknife, frechet_of_populations
+from eval.metrics.monge import monge_distance
 from eval.request import EvaluationRequest
 from gan import snapshot
 from gan.data import manifest
@@ -133,6 +135,28 @@ def test_the_numbers_are_those_of_the_features(painted, tiny_dataset, lite, tmp_
     assert figures["images_made"] == 10 and set(figures["seconds"]) >= {"reference", "images and features", "fid"}
     assert figures["reference"]["sha256"] == ImageDataset(tiny_dataset).fingerprint()
     assert (tmp_path / REPORT).stat().st_size < 300_000
+
+
+def test_further_metrics_are_those_of_the_features(painted, tiny_dataset, lite, tmp_path):
+    real = DatasetSource(Collection.open(tiny_dataset))
+    names = ["fid_infinity", "fid_population", "mind", "authenticity"]
+    found = evaluate(FilesSource(painted), real, networks=[(lite, names)], out=tmp_path)
+    by_id = {result.id: result for result in found.results}
+    assert list(by_id) == ["fd_infinity", "fd_population", "md", "authenticity"]
+    gen, dataset = (lite(list(s.pixels(0, len(s))))["features"] for s in (FilesSource(painted), real))
+    moments = Features([dataset]).moments()
+    limit = by_id["fd_infinity"]
+    assert limit.estimate.value == pytest.approx(fd_infinity(gen, moments), rel=1e-4)
+    jackknife = frechet_jackknife(gen, moments)
+    assert limit.estimate.se == pytest.approx(jackknife.se, rel=1e-4)
+    assert limit.replicates.value == limit.estimate.value
+    assert limit.replicates.se == pytest.approx(jackknife.se, rel=1e-4)
+    populations = frechet_of_populations(gen, dataset)
+    assert by_id["fd_population"].estimate.value == pytest.approx(populations.value, rel=1e-4)
+    assert by_id["md"].estimate.value == pytest.approx(monge_distance(gen, dataset).value, rel=1e-4)
+    across, within = cdist(gen, dataset), np.sort(cdist(dataset, dataset))[:, 1]
+    expected = (across.min(axis=1) > within[across.argmin(axis=1)]).mean()
+    assert by_id["authenticity"].estimate.value == by_id["authenticity"].replicates.value == expected
 
 
 def test_the_dataset_itself_is_perfect_and_seen_to_be_a_copy(tiny_dataset, lite, tmp_path):
