@@ -134,7 +134,7 @@ async def _posted(request: Request, known: bool, work: Any) -> Response:
             raise RequestError("a request must be a short JSON object")
         asked = json.loads(await web.read_body(request, MAX_BODY))
         return JSONResponse(await run_in_threadpool(work, asked))
-    except (RequestError, ValueError, KeyError, TypeError) as error:
+    except (RequestError, ValueError, KeyError, TypeError, RecursionError) as error:
         return PlainTextResponse(str(error), HTTPStatus.BAD_REQUEST)
     except OSError as error:  # a full disk: nothing was recorded, and the page says so
         return PlainTextResponse(str(error), HTTPStatus.INSUFFICIENT_STORAGE)
