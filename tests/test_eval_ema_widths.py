@@ -39,7 +39,7 @@ def test_widths_are_compared_in_pairs_with_the_average_of_training(tiny_dataset,
     refused = run_salon("eval", "ema", "--run", run, *common, "--out", out, "--widths", "0.1,0.05")
     assert refused.code == 2 and "widths is 0.1,0.05,0.28 there, 0.1,0.05 here" in refused.err
     refused = run_salon("eval", "ema", "--run", run, *common, "--out", out, "--widths", "a,b")
-    assert refused.code == 2 and "a,b is no list of numbers" in refused.err
+    assert refused.code == 2 and "'a,b' is neither numbers" in refused.err
     refused = run_salon("eval", "ema", "--run", run, *common, "--out", tmp_path / "new", "--widths", "0.1,0.5")
     assert refused.code == 2 and "at most 0.28" in refused.err and not (tmp_path / "new").exists()
 

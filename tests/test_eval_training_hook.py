@@ -26,7 +26,7 @@ def test_a_dry_run_finds_what_cannot_be_measured(tiny_dataset, tmp_path):
     request = ("train", "--data", tiny_dataset, "--out", tmp_path, "--dry-run", "--metrics")
     assert run_salon(*request, "kid").code == 0
     for wrong, message in (
-        (["kid,fud"], "--metrics must be none, or some of fid,kid,pr,dc,is; got fud instead"),
+        (["kid,fud"], "authenticity,is; got fud instead"),
         (["kid", "--metrics-weights", "vgg16=x.pth"], "of no network that this evaluation uses"),
         (["kid", "--metrics-budget", "100"], "'--metrics-budget'"),
     ):
