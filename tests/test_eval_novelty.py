@@ -278,9 +278,9 @@ def test_agreement_of_pixels_is_a_correlation_and_names_the_view():
 def test_a_copier_of_real_paintings_is_caught_and_other_paintings_are_not(tmp_path):
     files, rng = sorted((Path(DATA) / "data" / "monet").glob("*.jpg")), np.random.default_rng(0)
     paintings = [
-        Image.open(files[n]).convert("RGB").resize((128, 128), Image.Resampling.BOX) for n in rng.permutation(300)[:200]
+        Image.open(files[n]).convert("RGB").resize((128, 128), Image.Resampling.BOX) for n in rng.permutation(300)[:110]
     ]
-    training, held_out, others = paintings[:60], paintings[60:130], paintings[130:200]
+    training, held_out, others = paintings[:30], paintings[30:70], paintings[70:]
     dataset_of(tmp_path / "training.zip", training)
     folder_of(tmp_path / "held-out", held_out)
     folder_of(tmp_path / "others", others)
@@ -292,6 +292,6 @@ def test_a_copier_of_real_paintings_is_caught_and_other_paintings_are_not(tmp_pa
         found[images] = {row["id"]: row for row in outcome.json["results"]}
     assert found["copies"]["copied"]["value"] >= 0.9 and found["copies"]["authenticity"]["value"] <= 0.1
     assert found["copies"]["copying_test"]["high"] < 0
-    for id in ("copied", "authenticity"):
-        row = found["others"][id]
-        assert row["low"] <= row["control"]["value"] <= row["high"]
+    copied, authenticity = found["others"]["copied"], found["others"]["authenticity"]
+    assert copied["low"] <= copied["control"]["value"] <= copied["high"]
+    assert authenticity["difference"]["low"] <= 0 <= authenticity["difference"]["high"]  # both are of few images
