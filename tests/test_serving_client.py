@@ -492,3 +492,11 @@ def test_styles_are_in_the_order_of_the_probabilities():
         red = np.zeros([1, 8, 8, 3], np.uint8)
         red[..., 0] = 255
         assert c.about("style_classifier").styles[int(c.classify(red)[0].argmax())] == STYLES[0]
+
+
+def test_what_has_begun_when_the_cancellation_came_is_ended_too():
+    cancel, ended = Cancellation(), threading.Event()
+    cancel.cancel()
+    with pytest.raises(Cancelled), cancel.ends_by(ended.set):
+        raise AssertionError("nothing goes on")
+    assert ended.is_set()

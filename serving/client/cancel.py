@@ -33,12 +33,15 @@ class Cancellation:
 
     @contextmanager
     def ends_by(self, end: Callable[[], object]) -> Iterator[None]:
-        """Something under way that `end` ends, from any thread. Raises Cancelled where it failed for that, and at once
-        where the cancellation came before it.
+        """Something under way that `end` ends, from any thread. Raises Cancelled where it failed for that, and at once,
+        with `end` called, where the cancellation came before it.
         """
         with self._lock:
+            if not (late := self._cancelled):
+                self._ends.append(end)
+        if late:
+            end()
             self.check()
-            self._ends.append(end)
         try:
             yield
         except Exception as error:

@@ -62,12 +62,14 @@ class GrpcTransport:
         wanted = [grpc.InferRequestedOutput(name) for name in outputs]
         asked = "" if version is None else str(version)
         with self._errors():
+            cancel = cancel or Cancellation()
+            cancel.check()
             answer: Future[grpc.InferResult] = Future()
             settle = partial(_settle, answer)
             call = self._client.async_infer(
                 model, tensors, settle, asked, outputs=wanted, client_timeout=timeout, headers=self._metadata
             )
-            with (cancel or Cancellation()).ends_by(call.cancel):
+            with cancel.ends_by(call.cancel):
                 result = answer.result(timeout + _LATE)
         check_version(self.url, model, result.get_response().model_version, version)
         return {name: result.as_numpy(name) for name in outputs}
