@@ -12,13 +12,13 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Four workers on two cores: tests wait for servers and processes of their own. All use what one of them compiled.
+# Three workers on two cores: tests wait for servers and processes of their own. All use what one of them compiled.
 test: export PYTHONDONTWRITEBYTECODE =
 test: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 4 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The oldest versions that pyproject.toml allows, on Python 3.11. Their own warnings are no errors.
 test-floor:
