@@ -331,3 +331,8 @@ def test_the_interval_of_the_populations_counts_the_datasets_chance_and_bias_in(
     assert held["fixed"] / draws < 0.88 and held["populations"] / draws > 0.91
     known = frechet_of_populations(gen, real, frechet_jackknife(gen, Features([real]).moments()))
     assert known == both
+    over_gen = frechet_jackknife(gen, Features([real]).moments())
+    over_real = frechet_jackknife(real, Features([gen]).moments())
+    biases = [jackknife.value - jackknife.corrected for jackknife in (over_gen, over_real)]
+    raw = frechet_distance(Features([gen]).moments(), Features([real]).moments())
+    assert min(biases) > 0 and both.value == pytest.approx(raw - sum(biases))
