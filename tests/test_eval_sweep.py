@@ -67,8 +67,13 @@ def test_the_front_is_what_nothing_is_better_than(entries):
 
 def test_where_chance_could_be_the_reason_all_are_on_the_front_and_none_is_recommended(entries):
     rng = np.random.default_rng(3)
+
+    def around(mean):
+        values = rng.normal(size=100)
+        return values - values.mean() + mean
+
     alike = [
-        entry(str(i), None, **{id: rng.normal(size=100) for id in ("precision", "recall", "kd")}) for i in range(2)
+        entry(name, None, precision=around(m), recall=around(m), kd=around(-m)) for name, m in (("a", 0.5), ("b", 0.51))
     ]
     figures = weigh(alike, [(0.5, 1), (1.0, 1)])
     assert figures["front"] == [0, 1] and figures["best"] is None
