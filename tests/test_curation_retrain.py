@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from curation.retrain import splits as sets
 from curation.retrain.noise import NoiseSource, random_phases
+from curation.retrain.report import write_report
 from curation.retrain.verdict import HARMED, HELPED, NOTHING, UNKNOWN, UNLEARNED
 from eval.evaluate import evaluate
 from gan.data import manifest as manifests
@@ -169,7 +170,7 @@ def test_an_arm_can_be_looked_at_and_trained_again_as_any_other(finished, curati
     assert content(Path(again.json["snapshot"])) == content(ours)  # no second trainer: the same to the bit
 
 
-def test_results_and_report_say_what_was_found(finished):
+def test_results_and_report_say_what_was_found(finished, tmp_path):
     out, outcome, _ = finished
     figures = outcome.json
     assert {**read_json(out / "results.json"), "out": str(out)} == figures
@@ -193,9 +194,19 @@ def test_results_and_report_say_what_was_found(finished):
         assert_allclose(sum(parts) / 10, value["value"])
     assert any("has learned from the held-out images before" in note for note in figures["notes"])
     page = (out / "report.html").read_text()
+    assert not re.search("https?://(?!www.w3.org)", page)
     assert "<h1>No verdict</h1>" in page and "axis good" not in page and "axis bad" not in page
     assert figures["sentence"] in page and page.count("data:image/jpeg") == 24
-    assert not re.search("https?://(?!www.w3.org)", page)
+    for metric in figures["metrics"]:  # better or worse, lower or higher: without a verdict nothing has a colour
+        for number, difference in enumerate(metric["differences"].values()):
+            difference["low"], difference["high"] = (0.1, 0.2) if number % 2 else (-0.2, -0.1)
+    for verdict, coloured in ((UNKNOWN, False), (NOTHING, True)):
+        for metric in figures["metrics"]:
+            for difference in metric["differences"].values():
+                difference["training"] = difference["images"]
+        write_report({**figures, "verdict": verdict}, [None] * len(figures["arms"]), tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert ("axis good" in page, "axis bad" in page) == (coloured, coloured)
 
 
 def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, dataset, curation, base_run, monkeypatch):
