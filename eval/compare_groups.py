@@ -99,7 +99,7 @@ def _sentence(metric: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def _metric(id: str, groups: Mapping[str, Sequence[Entry]], paired: bool) -> dict[str, Any]:
     results = {name: [entry.results[id] for entry in group] for name, group in groups.items()}
-    trainings = {name: _trainings(many) for name, many in results.items()}
+    of = {name: trainings(many) for name, many in results.items()}
     first = next(iter(results.values()))[0]
     return {
         "id": id,
@@ -107,17 +107,17 @@ def _metric(id: str, groups: Mapping[str, Sequence[Entry]], paired: bool) -> dic
         "key": str(first.identity),
         "better": "higher" if id in HIGHER_IS_BETTER else "lower",
         "groups": [
-            {"name": name, **trainings[name].mean().to_dict(), "values": [result.estimate.value for result in many]}
+            {"name": name, **of[name].mean().to_dict(), "values": [result.estimate.value for result in many]}
             for name, many in results.items()
         ],
         "differences": [
-            {"a": a, "b": b, **trainings[a].minus(trainings[b], paired=paired).to_dict()}
-            for a, b in combinations(groups, 2)
+            {"a": a, "b": b, **of[a].minus(of[b], paired=paired).to_dict()} for a, b in combinations(groups, 2)
         ],
     }
 
 
-def _trainings(results: Sequence[Result]) -> Trainings:
+def trainings(results: Sequence[Result]) -> Trainings:
+    """One metric's results of a group, one of each training."""
     replicates = [result.replicates for result in results]
     corrected = results[0].id.endswith("_corrected")
     return Trainings.of([result.estimate for result in results], replicates, corrected=corrected)

@@ -25,9 +25,9 @@ from curation.retrain.verdict import (
     better,
     contrast,
     decide,
-    trainings,
 )
 from eval.compare import read_entry
+from eval.compare_groups import trainings
 from eval.evaluate import RESULTS
 from eval.metric_registry import HIGHER_IS_BETTER, NAMES, Result
 from eval.metrics.confidence_intervals import Estimate, Jackknife

@@ -6,9 +6,10 @@ The arms' images come from the same latents and are compared with the same held-
 from collections.abc import Mapping, Sequence
 
 from curation.retrain.splits import ARMS
+from eval.compare_groups import trainings
 from eval.metric_registry import HIGHER_IS_BETTER, Result
 from eval.metrics.confidence_intervals import Estimate
-from eval.metrics.training_seeds import Trainings, TwoChances, in_quadrature
+from eval.metrics.training_seeds import TwoChances, in_quadrature
 
 HELPED, NOTHING, HARMED = "helped", "did nothing", "harmed"
 UNLEARNED, UNKNOWN = "not enough learned", "no verdict"
@@ -33,13 +34,6 @@ RULE = (
 )
 
 Repeats = Mapping[str, Sequence[Result]]  # of one metric, by arm; the r-th of all arms are of one repeat
-
-
-def trainings(results: Sequence[Result]) -> Trainings:
-    """An arm's repeats."""
-    replicates = [result.replicates for result in results]
-    corrected = results[0].id.endswith("_corrected")
-    return Trainings.of([result.estimate for result in results], replicates, corrected=corrected)
 
 
 def contrast(a: Sequence[Result], b: Sequence[Result]) -> TwoChances:

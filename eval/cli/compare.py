@@ -1,6 +1,7 @@
 """The commands eval compare and eval ema, which compare evaluations. Heavy imports wait until a command runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +103,9 @@ def compare(
     "--widths",
     metavar="SHARES",
     type=Numbers(float),
-    show_default="0.04,0.05,0.07,0.1,0.13,0.15",
+    show_default=False,
     help="Widths to try, with commas between: standard deviations of the average's weights over time, as shares of the "
-    "training.",
+    "training. Default: 0.04,0.05,0.07,0.1,0.13,0.15.",
 )
 @evaluation_options
 def ema(manifest: Path | None, device: str, as_json: bool, request: EvaluationRequest, search: WidthsRequest) -> None:
@@ -143,38 +144,35 @@ def _tell_comparison(
     as_json: bool,
     over: tuple[str, Sequence[float | None]] | None = None,
 ) -> None:
-    from eval.compare import COMPARISON, compare, in_order
-    from eval.report import text as tables
+    from eval.compare import compare, in_order
+    from eval.report import text
     from eval.report.html import write_comparison
-    from gan.runtime import files
 
     ordered = in_order(entries)
     figures = {**compare(ordered), "request": record}
-    text = tables.comparison(figures)
-    for warning in figures["warnings"]:
-        say(f"Warning: {warning}")
-    if out is not None:
-        files.write_json(out / COMPARISON, figures)
-        write_comparison(figures, [entry.pictures for entry in ordered], out / "comparison.html", over)
-        text += f"\nReport: {out / 'comparison.html'}"
-    result(text, figures, as_json)
+    write = partial(write_comparison, figures, [entry.pictures for entry in ordered], over=over)
+    _tell(figures, text.comparison(figures), write, out, as_json)
 
 
 def _tell_groups(
-    groups: "Mapping[str, Sequence[Entry]]", record: dict[str, str], out: Path | None, as_json: bool
+    groups: "Mapping[str, Sequence[Entry]]", record: Mapping[str, Any], out: Path | None, as_json: bool
 ) -> None:
-    from eval.compare import COMPARISON
     from eval.compare_groups import compare_groups
-    from eval.report import text as tables
+    from eval.report import text
     from eval.report.html import write_group_comparison
-    from gan.runtime import files
 
     figures = {**compare_groups(groups), "request": record}
-    text = tables.groups(figures)
+    _tell(figures, text.groups(figures), partial(write_group_comparison, figures), out, as_json)
+
+
+def _tell(figures: dict[str, Any], text: str, write: Callable[[Path], None], out: Path | None, as_json: bool) -> None:
+    from eval.compare import COMPARISON
+    from gan.runtime import files
+
     for warning in figures["warnings"]:
         say(f"Warning: {warning}")
     if out is not None:
         files.write_json(out / COMPARISON, figures)
-        write_group_comparison(figures, out / "comparison.html")
+        write(out / "comparison.html")
         text += f"\nReport: {out / 'comparison.html'}"
     result(text, figures, as_json)
