@@ -28,7 +28,7 @@ def ema(request: AverageRequest, as_json: bool) -> None:
     \b
     salon ema --run runs/paintings64-tiny-1a2b3c4d --width 0.13 --out averaged.safetensors
     """
-    from gan.training.reconstruct import open_stored, reconstruct
+    from gan.training.reconstruct import doubt, open_stored, reconstruct
 
     stored = open_stored(request.run)
     combination = reconstruct(stored, request.width, request.out)
@@ -40,7 +40,7 @@ def ema(request: AverageRequest, as_json: bool) -> None:
         "averages": len(combination.weights),
         "error": combination.error,
     }
-    if note := request.doubt(combination.error):
+    if note := doubt(request.width, combination.error):
         say(f"Note: {note}")
     text = f"{request.out}: G_ema of width {request.width:g} at {figures['kimg']:g} kimg"
     result(

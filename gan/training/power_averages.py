@@ -45,7 +45,10 @@ class PowerAverages:
 
     def restart(self, cur_nimg: int) -> None:
         """Begin anew, with the module's parameters as they are; the next update leaves none of them."""
-        self.__init__(self._module, cur_nimg)  # type: ignore[misc]
+        self.start_nimg = cur_nimg
+        for average in self.averages.values():
+            for name, value in self._module.named_parameters():
+                average[name].copy_(value.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -16,6 +16,8 @@ from gan.training.power_averages import WIDTHS
 from gan.training.power_function import Combination, combine, gamma_of
 from gan.training.run_dir import Run, require_run
 
+DOUBTFUL = 0.05  # error of a profile, as a share of its norm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
@@ -42,6 +44,13 @@ class Stored:
         times = [nimg - start for nimg, _ in self.files] + [self.seen]
         every = [(time, gamma_of(own)) for time in times for own in WIDTHS]
         return combine([time for time, _ in every], [gamma for _, gamma in every], self.seen, gamma_of(width))
+
+
+def doubt(width: float, error: float) -> str | None:
+    """What to say of a width that the stored averages meet with such an error; None where it is small."""
+    if error <= DOUBTFUL:
+        return None
+    return f"the stored averages meet `width` {width:g} within {error:.0%} only; 0.04 to 0.15 they meet well"
 
 
 def open_stored(path: Path) -> Stored:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from gan.data.collection import Collection  # heavy: a command's --help starts without it
 
-DOUBTFUL = 0.05  # error of a profile, as a share of its norm
 DATA_ON_DEVICE = ("auto", "yes", "no")
 FIELDS = ("seed", "mirror", "batch_size", "r1_gamma", "precision", "freeze_d", "augment", "augment_p", "ada_target")
 
@@ -111,12 +110,6 @@ class AverageRequest:
         if self.out.suffix != ".safetensors":
             raise RequestError(f"`out` must end in .safetensors; got {self.out} instead")
         refuse_existing([self.out], self.overwrite)
-
-    def doubt(self, error: float) -> str | None:
-        """What to say of a profile that the stored averages meet with such an error; None where it is small."""
-        if error <= DOUBTFUL:
-            return None
-        return f"the stored averages meet `width` {self.width:g} within {error:.0%} only; 0.04 to 0.15 they meet well"
 
 
 @dataclass(frozen=True, kw_only=True)
