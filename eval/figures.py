@@ -63,15 +63,15 @@ def notable(comparison: Comparison | None, reference: Reference) -> dict[str, An
     if comparison is None:
         return {"best": [], "worst": [], "closest": []}
     order = np.argsort(-comparison.realism, kind="stable")
-    # As a share of how far the real image's own next neighbour is.
-    usual = reference.neighbours.distances[comparison.nearest, 0]
-    ratio = comparison.nearest_distance / np.maximum(usual, np.finfo(float).tiny)
-    realism = [None if np.isinf(value) else float(value) for value in comparison.realism]  # None: a copy
+    ratio = metric_registry.ratios_to_real(comparison, reference)
+    realism, shares = (  # infinite of a copy, and of images next to a real one that is there twice
+        [None if np.isinf(value) else float(value) for value in values] for values in (comparison.realism, ratio)
+    )
     return {
         "best": [{"index": int(index), "realism": realism[index]} for index in order[:NOTABLE]],
         "worst": [{"index": int(index), "realism": realism[index]} for index in order[::-1][:NOTABLE]],
         "closest": [
-            {"index": int(index), "real": int(comparison.nearest[index]), "ratio": float(ratio[index])}
+            {"index": int(index), "real": int(comparison.nearest[index]), "ratio": shares[index]}
             for index in np.argsort(ratio, kind="stable")[:NOTABLE]
         ],
         "closer_than_real": int((ratio < 1).sum()),
@@ -128,8 +128,7 @@ def hints(
                 "images, which its interval does not hold: compare it at this number of images alone"
             )
     if comparison is not None:
-        usual = reference.neighbours.distances[comparison.nearest, 0]
-        copies = int((comparison.nearest_distance <= COPY * np.maximum(usual, np.finfo(float).tiny)).sum())
+        copies = int((metric_registry.ratios_to_real(comparison, reference) <= COPY).sum())
         if copies:
             lines.append(
                 f"{copies:,} of {len(source):,} evaluated images are images of the dataset: the metrics take them for "

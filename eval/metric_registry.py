@@ -13,13 +13,13 @@ import numpy as np
 
 from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
-from eval.metrics.confidence_intervals import Estimate, Jackknife, linear_jackknife, normal_interval
+from eval.metrics.confidence_intervals import Estimate, Jackknife, Vector, linear_jackknife, normal_interval
 from eval.metrics.feature_stats import Array, Features
 from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackknife, frechet_of_populations
 from eval.metrics.inception_score import inception_score, inception_score_bias
 from eval.metrics.kernel import kernel_distance
 from eval.metrics.monge import PROJECTIONS, monge_distance
-from eval.metrics.novelty import Nearest, authenticity
+from eval.metrics.novelty import authenticity, ratios
 from eval.metrics.precision_recall import Comparison, compare
 from eval.metrics.result_key import Identity, digest
 from gan.errors import RequestError
@@ -178,6 +178,11 @@ def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str,
     )
 
 
+def ratios_to_real(comparison: Comparison, reference: Reference) -> Vector:
+    """How far each generated image is from the nearest real one, as a share of how far that is from its own [N]."""
+    return ratios(comparison.nearest_distance, reference.neighbours.distances[comparison.nearest, 0])
+
+
 def _frechet(sets: FeatureSets) -> list[Result]:
     reference, n, jackknife, enough = sets.reference, len(sets.gen), sets.frechet, sets.enough_for_frechet
     raw = Result(
@@ -260,12 +265,10 @@ def _by_neighbours(
 
 
 def _authenticity(sets: FeatureSets) -> list[Result]:
-    comparison = sets.comparison
-    nearest = Nearest(distances=comparison.nearest_distance, indices=comparison.nearest, views=comparison.nearest * 0)
-    ratios = nearest.ratios(sets.reference.neighbours.distances[:, 0])
-    estimate = authenticity(ratios)
+    shares = ratios_to_real(sets.comparison, sets.reference)
+    estimate = authenticity(shares)
     identity = identity_of("authenticity", sets.reference, len(sets.gen), {})
-    replicates = linear_jackknife(estimate.value, (ratios > 1).astype(np.float64), BLOCKS)
+    replicates = linear_jackknife(estimate.value, (shares > 1).astype(np.float64), BLOCKS)
     return [Result(identity=identity, estimate=estimate, replicates=replicates)]
 
 

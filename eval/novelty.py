@@ -15,11 +15,9 @@ import numpy as np
 from PIL import Image
 
 from eval import figures, suite
-from eval.data.array_source import SUFFIXES as ARRAYS
-from eval.data.array_source import ArraySource
 from eval.data.feature_cache import cached
 from eval.data.files_source import FilesSource
-from eval.data.image_sources import DatasetSource, Source
+from eval.data.image_sources import DatasetSource, Source, open_files
 from eval.data.snapshot_source import SnapshotSource
 from eval.data.views import VIEWS, agreement, cached_views
 from eval.evaluate import Clock, Extracted, extract
@@ -42,6 +40,7 @@ from gan.runtime.files import write_json
 FORMAT = "salon-novelty-1"
 RESULTS, REPORT = "novelty.json", "novelty.html"
 LEAST_HELD_OUT = 19  # images, of which 5 % is one at least
+AGREE = 0.9  # correlation of pixels from which two images are one
 SHOWN = 192  # pixels of a picture of a pair
 NAMES = {
     "authenticity": "Authenticity",
@@ -55,7 +54,9 @@ ALONE = (
 LIMITS = (
     "This test compares whole images by the features of one network. It cannot tell copies of parts, of a composition "
     "or of a style, nor copies that are turned, recoloured or cropped further, nor what these features are blind to; "
-    "and {count:,} images hardly show copies that are rarer than one in {rare:,}. Look at the pairs."
+    "and {count:,} images hardly show copies that are rarer than one in {rare:,}. Nor can it tell copies from what a "
+    "generator makes that has learned little, or shows few kinds of images: these lie near few training images, too "
+    "(Stein et al. 2023). Look at the pairs."
 )
 
 
@@ -158,7 +159,7 @@ class NoveltyTest:
         warnings = self._warnings(source, first)
         for warning in warnings:
             say(f"Warning: {warning}")
-        n = len(source)
+        n, pairs = len(source), self._pairs(source, first, views)
         return {
             "format": FORMAT,
             "generator": figures.describe(source),
@@ -166,10 +167,10 @@ class NoveltyTest:
             "held_out": self.held_out
             and {"path": self.held_out.name, "images": len(self.held_out), **self.held_out.identity},
             "results": rows,
-            "findings": _findings(rows),
+            "findings": _findings(rows, pairs),
             "limits": LIMITS.format(count=n, rare=max(1, n // 3)),
             "strata": [] if self.strata is None else _strata(self.strata, first),
-            "pairs": self._pairs(source, first, views),
+            "pairs": pairs,
             "warnings": warnings,
         }
 
@@ -233,11 +234,9 @@ def open_held_out(path: Path, training: Collection) -> Source:
                 "keeps are training images: name the manifest of the training, too"
             )
         return held_out
-    if path.suffix.lower() in ARRAYS and path.is_file():
-        return ArraySource(path)
     if not path.exists():
         raise RequestError(f"`held_out` must be a folder, ZIP or array of images, or a manifest; {path} does not exist")
-    return FilesSource(path)
+    return open_files(path)
 
 
 def _distances(extractor: Extractor, training: list[Features], gen: Features, held_out: Features | None) -> Distances:
@@ -309,29 +308,29 @@ def _strata(strata: Sequence[str | None], distances: Distances) -> list[dict[str
     return rows
 
 
-def _findings(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    # What the first extractor's intervals allow to say.
+def _findings(rows: Sequence[dict[str, Any]], pairs: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    # What the first extractor's intervals, and the pixels of the most suspicious pairs, allow to say.
     by_id = {row["id"]: row for row in reversed(rows)}
     copied, test = by_id.get("copied"), by_id.get("copying_test")
     if copied is None:
         return [{"text": ALONE, "kind": ""}]
     share = f"{copied['value']:.1%} ({copied['low']:.1%} to {copied['high']:.1%})"
     control = "{value:.1%} ({low:.1%} to {high:.1%}) would be so by chance alone".format(**copied["control"])
-    above = copied["difference"]["low"] > 0
-    found = [
-        {
-            "text": f"{'Copies' if above else 'No sign of copies'}: {share} of the generated images are nearer to a "
-            f"training image than 95 % of the held-out ones are; {control}.",
-            "kind": "bad" if above else "good",
-        }
-    ]
+    above, agree = copied["difference"]["low"] > 0, sum(row["pixels"]["correlation"] >= AGREE for row in pairs)
+    head = ("Copies" if agree else "Copies, or little learned") if above else "No sign of copies"
+    text = f"{head}: {share} of the generated images are nearer to a training image than 95 % of the held-out ones are"
+    text += f"; {control}."
+    if above:
+        text += f" Of the {len(pairs):,} closest pairs {agree:,} agree in their pixels. Different training images in "
+        text += f"them: {len({row['real'] for row in pairs}):,}."
+    found = [{"text": text, "kind": "bad" if above else "good"}]
     if test is not None and (test["high"] < 0 or test["low"] > 0):
         nearer = test["high"] < 0
         found.append(
             {
                 "text": f"As a whole they are {'nearer to' if nearer else 'farther from'} the training images than "
                 f"held-out ones: C_T is {test['value']:.1f} ({test['low']:.1f} to {test['high']:.1f})"
-                + (", as of a generator that copies." if nearer else ", as of one that has learned too little."),
+                + f", as of {'one that copies, or shows few kinds' if nearer else 'one that has learned too little'}.",
                 "kind": "bad" if nearer else "",
             }
         )

@@ -1,6 +1,5 @@
 """salon eval novelty: planted copies are told and shown, others are not; what is refused, and what cannot be told."""
 
-import io
 import json
 import os
 from pathlib import Path
@@ -36,30 +35,13 @@ def patchwork(rng):
     return Image.fromarray(rng.integers(0, 256, [4, 4, 3], np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
 
 
-def jpeg(image):
-    return Image.open(io.BytesIO(encode(image, "jpeg", 70))).convert("RGB")
-
-
-def flipped(image):
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-
-
-def cropped(image, rng):
-    side = round(image.width * rng.uniform(0.8, 0.9))
-    left, top = rng.integers(0, image.width - side + 1, 2)
-    return image.crop((left, top, left + side, top + side)).resize(image.size, Image.Resampling.BICUBIC)
-
-
-def noisy(image, rng):
-    pixels = np.asarray(image) + rng.normal(0, 8, [*image.size, 3])
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
-def copies(images, rng):
-    """A copy of each: noise, JPEG, flip, crop, and a flipped crop, in turn."""
-    for number, image in enumerate(images):
-        kinds = (noisy(image, rng), jpeg(image), flipped(image), cropped(image, rng), flipped(cropped(image, rng)))
-        yield kinds[number % 5]
+@pytest.fixture(scope="module")
+def copies():
+    """benchmarks/novelty.py's copies: of noise, as a JPEG, flipped, cropped, and both, in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+        from novelty import copies
+    return copies
 
 
 def folder_of(path, images):
@@ -78,7 +60,7 @@ def dataset_of(path, images, labels=None, classes=None):
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory):
+def painted(tmp_path_factory, copies):
     """A dataset of 24 training images in two classes; folders of 24 held-out, 24 other and 20 copied images."""
     folder, rng = tmp_path_factory.mktemp("novelty"), np.random.default_rng(0)
     training, held_out, others = ([patchwork(rng) for _ in range(24)] for _ in range(3))
@@ -116,6 +98,8 @@ def test_planted_copies_are_told_and_shown(painted, tmp_path):
     assert by_id["copying_test"]["high"] < 0
     assert [finding["kind"] for finding in figures["findings"]] == ["bad", "bad"]
     assert figures["findings"][0]["text"].startswith("Copies: ")
+    pairs = "Of the 5 closest pairs 5 agree in their pixels. Different training images in them: 5."
+    assert figures["findings"][0]["text"].endswith(pairs)
     assert [(row["name"], row["n_training"]) for row in figures["strata"]] == [("even", 12), ("odd", 12)]
     assert sum(row["n_gen"] for row in figures["strata"]) == 20
     assert sum(row["n_held_out"] for row in figures["strata"]) == 24
@@ -156,6 +140,22 @@ def test_others_are_not_told(painted, tmp_path):
     assert [finding["kind"] for finding in figures["findings"]] == ["good"]
 
 
+def test_what_little_was_learned_of_is_not_taken_for_copies(painted, tmp_path):
+    rng = np.random.default_rng(2)
+
+    def faint():
+        return Image.blend(Image.new("RGB", (32, 32), "grey"), patchwork(rng), 0.2)
+
+    dataset_of(tmp_path / "training.zip", [*(patchwork(rng) for _ in range(24)), faint()])
+    folder_of(tmp_path / "all-faint", [faint() for _ in range(20)])
+    words = ("--held-out", painted / "held-out", "--num-pairs", 6, "--views", "original", "--json")
+    figures = novelty(tmp_path, "all-faint", tmp_path / "out", *words).json
+    finding = figures["findings"][0]
+    assert finding["kind"] == "bad" and finding["text"].startswith("Copies, or little learned: ")
+    assert finding["text"].endswith("6 closest pairs 0 agree in their pixels. Different training images in them: 1.")
+    assert "has learned little" in figures["limits"]
+
+
 def test_without_held_out_images_only_authenticity_is_told(painted, tmp_path):
     figures = novelty(painted, "copies", tmp_path / "out", "--json").json
     (row,) = figures["results"]
@@ -193,11 +193,11 @@ def test_a_snapshot_of_other_images_and_held_out_training_images_are_warned_of(p
     assert [row["id"] for row in outcome.json["results"]] == ["authenticity", "copied"]  # too few for C_T
 
 
-def test_two_equal_training_images_are_warned_of(tmp_path):
+def test_two_equal_training_images_are_warned_of(tmp_path, copies):
     rng = np.random.default_rng(1)
     images = [patchwork(rng) for _ in range(4)]
     dataset_of(tmp_path / "training.zip", [*images, images[0]])
-    folder_of(tmp_path / "images", [noisy(image, rng) for image in images])
+    folder_of(tmp_path / "images", (next(copies([image], rng)) for image in images))
     words = ("--images", tmp_path / "images", "--data", tmp_path / "training.zip", "--views", "original", *LITE)
     outcome = run_salon("eval", "novelty", *words, "--out", tmp_path / "out", "--json")
     assert any("1 of the 4 training images that others are nearest to are" in line for line in outcome.json["warnings"])
@@ -210,8 +210,8 @@ def test_two_equal_training_images_are_warned_of(tmp_path):
     [
         ((), "needs either --snapshot or --images"),
         (("--images", "absent"), "--images must be there; absent does not exist"),
-        (("--images", "{run}"), "must be given with --snapshot, as it is one"),
-        (("--snapshot", "{data}"), "must be given with --images"),
+        (("--images", "{run}"), "must be given with --snapshot; --images is a folder"),
+        (("--snapshot", "{data}"), "Images are given with --images"),
         (("--images", "{data}", "--truncation-psi", "0.5"), "--truncation-psi needs --snapshot"),
         (("--images", "{data}", "--held-out", "absent"), "--held-out must be a folder, ZIP or array of images"),
         (("--images", "{data}", "--held-out", "{data}"), "--held-out must be at least 19 images; got 12"),
@@ -275,7 +275,7 @@ def test_agreement_of_pixels_is_a_correlation_and_names_the_view():
 
 @pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="SALON_TEST_DATA is unset")
-def test_a_copier_of_real_paintings_is_caught_and_other_paintings_are_not(tmp_path):
+def test_a_copier_of_real_paintings_is_caught_and_other_paintings_are_not(tmp_path, copies):
     files, rng = sorted((Path(DATA) / "data" / "monet").glob("*.jpg")), np.random.default_rng(0)
     paintings = [
         Image.open(files[n]).convert("RGB").resize((128, 128), Image.Resampling.BOX) for n in rng.permutation(300)[:110]

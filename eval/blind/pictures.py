@@ -14,10 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eval.data.array_source import SUFFIXES as ARRAYS
-from eval.data.array_source import ArraySource
-from eval.data.files_source import FilesSource
-from eval.data.image_sources import DatasetSource, Source, is_snapshot
+from eval.data.image_sources import DatasetSource, Source, is_snapshot, open_files
 from gan.data.collection import Collection
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError
@@ -50,11 +47,9 @@ def open_pictures(path: Path, parameter: str) -> Source:
         raise RequestError(f"`{parameter}` must be a folder, ZIP or array of images; {path} does not exist")
     if is_snapshot(path):
         raise RequestError(f"`{parameter}` must be images; {path} is a snapshot, of which `salon generate` makes some")
-    if path.suffix.lower() in ARRAYS and path.is_file():
-        return ArraySource(path)
     if _is_dataset(path):
         return DatasetSource(Collection.open(path, beside=False))
-    return FilesSource(path)
+    return open_files(path)
 
 
 def choose(gen: Source, real: Source, count: int, seed: int) -> list[tuple[Picture, Picture]]:

@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from eval.cli.options import extractor_options
+from eval.cli.options import extractor_options, require_one
 from eval.request import VIEWS, NoveltyRequest
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, FiniteRange, WholeRange, none_is_nothing, overwrite_option, seed_option
-from gan.errors import RequestError
 from gan.runtime.console import result, table
 
 
@@ -77,21 +76,13 @@ def novelty(
     \b
     salon eval novelty --snapshot runs --data paintings64.zip --held-out others --out novelty
     """
-    from eval.data.image_sources import is_snapshot, open_source
+    from eval.data.image_sources import open_source
     from eval.evaluator import require_folder
     from eval.novelty import REPORT, NoveltyTest
     from gan.data.collection import Collection
     from gan.runtime import distributed
 
-    path = snapshot or images
-    if path is None or (snapshot and images):
-        raise RequestError("eval novelty needs either --snapshot or --images")
-    if not path.exists():
-        raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {path} does not exist")
-    if (snapshot is None) == is_snapshot(path):
-        raise RequestError(f"{path} must be given with {'--snapshot, as it is one' if images else '--images'}")
-    if images and request.truncation_psi != 1:
-        raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
+    path = require_one(snapshot, images, request.truncation_psi)
     require_folder(out)
     test = NoveltyTest(Collection.open(data, manifest), held_out, request, device)
     with distributed.joined(test.target):
@@ -99,16 +90,10 @@ def novelty(
             path,
             request.num_images,
             seed=request.seed,
-            **(
-                {}
-                if images
-                else {
-                    "truncation_psi": request.truncation_psi,
-                    "class_shares": test.real.class_shares(),
-                    "device": test.target,
-                    "batch_size": request.batch_size,
-                }
-            ),
+            truncation_psi=request.truncation_psi,
+            class_shares=test.real.class_shares(),
+            device=test.target,
+            batch_size=request.batch_size,
         )
         figures = test(source, out)
     if figures is not None:

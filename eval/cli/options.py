@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from gan.cli.options import (
     seed_option,
     together,
 )
+from gan.errors import RequestError
 
 MOST = 1000  # numbers in steps
 SUITE, OFFLINE = ("dinov2-vit-l-14", "inception-v3-compat"), "efficientnet-lite0"
@@ -169,3 +171,25 @@ sweep_options = together(
         show_default=False,
     ),
 )
+
+
+def require_one(snapshot: Path | None, images: Path | None, truncation_psi: float) -> Path:
+    """The one of --snapshot and --images that was given, which must be what its option says."""
+    from eval.data.image_sources import is_snapshot
+
+    path = snapshot or images
+    if path is None or (snapshot and images):
+        raise RequestError(f"eval {click.get_current_context().info_name} needs either --snapshot or --images")
+    if not path.exists():
+        raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {path} does not exist")
+    if (snapshot is None) == is_snapshot(path):
+        if images:
+            raise RequestError(
+                f"{path} must be given with --snapshot; --images is a folder, a ZIP or an array of images"
+            )
+        raise RequestError(
+            f"--snapshot must be a snapshot, a run or a folder of runs; {path} is none. Images are given with --images"
+        )
+    if images and truncation_psi != 1:
+        raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
+    return path

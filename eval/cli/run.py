@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from eval.cli.options import evaluation_options
+from eval.cli.options import evaluation_options, require_one
 from eval.request import EvaluationRequest, RejectionOptions
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH
@@ -71,13 +71,11 @@ def run(
     from gan.device.selection import select
     from gan.runtime import distributed
 
-    source = _require_one(snapshot, images)
+    source = require_one(snapshot, images, request.truncation_psi)
     require_folder(out)
     options = given(vars(rejection))
     if options and images:
         raise RequestError("--reject needs --snapshot, whose discriminator rejects; --images has none")
-    if images and request.truncation_psi != 1:
-        raise RequestError("--truncation-psi needs --snapshot; --images are as they are")
     if images and request.cuda_graphs:
         raise RequestError("--cuda-graphs needs --snapshot, whose images are generated")
     target = select(device)
@@ -93,23 +91,3 @@ def run(
         raise BoundError(
             "; ".join(f"{row['requirement']} is required; {row['key']} is {row['value']:.4g}" for row in unmet)
         )
-
-
-def _require_one(snapshot: Path | None, images: Path | None) -> Path:
-    # -> the one of the two that was given, which must be what its option says.
-    from eval.data.image_sources import is_snapshot
-
-    path = snapshot or images
-    if path is None or (snapshot and images):
-        raise RequestError("eval run needs either --snapshot or --images")
-    if (snapshot is None) == is_snapshot(path):
-        if not path.exists():
-            raise RequestError(f"{'--images' if images else '--snapshot'} must be there; {path} does not exist")
-        if images:
-            raise RequestError(
-                f"{path} must be given with --snapshot; --images is a folder, a ZIP or an array of images"
-            )
-        raise RequestError(
-            f"--snapshot must be a snapshot, a run or a folder of runs; {path} is none. Images are given with --images"
-        )
-    return path

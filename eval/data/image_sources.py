@@ -177,9 +177,19 @@ def open_source(
         raise RequestError(f"{path} must be a snapshot, or a folder or ZIP of images; it does not exist")
     if is_snapshot(path):
         return SnapshotSource(path, DEFAULT_COUNT if count is None else count, seed=seed, **options)
+    return open_files(path, count, seed=seed, skip_damaged=True)
+
+
+def open_files(
+    path: Path, count: int | None = None, *, seed: int = 0, skip_damaged: bool = False
+) -> FilesSource | ArraySource:
+    """A folder or ZIP of images, or an array of them. A damaged file is an error, or skipped.
+
+    Raises RequestError for anything else.
+    """
     if path.suffix.lower() in ARRAYS and path.is_file():
         return ArraySource(path, count, seed=seed)
-    return FilesSource(path, count, seed=seed, skip_damaged=True)
+    return FilesSource(path, count, seed=seed, skip_damaged=skip_damaged)
 
 
 def is_snapshot(path: Path) -> bool:

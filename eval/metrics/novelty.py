@@ -41,13 +41,8 @@ class Nearest:
     views: NDArray[np.int64]  # [N], in which of its views it is nearest
 
     def ratios(self, spacing: Vector) -> Vector:
-        """Distances [N] as shares of the training images' own `spacing` [M]: up to 1 an image is not authentic.
-
-        Of a training image that is there twice they are infinite, or 0 where the distance is, too.
-        """
-        usual = spacing[self.indices]
-        shares = np.where(self.distances > 0, np.inf, 0.0)
-        return np.divide(self.distances, usual, out=shares, where=usual > 0)
+        """`ratios` of these, by the training images' own `spacing` [M]."""
+        return ratios(self.distances, spacing[self.indices])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +55,15 @@ class Controlled:
     value: Estimate
     control: Estimate | None = None  # None: too few held-out images, or none
     difference: Estimate | None = None
+
+
+def ratios(distances: Vector, usual: Vector) -> Vector:
+    """Distances [N] to training images as shares of what is `usual` [N] for these: up to 1 an image is not authentic.
+
+    Of a training image that is there twice they are infinite, or 0 where the distance is, too.
+    """
+    shares = np.where(distances > 0, np.inf, 0.0)
+    return np.divide(distances, usual, out=shares, where=usual > 0)
 
 
 def nearest_training(
