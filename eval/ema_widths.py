@@ -11,8 +11,7 @@ from gan import snapshot
 from gan.runtime import distributed, files
 from gan.runtime.console import say
 from gan.training.power_function import gamma_of
-from gan.training.reconstruct import Stored, reconstruct
-from gan.training.request import AverageRequest
+from gan.training.reconstruct import Stored, doubt, reconstruct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +48,10 @@ def evaluate_widths(stored: Stored, widths: Sequence[float], evaluator: Evaluato
 
 
 def _make(stored: Stored, width: float, path: Path) -> None:
-    error = stored.combination(width).error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    request = AverageRequest(run=stored.run.path, width=width, out=path, overwrite=True)
-    if note := request.doubt(error):
+    if note := doubt(width, stored.combination(width).error):
         say(f"Warning: {note}")
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         reconstruct(stored, width, path)
 
 

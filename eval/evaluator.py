@@ -32,18 +32,24 @@ CALIBRATION = 256  # images of the dataset that a precision other than fp32 must
 class Evaluator:
     """Evaluates sets of images against the images that a collection keeps, or statistics of images, all in one way.
 
-    Raises RequestError for a request that cannot be carried out.
+    `besides` are further metrics of the headline, where the request names none. Raises RequestError for a request that
+    cannot be carried out.
     """
 
     def __init__(
-        self, reference: Collection | StatisticsSource, request: EvaluationRequest, device: torch.device
+        self,
+        reference: Collection | StatisticsSource,
+        request: EvaluationRequest,
+        device: torch.device,
+        *,
+        besides: Sequence[str] = (),
     ) -> None:
         if request.metrics:
             metric_registry.require_known(request.metrics)
         self._notes: list[str] = []
         self.request, self.device = request, device
         files = suite.parse_weights(request.weights)
-        self.metrics = suite.choose(request, files)
+        self.metrics = suite.choose(request, files, besides)
         if isinstance(reference, StatisticsSource):
             self.metrics = self._of_statistics(reference)
         if request.rejection and not set(self._all_metrics()) & set(metric_registry.OF_FEATURES):
@@ -78,18 +84,31 @@ class Evaluator:
         `num_images` replaces the request's. Of several processes all must call it; the main one gets the evaluation.
         Raises RequestError when the request does not fit the images, or `out` holds results of another request.
         """
+        return self.evaluate(self.open(images, num_images=num_images), out)
+
+    def open(
+        self,
+        images: Path | Iterable[Pixels],
+        *,
+        num_images: int | None = None,
+        truncation_psi: float | None = None,
+    ) -> Source:
+        """The source that __call__ evaluates; what is given replaces the request's.
+
+        Raises RequestError for what cannot be opened.
+        """
         source = open_source(
             images,
             self.request.num_images if num_images is None else num_images,
             seed=self.request.seed,
-            truncation_psi=self.request.truncation_psi,
+            truncation_psi=self.request.truncation_psi if truncation_psi is None else truncation_psi,
             class_shares=self.real.class_shares(),
             device=self.device,
             batch_size=self.request.batch_size,
         )
         if self.request.cuda_graphs and isinstance(source, SnapshotSource):
             say(graphs.describe(source.use_graphs()))
-        return self.evaluate(source, out)
+        return source
 
     def evaluate(self, source: Source, out: Path) -> Evaluation | None:
         """Evaluate the images of a source; see __call__."""

@@ -21,18 +21,22 @@ LPIPS = ("lpips-vgg", "lpips-linear")  # files of weights that are of no extract
 Suite = dict[str, tuple[str, ...]]  # metrics by network; the first network's are the headline
 
 
-def choose(request: EvaluationRequest, files: Mapping[str, Path]) -> Suite:
+def choose(request: EvaluationRequest, files: Mapping[str, Path], besides: Sequence[str] = ()) -> Suite:
     """The networks of a request and the metrics of each. `files` are weights by name, as parse_weights gives them.
 
-    Metrics that are named are of all networks; where none is named, by Inception or in its place. Raises RequestError
-    for an unknown network, and weights of one that is not used.
+    Metrics that are named are of all networks; where no network is named, by Inception or in its place. Where no metric
+    is named the headline has those `besides`, too. Raises RequestError for an unknown network, and weights of one that
+    is not used.
     """
     alone = request.metrics and not request.extractors
     names = [default_extractor(files)] if alone else networks(request, files)
     require_used(files, [*names, *(LPIPS if "ppl" in request.metrics else ())])
-    if request.metrics or request.extractors or INCEPTION not in names or len(names) == 1:
-        return dict.fromkeys(names, request.metrics or METRICS)
-    return {name: SUITE[name] for name in names}
+    if request.metrics:
+        return dict.fromkeys(names, request.metrics)
+    whole = not request.extractors and len(names) == len(SUITE)
+    chosen = {name: SUITE[name] if whole else METRICS for name in names}
+    chosen[names[0]] += tuple(besides)
+    return chosen
 
 
 def networks(request: FeatureRequest, files: Mapping[str, Path]) -> list[str]:

@@ -4,17 +4,18 @@ OUT/sweep.json, sweep.html      figures, and the page
     psi-0.7/, psi-0.7-budget-2/ the evaluation of each setting (see eval.evaluate)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eval.accepted_samples import accept
 from eval.compare import Entry, compare, difference, read_entry
-from eval.data.image_sources import DatasetSource
-from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource
+from eval.data.image_sources import DatasetSource, Source
+from eval.data.snapshot_source import SnapshotSource
 from eval.evaluator import Evaluator, require_same
-from eval.metric_registry import HIGHER_IS_BETTER, OF_FEATURES
+from eval.figures import describe
+from eval.metric_registry import OF_FEATURES
 from eval.report.html import write_sweep
 from eval.request import SweepRequest
 from gan.errors import RequestError
@@ -23,7 +24,8 @@ from gan.runtime.console import say
 from gan.runtime.files import write_json
 
 SWEEP, PAGE = "sweep.json", "sweep.html"
-QUALITY, VARIETY = "precision", "recall"  # what the Pareto front weighs
+BESIDES = ("authenticity",)  # novelty belongs to the question, where no metric is named
+QUALITY, VARIETY = "precision", "recall"  # what the Pareto front weighs; more is better
 
 
 def sweep(evaluator: Evaluator, snapshot: Path, request: SweepRequest, out: Path) -> dict[str, Any] | None:
@@ -32,33 +34,34 @@ def sweep(evaluator: Evaluator, snapshot: Path, request: SweepRequest, out: Path
     Image i is of seed i at each psi. A budget above 1 is evaluated by images that OBRS accepts, one of so many. Of
     several processes all must call it, and the main one gets the figures. Raises RequestError for what cannot be done.
     """
-    if not evaluator.request.metrics:  # novelty belongs to the question
-        headline = next(iter(evaluator.metrics))
-        evaluator.metrics[headline] = (*evaluator.metrics[headline], "authenticity")
     asked = {metric for own in evaluator.metrics.values() for metric in own}
     if wrong := sorted(asked - set(OF_FEATURES)):
         raise RequestError(f"`metrics` of a sweep must be some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
-    if max(request.budget) > 1 and not isinstance(evaluator.real, DatasetSource):
+    real, settings = evaluator.real, [(psi, budget) for psi in request.psi for budget in request.budget]
+    if max(request.budget) > 1 and not isinstance(real, DatasetSource):
         raise RequestError("`budget` above 1 needs a dataset of images, on which the discriminator is calibrated")
-    settings = [(psi, budget) for psi in request.psi for budget in request.budget]
-    first = _source(evaluator, snapshot, request.psi[0])
-    names = [f"psi-{psi:g}" + (f"-budget-{budget}" if budget > 1 else "") for psi, budget in settings]
-    record = {**evaluator.record(first), "psi": list(request.psi), "budget": list(request.budget)}
+    if len(settings) < 2:
+        raise RequestError(f"`psi` and `budget` must make 2 settings or more; got {len(settings)}")
+    source = _open(evaluator, snapshot, request.psi[0])
+    record = {**evaluator.record(source), "psi": list(request.psi), "budget": list(request.budget)}
     record.pop("generator's truncation_psi")
     require_same(out / SWEEP, record, evaluator.request.overwrite)
+    names = [f"psi-{psi:g}" + (f"-budget-{budget}" if budget > 1 else "") for psi, budget in settings]
     for number, ((psi, budget), name) in enumerate(zip(settings, names, strict=True), 1):
         say(f"{_label(psi, budget)}: {number} of {len(settings)}")
-        source = _source(evaluator, snapshot, psi)
-        if budget == 1:
-            evaluator.evaluate(source, out / name)
-        else:
-            assert isinstance(evaluator.real, DatasetSource)
-            options = {"reject": "obrs", "budget": budget}
-            evaluator.evaluate(accept(source, evaluator.real, options, out / name), out / name)
+        if source.truncation_psi != psi:
+            source = _open(evaluator, snapshot, psi)
+        chosen: Source = source
+        if budget > 1:
+            assert isinstance(real, DatasetSource)
+            chosen = accept(source, real, {"reject": "obrs", "budget": budget}, out / name)
+        evaluator.evaluate(chosen, out / name)
     if not distributed.is_main():
         return None
     entries = [read_entry(out / name) for name in names]
-    figures = {**weigh(entries, settings), "request": record}
+    generator = {name: value for name, value in describe(source).items() if name != "truncation_psi"}
+    images = {"generator": generator, "reference": {"path": real.name, "images": len(real), **real.identity}}
+    figures = {**weigh(entries, settings), **images, "request": record}
     write_json(out / SWEEP, figures)
     write_sweep(figures, [entry.pictures for entry in entries], out / PAGE)
     return figures
@@ -67,11 +70,10 @@ def sweep(evaluator: Evaluator, snapshot: Path, request: SweepRequest, out: Path
 def weigh(entries: Sequence[Entry], settings: Sequence[tuple[float, int]]) -> dict[str, Any]:
     """Figures of a sweep from the evaluation of each (psi, budget): differences, the Pareto front, a recommendation.
 
-    Two settings are weighed by their paired difference, whatever their rejection. Raises RequestError for fewer than 2.
+    Two settings are weighed by their paired difference, whatever their rejection. Raises RequestError as
+    eval.compare.compare does.
     """
     entries = [_comparable(entry, psi, budget) for entry, (psi, budget) in zip(entries, settings, strict=True)]
-    if len(entries) < 2:
-        raise RequestError(f"`psi` and `budget` must make 2 settings or more; got {len(entries)}")
     compared = compare(entries)
     rows = [
         {"psi": psi, "budget": budget, **entry}
@@ -82,24 +84,15 @@ def weigh(entries: Sequence[Entry], settings: Sequence[tuple[float, int]]) -> di
     return {**compared, "format": "salon-sweep-1", "entries": rows, "front": front if plane else []}
 
 
-def _source(evaluator: Evaluator, snapshot: Path, psi: float) -> SnapshotSource:
-    request = evaluator.request
-    source = SnapshotSource(
-        snapshot,
-        request.num_images or DEFAULT_COUNT,
-        seed=request.seed,
-        truncation_psi=psi,
-        class_shares=evaluator.real.class_shares(),
-        device=evaluator.device,
-        batch_size=request.batch_size,
-    )
-    if request.cuda_graphs:
-        source.use_graphs()
+def _open(evaluator: Evaluator, snapshot: Path, psi: float) -> SnapshotSource:
+    source = evaluator.open(snapshot, truncation_psi=psi)
+    if not isinstance(source, SnapshotSource):
+        raise RequestError(f"`snapshot` must be a snapshot, a run or a folder of runs; got {snapshot} instead")
     return source
 
 
 def _label(psi: float, budget: int) -> str:
-    return f"psi {psi:g}" + (f", budget {budget}" if budget > 1 else "")
+    return f"psi {psi:g}" + (f" with budget {budget}" if budget > 1 else "")
 
 
 def _comparable(entry: Entry, psi: float, budget: int) -> Entry:
@@ -112,11 +105,5 @@ def _dominates(a: Entry, b: Entry) -> bool:
     # Whether a is better than b in quality and variety, one of them by more than chance.
     if a is b or not {QUALITY, VARIETY} <= set(a.results):
         return False
-    apart = list(_better_by(a, b))
+    apart = [difference(a.results[id], b.results[id], paired=True) for id in (QUALITY, VARIETY)]
     return all(each.value >= 0 for each in apart) and any(each.low > 0 for each in apart)
-
-
-def _better_by(a: Entry, b: Entry) -> Iterator[Any]:
-    for id in (QUALITY, VARIETY):
-        assert id in HIGHER_IS_BETTER
-        yield difference(a.results[id], b.results[id], paired=True)

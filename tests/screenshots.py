@@ -40,7 +40,8 @@ preset = "tiny"
 mirror = true
 augment = "none"
 total-kimg = 2
-kimg-per-tick = 0.5
+kimg-per-tick = 0.25
+post-hoc-ema = true
 network-snapshot-ticks = 1
 [evaluate]
 num-images = 96
@@ -113,9 +114,18 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
     stages = salon(folder, "run", "loop.toml", codes=(0, 3))["stages"]
     place = {name: folder / record["output"] for name, record in stages.items()}
     usual = ("--data", place["prepare"], "--metrics", "fid,kid,pr,dc", "--extractor", "efficientnet-lite0")
+    measured = ("--num-images", 96, *usual)
     run = stages["train"]["figures"]["run"]
     if not (folder / "comparison").exists():
-        salon(folder, "eval", "compare", run, *usual, "--num-images", 96, "--out", "comparison")
+        salon(folder, "eval", "compare", run, *measured, "--out", "comparison")
+    if not (folder / "sweep").exists():
+        salon(folder, "eval", "sweep", "--snapshot", run, *measured, "--budget", "1,4", "--out", "sweep")
+    if not (folder / "widths").exists():
+        salon(folder, "eval", "ema", "--run", run, *measured, "--out", "widths")
+    if not (folder / "groups").exists():
+        arms = place["retrain"] / "evaluations"
+        groups = (("--group", f"{arm}={arms}/{arm}-0,{arms}/{arm}-1") for arm in ("full", "curated"))
+        salon(folder, "eval", "compare", *(word for group in groups for word in group), "--out", "groups")
     if not (folder / "rivals").exists():
         seeds = {"a": 0, "b": 1000}  # of one snapshot: chance alone makes them differ
         for name, seed in seeds.items():
@@ -171,6 +181,9 @@ def main() -> None:
         "evaluation": place["evaluate"] / "report.html",
         "comparison": folder / "comparison" / "comparison.html",
         "comparison-no-best": folder / "rivals" / "comparison.html",
+        "sweep": folder / "sweep" / "sweep.html",
+        "widths": folder / "widths" / "comparison.html",
+        "groups": folder / "groups" / "comparison.html",
         "novelty": folder / "novelty" / "novelty.html",
         "retraining": place["retrain"] / "report.html",
         "style-training": folder / "style-report" / "report.html",

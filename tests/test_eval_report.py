@@ -133,7 +133,23 @@ def test_labels_of_a_plane_are_not_written_over_each_other(values, labels):
     points = [{"recall": RESULT, "precision": {**OTHER, "value": v}, "label": f"at {v}"} for v in values]
     svg = charts.plane(points, "recall", "precision")
     assert re.findall(r">(at [^<]*)</text>", svg) == labels
-    assert svg.count("<text") == len(re.findall(r"<text[^>]*fill: currentColor", svg))  # in dark colours, too
+    assert_readable(svg)
+
+
+def assert_readable(svg):
+    # Each text takes the page's colour, in the dark, too.
+    assert svg.count("<text") == len(re.findall(r"<text[^>]*fill: currentColor", svg)) > 0
+
+
+def test_a_sweep_names_its_series_and_few_of_the_points_that_lie_together():
+    results = {"recall": RESULT, "precision": OTHER}
+    points = [{**results, "label": f"{number / 10}", "front": True} for number in range(10)]
+    plane = charts.swept_plane({"no rejection": points, "budget 2": points}, "recall", "precision")
+    curve = charts.swept_curve([0.5, 1], {"no rejection": [RESULT, RESULT], "budget 2": [OTHER, OTHER]})
+    assert ">0.0 … 0.9</text>" in plane and ">0.5</text>" not in plane
+    for svg in (plane, curve):
+        assert ">no rejection</text>" in svg and ">budget 2</text>" in svg
+        assert_readable(svg)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

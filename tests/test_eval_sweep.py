@@ -1,6 +1,7 @@
 """Sweeps over psi and budget: the settings, the Pareto front, what is recommended, and the whole command."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -60,9 +61,9 @@ def entries():
 def test_the_front_is_what_nothing_is_better_than(entries):
     figures = weigh(entries, [(0.5, 1), (0.75, 1), (1.0, 4)])
     assert figures["front"] == [0, 2]
-    assert [row["label"] for row in figures["entries"]] == ["psi 0.5", "psi 0.75", "psi 1, budget 4"]
+    assert [row["label"] for row in figures["entries"]] == ["psi 0.5", "psi 0.75", "psi 1 with budget 4"]
     assert figures["best"] == 2
-    assert recommendation(figures) == "Recommended: psi 1, budget 4. Its KD is the lowest, and by more than chance"
+    assert recommendation(figures) == "Recommended: psi 1 with budget 4. Its KD is the lowest, and by more than chance"
 
 
 def test_where_chance_could_be_the_reason_all_are_on_the_front_and_none_is_recommended(entries):
@@ -86,8 +87,6 @@ def test_rejections_are_weighed_against_each_other(entries):
         by_obrs[id] = replace(result, identity=replace(result.identity, rejection="obrs-budget=4"))
     entries[1] = replace(entries[1], results=by_obrs)
     assert weigh(entries, [(0.5, 1), (0.5, 4), (1.0, 1)])["front"] == [0, 2]
-    with pytest.raises(RequestError, match="`psi` and `budget` must make 2"):
-        weigh(entries[:1], [(0.5, 1)])
 
 
 def test_the_command_shows_the_same_seeds_at_each_setting(tiny_run, tiny_dataset, tmp_path):
@@ -107,10 +106,14 @@ def test_the_command_shows_the_same_seeds_at_each_setting(tiny_run, tiny_dataset
     values = [row["results"]["kd"]["value"] for row in figures["entries"]]
     assert len(set(values)) == 4
     page = (tmp_path / "sweep.html").read_text()
+    assert figures["generator"]["name"] in page and figures["reference"]["images"] == 12
+    assert "8 images from seed 0 on at each of 4 settings" in re.sub(r"\s+", " ", page)
     assert "Pareto front" in page and page.count("alt=") >= 4 * 8 and "KD over psi" in page
     assert recommendation(figures) in outcome.out and recommendation(figures) in page
     again = run_salon(*words, *settings, "--json").json
     assert again["entries"] == figures["entries"]
+    refused = run_salon(*words, "--psi", "0.5", "--budget", "2", "--overwrite")
+    assert refused.code == 2 and "--psi and --budget must make 2 settings or more; got 1" in refused.err
     refused = run_salon(*words, "--psi", "0.5,1")
     assert refused.code == 2 and "budget is [1, 2] there, [1] here" in refused.err
     refused = run_salon(*words, *settings, "--metrics", "ppl", "--overwrite", "--weights", "lpips-vgg=x")

@@ -54,7 +54,8 @@ def sweep(
     require_folder(out)
     target = select(device)
     with distributed.joined(target):
-        figures = sweeps.sweep(Evaluator(open_data(data, manifest), request, target), path, settings, out)
+        evaluator = Evaluator(open_data(data, manifest), request, target, besides=sweeps.BESIDES)
+        figures = sweeps.sweep(evaluator, path, settings, out)
     if figures is None:
         return
     for warning in figures["warnings"]:

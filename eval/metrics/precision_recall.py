@@ -124,7 +124,8 @@ class Comparison:
 
         The noise of the jackknife over the real samples, that few generated ones are counted, is in the variance over
         these and comes off. Where few samples lie in any ball a normal interval is too narrow, and none at 0. The
-        interval of density holds that of the share that does, too, times how many balls such a sample lies in.
+        interval of density holds that of the share that does, too, times how many balls such a sample lies in. It is up
+        to half wider than chance is: a jackknife over neighbours is too large (Efron and Stein 1981).
         """
         real, gen = len(self.growth), len(self.dense.counts)
         value = float(self.dense.counts.mean()) / self.k_density

@@ -55,14 +55,19 @@ def plane(points: Sequence[Mapping[str, Any]], x: str, y: str, *, top: float | N
             elinewidth=1,
         )
     for place, label in labels.items():
-        at = (points[place][x]["value"], points[place][y]["value"])
-        side, away = ("left", 6) if at[0] < 0.5 else ("right", -6)
-        where: Any = {"xytext": (away, 5), "textcoords": "offset points", "ha": side, "color": INK}
-        axes.annotate(label, at, **where).set_in_layout(False)
+        _name(axes, label, (points[place][x]["value"], points[place][y]["value"]), highest)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03 * highest, 1.03 * highest))
     axes.set(xlabel=points[0][x]["name"], ylabel=points[0][y]["name"])
     axes.grid(alpha=0.15, color=INK)
     return _svg(figure, f"{x}-{y}", f"{points[0][y]['name']} against {points[0][x]['name']}")
+
+
+def _name(axes: "Axes", text: str, at: tuple[float, float], highest: float, **options: Any) -> None:
+    # A label beside a point of a plane, on the side where there is room.
+    right, up = at[0] < 0.5, at[1] < 0.8 * highest
+    options |= {"xytext": (6 if right else -6, 5 if up else -5), "textcoords": "offset points", "color": INK}
+    options |= {"ha": "left" if right else "right", "va": "bottom" if up else "top"}
+    axes.annotate(text, at, **options).set_in_layout(False)
 
 
 def _labels(points: Sequence[Mapping[str, Any]], x: str, y: str, highest: float) -> dict[int, str]:
@@ -128,7 +133,7 @@ def swept_curve(psi: Sequence[float], series: Mapping[str, Sequence[Mapping[str,
     axes.set(xlabel="psi", ylabel=some["name"])
     axes.grid(alpha=0.15, color=INK)
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return _svg(figure, f"psi-{some['id']}", f"{some['name']} over psi")
 
 
@@ -136,7 +141,7 @@ def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: st
     """Two results against each other, a line over psi for each of the `series`, by its label.
 
     Each point is {"label": ..., "front": whether on the Pareto front, x: result, y: result}; those on the front are
-    filled, and labelled, together where they lie together.
+    filled, and labelled, the first and the last of many that lie together.
     """
     figure, axes = _square()
     labels: dict[tuple[float, float], list[str]] = {}
@@ -160,13 +165,14 @@ def swept_plane(series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: st
             if point["front"]:
                 labels.setdefault((round(a["value"], 2), round(b["value"], 2)), []).append(point["label"])
     for at, texts in labels.items():
-        where: Any = {"xytext": (5, 5), "textcoords": "offset points", "color": INK, "fontsize": 8}
-        axes.annotate(", ".join(texts), at, **where)
+        several = list(dict.fromkeys(texts))
+        text = ", ".join(several)
+        _name(axes, text if len(text) <= LABEL else f"{several[0]} … {several[-1]}", at, 1.0, fontsize=8)
     some = next(iter(series.values()))[0]
-    axes.set(xlabel=some[x]["name"], ylabel=some[y]["name"], xlim=(-0.03, 1.03), ylim=(-0.03, 1.08))
+    axes.set(xlabel=some[x]["name"], ylabel=some[y]["name"], xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.grid(alpha=0.15, color=INK)
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
     return _svg(figure, f"psi-{x}-{y}", f"{some[y]['name']} against {some[x]['name']}")
 
 
