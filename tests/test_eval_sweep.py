@@ -78,7 +78,7 @@ def test_where_chance_could_be_the_reason_all_are_on_the_front_and_none_is_recom
     ]
     figures = weigh(alike, [(0.5, 1), (1.0, 1)])
     assert figures["front"] == [0, 1] and figures["best"] is None
-    assert recommendation(figures) == "No setting is recommended: by KD psi 0.5, psi 1 may differ by chance alone"
+    assert recommendation(figures) == "No setting is recommended: by KD psi 0.5 and psi 1 may differ by chance alone"
 
 
 def test_rejections_are_weighed_against_each_other(entries):

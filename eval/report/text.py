@@ -136,7 +136,8 @@ def recommendation(figures: Mapping[str, Any]) -> str:
         return f"No setting is recommended: {by} is mostly bias at so few images"
     best = next(id for id in figures["best_by_metric"] if figures["entries"][0]["results"][id]["name"] == by)
     several = [labels[place] for place in sorted({figures["best_by_metric"][best], *figures["rivals"]})]
-    return f"No setting is recommended: by {by} {', '.join(several)} may differ by chance alone"
+    named = f"{', '.join(several[:-1])} and {several[-1]}"
+    return f"No setting is recommended: by {by} {named} may differ by chance alone"
 
 
 def first_place(figures: Mapping[str, Any], id: str) -> str:
