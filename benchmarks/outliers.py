@@ -22,6 +22,8 @@ from curation.decide import quotas
 from curation.prepare.pipeline import collect
 from curation.prepare.request import PrepareRequest
 from curation.score import density, discriminator_scores
+from curation.score.methods import BY_FEATURES, FEATURES, of_features
+from curation.score.request import STYLE
 from eval.data.feature_cache import features_of
 from eval.features.extractor import load_extractor
 from gan.config import make_config
@@ -104,16 +106,31 @@ def trained(folder: Path, kimg: float, collection: Collection) -> Snapshot:
 
 def score(collection: Collection, small: Collection, folder: Path, kimg: float, seed: int) -> dict[str, np.ndarray]:
     """Scores of every image by each method."""
-    extractor = load_extractor("efficientnet-lite0", device=CPU)
-    features = features_of(collection.dataset, collection.indices, extractor)
     strata = stratum_numbers(collection, "label")
-    state = density.fit(features, strata, seed=seed, extractor=extractor.key)
-    by_method = {m: v for m, (v, _) in density.score(state, features, strata, fitted=True).items()}
-    scores = {"density + knn (default)": fused(list(by_method.values()), strata), **by_method}
+    by_method = {}
+    for kind, name in (("content", "efficientnet-lite0"), ("style", STYLE)):
+        extractor = load_extractor(name, device=CPU)
+        features = features_of(collection.dataset, collection.indices, extractor)
+        state = density.fit(features, strata, seed=seed, extractor=extractor.key, standardized=kind == "style")
+        for method, (values, _) in density.score(state, features, strata, fitted=True).items():
+            by_method[of_features(method, kind)] = values
+    content, style = ([by_method[of_features(m, kind)] for m in BY_FEATURES] for kind in FEATURES["both"])
+    scores = {"content: density + knn (default)": fused(content, strata), "style: density + knn": fused(style, strata)}
+    scores |= {"both": fused(content + style, strata), **by_method}
     if kimg:
         snapshot = trained(folder / "run", kimg, small)
         scores["d-low"] = discriminator_scores.d_low([snapshot], small.dataset, small.indices, CPU, seed=seed)[0]
     return scores
+
+
+def _mean(values: tuple[float, ...]) -> str:
+    # With the half of its 95 % interval over the draws.
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.3f} ± {half:.3f}"
 
 
 @click.command(help=__doc__)
@@ -142,7 +159,7 @@ def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
                         figures.append(auroc(scores[among], outlier[among]))
                     rows.setdefault(method, []).append(figures)
         header = [f"photographs: {name}", "AUROC", "precision", "photo", "cartoon", "noise", "draws"]
-        lines = [[m, *(f"{v:.3f}" for v in np.mean(found, axis=0)), str(len(found))] for m, found in rows.items()]
+        lines = [[m, *map(_mean, zip(*found, strict=True)), str(len(found))] for m, found in rows.items()]
         print(table(lines, header) + "\n", flush=True)
 
 

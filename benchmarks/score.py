@@ -59,7 +59,7 @@ def main(dataset: Path, name: str, images: int, rounds: int) -> None:
             os.environ["SALON_CACHE"] = folder
             with timed(whole, total):
                 request = ScoreRequest(dataset=dataset, out=Path(folder) / "scored.manifest")
-                score_collection(collection, extractor, request)
+                score_collection(collection, {"content": extractor}, request)
     rows = [("extractor", *np.max(alone, axis=0)), ("score", *np.max(whole, axis=0))]
     lines = [[what, f"{rate:.1f}", f"{computed:.1f}"] for what, rate, computed in rows]
     lines.append(["ratio", *(f"{ratio:.0%}" for ratio in np.max(whole, axis=0) / np.max(alone, axis=0))])

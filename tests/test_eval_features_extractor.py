@@ -106,7 +106,7 @@ def test_each_network_has_weights_of_its_own(inception_weights):
         load_extractor("inception-v3-compat", weights=EXTRACTORS["efficientnet-lite0"].bundled())
 
 
-@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"efficientnet-lite0"}))
+@pytest.mark.parametrize("name", sorted(set(EXTRACTORS) - {"efficientnet-lite0", "efficientnet-lite0-style"}))
 def test_without_its_weights_a_network_says_what_to_put_where(name, tmp_path, monkeypatch):
     monkeypatch.setenv("SALON_CACHE", str(tmp_path))
     with pytest.raises(RequestError, match=f"{name} needs its weights: put ") as caught:

@@ -20,7 +20,7 @@ from curation.decide import copies, quotas
 from curation.decide.copies import Mask
 from curation.decide.request import PruneRequest
 from curation.score import image_checks
-from curation.score.methods import BY_FEATURES, DISCRIMINATOR_PREFIX, score_column
+from curation.score.methods import DISCRIMINATOR_PREFIX, RANKING, score_column
 from gan import __version__
 from gan.data import manifest
 from gan.data.manifest import Manifest
@@ -101,7 +101,7 @@ def relative(parent: Path, out: Path) -> str:
 
 def _methods(request: PruneRequest, present: list[str]) -> tuple[str, ...]:
     # The methods to rank by, all of which the manifest has scores of.
-    methods = request.methods or tuple(method for method in BY_FEATURES if score_column(method) in present)
+    methods = request.methods or tuple(method for method in RANKING if score_column(method) in present)
     if missing := [method for method in methods if score_column(method) not in present]:
         has = ", ".join(columns.score_columns(present)) or "no scores"
         raise RequestError(

@@ -21,7 +21,7 @@ class PruneRequest:
     strata: str | None = None  # column of STRATA for counts and quotas; None: one stratum
     floor: float | None = None  # share to keep of each stratum at least; None: a stratum may lose twice what all lose
     cap: int | None = None  # images a stratum at most, whatever the floor; None: any number
-    methods: tuple[str, ...] = ()  # whose scores rank the images; empty: those of BY_FEATURES that have scores
+    methods: tuple[str, ...] = ()  # whose scores rank the images; empty: those of RANKING that have scores
     fuse: str = "mean"  # one of quotas.FUSIONS
     protect: Path | None = None  # list of images to keep; None: no list
     drop: Path | None = None  # list of images to drop, before all others and whatever the floor; None: no list

@@ -62,7 +62,8 @@ def check(request: CheckRequest) -> dict[str, Any]:
 
     Raises RequestError when the dataset has no manifest, or no image has a value in the column `request.labels`.
     """
-    with opened(request) as (collection, extractor):
+    with opened(request) as (collection, extractors):
+        extractor = extractors["content"]
         labels = None if request.labels is None else stratum_numbers(collection, request.labels)
         images = Images.of(collection)
         known = None if request.known is None else _known(request.known, collection)

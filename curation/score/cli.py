@@ -65,6 +65,12 @@ def check(request: CheckRequest, as_json: bool) -> None:
 @takes(ScoreRequest)
 @feature_options
 @click.option(
+    "--features",
+    type=click.Choice(["content", "style", "both"]),
+    help="Features to compare: content, what is shown (by --extractor); style, how it is painted, which finds "
+    "photographs among paintings of the same things; or both.",
+)
+@click.option(
     "--method",
     "methods",
     metavar="METHOD",
@@ -91,6 +97,7 @@ def score(request: ScoreRequest, as_json: bool) -> None:
 
     \b
     salon curate score paintings64.zip --manifest checked.manifest --out scored.manifest --strata genre
+    salon curate score paintings64.zip --manifest scored.manifest --out styled.manifest --features style
     salon curate score more.zip --known scored.manifest --state paintings.npz --out more-scored.manifest
     """
     from curation.score import score as scoring

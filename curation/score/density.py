@@ -35,6 +35,10 @@ COMPONENTS = 32
 NEIGHBOUR_SHARE = 0.1  # the k-th neighbour, as a share of the half: k must exceed a clique of outliers that look alike
 CORE = 0.85  # share of a half, those with the nearest neighbours, that the Gaussian is fitted on
 BLOCK = 2048  # images at a time
+DEVIATIONS = 8  # from the median, beyond which a standardized feature does not count
+LEAST = 1e-6  # deviation of a feature that most images have alike
+UNIT = np.zeros([2, 0], np.float32)
+PARTS = ("references", "standard", "rows", "centre", "scale")  # of a fitted stratum, in a file
 DEVICE_BLOCK = 8 * BLOCK  # on a GPU, to which references are uploaded anew for each
 
 
@@ -53,7 +57,8 @@ class HalfModel:
 class FittedStratum:
     """What scoring needs of a stratum: its references, models, and the scale of its scores."""
 
-    references: Floats  # [references, dim], of unit length
+    references: Floats  # [references, dim], as `prepared` gives them
+    standard: Floats  # [2, dim], median and deviation that features are standardized by; [2, 0]: have unit length
     rows: Strata  # of the references, among the features that it was fitted on
     models: list[HalfModel]
     centre: Scores  # [methods, models], medians of raw scores
@@ -71,7 +76,7 @@ class State:
         """Write it as .npz, atomically."""
         arrays: dict[str, NDArray[np.generic]] = {"extractor": np.array(self.extractor)}
         for number, stratum in self.strata.items():
-            arrays |= {f"{number}/{name}": getattr(stratum, name) for name in ("references", "rows", "centre", "scale")}
+            arrays |= {f"{number}/{name}": getattr(stratum, name) for name in PARTS}
             for index, model in enumerate(stratum.models):
                 arrays |= {f"{number}/{index}/{name}": getattr(model, name) for name in ("members", "mean", "whiten")}
                 arrays |= {f"{number}/{index}/k": np.array(model.k)}
@@ -96,7 +101,8 @@ def load(path: Path) -> State:
                 )
                 for index in range(arrays[f"{number}/centre"].shape[1])
             ]
-            parts = {name: arrays[f"{number}/{name}"] for name in ("references", "rows", "centre", "scale")}
+            arrays.setdefault(f"{number}/standard", UNIT)  # states that are older have none
+            parts = {name: arrays[f"{number}/{name}"] for name in PARTS}
             strata[number] = FittedStratum(models=models, **parts)
         return State(strata=strata, extractor=str(arrays["extractor"]))
     except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, BadZipFile) as error:
@@ -110,8 +116,18 @@ def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
     return np.asarray(np.where(counts < least, POOLED, values)[inverse], np.int64)
 
 
-def fit(features: Floats, strata: Strata, *, seed: int, extractor: str, device: "torch.device | None" = None) -> State:
+def fit(
+    features: Floats,
+    strata: Strata,
+    *,
+    seed: int,
+    extractor: str,
+    standardized: bool = False,
+    device: "torch.device | None" = None,
+) -> State:
     """Fit the models of each stratum, pooled where small. `features` may be a memory map.
+
+    Features are compared at unit length or, as those of style must be, `standardized`.
 
     A pool of fewer than 20 images gets no model: `score` compares its images with all strata. Neighbours are searched
     on a `device` where one is given, in `score` too.
@@ -125,7 +141,7 @@ def fit(features: Floats, strata: Strata, *, seed: int, extractor: str, device: 
     return State(
         strata={
             int(number): _fit_stratum(
-                features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), device
+                features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), standardized, device
             )
             for i, number in enumerate(numbers[(numbers != POOLED) | (counts >= MIN_POOL)])
         },
@@ -155,7 +171,7 @@ def score(
         size = _block(device)
         for start in range(0, len(members), size):
             rows = members[start : start + size]
-            mean, error = _score(stratum, normalized(features[rows]), place[rows], device)
+            mean, error = _score(stratum, prepared(features[rows], stratum.standard), place[rows], device)
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
@@ -166,6 +182,20 @@ def normalized(features: Floats) -> Floats:
     """Features of unit length: their direction says what is shown, their length mostly how much contrast."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, 1e-12), np.float32)
+
+
+def prepared(features: Floats, standard: Floats) -> Floats:
+    """Features [N, dim] as they are compared: at unit length or, where there is a `standard`, in its deviations."""
+    if not standard.size:
+        return normalized(features)
+    return np.asarray(np.clip((features - standard[0]) / standard[1], -DEVIATIONS, DEVIATIONS), np.float32)
+
+
+def standard_of(features: Floats) -> Floats:
+    """Median and robust standard deviation of each of features [N, dim] -> [2, dim]."""
+    median = np.median(features, axis=0)
+    deviation = 1.4826 * np.median(np.abs(features - median), axis=0)
+    return np.asarray([median, np.maximum(deviation, LEAST)], np.float32)
 
 
 def shrunken_gaussian(features: Floats, components: int = COMPONENTS) -> tuple[Floats, Floats, float]:
@@ -210,7 +240,7 @@ def mahalanobis(features: Floats, mean: Floats, whiten: Floats, precision: float
 
 
 def kth_distance(features: Floats, references: Floats, k: int, device: "torch.device | None" = None) -> Scores:
-    """Distance of each of unit features [N, dim] to its k-th nearest of [M, dim]."""
+    """Distance of each of features [N, dim] to its k-th nearest of [M, dim]."""
     near = neighbours_among(features, references, k, dtype=np.float32, device=device)
     return near.distances[:, -1].astype(np.float64)
 
@@ -220,11 +250,12 @@ def _block(device: "torch.device | None") -> int:
 
 
 def _fit_stratum(
-    features: Floats, rows: Strata, rng: np.random.Generator, device: "torch.device | None"
+    features: Floats, rows: Strata, rng: np.random.Generator, standardized: bool, device: "torch.device | None"
 ) -> FittedStratum:
     if len(rows) > MAX_REFERENCES:
         rows = np.sort(rng.choice(rows, MAX_REFERENCES, replace=False))
-    references = normalized(features[rows])
+    standard = standard_of(features[rows]) if standardized else UNIT
+    references = prepared(features[rows], standard)
     models = []
     for _ in range(MODELS // 2):
         half = rng.permutation(len(rows)) < len(rows) / 2
@@ -236,7 +267,9 @@ def _fit_stratum(
             mean, whiten, precision = shrunken_gaussian(half_references[near <= np.quantile(near, CORE)])
             models.append(HalfModel(members=members, mean=mean, whiten=whiten, precision=precision, k=k))
     blank = np.zeros([len(BY_FEATURES), len(models)])
-    unscaled = FittedStratum(references=references, rows=rows, models=models, centre=blank, scale=blank + 1)
+    unscaled = FittedStratum(
+        references=references, standard=standard, rows=rows, models=models, centre=blank, scale=blank + 1
+    )
     raw = _raw(unscaled, references, device)  # [methods, models, references]
     unseen = ~np.stack([model.members for model in models])
     centre, scale = blank.copy(), blank.copy()
@@ -245,7 +278,7 @@ def _fit_stratum(
             values = raw[method, index, unseen[index]]
             centre[method, index] = np.median(values)
             scale[method, index] = max(1.4826 * np.median(np.abs(values - centre[method, index])), 1e-9)
-    return FittedStratum(references=references, rows=rows, models=models, centre=centre, scale=scale)
+    return FittedStratum(references=references, standard=standard, rows=rows, models=models, centre=centre, scale=scale)
 
 
 def _raw(stratum: FittedStratum, features: Floats, device: "torch.device | None" = None) -> Scores:

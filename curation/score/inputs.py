@@ -11,14 +11,19 @@ from gan.runtime import distributed
 
 
 @contextmanager
-def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
-    """The kept images and the extractor of a request; the processes that torchrun started are connected meanwhile.
+def opened(request: FeatureRequest) -> Iterator[tuple[Collection, dict[str, Extractor]]]:
+    """The kept images and the extractors of a request, by what they see of an image.
+
+    The processes that torchrun started are connected meanwhile.
 
     Raises RequestError when the dataset has no manifest, it keeps none, or there is no such extractor or device.
     """
     device = select(request.device)
-    extractor = load_extractor(request.extractor, weights=request.weights, fetch=request.fetch, device=device)
+    extractors = {}
+    for features, name in request.extractors().items():
+        own = request.weights if features == "content" else None
+        extractors[features] = load_extractor(name, weights=own, fetch=request.fetch, device=device)
     with distributed.joined(device):
         collection = Collection.open(request.dataset, request.manifest)
         collection.require_manifest()
-        yield collection.of_kept(), extractor
+        yield collection.of_kept(), extractors

@@ -2,9 +2,18 @@
 
 BY_FEATURES = ("density", "knn")  # by an extractor's features; the order of the rows in a fitted state
 BY_DISCRIMINATOR = ("d-low",)  # by a run's discriminator: a baseline
+FEATURES = {"content": ("content",), "style": ("style",), "both": ("content", "style")}  # what is compared
 METHODS = (*BY_FEATURES, *BY_DISCRIMINATOR)
 REMOVED = ("d-core", "d-cross")  # manifests may hold their scores
 DISCRIMINATOR_PREFIX = "score_d_"  # of the columns of scores by discriminators, also of those removed
+
+
+def of_features(method: str, features: str) -> str:
+    """A method's name by the features that it compares: density, or style-density of style."""
+    return method if features == "content" else f"{features}-{method}"
+
+
+RANKING = tuple(of_features(method, features) for features in FEATURES["both"] for method in BY_FEATURES)
 
 
 def score_column(method: str) -> str:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.score.methods import BY_FEATURES, METHODS, REMOVED
+from curation.score.methods import BY_FEATURES, FEATURES, METHODS, REMOVED
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
+
+STYLE = "efficientnet-lite0-style"  # the extractor that sees style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class FeatureRequest:
     def __post_init__(self) -> None:
         refuse_existing([self.out])
 
+    def extractors(self) -> dict[str, str]:
+        """The extractors by what they see of an image."""
+        return {"content": self.extractor}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRequest(FeatureRequest):
@@ -39,12 +45,18 @@ class CheckRequest(FeatureRequest):
 class ScoreRequest(FeatureRequest):
     """How to score. Raises RequestError for an unknown method, and for what does not go together."""
 
-    methods: tuple[str, ...] = BY_FEATURES  # of METHODS
+    features: str = "content"  # content, what is shown; style, how it is painted, which the bundled network sees; both
+    methods: tuple[str, ...] = BY_FEATURES  # of METHODS; the first two by each of the features
     strata: str | None = None  # column of STRATA: images are compared with those of the same value; None: with all
     seed: int = 0  # of halves and of minibatches
     state: Path | None = None  # .npz file of the fitted models: read where it exists, else written; None: not kept
     known: Path | None = None  # manifest whose scores are taken over, by the hash of the pixels; None: score all images
     run: Path | None = None  # snapshot, run or folder of runs whose discriminator scores; d-low alone needs it
+
+    def extractors(self) -> dict[str, str]:
+        """The extractors by what they see of an image."""
+        names = {"content": self.extractor, "style": STYLE}
+        return {features: names[features] for features in FEATURES[self.features]}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +68,12 @@ class ScoreRequest(FeatureRequest):
                 )
             if method not in METHODS:
                 raise RequestError(f"`methods` must be one of {', '.join(METHODS)}; got {method} instead")
+        if self.features not in FEATURES:
+            raise RequestError(f"`features` must be one of {', '.join(FEATURES)}; got {self.features} instead")
+        if self.features == "style" and (self.extractor != FeatureRequest.extractor or self.weights):
+            raise RequestError(f"`features` style are those of {STYLE} alone; `extractor` and `weights` are of content")
+        if self.features == "both" and (self.state or self.known):
+            raise RequestError("`features` both cannot be kept in one `state`; score content and style one by one")
         has_state = self.state is not None and self.state.exists()
         if self.known is not None and (set(self.methods) - set(BY_FEATURES) or not has_state):
             raise RequestError("`known` needs an existing `state`, and the methods density and knn alone")

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from curation.child_manifest import stratum_names, stratum_numbers, write_child
 from curation.score import density, discriminator_scores
 from curation.score.inputs import opened
-from curation.score.methods import BY_FEATURES, score_column
+from curation.score.methods import BY_FEATURES, of_features, score_column
 from curation.score.request import ScoreRequest
 from eval.data.feature_cache import features_of
 from eval.features.extractor import Extractor
@@ -33,36 +34,43 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     density and knn are fitted on all images and saved to `state`; where that file exists, it scores with it instead.
     Raises RequestError for a request that does not fit the collection, or the state.
     """
-    with opened(request) as (collection, extractor):
-        return score_collection(collection, extractor, request)
+    with opened(request) as (collection, extractors):
+        return score_collection(collection, extractors, request)
 
 
-def score_collection(collection: Collection, extractor: Extractor, request: ScoreRequest) -> dict[str, Any]:
-    """The same for a collection and an extractor that are open."""
+def score_collection(
+    collection: Collection, extractors: Mapping[str, Extractor], request: ScoreRequest
+) -> dict[str, Any]:
+    """The same for a collection and extractors that are open, by what they see of an image: content, style."""
     started = time.perf_counter()
     count = len(collection.rows)
-    columns = {
-        f"{score_column(method)}{part}": np.full(count, np.nan) for method in request.methods for part in ("", "_se")
-    }
+    by_features = [method for method in request.methods if method in BY_FEATURES]
+    others = [method for method in request.methods if method not in BY_FEATURES]
+    methods = [of_features(method, features) for features in extractors for method in by_features] + others
+    columns = {f"{score_column(method)}{part}": np.full(count, np.nan) for method in methods for part in ("", "_se")}
     fresh = np.arange(count) if request.known is None else _keep_known(collection, request.known, columns)
     by_method: dict[str, Scores] = {}
     models: Models | None = None
-    if len(fresh) and set(request.methods) & set(BY_FEATURES):
-        by_method, models = _by_features(collection, extractor, request, fresh)
+    for features, extractor in extractors.items():
+        if len(fresh) and by_features:
+            found, models = _by_features(collection, extractor, request, fresh, standardized=features == "style")
+            by_method |= {of_features(method, features): scores for method, scores in found.items()}
     if request.run is not None:
+        device = next(iter(extractors.values())).device
         by_method["d-low"] = discriminator_scores.d_low(
-            _snapshots(request.run), collection.dataset, collection.indices, extractor.device, seed=request.seed
+            _snapshots(request.run), collection.dataset, collection.indices, device, seed=request.seed
         )
-    for method in by_method.keys() & set(request.methods):
+    for method in by_method.keys() & set(methods):
         for part, values in zip(("", "_se"), by_method[method], strict=True):
             columns[f"{score_column(method)}{part}"][fresh] = values
     parameters = {
         "command": "salon curate score",
-        "methods": list(request.methods),
+        "methods": methods,
         "strata": request.strata or "none",
         "models": models if request.strata else None,
         "seed": request.seed,
-        "extractor": extractor.identity,
+        "extractor": next(iter(extractors.values())).identity,
+        "extractors": {features: extractor.identity for features, extractor in extractors.items()},
         "state": None if request.state is None else request.state.name,
     }
     arrays = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in columns.items()}
@@ -80,7 +88,12 @@ def score_collection(collection: Collection, extractor: Extractor, request: Scor
 
 
 def _by_features(
-    collection: Collection, extractor: Extractor, request: ScoreRequest, fresh: NDArray[np.int64]
+    collection: Collection,
+    extractor: Extractor,
+    request: ScoreRequest,
+    fresh: NDArray[np.int64],
+    *,
+    standardized: bool,
 ) -> tuple[dict[str, Scores], Models]:
     # Method -> scores of the images at the places `fresh`, and what they were compared with. All processes look for the
     # state before one writes it.
@@ -95,7 +108,14 @@ def _by_features(
             )
         scores = density.score(state, features, strata, fitted=False, device=extractor.gpu)
         return scores, _models(collection, request.strata, fresh, state, strata)
-    state = density.fit(features, strata, seed=request.seed, extractor=extractor.key, device=extractor.gpu)
+    state = density.fit(
+        features,
+        strata,
+        seed=request.seed,
+        extractor=extractor.key,
+        standardized=standardized,
+        device=extractor.gpu,
+    )
     with distributed.main_first():
         if request.state is not None and distributed.is_main():
             state.save(request.state)

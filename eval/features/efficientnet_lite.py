@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 SIZE, FEATURES, CLASSES = 224, 1280, 1000
+STYLE, STYLED = 5376, range(2, 13)  # features of Style, and the blocks that it looks at
+FAINT = 1e-3  # activation below which a channel is silent
 
 # Expansion, kernel, stride, output channels, repeats: table 1 of the paper; the first and last width do not scale.
 _STAGES = (
@@ -82,6 +84,32 @@ class EfficientNetLite0(nn.Module):
         """Normalized img [N, 3, 224, 224] -> logits [N, 1000]."""
         logits: torch.Tensor = self.classifier(self.trunk(x))
         return logits
+
+
+class Style(nn.Module):
+    """Normalized img [N, 3, 224, 224] -> style [N, 5376]: how strongly each texture answers, wherever it is.
+
+    The logarithm of each channel's mean over the image, behind the depthwise convolutions of blocks 2 to 12. Statistics
+    of a network's channels without their places are how Gatys et al. 2016 and Huang and Belongie 2017 describe style.
+    """
+
+    def __init__(self, whole: EfficientNetLite0) -> None:
+        super().__init__()
+        self.stem = whole.trunk.get_submodule("stem")
+        self.blocks = nn.ModuleList(list(whole.trunk.get_submodule("blocks").children())[: STYLED.stop])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, 3, 224, 224] -> [N, 5376]."""
+        x = self.stem(x)
+        means = []
+        for index, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            y = block.depthwise(block.expand(x))
+            if index in STYLED:
+                means.append(y.mean(dim=(2, 3)))
+            y = block.project(y)
+            x = x + y if block.residual else y
+        return torch.cat(means, dim=1).clamp(min=FAINT).log()
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

