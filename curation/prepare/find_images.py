@@ -1,4 +1,6 @@
-"""Where images come from: folders, searched deep, ZIPs and tars. They stay as they are; only regular files are opened.
+"""Where images come from: folders, searched deep, ZIPs and tars. They stay as they are.
+
+Only regular files are opened.
 
 Links to files are read, also where they leave the folder. A link to a folder is followed once, after all that lies in
 the folder itself; one that leads back to a folder that holds it is a loop.
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from curation.prepare.archives import DAMAGED, members, without_suffix
+from curation.prepare.archives import DAMAGED, is_archive, members, without_suffix
 from curation.prepare.request import KINDS_OF_SOURCES as KINDS
 from gan.data.decode import read_file
 from gan.data.names import is_ignored, printable
@@ -51,12 +53,16 @@ class Listing:
     files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
     datasets: list[ImageFile] = field(default_factory=list)  # files dataset.json
+    beside: dict[str, ImageFile] = field(default_factory=dict)  # WebDataset's .cls and .json by SOURCE/path
 
     def add(self, file: ImageFile) -> None:
         """Sort in a file that can be opened."""
         name = PurePosixPath(file.name).name
         if name == "dataset.json":
             self.datasets.append(file)
+        elif (suffix := PurePosixPath(name).suffix.lower()) in (".cls", ".json"):
+            self.beside[file.shown[: -len(suffix)] + suffix] = file
+            self.ignored += 1
         elif is_ignored(name):
             self.ignored += 1
         else:
@@ -75,7 +81,7 @@ def find(sources: Sequence[Path], scratch: Path, exclude: Iterable[Path] = ()) -
     for source, name in zip(sources, names, strict=True):
         shown = printable(name if names.count(name) == 1 and name else source.as_posix())
         if source.is_dir():
-            _find_in_folder(source, shown, passed_over, listing)
+            _find_in_folder(source, shown, passed_over, scratch, listing)
         elif source.is_file():
             _find_in_archive(source, shown, scratch, listing)
         else:
@@ -116,7 +122,9 @@ def _read_span(path: Path, offset: int, size: int, max_bytes: int) -> bytes:
         raise ImageError("unreadable", error.strerror or str(error)) from error
 
 
-def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]], listing: Listing) -> None:
+def _find_in_folder(
+    folder: Path, shown: str, passed_over: set[tuple[int, int]], scratch: Path, listing: Listing
+) -> None:
     visited = set(passed_over)
     links = [folder]
     while links:  # first all that truly lies in the folder, then what links lead to, in order
@@ -124,10 +132,15 @@ def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]],
         for start in links:
             for path, problem in _walk(start, passed_over, visited, inner_links):
                 name = printable(path.relative_to(folder).as_posix())
-                if problem is None:
-                    listing.add(ImageFile(shown, name, path))
-                else:
+                if problem is not None:
                     listing.files.append(ImageFile(shown, name, path, problem=problem))
+                elif is_archive(name):
+                    try:
+                        _add_members(path, shown, f"{name}/", scratch, listing)
+                    except (OSError, RequestError, *DAMAGED):
+                        listing.files.append(ImageFile(shown, name, path, problem="corrupt"))
+                else:
+                    listing.add(ImageFile(shown, name, path))
         links = inner_links
 
 
@@ -166,13 +179,16 @@ def _walk(
 
 def _find_in_archive(path: Path, shown: str, scratch: Path, listing: Listing) -> None:
     try:
-        found = members(path, scratch)
+        _add_members(path, shown, "", scratch, listing)
     except RequestError:  # a part of a split ZIP
         raise
     except (OSError, *DAMAGED) as error:
         raise RequestError(f"`sources` {KINDS}; got {path} instead, which is none or is damaged: {error}") from error
-    for member in found:
-        file = ImageFile(shown, member.name, member.path, member.entry, member.span, member.problem)
+
+
+def _add_members(path: Path, shown: str, folder: str, scratch: Path, listing: Listing) -> None:
+    for member in members(path, scratch, f"{shown}/{folder}".rstrip("/")):
+        file = ImageFile(shown, folder + member.name, member.path, member.entry, member.span, member.problem)
         if file.problem:
             listing.files.append(file)
         else:

@@ -67,7 +67,14 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
     if wikiart:
         files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
     # Before the limit, which must not decide what is a class.
-    labels = assign(request.labels, files, paintings, label_column=request.label_column, datasets=listing.datasets)
+    labels = assign(
+        request.labels,
+        files,
+        paintings,
+        label_column=request.label_column,
+        datasets=listing.datasets,
+        beside=listing.beside,
+    )
     indices = labels.indices if labels else [None] * len(files)
     rows = list(zip(files, paintings, indices, strict=True))[: request.limit]
     tasks = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]

@@ -29,10 +29,12 @@ class PrepareRequest:
     quality: int = 95  # of JPEG, 1 to 100
     filter: str = "lanczos"  # one of resize.FILTERS
     background: str = "white"  # name or #rrggbb of the colour behind transparency, and around padded images
-    # none, dataset (the sources' dataset.json), folders, folders:innermost or folders:N, style, genre, artist, or the
-    # path of a file (see label_files); None: dataset where that labels all images, else none
+    # none, dataset (the sources' dataset.json, or WebDataset's .cls), folders, folders:innermost or folders:N, style,
+    # genre, artist, or the path of a file (see label_files); None: dataset where that labels all images, else none
     labels: str | None = None
-    label_column: str | None = None  # of a file of labels, by its name in the header; None: the one that can be meant
+    # Of a file of labels, by its name in the header; None: the one that can be meant. With `labels` dataset, the key in
+    # the JSON of WebDataset's samples; None: their .cls
+    label_column: str | None = None
     wikiart_csv: Path | None = None  # folder of the WikiArt lists; None: no lists
     style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
     genre: tuple[str, ...] = ()  # genres to keep, likewise
@@ -86,8 +88,8 @@ class PrepareRequest:
             raise RequestError(
                 f"`labels` must be folders, folders:innermost or folders:N with N from 1 on; got {self.labels} instead"
             )
-        if self.label_column is not None and (self.labels in (None, "none", "dataset", *KINDS) or folders):
-            raise RequestError("`label_column` needs `labels` FILE, whose column it is")
+        if self.label_column is not None and (self.labels in (None, "none", *KINDS) or folders):
+            raise RequestError("`label_column` needs `labels` FILE or dataset, whose column it is")
 
     def _require_place(self, archive: Path) -> None:
         if archive.suffix.lower() != ".zip":
