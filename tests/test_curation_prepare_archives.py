@@ -98,7 +98,9 @@ def test_odd_things_in_tars(tmp_path: Path) -> None:
 def test_damaged_compressed_tars_are_one_line(tmp_path: Path, name: str) -> None:
     content = tar(FILES, f"w:{name.rpartition('.')[2]}")
     for damaged in (content[:-20], content[:30] + b"spoilt" + content[36:], b"\x1f\x8b"):
-        with pytest.raises(RequestError, match=f"must be a folder, a ZIP or a tar of images; got .*{name} instead"):
+        with pytest.raises(
+            RequestError, match=f"must be a folder, a ZIP, a tar or a Parquet file of images; got .*{name} instead"
+        ):
             prepared(tmp_path, name, damaged)
     assert list((tmp_path / "out").iterdir()) == []
 

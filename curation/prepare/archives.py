@@ -145,10 +145,15 @@ def _plain(path: Path, scratch: Path) -> Path:
     return path
 
 
+def unused(scratch: Path) -> Path:
+    """The path of a file to make in `scratch`, which is made."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch / str(sum(1 for _ in scratch.iterdir()))
+
+
 def _unpack(file: Stream | None, scratch: Path) -> Path:
     assert file is not None
-    scratch.mkdir(parents=True, exist_ok=True)
-    path = scratch / str(sum(1 for _ in scratch.iterdir()))
+    path = unused(scratch)
     try:
         with file, open(path, "xb") as copy:
             shutil.copyfileobj(file, copy, 2**20)

@@ -60,8 +60,9 @@ def assign(
     label_column: str | None = None,
     datasets: Sequence[ImageFile] = (),
     beside: Mapping[str, ImageFile] | None = None,
+    classes: Sequence[list[str] | None] = (),
 ) -> Labels | None:
-    """Label the image files: see PrepareRequest.labels; `datasets` and `beside`: see Listing.
+    """Label the image files: see PrepareRequest.labels; `datasets`, `beside` and `classes`: see Listing.
 
     Whole numbers that are 0, 1, ... without a gap stay as they are; others are the names of classes, in their order, as
     words are in the alphabet's. None: no labels. Raises RequestError for a file of labels that cannot be used.
@@ -70,7 +71,8 @@ def assign(
         return None
     if labels in (None, "dataset"):
         samples = _of_samples(beside or {}, files, label_column)
-        return _of_datasets(() if label_column else datasets, files, samples, required=labels is not None)
+        found = _of_datasets(() if label_column else datasets, files, samples, required=labels is not None)
+        return _in_their_order(found, classes) if found else None
     if FOLDERS.fullmatch(labels):
         return _numbered(_folders(files, labels.partition(":")[2]))
     if labels in KINDS:
@@ -181,8 +183,8 @@ def _of_datasets(
     if not any(value is not None for value in values):
         if required:
             raise RequestError(
-                "`labels` dataset needs a dataset.json with labels in a source, or WebDataset's .cls (with "
-                "`label_column`, .json with this key) beside the images; there is none"
+                "`labels` dataset needs a dataset.json with labels in a source, WebDataset's .cls (with "
+                "`label_column`, .json with this key) beside the images, or a label in Parquet; there is none"
             )
         return None
     without = [file.shown for file, value in zip(files, values, strict=True) if value is None]
@@ -198,6 +200,16 @@ def _of_datasets(
     return _numbered(values)
 
 
+def _in_their_order(labels: Labels, classes: Sequence[list[str] | None]) -> Labels:
+    """The labels with the classes of Parquet files, where all name the same, and name all of them."""
+    names = classes[0] if classes and all(other == classes[0] for other in classes) else None
+    if not names or not labels.classes or not set(labels.classes) <= set(names):
+        return labels
+    place = {name: index for index, name in enumerate(names)}
+    indices = [None if index is None else place[labels.classes[index]] for index in labels.indices]
+    return Labels(indices=indices, classes=names)
+
+
 def _of_samples(beside: Mapping[str, ImageFile], files: Sequence[ImageFile], key: str | None) -> list[str | None]:
     """The label of each file by the .cls, or with a `key` the .json, of its WebDataset sample; None: it has none.
 
@@ -208,7 +220,7 @@ def _of_samples(beside: Mapping[str, ImageFile], files: Sequence[ImageFile], key
         folder, slash, base = file.shown.rpartition("/")
         stems = base.rpartition(".")[0], base.partition(".")[0]
         sample = next((found for stem in stems if (found := beside.get(folder + slash + stem + suffix))), None)
-        labels.append(_of_sample(sample, key) if sample else None)
+        labels.append(_of_sample(sample, key) if sample else file.label)
     return labels
 
 
