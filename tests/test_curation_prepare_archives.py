@@ -98,7 +98,9 @@ def test_odd_things_in_tars(tmp_path: Path) -> None:
 def test_damaged_compressed_tars_are_one_line(tmp_path: Path, name: str) -> None:
     content = tar(FILES, f"w:{name.rpartition('.')[2]}")
     for damaged in (content[:-20], content[:30] + b"spoilt" + content[36:], b"\x1f\x8b"):
-        with pytest.raises(RequestError, match=f"must be a folder, a ZIP or a tar of images; got .*{name} instead"):
+        with pytest.raises(
+            RequestError, match=f"must be a folder, a ZIP, a tar or a Parquet file of images; got .*{name} instead"
+        ):
             prepared(tmp_path, name, damaged)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -126,6 +128,65 @@ def test_a_part_of_a_split_zip_is_called_so(tmp_path: Path, name: str, content: 
         prepared(tmp_path, name, content)
     with pytest.raises(RequestError, match=f"{name} must be a whole ZIP"):
         ImageDataset(tmp_path / name)
+
+
+def shards(**samples: str) -> dict[str, bytes]:
+    """Two WebDataset shards with samples of image, class, caption and JSON, and a second image in the first sample."""
+    files: list[dict[str, bytes]] = [{"00.seg.png": image(10)}, {}]
+    for number, (key, label) in enumerate(samples.items()):
+        sample = {"png": image(number), "cls": label.encode(), "txt": b"a picture", "json": b'{"style": "s%b"}'}
+        sample["json"] %= label.encode()
+        files[number % 2].update({f"{key.strip('_')}.{suffix}": content for suffix, content in sample.items()})
+    return {f"shard-{number:06d}.tar": tar(shard) for number, shard in enumerate(files)}
+
+
+def test_webdataset_shards_bring_their_labels(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", shards(_00="2", _01="0", _02="1"))
+    paths = sorted(source.iterdir())
+    figures = collect(request(paths, tmp_path / "d.zip"))
+    assert (figures["images"], figures["quarantined"], figures["ignored"]) == (4, {}, 9)
+    labels = {name: row["label"] for name, row in rows(tmp_path / "d.zip").items()}
+    first, second = "shard-000000.tar", "shard-000001.tar"
+    assert labels == {f"{first}/00.png": 2, f"{first}/00.seg.png": 2, f"{first}/02.png": 1, f"{second}/01.png": 0}
+    assert ImageDataset(tmp_path / "d.zip").classes is None
+    collect(request(source, tmp_path / "folder.zip", workers=2))  # the folder of the shards is the same
+    assert ImageDataset(tmp_path / "folder.zip").fingerprint() == figures["fingerprint"]
+    collect(request(paths, tmp_path / "j.zip", labels="dataset", label_column="style"))
+    assert ImageDataset(tmp_path / "j.zip").classes == ["s0", "s1", "s2"]
+    with pytest.raises(RequestError, match="`labels` dataset needs"):
+        collect(request(paths, tmp_path / "k.zip", labels="dataset", label_column="artist"))
+
+
+def test_samples_without_a_class_that_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = fill(tmp_path, shards(_00="cat", _01="", _02="dog", _03="x" * 1000, _04="a\nb")) / "shard-000001.tar"
+    sources = [tmp_path / "shard-000000.tar", source]
+    assert collect(request(sources, tmp_path / "d.zip", labels="dataset"))["unlabelled"] == 3
+    assert ImageDataset(tmp_path / "d.zip").classes == ["cat", "dog"]
+    assert collect(request(sources, tmp_path / "e.zip"))["labels"] is None
+    assert "The dataset labels 3 of 6 images" in capsys.readouterr().err
+
+
+def test_archives_in_folders_are_folders(tmp_path: Path) -> None:
+    files = {"a.tar": tar(FILES), "b.zip": zipped({"4.png": image(4)}), "c.zip": b"text", "5.png": image(5)}
+    figures = collect(request(fill(tmp_path / "in", files), tmp_path / "d.zip"))
+    assert (figures["images"], figures["quarantined"]) == (5, {"corrupt": 1})
+    assert "in/a.tar/b/3.png" in rows(tmp_path / "d.zip")
+
+
+def test_a_truncated_tar_is_read_as_far_as_it_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = tar({"1.png": image(1), "2.png": image(2), "3.png": image(3)})
+    third = content.index(b"3.png")
+    for damaged, quarantined in (
+        (content[: third + 700], {"truncated": 1}),  # inside of the third image
+        (content[: third + 100], {}),  # in its header
+        (content[:third], {}),  # between two
+        (content[:third] + b"spoilt" + content[third + 6 :], {}),
+    ):
+        figures = prepared(tmp_path, "in.tar", damaged, overwrite=True)
+        assert (figures["images"], figures["quarantined"]) == (2, quarantined)
+        assert f"in.tar is truncated or damaged: only the {2 + len(quarantined)} entries" in capsys.readouterr().err
+    prepared(tmp_path, "in.tar", content, overwrite=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_dry_run_leaves_nothing_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

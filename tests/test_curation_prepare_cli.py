@@ -126,7 +126,7 @@ def test_table_of_the_lists(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--resolution", "16"], "SOURCE must be a folder, a ZIP or a tar of images; got none"),
+        (["--resolution", "16"], "SOURCE must be a folder, a ZIP, a tar or a Parquet file of images; got none"),
         (["IN", "--resolution", "16"], "--out must name the dataset to write"),
         (["IN", "--out", "OUT"], "--resolution must be a power of two from 8 to 1024; got none"),
         (["IN", "--out", "OUT", "--resolution", "100"], "power of two from 8 to 1024; got 100 instead"),
@@ -142,7 +142,7 @@ def test_table_of_the_lists(lists: Path) -> None:
         (["IN", "--out", "OUT", "--resolution", "16", "--wikiart-csv", "no"], "--wikiart-csv must be the folder"),
         (
             ["no", "--out", "OUT", "--resolution", "16"],
-            "SOURCE must be a folder, a ZIP or a tar of images; got no instead",
+            "SOURCE must be a folder, a ZIP, a tar or a Parquet file of images; got no instead",
         ),
         (["IN", "--out", "x.tar", "--resolution", "16"], r"--out must end in \.zip; got x\.tar instead"),
         (["--wikiart-csv", "LISTS", "--dry-run", "--artist", "Monet"], "--artist must be .* did you mean Claude_Monet"),

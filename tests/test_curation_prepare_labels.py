@@ -130,7 +130,7 @@ def test_a_column_of_labels_is_chosen_or_asked_for(tmp_path: Path) -> None:
 
 
 def test_options_of_labels_that_do_not_go_together(tmp_path: Path) -> None:
-    for labels in (None, "none", "dataset", "folders", "folders:2"):
+    for labels in (None, "none", "folders", "folders:2"):
         with pytest.raises(RequestError, match="`label_column` needs `labels` FILE"):
             request(tmp_path, None, labels=labels, label_column="x")
     for labels in ("folders:", "folders:0", "folders:outermost"):

@@ -351,7 +351,9 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     for name in ("nothing", "text.zip", "fifo"):
         with pytest.raises(
             RequestError,
-            match="`sources` must be a folder, a ZIP or a tar of images; got .*" + name + " instead, which is none",
+            match="`sources` must be a folder, a ZIP, a tar or a Parquet file of images; got .*"
+            + name
+            + " instead, which is none",
         ):
             find([tmp_path / name], tmp_path / "scratch")
 

@@ -19,7 +19,11 @@ REVIEW = {"manifest": NOWHERE, "data": Path("/nowhere/d.zip")}
 @pytest.mark.parametrize(
     ("request_class", "values", "message"),
     [
-        (PrepareRequest, {**IMAGES, "sources": ()}, "`sources` must be a folder, a ZIP or a tar of images; got none"),
+        (
+            PrepareRequest,
+            {**IMAGES, "sources": ()},
+            "`sources` must be a folder, a ZIP, a tar or a Parquet file of images; got none",
+        ),
         (PrepareRequest, {**IMAGES, "out": None}, "`out` must name the dataset to write, .*; or add `dry_run`"),
         (PrepareRequest, {**IMAGES, "resolution": 48}, "`resolution` must be a power of two .*; got 48 instead"),
         (PrepareRequest, {**IMAGES, "genre": ("portrait",)}, "`genre` needs the WikiArt lists: add `wikiart_csv`"),

@@ -22,6 +22,7 @@ from typing import IO
 from gan.data.names import is_hidden, printable
 from gan.data.split_zip import require_whole
 from gan.errors import RequestError, SalonError
+from gan.runtime.console import say
 
 DEPTH = 3  # archives in one another that are read
 _NAME = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
@@ -50,26 +51,33 @@ class Member:
     problem: str | None = None  # why it cannot be read
 
 
+def is_archive(name: str) -> bool:
+    """Whether a file's name is that of an archive."""
+    return _NAME.search(name) is not None
+
+
 def without_suffix(name: str) -> str:
     """The name of an archive as one of a folder: without .zip, .tar.gz and the like."""
     return _NAME.sub("", name)
 
 
-def members(path: Path, scratch: Path, depth: int = DEPTH) -> list[Member]:
+def members(path: Path, scratch: Path, shown: str, depth: int = DEPTH) -> list[Member]:
     """The files in an archive, and in archives in it, by name; hidden ones are passed over.
 
     What is unpacked lies in `scratch`, which is made. Raises RequestError for a part of a split ZIP, OSError or one of
-    DAMAGED for what is no archive or is damaged, and SalonError when the disk is full.
+    DAMAGED for what is no archive or is damaged, and SalonError when the disk is full. A tar that is truncated has the
+    files before its end; a line says so, with `shown` as its name.
     """
     found: list[Member] = []
-    for member, open_member in _files(_plain(path, scratch)):
+    for member, open_member in _files(_plain(path, scratch), shown):
         if is_hidden(member.name):
             continue
         if depth == 1 or member.problem or not _NAME.search(member.name):
             found.append(member)
             continue
         try:
-            inside = members(_unpack(open_member(), scratch), scratch, depth - 1)
+            unpacked = _unpack(open_member(), scratch)
+            inside = members(unpacked, scratch, f"{shown}/{member.name}", depth - 1)
         except (RequestError, *DAMAGED):
             found.append(replace(member, problem="corrupt"))
         else:
@@ -86,10 +94,10 @@ def member_name(entry: zipfile.ZipInfo) -> str:
     return printable(name.replace("\\", "/"))
 
 
-def _files(path: Path) -> Iterator[tuple[Member, Open]]:
+def _files(path: Path, shown: str) -> Iterator[tuple[Member, Open]]:
     if tarfile.is_tarfile(path):  # first: a ZIP at the end of a tar makes it look like a ZIP
         with tarfile.open(path, "r:") as tar:
-            yield from _files_of_tar(path, tar)
+            yield from _files_of_tar(path, tar, shown)
         return
     require_whole(path)
     with zipfile.ZipFile(path) as archive:
@@ -98,9 +106,9 @@ def _files(path: Path) -> Iterator[tuple[Member, Open]]:
                 yield Member(member_name(entry), path, entry=number), partial(archive.open, entry)
 
 
-def _files_of_tar(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[Member, Open]]:
+def _files_of_tar(path: Path, tar: tarfile.TarFile, shown: str) -> Iterator[tuple[Member, Open]]:
     spans: dict[str, tuple[int, int]] = {}
-    for entry in tar:
+    for entry in _entries(tar, shown):
         member = Member(printable(entry.name.removeprefix("./")), path)
         if entry.isreg() and not entry.issparse():
             spans[entry.name] = entry.offset_data, entry.size
@@ -113,6 +121,20 @@ def _files_of_tar(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[Member, Op
             yield member, partial(tar.extractfile, entry)
 
 
+def _entries(tar: tarfile.TarFile, shown: str) -> Iterator[tarfile.TarInfo]:
+    count, whole = 0, False
+    with suppress(tarfile.ReadError):  # it ends inside of an entry
+        for entry in tar:
+            yield entry
+            count += 1
+        assert tar.fileobj
+        tar.fileobj.seek(tar.offset)
+        block = tar.fileobj.read(tarfile.BLOCKSIZE)
+        whole = len(block) == tarfile.BLOCKSIZE and not any(block)  # else tarfile takes a damaged entry for the end
+    if not whole:
+        say(f"{shown} is truncated or damaged: only the {count:,} entries before that are read; fetch it again")
+
+
 def _plain(path: Path, scratch: Path) -> Path:
     # A compressed tar -> the tar.
     with open(path, "rb") as file:
@@ -123,10 +145,15 @@ def _plain(path: Path, scratch: Path) -> Path:
     return path
 
 
+def unused(scratch: Path) -> Path:
+    """The path of a file to make in `scratch`, which is made."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch / str(sum(1 for _ in scratch.iterdir()))
+
+
 def _unpack(file: Stream | None, scratch: Path) -> Path:
     assert file is not None
-    scratch.mkdir(parents=True, exist_ok=True)
-    path = scratch / str(sum(1 for _ in scratch.iterdir()))
+    path = unused(scratch)
     try:
         with file, open(path, "xb") as copy:
             shutil.copyfileobj(file, copy, 2**20)

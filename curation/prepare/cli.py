@@ -42,14 +42,14 @@ from gan.runtime.files import refuse_existing
     metavar="HOW",
     help="Classes: folders (the folder directly inside SOURCE; one folder around all others is passed over), "
     "folders:innermost, folders:N (the N-th from SOURCE on), style, genre or artist (with --wikiart-csv), a CSV or "
-    "JSON lines file of names and labels, dataset (SOURCE's dataset.json) or none. Images without a label are left "
-    "out. By default dataset, where that labels all images, else none.",
+    "JSON lines file of names and labels, dataset (SOURCE's own: dataset.json, .cls of WebDataset, Parquet) or none. "
+    "Images without a label are left out. By default dataset, where that labels all images, else none.",
 )
 @click.option(
     "--label-column",
     metavar="NAME",
     help="Column of the --labels file that holds the labels, by its name in the header; by default the one that can be "
-    "meant.",
+    "meant. With --labels dataset the column of Parquet, or the key in WebDataset's .json.",
 )
 @click.option(
     "--wikiart-csv",
@@ -84,10 +84,12 @@ from gan.runtime.files import refuse_existing
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders, ZIPs and tars of images.
+    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
-    once), or a ZIP or tar, compressed or not, with the ZIPs and tars in it; several may be given. Whatever cannot be
+    once), or a ZIP or tar, compressed or not, such as WebDataset's shards, or a Parquet file with the bytes or
+    paths of images, as Hugging Face's; several may be given. ZIPs and tars inside of one another and of folders, and
+    Parquet files with bytes in folders, are read like folders. Whatever cannot be
     read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest, with one
     row for each image, and DATASET.report.json.
 

@@ -1,4 +1,6 @@
-"""Where images come from: folders, searched deep, ZIPs and tars. They stay as they are; only regular files are opened.
+"""Where images come from: folders, searched deep, ZIPs and tars. They stay as they are.
+
+Only regular files are opened.
 
 Links to files are read, also where they leave the folder. A link to a folder is followed once, after all that lies in
 the folder itself; one that leads back to a folder that holds it is a loop.
@@ -14,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from curation.prepare.archives import DAMAGED, members, without_suffix
+from curation.prepare.archives import DAMAGED, is_archive, members, unused, without_suffix
+from curation.prepare.parquet import is_parquet, read_table
 from curation.prepare.request import KINDS_OF_SOURCES as KINDS
 from gan.data.decode import read_file
 from gan.data.names import is_ignored, printable
@@ -29,8 +32,9 @@ class ImageFile:
     name: str  # path inside SOURCE with "/", as text that can be printed
     path: Path  # of the file, or of the archive that holds it
     entry: int | None = None  # its number in the ZIP's directory
-    span: tuple[int, int] | None = None  # its offset and length in the tar, bytes
+    span: tuple[int, int] | None = None  # its offset and length in the tar or copy of a Parquet file, bytes
     problem: str | None = None  # why it cannot even be opened
+    label: str | None = None  # of its row in a Parquet file
 
     @property
     def shown(self) -> str:
@@ -51,22 +55,31 @@ class Listing:
     files: list[ImageFile] = field(default_factory=list)
     ignored: int = 0
     datasets: list[ImageFile] = field(default_factory=list)  # files dataset.json
+    beside: dict[str, ImageFile] = field(default_factory=dict)  # WebDataset's .cls and .json by SOURCE/path
+
+    classes: list[list[str] | None] = field(default_factory=list)  # names of classes in each Parquet file with images
 
     def add(self, file: ImageFile) -> None:
         """Sort in a file that can be opened."""
         name = PurePosixPath(file.name).name
         if name == "dataset.json":
             self.datasets.append(file)
+        elif (suffix := PurePosixPath(name).suffix.lower()) in (".cls", ".json"):
+            self.beside[file.shown[: -len(suffix)] + suffix] = file
+            self.ignored += 1
         elif is_ignored(name):
             self.ignored += 1
         else:
             self.files.append(file)
 
 
-def find(sources: Sequence[Path], scratch: Path, exclude: Iterable[Path] = ()) -> Listing:
+def find(
+    sources: Sequence[Path], scratch: Path, exclude: Iterable[Path] = (), label_column: str | None = None
+) -> Listing:
     """List the image files in folders and archives; hidden files and what is in `exclude` are passed over.
 
     `scratch` is a folder that is made for archives that have to be unpacked; it must stay until the images are read.
+    `label_column` is that of Parquet files; None: the one that can be meant.
     Raises RequestError for a source that is missing, or is neither a folder nor an archive.
     """
     listing = Listing()
@@ -75,9 +88,9 @@ def find(sources: Sequence[Path], scratch: Path, exclude: Iterable[Path] = ()) -
     for source, name in zip(sources, names, strict=True):
         shown = printable(name if names.count(name) == 1 and name else source.as_posix())
         if source.is_dir():
-            _find_in_folder(source, shown, passed_over, listing)
+            _find_in_folder(source, shown, passed_over, scratch, listing, label_column)
         elif source.is_file():
-            _find_in_archive(source, shown, scratch, listing)
+            _find_in_file(source, shown, scratch, listing, label_column)
         else:
             raise RequestError(f"`sources` {KINDS}; got {source} instead, which is none")
     return listing
@@ -116,7 +129,14 @@ def _read_span(path: Path, offset: int, size: int, max_bytes: int) -> bytes:
         raise ImageError("unreadable", error.strerror or str(error)) from error
 
 
-def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]], listing: Listing) -> None:
+def _find_in_folder(
+    folder: Path,
+    shown: str,
+    passed_over: set[tuple[int, int]],
+    scratch: Path,
+    listing: Listing,
+    label_column: str | None,
+) -> None:
     visited = set(passed_over)
     links = [folder]
     while links:  # first all that truly lies in the folder, then what links lead to, in order
@@ -124,10 +144,23 @@ def _find_in_folder(folder: Path, shown: str, passed_over: set[tuple[int, int]],
         for start in links:
             for path, problem in _walk(start, passed_over, visited, inner_links):
                 name = printable(path.relative_to(folder).as_posix())
-                if problem is None:
-                    listing.add(ImageFile(shown, name, path))
-                else:
+                if problem is not None:
                     listing.files.append(ImageFile(shown, name, path, problem=problem))
+                elif is_archive(name):
+                    try:
+                        _add_members(path, shown, f"{name}/", scratch, listing)
+                    except (OSError, RequestError, *DAMAGED):
+                        listing.files.append(ImageFile(shown, name, path, problem="corrupt"))
+                elif path.suffix.lower() == ".parquet":
+                    try:
+                        if not _add_rows(path, shown, f"{name}/", scratch, listing, label_column, paths=False):
+                            listing.ignored += 1
+                    except RequestError:
+                        raise
+                    except (OSError, ValueError):
+                        listing.files.append(ImageFile(shown, name, path, problem="corrupt"))
+                else:
+                    listing.add(ImageFile(shown, name, path))
         links = inner_links
 
 
@@ -164,19 +197,41 @@ def _walk(
             stack.extend(child for child in inside if not child.name.startswith("."))
 
 
-def _find_in_archive(path: Path, shown: str, scratch: Path, listing: Listing) -> None:
+def _find_in_file(path: Path, shown: str, scratch: Path, listing: Listing, label_column: str | None) -> None:
     try:
-        found = members(path, scratch)
-    except RequestError:  # a part of a split ZIP
+        if is_parquet(path):
+            if not _add_rows(path, shown, "", scratch, listing, label_column, paths=True):
+                raise RequestError(f"{path} must have a column of images, such as `image`, with their bytes or paths")
+        else:
+            _add_members(path, shown, "", scratch, listing)
+    except RequestError:  # a part of a split ZIP, or a Parquet file without images
         raise
     except (OSError, *DAMAGED) as error:
         raise RequestError(f"`sources` {KINDS}; got {path} instead, which is none or is damaged: {error}") from error
-    for member in found:
-        file = ImageFile(shown, member.name, member.path, member.entry, member.span, member.problem)
+
+
+def _add_members(path: Path, shown: str, folder: str, scratch: Path, listing: Listing) -> None:
+    for member in members(path, scratch, f"{shown}/{folder}".rstrip("/")):
+        file = ImageFile(shown, folder + member.name, member.path, member.entry, member.span, member.problem)
         if file.problem:
             listing.files.append(file)
         else:
             listing.add(file)
+
+
+def _add_rows(
+    path: Path, shown: str, folder: str, scratch: Path, listing: Listing, label_column: str | None, *, paths: bool
+) -> bool:
+    """Whether a Parquet file has images, which are added; `paths`: also where it has only their paths."""
+    table = read_table(path, unused(scratch), label_column, paths=paths)
+    if table is None:
+        return False
+    listing.classes.append(table.classes)
+    listing.files += [
+        ImageFile(shown, folder + row.name, row.path, span=row.span, problem=row.problem, label=row.label)
+        for row in table.rows
+    ]
+    return True
 
 
 @lru_cache(maxsize=8)

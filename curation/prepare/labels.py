@@ -1,9 +1,10 @@
 """Which class each image gets: by the dataset that it is of, its folder, a file of labels, or the WikiArt lists."""
 
+import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,8 @@ from gan.runtime.console import say
 _WHOLE = re.compile(r"\d+(\.0+)?")  # pandas writes whole numbers as 1.0 where some are missing
 _REAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _MAX_JSON = 2**30  # bytes of a dataset.json
+_MAX_SAMPLE = 2**20  # bytes of a sample's .json
+_LONGEST = 200  # characters of a label in a .cls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +59,10 @@ def assign(
     *,
     label_column: str | None = None,
     datasets: Sequence[ImageFile] = (),
+    beside: Mapping[str, ImageFile] | None = None,
+    classes: Sequence[list[str] | None] = (),
 ) -> Labels | None:
-    """Label the image files: see PrepareRequest.labels. `datasets` are the files dataset.json of the sources.
+    """Label the image files: see PrepareRequest.labels; `datasets`, `beside` and `classes`: see Listing.
 
     Whole numbers that are 0, 1, ... without a gap stay as they are; others are the names of classes, in their order, as
     words are in the alphabet's. None: no labels. Raises RequestError for a file of labels that cannot be used.
@@ -65,7 +70,9 @@ def assign(
     if labels == "none":
         return None
     if labels in (None, "dataset"):
-        return _of_datasets(datasets, files, required=labels is not None)
+        samples = _of_samples(beside or {}, files, label_column)
+        found = _of_datasets(() if label_column else datasets, files, samples, required=labels is not None)
+        return _in_their_order(found, classes) if found else None
     if FOLDERS.fullmatch(labels):
         return _numbered(_folders(files, labels.partition(":")[2]))
     if labels in KINDS:
@@ -155,8 +162,13 @@ def _match(names_in_rows: Iterable[str], files: Sequence[ImageFile]) -> dict[int
     return found
 
 
-def _of_datasets(datasets: Sequence[ImageFile], files: Sequence[ImageFile], *, required: bool) -> Labels | None:
-    """The labels that dataset.json has in its sources; without any for some image, none, unless they are `required`."""
+def _of_datasets(
+    datasets: Sequence[ImageFile], files: Sequence[ImageFile], samples: Sequence[str | None], *, required: bool
+) -> Labels | None:
+    """The labels that dataset.json has in its sources, else those of the samples.
+
+    Without any for some image, none, unless they are `required`.
+    """
     parsed = [(file, labels) for file in datasets if (labels := _parse(file)) is not None]
     by_path = {
         (file.source, canonical_name(str(PurePosixPath(file.name).parent / name))): (labels, number)
@@ -164,20 +176,65 @@ def _of_datasets(datasets: Sequence[ImageFile], files: Sequence[ImageFile], *, r
         for name, number in labels.by_name.items()
     }
     found = [by_path.get((file.source, canonical_name(file.name))) for file in files]
-    if not any(found):
+    values = [
+        sample if entry is None else class_name(entry[1], entry[0].classes)
+        for entry, sample in zip(found, samples, strict=True)
+    ]
+    if not any(value is not None for value in values):
         if required:
-            raise RequestError("`labels` dataset needs a dataset.json with labels in a source; there is none")
+            raise RequestError(
+                "`labels` dataset needs a dataset.json with labels in a source, WebDataset's .cls (with "
+                "`label_column`, .json with this key) beside the images, or a label in Parquet; there is none"
+            )
         return None
-    without = [file.shown for file, entry in zip(files, found, strict=True) if entry is None]
+    without = [file.shown for file, value in zip(files, values, strict=True) if value is None]
     if without and not required:
+        which = "dataset.json" if any(found) else "The dataset"
         say(
-            f"dataset.json labels {len(files) - len(without):,} of {len(files):,} images, and not {without[0]}: no "
+            f"{which} labels {len(files) - len(without):,} of {len(files):,} images, and not {without[0]}: no "
             "labels are kept; `labels` dataset keeps them, and leaves the others out"
         )
         return None
-    if len(parsed) == 1 and (classes := parsed[0][1].classes):
+    if len(parsed) == 1 and not any(samples) and (classes := parsed[0][1].classes):
         return Labels(indices=[None if entry is None else entry[1] for entry in found], classes=classes)
-    return _numbered([None if entry is None else class_name(entry[1], entry[0].classes) for entry in found])
+    return _numbered(values)
+
+
+def _in_their_order(labels: Labels, classes: Sequence[list[str] | None]) -> Labels:
+    """The labels with the classes of Parquet files, where all name the same, and name all of them."""
+    names = classes[0] if classes and all(other == classes[0] for other in classes) else None
+    if not names or not labels.classes or not set(labels.classes) <= set(names):
+        return labels
+    place = {name: index for index, name in enumerate(names)}
+    indices = [None if index is None else place[labels.classes[index]] for index in labels.indices]
+    return Labels(indices=indices, classes=names)
+
+
+def _of_samples(beside: Mapping[str, ImageFile], files: Sequence[ImageFile], key: str | None) -> list[str | None]:
+    """The label of each file by the .cls, or with a `key` the .json, of its WebDataset sample; None: it has none.
+
+    A sample's files have one name up to the first dot; where one is named as the whole image but for the suffix, that.
+    """
+    suffix, labels = ".json" if key else ".cls", []
+    for file in files:
+        folder, slash, base = file.shown.rpartition("/")
+        stems = base.rpartition(".")[0], base.partition(".")[0]
+        sample = next((found for stem in stems if (found := beside.get(folder + slash + stem + suffix))), None)
+        labels.append(_of_sample(sample, key) if sample else file.label)
+    return labels
+
+
+def _of_sample(file: ImageFile, key: str | None) -> str | None:
+    try:
+        text = read(file, _MAX_SAMPLE if key else 4 * _LONGEST).decode("utf-8-sig").strip()
+        value = json.loads(text) if key else text
+    except (ImageError, ValueError, RecursionError):
+        return None
+    if key:
+        value = value.get(key) if isinstance(value, dict) else None
+        value = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    label = value.strip() if isinstance(value, str) else ""
+    return label if label and len(label) <= _LONGEST and label.isprintable() else None
 
 
 def _parse(file: ImageFile) -> dataset_json.DatasetLabels | None:

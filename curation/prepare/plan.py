@@ -61,13 +61,22 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
     settings, output = _settings(request), _output(request)
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
-    listing = find(request.sources, scratch, [output.archive, output.manifest, output.report] if output else [])
+    outputs = [output.archive, output.manifest, output.report] if output else []
+    listing = find(request.sources, scratch, outputs, request.label_column if request.labels == "dataset" else None)
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:
         files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
     # Before the limit, which must not decide what is a class.
-    labels = assign(request.labels, files, paintings, label_column=request.label_column, datasets=listing.datasets)
+    labels = assign(
+        request.labels,
+        files,
+        paintings,
+        label_column=request.label_column,
+        datasets=listing.datasets,
+        beside=listing.beside,
+        classes=listing.classes,
+    )
     indices = labels.indices if labels else [None] * len(files)
     rows = list(zip(files, paintings, indices, strict=True))[: request.limit]
     tasks = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]

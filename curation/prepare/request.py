@@ -8,7 +8,7 @@ from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
 
-KINDS_OF_SOURCES = "must be a folder, a ZIP or a tar of images"
+KINDS_OF_SOURCES = "must be a folder, a ZIP, a tar or a Parquet file of images"
 FOLDERS = re.compile(r"folders(:innermost|:[1-9]\d{0,2})?")
 
 
@@ -19,7 +19,7 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    sources: tuple[Path, ...] = ()  # folders, ZIPs and tars of images
+    sources: tuple[Path, ...] = ()  # folders, ZIPs, tars and Parquet files of images
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
     overwrite: bool = False  # whether `out` may exist
@@ -29,10 +29,13 @@ class PrepareRequest:
     quality: int = 95  # of JPEG, 1 to 100
     filter: str = "lanczos"  # one of resize.FILTERS
     background: str = "white"  # name or #rrggbb of the colour behind transparency, and around padded images
-    # none, dataset (the sources' dataset.json), folders, folders:innermost or folders:N, style, genre, artist, or the
-    # path of a file (see label_files); None: dataset where that labels all images, else none
+    # none, dataset (the sources' dataset.json, WebDataset's .cls, or Parquet's labels), folders, folders:innermost or
+    # folders:N, style, genre, artist, or the path of a file (see label_files); None: dataset where that labels all
+    # images, else none
     labels: str | None = None
-    label_column: str | None = None  # of a file of labels, by its name in the header; None: the one that can be meant
+    # Of a file of labels, by its name in the header; None: the one that can be meant. With `labels` dataset, the
+    # column of Parquet, or the key in the JSON of WebDataset's samples; None: the one that can be meant, or their .cls
+    label_column: str | None = None
     wikiart_csv: Path | None = None  # folder of the WikiArt lists; None: no lists
     style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
     genre: tuple[str, ...] = ()  # genres to keep, likewise
@@ -86,8 +89,8 @@ class PrepareRequest:
             raise RequestError(
                 f"`labels` must be folders, folders:innermost or folders:N with N from 1 on; got {self.labels} instead"
             )
-        if self.label_column is not None and (self.labels in (None, "none", "dataset", *KINDS) or folders):
-            raise RequestError("`label_column` needs `labels` FILE, whose column it is")
+        if self.label_column is not None and (self.labels in (None, "none", *KINDS) or folders):
+            raise RequestError("`label_column` needs `labels` FILE or dataset, whose column it is")
 
     def _require_place(self, archive: Path) -> None:
         if archive.suffix.lower() != ".zip":
