@@ -11,8 +11,8 @@ from gan.runtime import distributed
 
 
 @contextmanager
-def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
-    """The kept images and the extractor of a request; the processes that torchrun started are connected meanwhile.
+def opened(request: FeatureRequest, *, only_kept: bool = True) -> Iterator[tuple[Collection, Extractor]]:
+    """The images, `only_kept` or all, and the extractor; the processes that torchrun started are connected meanwhile.
 
     Raises RequestError when the dataset has no manifest, it keeps none, or there is no such extractor or device.
     """
@@ -21,4 +21,4 @@ def opened(request: FeatureRequest) -> Iterator[tuple[Collection, Extractor]]:
     with distributed.joined(device):
         collection = Collection.open(request.dataset, request.manifest)
         collection.require_manifest()
-        yield collection.of_kept(), extractor
+        yield collection.of_kept() if only_kept else collection, extractor
