@@ -164,7 +164,7 @@ def test_the_loop_of_review_and_learn_ends_in_pruning_what_the_reviewer_would_dr
     outcome = run_salon("curate", "learn", second, "--data", data, "--out", tmp_path / "twice", "--json")
     assert sum(outcome.json["verdicts"].values()) == 19 and outcome.json["proposed"] == 48 - 19
     again = reviewed(second, tmp_path / "all", [proposed[7]])
-    with pytest.raises(RequestError, match="^`next` found a verdict on all"):
+    with pytest.raises(RequestError, match=r"^`next` found a verdict on all"):
         review_page.choose_next(manifest.read(again).rows, 5, seed=0)
 
 

@@ -131,7 +131,8 @@ def learned(known: Floats, kept: Mask, x: Floats, seed: int) -> tuple[Doubles, f
         best = found if best is None else min(best, found)
     assert best is not None
     _, slope, offset, strength = best
-    return expit(slope * _regression(strength).fit(known, kept).decision_function(x) + offset), strength
+    logits = _regression(strength).fit(known, kept).decision_function(x).astype(np.float64)
+    return expit(slope * logits + offset), strength
 
 
 def calibrate(logits: Doubles, kept: Mask) -> tuple[float, float, float]:
