@@ -119,6 +119,12 @@ def look(x: np.ndarray, dirt: np.ndarray, default: np.ndarray, rng: Rng, seed: i
     judged = np.r_[lowest, rng.choice(np.setdiff1d(np.arange(len(dirt)), lowest), BATCH - len(lowest), replace=False)]
     while len(judged) < CLICKS:
         free[judged] = False
+        if dirt[judged].sum() < verdict_model.MIN_OF_A_KIND:  # nothing can be learned yet: the page goes on as it began
+            order = np.argsort(default, kind="stable")
+            lowest = order[free[order]][: BATCH // 2]
+            others = rng.choice(np.setdiff1d(np.flatnonzero(free), lowest), BATCH - len(lowest), replace=False)
+            judged = np.r_[judged, lowest, others]
+            continue
         keep = verdict_model.learned(x[judged], ~dirt[judged], x, seed)[0]
         judged = np.r_[judged, verdict_model.propose(x, keep, free, BATCH)]
     return judged
@@ -129,6 +135,11 @@ def with_verdicts(score: np.ndarray, judged: np.ndarray, dirt: np.ndarray) -> np
     score = score.copy()
     score[judged] = np.where(dirt[judged], -np.inf, np.inf)
     return score
+
+
+def at_its_number(score: np.ndarray, dirt: np.ndarray) -> float:
+    """Precision, and so recall, when as many are dropped as there is dirt."""
+    return float(dirt[np.argsort(score, kind="stable")[: dirt.sum()]].mean())
 
 
 def recall_at(score: np.ndarray, dirt: np.ndarray, precision: float) -> float:
@@ -143,22 +154,23 @@ def measured(pool: dict[str, np.ndarray], kinds: tuple[str, ...], seed: int) -> 
     rng = np.random.default_rng(seed)
     features, dirt, strata = plant(pool, kinds, rng)
     default = default_score(features, strata, seed)
-    x = verdict_model.inputs(features)
+    x = verdict_model.inputs(features, default)
     judged = look(x, dirt, default, rng, seed)
     model = verdict_model.fit(x, judged, ~dirt[judged], seed=seed)
     looked = np.argsort(default, kind="stable")[:CLICKS]
     unseen = np.setdiff1d(np.arange(len(dirt)), judged)
-    lowest = np.argsort(default, kind="stable")[: dirt.sum()]
-    precision = float(dirt[lowest].mean())
+    precision = at_its_number(default, dirt)
     learned = with_verdicts(model.keep, judged, dirt)
     figures = verdict_model.held_out_figures(model.held_out, ~dirt[judged])
     return {
-        "precision": precision,
-        "recall, no click": recall_at(default, dirt, precision),
-        "recall, looked at the lowest": recall_at(with_verdicts(default, looked, dirt), dirt, precision),
-        "recall, learned": recall_at(learned, dirt, precision),
-        "precision, learned": float(dirt[np.argsort(learned, kind="stable")[: dirt.sum()]].mean()),
-        "AUROC, no click": auroc(default, dirt),
+        "no click: precision and recall, as many dropped as dirt": precision,
+        "100 lowest looked at: the same": at_its_number(with_verdicts(default, looked, dirt), dirt),
+        "learned: the same": at_its_number(learned, dirt),
+        "100 lowest looked at: recall at the precision of no click": recall_at(
+            with_verdicts(default, looked, dirt), dirt, precision
+        ),
+        "learned: recall at the precision of no click": recall_at(learned, dirt, precision),
+        "learned: times the recall of no click": recall_at(learned, dirt, precision) / precision,
         "AUROC, unseen, no click": auroc(default[unseen], dirt[unseen]),
         "AUROC, unseen, learned": auroc(model.keep[unseen], dirt[unseen]),
         "recall, unseen, no click": recall_at(default[unseen], dirt[unseen], precision),
@@ -173,24 +185,25 @@ def measured(pool: dict[str, np.ndarray], kinds: tuple[str, ...], seed: int) -> 
 
 @click.command(help=__doc__)
 @click.option("--data", required=True, type=click.Path(path_type=Path))
-@click.option("--draws", default=8, show_default=True, help="Draws of dirt for each kind.")
+@click.option("--kind", "names", type=click.Choice([*KINDS]), multiple=True, default=[*KINDS], help="Dirt; repeatable.")
+@click.option("--draws", default=4, show_default=True, help="Draws of dirt for each kind.")
 @click.option("--features", type=click.Path(path_type=Path), help="Folder that keeps the datasets.")
 @click.option("--threads", default=2, show_default=True)
-def main(data: Path, draws: int, features: Path | None, threads: int) -> None:
+def main(data: Path, names: tuple[str, ...], draws: int, features: Path | None, threads: int) -> None:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as temporary:
         pool = pools(data, features or Path(temporary))
     columns: dict[str, list[str]] = {}
-    for name, kinds in KINDS.items():
-        found = [measured(pool, kinds, seed) for seed in range(draws)]
+    for name in names:
+        found = [measured(pool, KINDS[name], seed) for seed in range(draws)]
         for figure in found[0]:
             values = np.array([each[figure] for each in found])
-            mean = normal_interval(
-                float(values.mean()), float(values.std(ddof=1) / draws**0.5), draws, "draws", draws - 1
-            )
+            error = float(values.std(ddof=1) / draws**0.5)
+            mean = normal_interval(float(values.mean()), error, draws, "draws", draws - 1)
+            mean = mean if "times" in figure else mean.clipped(0, 1)
             columns.setdefault(figure, []).append(f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]")
         print(f"{name}: done", flush=True)
-    print(table([(figure, *cells) for figure, cells in columns.items()], [f"{draws} draws", *KINDS]))
+    print(table([(figure, *cells) for figure, cells in columns.items()], [f"{draws} draws", *names]))
 
 
 if __name__ == "__main__":

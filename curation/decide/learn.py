@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from curation import columns
 from curation.child_manifest import write_child
-from curation.decide import verdict_model
+from curation.decide import quotas, verdict_model
 from curation.decide.prune import LOW, relative
 from curation.decide.request import LearnRequest
 from curation.score.inputs import opened
-from curation.score.methods import LEARNED, NEXT, score_column
+from curation.score.methods import BY_FEATURES, LEARNED, NEXT, score_column
 from eval.data.feature_cache import features_of
 from gan import __version__
 from gan.data import manifest
@@ -35,7 +35,8 @@ def learn(request: LearnRequest) -> dict[str, Any]:
         kept = np.asarray(manifest.is_kept(rows))
         teaching, candidates = sides(rows)
         verdict_model.require_verdicts(kept[teaching])
-        x = verdict_model.inputs(features_of(collection.dataset, collection.indices, extractor))
+        features = features_of(collection.dataset, collection.indices, extractor)
+        x = verdict_model.inputs(features, default_score(rows))
         model = verdict_model.fit(x, teaching, kept[teaching], seed=request.seed)
         proposed = verdict_model.propose(x, model.keep, candidates, request.count)
         figures = {
@@ -75,6 +76,12 @@ def sides(rows: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         copies = np.asarray(pc.is_valid(rows.column("copy_of")))
     low = np.asarray(pc.starts_with(pc.fill_null(rows.column("reason"), ""), LOW))
     return np.flatnonzero(judged & (kept | ~copies)), ~judged & (kept | low)
+
+
+def default_score(rows: pa.Table) -> NDArray[np.float64] | None:
+    """The rank [M] that salon curate prune goes by without methods; None where the rows have no such scores."""
+    names = [score_column(method) for method in BY_FEATURES if score_column(method) in rows.column_names]
+    return quotas.fuse([columns.floats(rows, name) for name in names]) if names else None
 
 
 def _order(proposed: NDArray[np.int64], count: int) -> pa.Array:

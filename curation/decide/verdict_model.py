@@ -3,7 +3,6 @@
 Logistic regression on features. Axis legend: N images, D features, n verdicts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +20,9 @@ from gan.errors import RequestError
 
 MIN_VERDICTS, MIN_OF_A_KIND = 10, 3  # of a kind: each training side of nested folds has one
 FOLDS = 5
-STRENGTHS = (1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn: the smaller, the stronger the regularisation
+STRENGTHS = (3.0, 30.0, 300.0)  # C of scikit-learn: the smaller, the stronger the regularisation
 MIN_SLOPE = 0.1  # of Platt scaling: where nothing was learned, no ranking is turned round
-POOL = 10  # among so many times the images to propose, those least certain, the most diverse are chosen
+POOL = 3  # among so many times the images to propose, those least certain, the most diverse are chosen
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -40,16 +39,16 @@ class VerdictModel:
     strength: float  # the C that was chosen
 
 
-def inputs(features: Floats, scores: Sequence[Doubles] = ()) -> Floats:
-    """Features [N, D], standardized and L2-normalized, with the ranks of `scores` [N] -> float32 [N, D + scores].
+def inputs(features: Floats, score: Doubles | None = None) -> Floats:
+    """Features [N, D], standardized and L2-normalized, and the rank of a `score` [N] -> float32 [N, D or D + 1].
 
-    Ranks are in [-0.5, 0.5], 0 without a score.
+    The rank is in (-0.5, 0.5), 0 where the score is NaN.
     """
     deviation = features.std(axis=0)
     standard = (features - features.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     unit = standard / np.maximum(np.linalg.norm(standard, axis=1, keepdims=True), 1e-12)
-    columns = [np.nan_to_num(ranks(values) - 0.5)[:, None] for values in scores]
-    return np.concatenate([unit, *columns], axis=1, dtype=np.float32)
+    column = [] if score is None else [np.nan_to_num(ranks(score) - 0.5)[:, None]]
+    return np.concatenate([unit, *column], axis=1, dtype=np.float32)
 
 
 def require_verdicts(kept: Mask) -> None:
