@@ -10,6 +10,7 @@ SUBCOMMANDS = {  # in the order in which a person meets them
     "prune": "curation.decide.cli:prune",
     "log": "curation.decide.cli:log",
     "diff": "curation.decide.cli:diff",
+    "learn": "curation.decide.cli:learn",
     "review": "curation.decide.cli:review",
     "materialize": "curation.decide.cli:materialize",
     "retrain": "curation.retrain.cli:retrain",

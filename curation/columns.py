@@ -12,6 +12,7 @@ from gan.errors import RequestError
 
 NAMES = ("name", "source", "file_sha256")  # columns by which a list may name an image
 NONE, ALL = "(none)", "(all)"
+COMMAND_PREFIX = "salon "  # of reviewers that are commands
 
 
 def listed(rows: pa.Table, file: Path, parameter: str) -> NDArray[np.bool_]:
@@ -61,6 +62,11 @@ def floats(rows: pa.Table, column: str) -> NDArray[np.float64]:
 def without(flags: str | None, code: str) -> list[str]:
     """The codes in a row's flags, save `code`."""
     return [flag for flag in (flags or "").split(",") if flag and flag != code]
+
+
+def by_person(rows: pa.Table) -> NDArray[np.bool_]:
+    """The rows on which a person decided, not a command -> mask [N]."""
+    return ~np.asarray(pc.starts_with(pc.fill_null(rows.column("reviewer"), COMMAND_PREFIX), COMMAND_PREFIX))
 
 
 def score_columns(columns: Sequence[str]) -> list[str]:

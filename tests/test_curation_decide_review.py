@@ -133,16 +133,30 @@ def name(number: int) -> str:
 def test_overrulings_become_rows(tmp_path, pruned):
     found = manifest.read(pruned[1])
     person = ReviewSession(found=found, reviewer="Ada", out=tmp_path / "r")
-    assert person.overrule(name(0), "keep") == {"verdict": "keep", "overruled": True, "before": "drop"}
+    assert person.overrule(name(0), "keep") == {
+        "verdict": "keep",
+        "overruled": True,
+        "confirmed": False,
+        "before": "drop",
+    }
     person.overrule(name(20), "drop")
     person.overrule(name(30), "drop")
-    assert person.overrule(name(30), "undo") == {"verdict": "keep", "overruled": False, "before": "keep"}
-    person.overrule(name(31), "keep")  # as it was
+    assert person.overrule(name(30), "undo") == {
+        "verdict": "keep",
+        "overruled": False,
+        "confirmed": False,
+        "before": "keep",
+    }
+    assert person.overrule(name(31), "keep")["confirmed"] and not person.shown(name(31))["overruled"]
+    person.overrule(name(1), "drop")  # as it was
+    assert person.counts() == {"overruled": 2, "confirmed": 2}
     digest = person.finish()
     own = manifest.read(tmp_path / "r")
     assert own.hash == digest and own.header["parent"] == found.hash and not person.journal.exists()
     rows, before = own.rows.to_pylist(), found.rows.to_pylist()
-    assert [i for i in range(40) if rows[i] != before[i]] == [0, 20]
+    assert [i for i in range(40) if rows[i] != before[i]] == [0, 1, 20, 31]
+    assert [(rows[i]["verdict"], rows[i]["reviewer"]) for i in (1, 31)] == [("drop", "Ada"), ("keep", "Ada")]
+    assert rows[31]["reason"] == "confirmed" and rows[1]["reason"].startswith("confirmed: low rank")
     assert (rows[0]["verdict"], rows[20]["verdict"]) == ("keep", "drop")
     assert rows[0]["reviewer"] == rows[20]["reviewer"] == "Ada"
     assert rows[0]["reason"].startswith("overruled: was drop, low rank")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from curation.decide.request import PruneRequest, ReviewRequest
+from curation.decide.request import LearnRequest, PruneRequest, ReviewRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, none_is_nothing, seed_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, none_is_nothing, seed_option
 from gan.data.strata import STRATA
 from gan.runtime.console import result, say, table
 
@@ -48,7 +48,8 @@ def _strata_option(text: str) -> Callable[[Any], Any]:
     metavar="METHOD",
     multiple=True,
     help="Method whose scores rank the images, repeatable. Default: density and knn, where the manifest has them. "
-    "d-low is the rule of a lowest logit, for comparison: it drops what the generator has learned best.",
+    "learned is by a reviewer's verdicts (salon curate learn); d-low is the rule of a lowest logit, for comparison: it "
+    "drops what the generator has learned best.",
 )
 @click.option(
     "--fuse", type=click.Choice(["mean", "min"]), help="Fusion of several ranks into one: their mean, or the lowest."
@@ -171,6 +172,52 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
+@takes(LearnRequest)
+@manifest_argument
+@click.option("--data", "dataset", required=True, metavar="DATASET", type=PATH, help="The dataset that MANIFEST is of.")
+@click.option("--out", metavar="DIR", type=PATH, help="The new manifest to write.")
+@click.option("--extractor", metavar="NAME", help="Extractor whose features it learns from; the default works offline.")
+@click.option("--weights", metavar="FILE", type=PATH, help="File of the extractor's weights, where not in the cache.")
+@click.option("--fetch", is_flag=True, help="Allow to download the extractor's weights.")
+@device_option
+@click.option("--count", metavar="NIMG", type=WholeRange(1, 5000), help="Images to propose for the next review.")
+@seed_option("Seed of the folds of cross-validation.")
+@json_option
+def learn(request: LearnRequest, as_json: bool) -> None:
+    """Learn from a person's verdicts in MANIFEST which images they would keep, and which to ask them about next.
+
+    A new manifest has a calibrated probability for every image, score_learned, which salon curate prune ranks by with
+    --method learned, and the images whose verdicts would teach most, which salon curate review --next shows. Verdicts
+    are those that were overruled or confirmed: at least 10, 3 of them keep and 3 drop. The error is of verdicts that
+    the model had not seen; images are proposed for being hard, so that on all others it is smaller.
+
+    \b
+    salon curate review scored.manifest --data paintings64.zip --next --overrule seen1.manifest --reviewer Ada
+    salon curate learn seen1.manifest --data paintings64.zip --out learned1.manifest
+    salon curate review learned1.manifest --data paintings64.zip --next --overrule seen2.manifest --reviewer Ada
+    salon curate learn seen2.manifest --data paintings64.zip --out learned2.manifest
+    salon curate prune learned2.manifest --method learned --keep 0.95 --out pruned.manifest
+    """
+    from curation.decide import learn as learning
+
+    figures = learning.learn(request)
+    verdicts, held_out = figures["verdicts"], figures["held_out"]
+    rows = [
+        ("wrong verdicts", f"{held_out['error']:.1%}", f"{held_out['error_base']:.1%}"),
+        ("  95 % interval", f"{held_out['error_low']:.1%} to {held_out['error_high']:.1%}", ""),
+        ("Brier score", f"{held_out['brier']:.3f}", f"{held_out['brier_base']:.3f}"),
+        ("AUROC", f"{held_out['auroc']:.3f}", "0.500"),
+    ]
+    lines = [
+        f"Learned from {verdicts['keep']:,} keep and {verdicts['drop']:,} drop",
+        table(rows, ["on held-out verdicts", "model", "base rate"]),
+        f"{figures['unlikely']:,} of {figures['kept']:,} kept images would rather be dropped",
+        f"Wrote {request.out}: {figures['proposed']:,} images to look at next",
+    ]
+    result("\n".join(lines), figures, as_json)
+
+
+@click.command(cls=Command)
 @takes(ReviewRequest)
 @manifest_argument
 @data_option
@@ -179,6 +226,7 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
     "--overrule", metavar="DIR", type=PATH, help="The manifest of a person's verdicts, on a page served here."
 )
 @click.option("--reviewer", metavar="NAME", help="Name of the person who overrules.")
+@click.option("--next", is_flag=True, help="Show only the images to decide on next, for salon curate learn.")
 @click.option("--port", metavar="PORT", type=WholeRange(0, 65535), help="Port of the page. 0: any that is free.")
 @click.option("--count", metavar="NIMG", type=WholeRange(1, 5000), help="Images of each section at most.")
 @click.option("--size", metavar="PX", type=WholeRange(16, 512), help="Side of the thumbnails.")
@@ -187,8 +235,8 @@ def materialize(manifest: Path, data: Path, out: Path, as_json: bool) -> None:
 def review(request: ReviewRequest, as_json: bool) -> None:
     """Show what MANIFEST removed, nearly removed, found under-covered, and kept: one page that needs nothing else.
 
-    With --overrule a person decides otherwise on it, with the keyboard, until Ctrl-C; the verdicts become a new
-    manifest with the person's name. When it ends in another way, the same command goes on.
+    With --overrule a person decides on it, with the keyboard, until Ctrl-C; the verdicts that they overruled or
+    confirmed become a new manifest with the person's name. When it ends in another way, the same command goes on.
 
     \b
     salon curate review pruned.manifest --data paintings64.zip --out review.html
@@ -204,7 +252,14 @@ def review(request: ReviewRequest, as_json: bool) -> None:
     person = None
     if overrule and reviewer:
         person = review_server.ReviewSession(found=manifest, reviewer=reviewer, out=overrule)
-    shown = review_page.content(manifest, collection.dataset, count=request.count, size=request.size, seed=request.seed)
+    shown = review_page.content(
+        manifest,
+        collection.dataset,
+        count=request.count,
+        size=request.size,
+        seed=request.seed,
+        next_alone=request.next,
+    )
     figures: dict[str, Any] = {"images": len(shown["images"]), "page": str(out) if out else None}
     lines = []
     if out:
@@ -215,7 +270,8 @@ def review(request: ReviewRequest, as_json: bool) -> None:
     if person:
         overruled = _serve(shown, person, collection.dataset, request.port)
         figures |= overruled
-        lines.append(f"Wrote {overrule}: {overruled['overruled']} overruled" if overruled["hash"] else "None overruled")
+        told = f"{overruled['overruled']} overruled, {overruled['confirmed']} confirmed"
+        lines.append(f"Wrote {overrule}: {told}" if overruled["hash"] else "No verdict was given")
     result("\n".join(lines), figures, as_json)
 
 
@@ -228,7 +284,7 @@ def _serve(shown: dict[str, Any], person: "ReviewSession", dataset: "ImageDatase
         say(f"Review at http://{web.LOCAL}:{listening.getsockname()[1]}/{token}/ until Ctrl-C")
         web.serve(review_server.application(shown, person, dataset, token), listening)
     digest = person.finish()
-    return {"manifest": str(person.out) if digest else None, "hash": digest, "overruled": len(person.verdicts)}
+    return {"manifest": str(person.out) if digest else None, "hash": digest, **person.counts()}
 
 
 def _share(counts: dict[str, Any]) -> str:

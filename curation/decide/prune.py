@@ -20,7 +20,7 @@ from curation.decide import copies, quotas
 from curation.decide.copies import Mask
 from curation.decide.request import PruneRequest
 from curation.score import image_checks
-from curation.score.methods import DISCRIMINATOR_PREFIX, RANKING, score_column
+from curation.score.methods import DISCRIMINATOR_PREFIX, LEARNED, RANKING, score_column
 from gan import __version__
 from gan.data import manifest
 from gan.data.manifest import Manifest
@@ -106,7 +106,7 @@ def _methods(request: PruneRequest, present: list[str]) -> tuple[str, ...]:
         has = ", ".join(columns.score_columns(present)) or "no scores"
         raise RequestError(
             f"`methods` {missing[0]} needs the scores of that method; {request.manifest} has {has}: "
-            "make them with salon curate score"
+            f"make them with salon curate {'learn' if missing[0] == LEARNED else 'score'}"
         )
     if not methods and request.keep < 1:
         raise RequestError(f"{request.manifest} must have scores; make them with salon curate score, or say `keep` 1")
@@ -119,9 +119,7 @@ def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: li
     protect, drop = _lists(request, rows)
     restored = protect & ~kept
     kept |= restored
-    reviewers = pc.fill_null(rows.column("reviewer"), "salon ")
-    by_person = ~np.asarray(pc.starts_with(reviewers, "salon "))
-    fixed = protect | by_person
+    fixed = protect | columns.by_person(rows)
     listed = drop & kept
     order = np.asarray(pc.sort_indices(pc.fill_null(rows.column("name"), "")), np.int64)
     group = _groups(rows)

@@ -1,8 +1,9 @@
-"""What `salon curate prune` and `salon curate review` take. Light: the command line reads its defaults here."""
+"""What `salon curate prune`, `learn` and `review` take. Light: the command line reads its defaults here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from curation.score.request import FeatureRequest
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
 
@@ -47,6 +48,15 @@ class PruneRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearnRequest(FeatureRequest):
+    """What to learn a reviewer's verdicts from: those of `manifest`, and features of the images."""
+
+    manifest: Path = field()  # with the verdicts; required
+    count: int = 50  # images to propose for the next review
+    seed: int = 0  # of the folds of cross-validation
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReviewRequest:
     """What to show, and who decides on it. Raises RequestError for what does not go together."""
 
@@ -55,8 +65,9 @@ class ReviewRequest:
     out: Path | None = None  # .html file to write; None: no file
     overrule: Path | None = None  # the manifest to write with a person's verdicts; None: nobody decides
     reviewer: str | None = None  # name of that person
+    next: bool = False  # show only what to decide on next, for salon curate learn
     port: int = 0  # of the page; 0: any that is free
-    count: int = 48  # images of each section at most
+    count: int = 50  # images of each section at most
     size: int = 128  # side of thumbnails, px
     seed: int = 0  # of the kept images that are shown
 

@@ -9,6 +9,7 @@ let enlarged = null; // the figure whose image the dialog shows
 // What is said of a verdict: who gave it, and what it was before.
 function origin(image) {
   if (image.overruled) return `overruled by ${content.reviewer}, was ${image.before}`;
+  if (image.confirmed) return `confirmed by ${content.reviewer}`;
   return image.reason || (image.reviewer && `by ${image.reviewer}`);
 }
 
@@ -57,9 +58,10 @@ function show(image) {
   if (enlarged && enlarged.dataset.id === image.id) describe(image);
 }
 
-function overruled() {
-  const count = content.images.filter((image) => image.overruled).length;
-  return count ? `${count} overruled.` : "";
+function decided() {
+  const counts = ["overruled", "confirmed"].map((kind) => [content.images.filter((image) => image[kind]).length, kind]);
+  const told = counts.filter(([count]) => count).map(([count, kind]) => `${count} ${kind}`);
+  return told.length ? `${told.join(", ")}.` : "";
 }
 
 async function overrule(image, verdict) {
@@ -73,16 +75,16 @@ async function overrule(image, verdict) {
     if (!answer.ok) throw new Error(await answer.text());
     Object.assign(image, await answer.json());
     show(image);
-    status.textContent = `${image.source || image.id}: ${image.verdict}. ${overruled()}`;
+    status.textContent = `${image.source || image.id}: ${image.verdict}. ${decided()}`;
   } catch (error) {
-    status.textContent = `Not recorded: ${error.message || error}. Is the command still running?`;
+    status.textContent = `Not recorded of ${image.source || image.id}: ${error.message || error}. Is the command still running?`;
   }
 }
 
 // All that is known of the image in the dialog.
 function describe(image) {
   const rows = [
-    ["verdict", image.overruled ? origin(image) : image.reviewer && `by ${image.reviewer}`],
+    ["verdict", image.overruled || image.confirmed ? origin(image) : image.reviewer && `by ${image.reviewer}`],
     ["reason", image.reason],
     ...image.scores,
     ["flags", image.flags],
@@ -173,7 +175,7 @@ for (const section of content.sections) {
 for (const image of content.images) show(image);
 filter();
 $("deciding").hidden = !content.reviewer;
-$("status").textContent = overruled();
+$("status").textContent = decided();
 $("close").addEventListener("click", () => $("large").close());
 $("large").addEventListener("click", (event) => event.target === $("large") && $("large").close());
 $("large").addEventListener("close", () => {
@@ -191,5 +193,6 @@ document.addEventListener("keydown", (event) => {
     enlarge(figure);
   } else if (figure && verdict && content.reviewer) {
     overrule(images.get(figure.dataset.id), verdict);
+    if (content.next && verdict !== "undo") move(figure, "ArrowRight");
   }
 });

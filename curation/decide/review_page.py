@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from curation import columns
+from curation.decide import quotas
 from curation.decide.prune import LOW, UNDER_COVERED
 from curation.score import image_checks
+from curation.score.methods import NEXT, RANKING, score_column
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.images import encode
+from gan.errors import RequestError
 from gan.runtime import page
 from gan.runtime.parallel import ordered_map
 
@@ -36,6 +39,7 @@ ABOUT = {
     "Copies": "Each picture's copies, the best first: that of most pixels.",
     "Mislabelled": "Their neighbours agree on another label, which is named.",
     "Random kept": "Drawn from all that is kept.",
+    "Next": "Decide on each with k or d, to keep or to drop, and the next one follows. What to look at most first.",
 }
 
 
@@ -78,6 +82,29 @@ def choose(rows: pa.Table, count: int, seed: int) -> tuple[Chosen, dict[str, int
     return sections, totals
 
 
+def choose_next(rows: pa.Table, count: int, seed: int) -> tuple[Chosen, dict[str, int]]:
+    """At most `count` rows on which to decide next, and how many there are: those that salon curate learn proposed.
+
+    Where it proposed none yet, half are the least typical by their scores, and half drawn at random from what is kept:
+    a model needs verdicts of both kinds. Raises RequestError without scores, and when all proposed have a verdict.
+    """
+    judged = columns.by_person(rows)
+    if NEXT in rows.column_names:
+        order = np.where(judged, np.nan, columns.floats(rows, NEXT))
+        places = np.argsort(order, kind="stable")[: int((~np.isnan(order)).sum())]
+        if not len(places):
+            raise RequestError("`next` found a verdict on all that was proposed; propose more with salon curate learn")
+        return {"Next": places[:count]}, {"Next": len(places)}
+    scores = [score_column(method) for method in RANKING if score_column(method) in rows.column_names]
+    if not scores:
+        raise RequestError("`next` needs a manifest with scores; make them with salon curate score")
+    free = np.asarray(manifest.is_kept(rows)) & ~judged
+    rank = quotas.fuse([np.where(free, columns.floats(rows, name), np.nan) for name in scores])
+    lowest = np.argsort(rank, kind="stable")[: min((count + 1) // 2, int((~np.isnan(rank)).sum()))]
+    others = np.random.default_rng(seed).permutation(np.setdiff1d(np.flatnonzero(free), lowest))
+    return {"Next": np.r_[lowest, others[: count - len(lowest)]]}, {"Next": int(free.sum())}
+
+
 def _flagged(rows: pa.Table, code: str) -> NDArray[np.bool_]:
     if "flags" not in rows.column_names:
         return np.zeros(len(rows), bool)
@@ -93,9 +120,14 @@ def _copies(rows: pa.Table) -> NDArray[np.int64]:
     return order[group[order] >= 0]
 
 
-def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size: int, seed: int) -> dict[str, Any]:
-    """What the page shows, as JSON: sections of at most `count` images with thumbnails of `size` pixels."""
-    sections, totals = choose(found.rows, count, seed)
+def content(
+    found: manifest.Manifest, dataset: ImageDataset, *, count: int, size: int, seed: int, next_alone: bool = False
+) -> dict[str, Any]:
+    """What the page shows, as JSON: sections of at most `count` images with thumbnails of `size` pixels.
+
+    `next_alone` shows only what to decide on next; raises RequestError as `choose_next` does.
+    """
+    sections, totals = (choose_next if next_alone else choose)(found.rows, count, seed)
     indices = np.unique(np.concatenate(list(sections.values())))
     rows = found.rows.take(pa.array(indices))
     where = {name: index for index, name in enumerate(dataset.names)}
@@ -114,6 +146,7 @@ def content(found: manifest.Manifest, dataset: ImageDataset, *, count: int, size
         "filters": [kind for kind in FILTERS if len({entry[kind] for entry in entries} - {None})],
         "about": FILTERS,
         "size": min(size, dataset.resolution),
+        "next": next_alone,
         "images": entries,
         "sections": [
             {

@@ -1,6 +1,6 @@
-"""A local page on which a person overrules verdicts, and the new manifest that they make.
+"""A local page on which a person overrules or confirms verdicts, and the new manifest that they make.
 
-Each overruling is on disk, beside the manifest to come, before the page shows it: whatever ends the review, the same
+Each verdict is on disk, beside the manifest to come, before the page shows it: whatever ends the review, the same
 command goes on with it. The page is served to this machine alone, below a path that nobody can guess.
 """
 
@@ -35,7 +35,7 @@ from gan.errors import RequestError
 from gan.runtime import web
 
 COMMAND = "salon curate review"
-REASON = "overruled"
+OVERRULED, CONFIRMED = "overruled", "confirmed"  # codes of reasons
 MAX_BODY = 10_000  # bytes of a request
 
 
@@ -49,7 +49,7 @@ class ReviewSession:
     found: manifest.Manifest
     reviewer: str
     out: Path
-    verdicts: dict[str, str] = field(default_factory=dict)  # name -> keep or drop
+    verdicts: dict[str, str] = field(default_factory=dict)  # name -> keep or drop; of those confirmed, too
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,12 +79,13 @@ class ReviewSession:
 
     @property
     def journal(self) -> Path:
-        """Where each overruling is written down at once."""
+        """Where each verdict is written down at once."""
         return self.out.with_name(f"{self.out.name}.overrulings.jsonl")
 
     def overrule(self, name: str, verdict: str) -> dict[str, Any]:
         """Record "keep", "drop" or "undo" for an image -> what the page shows of it now.
 
+        The verdict that the image has already is confirmed: it was looked at.
         Raises RequestError for an unknown image or verdict.
         """
         if name not in self._before or verdict not in (manifest.KEEP, manifest.DROP, "undo"):
@@ -97,10 +98,21 @@ class ReviewSession:
     def shown(self, name: str) -> dict[str, Any]:
         """What the page shows of an image."""
         before = self._before[name]
-        return {"verdict": self.verdicts.get(name, before), "overruled": name in self.verdicts, "before": before}
+        verdict = self.verdicts.get(name)
+        return {
+            "verdict": verdict or before,
+            "overruled": verdict not in (None, before),
+            "confirmed": verdict == before,
+            "before": before,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How many verdicts were overruled, and how many confirmed."""
+        confirmed = sum(verdict == self._before[name] for name, verdict in self.verdicts.items())
+        return {OVERRULED: len(self.verdicts) - confirmed, CONFIRMED: confirmed}
 
     def finish(self) -> str | None:
-        """Write the new manifest and remove the journal -> its hash; None, and no manifest, for no overruling."""
+        """Write the new manifest and remove the journal -> its hash; None, and no manifest, for no verdict."""
         digest = None
         if self.verdicts:
             digest = manifest.write_tables(
@@ -110,14 +122,14 @@ class ReviewSession:
                 parent=self.found.hash,
                 parent_at=relative(self.found.path, self.out),
                 command=COMMAND,
-                parameters={"reviewer": self.reviewer, "overruled": len(self.verdicts)},
+                parameters={"reviewer": self.reviewer, **self.counts()},
                 versions={"salon": __version__},
             )
         self.journal.unlink()
         return digest
 
     def _take(self, name: str, verdict: str) -> None:
-        if verdict == "undo" or verdict == self._before[name]:
+        if verdict == "undo":
             self.verdicts.pop(name, None)
         else:
             self.verdicts[name] = verdict
@@ -135,9 +147,15 @@ class ReviewSession:
             texts = {name: part.column(name).to_pylist() for name in ("verdict", "reason", "reviewer")}
             for i in np.flatnonzero([name in self.verdicts for name in names]).tolist():
                 verdict = self.verdicts[names[i]]
-                texts["reason"][i] = f"{REASON}: was {texts['verdict'][i]}, {texts['reason'][i] or 'no reason'}"
+                texts["reason"][i] = _reason(verdict, texts["verdict"][i], texts["reason"][i])
                 texts["verdict"][i], texts["reviewer"][i] = verdict, self.reviewer
             yield with_columns(part, {name: pa.array(values, pa.string()) for name, values in texts.items()})
+
+
+def _reason(verdict: str, before: str, reason: str | None) -> str:
+    if verdict == before:
+        return f"{CONFIRMED}: {reason}" if reason else CONFIRMED
+    return f"{OVERRULED}: was {before}, {reason or 'no reason'}"
 
 
 def application(shown: dict[str, Any], overrulings: ReviewSession, dataset: ImageDataset, token: str) -> Starlette:

@@ -11,8 +11,8 @@ from gan.runtime import distributed
 
 
 @contextmanager
-def opened(request: FeatureRequest) -> Iterator[tuple[Collection, dict[str, Extractor]]]:
-    """The kept images and the extractors of a request, by what they see of an image.
+def opened(request: FeatureRequest, *, only_kept: bool = True) -> Iterator[tuple[Collection, dict[str, Extractor]]]:
+    """The images, `only_kept` or all, and the extractors of a request by what they see of an image.
 
     The processes that torchrun started are connected meanwhile.
 
@@ -26,4 +26,4 @@ def opened(request: FeatureRequest) -> Iterator[tuple[Collection, dict[str, Extr
     with distributed.joined(device):
         collection = Collection.open(request.dataset, request.manifest)
         collection.require_manifest()
-        yield collection.of_kept(), extractors
+        yield collection.of_kept() if only_kept else collection, extractors

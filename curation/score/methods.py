@@ -4,6 +4,8 @@ BY_FEATURES = ("density", "knn")  # by an extractor's features; the order of the
 BY_DISCRIMINATOR = ("d-low",)  # by a run's discriminator: a baseline
 FEATURES = {"content": ("content",), "style": ("style",), "both": ("content", "style")}  # what is compared
 METHODS = (*BY_FEATURES, *BY_DISCRIMINATOR)
+LEARNED = "learned"  # by a reviewer's verdicts: salon curate learn
+NEXT = "next_to_review"  # the column of the images proposed to the reviewer: 1 for the first
 REMOVED = ("d-core", "d-cross")  # manifests may hold their scores
 DISCRIMINATOR_PREFIX = "score_d_"  # of the columns of scores by discriminators, also of those removed
 
