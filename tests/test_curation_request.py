@@ -32,6 +32,17 @@ REVIEW = {"manifest": NOWHERE, "data": Path("/nowhere/d.zip")}
         (ScoreRequest, {**FEATURES, "out": HERE}, "`out` would replace"),
         (ScoreRequest, {**FEATURES, "methods": ("knn", "d-cross")}, "`methods` must not be d-cross, which is gone"),
         (ScoreRequest, {**FEATURES, "methods": ("d-low",)}, "`methods` d-low needs `run`"),
+        (
+            ScoreRequest,
+            {**FEATURES, "features": "colour"},
+            "`features` must be one of content, style, both; got",
+        ),
+        (ScoreRequest, {**FEATURES, "features": "style", "extractor": "vgg16"}, "`features` style are those of eff"),
+        (
+            ScoreRequest,
+            {**FEATURES, "features": "both", "state": HERE},
+            "`features` both cannot be kept in one `state`",
+        ),
         (ScoreRequest, {**FEATURES, "run": HERE}, "`run` needs `methods` d-low"),
         (ScoreRequest, {**FEATURES, "known": HERE, "state": Path("/nowhere")}, "`known` needs an existing `state`"),
         (PruneRequest, {"manifest": NOWHERE, "dry_run": True, "floor": 0.5}, "`floor` needs `strata`"),

@@ -202,6 +202,43 @@ def test_a_state_scores_new_images_without_the_old_ones(tmp_path):
         assert one == pytest.approx(found[method][0][:1], rel=1e-4, abs=1e-4)  # companions do not matter
 
 
+def test_standardized_features_show_outliers_by_size_and_in_faint_features(tmp_path):
+    features = RNG.normal(size=[220, 30]).astype(np.float32) * np.geomspace(0.01, 10, 30, dtype=np.float32)
+    outlier = np.arange(220) >= 210
+    features[outlier, :5] += 0.3 * RNG.choice([-1, 1], size=[10, 5])  # of what hardly varies
+    zeros = np.zeros(220, np.int64)
+    fitted = {s: density.fit(features, zeros, seed=0, extractor="e", standardized=s) for s in (False, True)}
+    found = {s: density.score(state, features, zeros, fitted=True) for s, state in fitted.items()}
+    for method in BOTH:
+        assert auroc(found[True][method][0], outlier) > 0.95 > 0.7 > auroc(found[False][method][0], outlier)
+    fitted[True].save(tmp_path / "s.npz")
+    again, new = density.load(tmp_path / "s.npz"), features[:20] + 1
+    for method, (values, _) in density.score(fitted[True], new, zeros[:20], fitted=False).items():
+        assert (density.score(again, new, zeros[:20], fitted=False)[method][0] == values).all()
+
+
+def test_features_are_standardized_by_median_and_deviation():
+    features = RNG.normal(5, 2, size=[4001, 3]).astype(np.float32)
+    features[:400, 0], features[:, 2] = 1e6, 7  # a tenth is far off; all are alike
+    standard = density.standard_of(features)
+    assert standard[:, 0] == pytest.approx([5, 2], abs=0.5) and standard[:, 1] == pytest.approx([5, 2], abs=0.15)
+    found = density.prepared(features, standard)
+    assert found.dtype == np.float32 and found[0, 0] == density.DEVIATIONS and (found[:, 2] == 0).all()
+    assert found[:, 1].std() == pytest.approx(1, abs=0.05)
+    lengths = np.linalg.norm(density.prepared(features, density.UNIT), axis=1)
+    assert lengths == pytest.approx(1, rel=1e-5)
+
+
+def test_a_state_of_before_standardized_features_is_read(tmp_path):
+    features, _ = planted()
+    state, found = scored(features)
+    state.save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file.files if "standard" not in name})
+    old = density.score(density.load(tmp_path / "old.npz"), features, np.zeros(200, np.int64), fitted=True)
+    assert all((old[method][0] == found[method][0]).all() for method in BOTH)
+
+
 def test_an_unknown_stratum_is_judged_by_the_pooled_one_or_by_all():
     features, _ = planted(300, 0)
     strata = np.arange(300) // 150

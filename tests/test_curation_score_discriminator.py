@@ -257,6 +257,32 @@ def test_d_low(folder, judge):
     assert "score_density" not in found["00.png"]
 
 
+def test_style_is_scored_beside_content_and_ranks_with_it(folder, scored):
+    figures = curate("score", folder / "set.zip", "--out", folder / "both", "--features", "both")
+    assert figures["methods"] == ["density", "knn", "style-density", "style-knn"]
+    assert [each["extractor"] for each in figures["extractors"].values()] == [
+        "efficientnet-lite0",
+        "efficientnet-lite0-style",
+    ]
+    both, content = rows(folder / "both"), rows(folder / "scored")
+    for name, row in both.items():
+        assert row["score_knn"] == pytest.approx(content[name]["score_knn"], abs=1e-6)
+        assert np.isfinite(row["score_style_density"]) and row["score_style_knn_se"] >= 0
+    # Scores of style that are added to those of content are the same, and prune ranks by all four.
+    curate(
+        *("score", folder / "set.zip", "--manifest", folder / "scored"),
+        "--out",
+        folder / "added",
+        "--features",
+        "style",
+    )
+    added = rows(folder / "added")
+    assert all(added[name]["score_style_density"] == row["score_style_density"] for name, row in both.items())
+    run_salon("curate", "prune", folder / "added", "--out", folder / "by-all")
+    parameters = manifest.read_header(folder / "by-all")["parameters"]
+    assert parameters["methods"] == ["density", "knn", "style-density", "style-knn"]
+
+
 def test_scores_of_methods_that_are_gone_are_read_shown_and_pruned_by(folder, scored):
     table = manifest.read(folder / "scored").rows
     values = pa.array(np.arange(len(table), dtype=float))

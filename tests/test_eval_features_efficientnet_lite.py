@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eval.features.efficientnet_lite import EfficientNetLite0, SameConv2d, rename
+from eval.features.efficientnet_lite import FAINT, EfficientNetLite0, SameConv2d, Style, rename
 from eval.features.registry import NETWORKS
 
 
@@ -27,6 +27,25 @@ def test_the_package_holds_these_tensors():
     cut = network.load(network.bundled(), "")
     assert cut.trunk(torch.zeros(1, 3, 224, 224)).shape == (1, network.dim)
     assert sum(parameter.numel() for parameter in EfficientNetLite0().parameters()) == 4_652_008  # 4.65 million
+
+
+def test_style_is_how_strongly_each_depthwise_channel_answers():
+    whole = EfficientNetLite0().eval()
+    for module in whole.modules():  # else nothing is left of the signal after some blocks
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    seen = {}
+    for index in range(16):
+        layer = whole.get_submodule(f"trunk.blocks.{index}.depthwise")
+        layer.register_forward_hook(lambda _, __, y, index=index: seen.update({index: y.mean(dim=(2, 3))}))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        whole.trunk(x)
+        expected = torch.cat([seen[index] for index in range(2, 13)], dim=1).clamp(min=FAINT).log()
+        style = Style(whole)(x)
+    assert style.shape == (2, NETWORKS["efficientnet-lite0-style"].dim)
+    assert (style > torch.tensor(FAINT).log()).float().mean() > 0.3
+    assert torch.allclose(style, expected, atol=1e-5)
 
 
 def test_unknown_names_stay():
