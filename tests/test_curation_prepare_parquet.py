@@ -73,6 +73,14 @@ def test_a_folder_of_shards_beside_other_files(tmp_path: Path) -> None:
     assert figures["quarantined"] == {"corrupt": 1}
 
 
+def test_a_table_of_paths_in_a_folder_does_not_list_its_images_twice(tmp_path: Path) -> None:
+    fill(tmp_path / "in", {"1.png": image(1), "2.png": image(2)})
+    rows = [{"bytes": None, "path": "1.png"}, {"bytes": None, "path": "2.png"}]
+    parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "in/index.parquet")
+    figures = collect(request(tmp_path / "in", tmp_path / "d.zip", labels="none"))
+    assert (figures["images"], figures["quarantined"], figures["ignored"]) == (2, {}, 1)
+
+
 def test_columns_of_labels(tmp_path: Path) -> None:
     source = hugging_face(tmp_path / "a.parquet", embedded(1, 2, 3), [0, -1, None], style=["b", "a", "b"])
     collect(request(source, tmp_path / "d.zip", labels="dataset"))

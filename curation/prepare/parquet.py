@@ -67,6 +67,8 @@ def read_table(path: Path, copy: Path, label_column: str | None, *, paths: bool)
             found = list(_copied(path, copy, file.iter_batches(_ROWS, columns=columns), images, labels, classes))
     except (OSError, pyarrow.ArrowException) as error:
         raise ValueError(str(error)) from error
+    if not paths and not any(span for _, span, _ in found):
+        return None
     names = Counter(name for name, _, _ in found)
     rows = [_row(path, copy, number, names[row[0]] == 1, *row) for number, row in enumerate(found)]
     return Table(rows=rows, classes=classes)
