@@ -47,10 +47,9 @@ def _strata_option(text: str) -> Callable[[Any], Any]:
     "methods",
     metavar="METHOD",
     multiple=True,
-    help="Method whose scores rank the images, repeatable. Default: density and knn, of content and style, where the manifest "
-    "has them. "
-    "learned is by a reviewer's verdicts (salon curate learn); d-low is the rule of a lowest logit, for comparison: it "
-    "drops what the generator has learned best.",
+    help="Method whose scores rank the images, repeatable. Default: density and knn, of content and style, where the "
+    "manifest has them. learned is by a reviewer's verdicts (salon curate learn); d-low is the rule of a lowest logit, "
+    "for comparison: it drops what the generator has learned best.",
 )
 @click.option(
     "--fuse", type=click.Choice(["mean", "min"]), help="Fusion of several ranks into one: their mean, or the lowest."
