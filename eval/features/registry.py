@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,10 +68,7 @@ def _inception(network: Network, state: State, path: Path) -> Cut:
 
 
 def _vgg16(network: Network, state: State, path: Path) -> Cut:
-    with torch.device("meta"):  # no time is lost on random weights
-        whole = torchvision().models.vgg16()
-    whole.to_empty(device="cpu")
-    weights.fill(whole, state, path, network.name)
+    whole = _filled(torchvision().models.vgg16, network, state, path)
     return Cut(trunk=nn.Sequential(whole.features, whole.avgpool, nn.Flatten(), *whole.classifier[:5]))
 
 
@@ -92,27 +90,25 @@ def _clip(network: Network, state: State, path: Path) -> Cut:
 
 
 def _dinov2(network: Network, state: State, path: Path) -> Cut:
-    with torch.device("meta"):
-        whole = dinov2.Dinov2(network.name.split("-")[2])
-    whole.to_empty(device="cpu")
-    weights.fill(whole, state, path, network.name)
-    return Cut(trunk=whole)
+    return Cut(trunk=_filled(lambda: dinov2.Dinov2(network.name.split("-")[2]), network, state, path))
 
 
 def _efficientnet_lite0(network: Network, state: State, path: Path) -> Cut:
-    whole = _whole_efficientnet_lite0(network, state, path)
+    whole = _filled(efficientnet_lite.EfficientNetLite0, network, efficientnet_lite.rename(state), path)
     return Cut(trunk=whole.trunk, head=(whole.classifier.weight.detach(), whole.classifier.bias.detach()))
 
 
 def _efficientnet_lite0_style(network: Network, state: State, path: Path) -> Cut:
-    return Cut(trunk=efficientnet_lite.Style(_whole_efficientnet_lite0(network, state, path)))
+    whole = _filled(efficientnet_lite.EfficientNetLite0, network, efficientnet_lite.rename(state), path)
+    return Cut(trunk=efficientnet_lite.Style(whole))
 
 
-def _whole_efficientnet_lite0(network: Network, state: State, path: Path) -> efficientnet_lite.EfficientNetLite0:
+def _filled(build: Callable[[], Any], network: Network, state: State, path: Path) -> Any:
+    # What `build` gives, with a network's weights.
     with torch.device("meta"):  # no time is lost on random weights
-        whole = efficientnet_lite.EfficientNetLite0()
+        whole = build()
     whole.to_empty(device="cpu")
-    weights.fill(whole, efficientnet_lite.rename(state), path, network.name)
+    weights.fill(whole, state, path, network.name)
     return whole
 
 
