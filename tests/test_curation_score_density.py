@@ -321,6 +321,10 @@ def test_more_references_than_fit_are_sampled(monkeypatch):
     state, found = scored(features)
     assert len(state.strata[0].references) == 60 and np.isfinite(found["density"][0]).all()
     assert auroc(found["knn"][0], planted_here) > 0.9
+    monkeypatch.setattr(density, "MAX_STANDARDIZED", 40)
+    zeros = np.zeros(len(features), np.int64)
+    state = density.fit(features, zeros, seed=0, extractor="e", standardized=True)
+    assert state.strata[0].references.shape == (40, 40) and len(state.strata[0].rows) == 40
 
 
 def test_refusals(tmp_path):

@@ -3,7 +3,7 @@
 `features` are float32 [N, dim]; `strata` int64 [N]. Scores are higher for what is more typical, as robust z within the
 stratum, so that strata can be compared. Models are fitted on random halves: each image is scored by those models that
 have not seen it, and its standard error is over them. Nothing is N x N: models are fitted on, and neighbours are
-searched among, at most MAX_REFERENCES images of a stratum.
+searched among, at most MAX_REFERENCES images of a stratum, MAX_STANDARDIZED by style.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ POOLED = -1  # the stratum of all that belong to strata too small for a model of
 MIN_STRATUM = 100  # images
 MIN_POOL = 20  # images, for any model
 MAX_REFERENCES = 16384
+MAX_STANDARDIZED = 4096  # references of style, whose features are four times as many
 MODELS = 8
 COMPONENTS = 32
 NEIGHBOUR_SHARE = 0.1  # the k-th neighbour, as a share of the half: k must exceed a clique of outliers that look alike
@@ -252,8 +253,9 @@ def _block(device: "torch.device | None") -> int:
 def _fit_stratum(
     features: Floats, rows: Strata, rng: np.random.Generator, standardized: bool, device: "torch.device | None"
 ) -> FittedStratum:
-    if len(rows) > MAX_REFERENCES:
-        rows = np.sort(rng.choice(rows, MAX_REFERENCES, replace=False))
+    limit = MAX_STANDARDIZED if standardized else MAX_REFERENCES
+    if len(rows) > limit:
+        rows = np.sort(rng.choice(rows, limit, replace=False))
     standard = standard_of(features[rows]) if standardized else UNIT
     references = prepared(features[rows], standard)
     models = []
