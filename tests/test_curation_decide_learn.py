@@ -44,6 +44,32 @@ def test_probabilities_are_calibrated():
     assert np.abs(np.array(said) - true).mean() < 0.08
 
 
+def test_calibration_is_platts():
+    _, _, offset = verdict_model.calibrate(np.zeros(4), np.array([True, True, True, False]))
+    assert expit(offset) == pytest.approx((3 * 4 / 5 + 1 / 3) / 4, abs=1e-5)  # the mean target, equation 5
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=20_000) * 3
+    _, slope, offset = verdict_model.calibrate(logits, rng.random(20_000) < expit(0.5 * logits - 1))
+    assert (slope, offset) == (pytest.approx(0.5, abs=0.03), pytest.approx(-1, abs=0.06))
+
+
+def test_of_noise_nothing_but_the_base_rate_is_learned():
+    rng = np.random.default_rng(0)
+    known, x = (rng.normal(size=[count, 40]).astype(np.float32) for count in (100, 1000))
+    kept = rng.random(100) < 0.75
+    keep, strength = verdict_model.learned(known, kept, x, 0)
+    assert keep.std() < 0.1 and keep.mean() == pytest.approx(kept.mean(), abs=0.05)
+    assert strength == min(verdict_model.STRENGTHS)
+
+
+def test_clear_verdicts_are_learned_with_little_regularisation():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=[400, 4]).astype(np.float32)
+    x *= 0.2 / np.linalg.norm(x, axis=1, keepdims=True)
+    kept = x[:, 0] > -0.04 + 0.01 * rng.normal(size=400)
+    assert verdict_model.learned(x, kept, x, 0)[1] == max(verdict_model.STRENGTHS)
+
+
 def test_held_out_probabilities_have_not_seen_their_verdicts():
     rng = np.random.default_rng(0)
     x, kept = rng.normal(size=[60, 200]).astype(np.float32), np.arange(60) % 2 == 0

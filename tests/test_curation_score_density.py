@@ -223,7 +223,7 @@ def test_features_are_standardized_by_median_and_deviation():
     standard = density.standard_of(features)
     assert standard[:, 0] == pytest.approx([5, 2], abs=0.5) and standard[:, 1] == pytest.approx([5, 2], abs=0.15)
     found = density.prepared(features, standard)
-    assert found.dtype == np.float32 and found[0, 0] == density.DEVIATIONS and (found[:, 2] == 0).all()
+    assert found.dtype == np.float32 and found[0, 0] == density.DEVIATIONS == 8 and (found[:, 2] == 0).all()
     assert found[:, 1].std() == pytest.approx(1, abs=0.05)
     lengths = np.linalg.norm(density.prepared(features, density.UNIT), axis=1)
     assert lengths == pytest.approx(1, rel=1e-5)
