@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from curation.score import check, label_noise
-from curation.score.check import exact, nearest_pairs, similar
+from curation.score import alike, label_noise
+from curation.score.alike import cosines, nearest_pairs, similar
+from curation.score.check import best_copies, exact
 from curation.score.density import normalized
 from curation.score.label_noise import mislabelled, most_alike
-from eval.metrics import neighbours, on_device
+from eval.metrics import approximate, neighbours, on_device
+from eval.metrics.feature_stats import as_features
 
 DEVICES = [None, torch.device("cpu")]  # the loops on a CPU; how a GPU searches, on a CPU
 
 
 @pytest.fixture(params=[(7, 5), (4, 64), (64, 3)], ids=lambda sizes: f"blocks of {sizes[0]} by {sizes[1]}")
 def blocks(request, monkeypatch):
-    for module, size in zip((check, neighbours), request.param, strict=True):
+    for module, size in zip((alike, neighbours), request.param, strict=True):
         monkeypatch.setattr(module, "BLOCK", size)
     monkeypatch.setattr(on_device, "BLOCK", request.param[0])
 
@@ -43,8 +45,8 @@ def test_similar_pairs_are_those_of_brute_force(blocks, device):
     expected = np.argwhere(np.triu(unit @ unit.T >= 0.9, k=1))
     assert len(expected) == 6
     assert np.array_equal(np.array(sorted(similar(features, 0.9, device).tolist())), expected)
-    assert check.cosines(features, expected) == pytest.approx((unit @ unit.T)[tuple(expected.T)], abs=1e-5)
-    assert len(check.cosines(features, expected[:0])) == 0
+    assert cosines(features, expected) == pytest.approx((unit @ unit.T)[tuple(expected.T)], abs=1e-5)
+    assert len(cosines(features, expected[:0])) == 0
 
 
 def clusters(*sizes):
@@ -61,6 +63,20 @@ def test_wrong_labels_in_a_cluster_are_found(device):
     found = mislabelled(features, given, device)
     assert list(found) == [0, 70, 129] and mislabelled(features, labels, device) == {}
     assert [given[example] for example in found.values()] == [0, 1, 2]  # what they should be
+
+
+def test_wrong_labels_and_similar_pairs_are_found_by_approximate_neighbours(monkeypatch):
+    monkeypatch.setattr(approximate, "EXACT", 100)
+    features, labels = clusters(60, 40, 30)
+    given = labels.copy()
+    given[[0, 70, 129]] = 1, 2, 0
+    features[41] = features[5] + 0.01
+    near = alike.found_neighbours(as_features(features))
+    assert near.recall.value > 0.98
+    assert mislabelled(features, given, near=near) == mislabelled(features, given)
+    assert similar(features, 0.999, near=near).tolist() == similar(features, 0.999).tolist() == [[5, 41]]
+    assert alike.found_neighbours(as_features(features), torch.device("cpu")) is None  # a GPU compares all pairs
+    assert alike.found_neighbours(as_features(features[:100])) is None
 
 
 def test_likeness_is_around_the_mean_of_the_set():
@@ -137,8 +153,8 @@ def test_exact_copies_are_all_but_the_first_in_an_order():
 
 def test_the_best_copy_is_the_first_in_an_order():
     group = np.array([0, 1, -1, 0, 1, 0])
-    assert check.best_copies(group, np.array([2, 5, 1, 0, 3, 4])).tolist() == [5, 1, 2, 5, 1, 5]
-    assert check.best_copies(np.full(3, -1), np.arange(3)).tolist() == [0, 1, 2]
+    assert best_copies(group, np.array([2, 5, 1, 0, 3, 4])).tolist() == [5, 1, 2, 5, 1, 5]
+    assert best_copies(np.full(3, -1), np.arange(3)).tolist() == [0, 1, 2]
 
 
 def test_the_most_alike_of_either_image_are_compared():

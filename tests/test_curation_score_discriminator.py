@@ -1,6 +1,7 @@
 """salon curate check and score on real files with real networks: columns, lineage, new images, discriminators."""
 
 import hashlib
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ import torch
 from conftest import as_torchrun, empty_cache, run_salon, write_dataset
 from PIL import Image
 
-from curation.score import discriminator_scores
+from curation.score import discriminator_scores, sampled_bits
 from eval.features.extractor import Extractor
-from eval.metrics import on_device
+from eval.metrics import approximate, on_device
 from gan import snapshot
 from gan.config import NetworkConfig, TrainingConfig
 from gan.data import manifest
@@ -88,6 +89,18 @@ def test_check_writes_a_child_with_flags_hashes_and_groups(folder, checked):
     assert found["02.png"]["embedding_group"] is None
     assert checked["flags"]["duplicate-exact"] == 1
     assert all(row["check_spread"] > 0 for row in found.values())
+
+
+def test_many_images_are_compared_with_their_neighbours_alone_to_the_same_end(folder, checked, monkeypatch):
+    monkeypatch.setattr(approximate, "EXACT", 10)
+    monkeypatch.setattr(sampled_bits, "EXACT", 10)
+    arguments = folder / "set.zip", "--out", folder / "checked.many"
+    figures = curate("check", *arguments)
+    assert figures["neighbours_recall"]["value"] == 1 and checked["neighbours_recall"] is None
+    assert rows(folder / "checked.many") == rows(folder / "checked")
+    shutil.rmtree(folder / "checked.many")
+    said = run_salon("curate", "check", *arguments, "--device", "cpu").out
+    assert "100.0 % of an image's 20 nearest neighbours were found" in said
 
 
 def test_what_was_dropped_is_neither_checked_nor_scored(folder, checked):

@@ -48,6 +48,37 @@ def test_shifted_normals_have_the_expectation_and_the_spread_that_is_said(shift)
     assert np.mean([e.low <= truth <= e.high for e in estimates]) >= 0.90
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_blocks_of_very_many_samples_have_the_expectation_and_the_spread_that_is_said(shift, monkeypatch):
+    rng, d, draws = np.random.default_rng(2), 5, 300
+    sets = [(rng.normal(size=(120, d)), rng.normal(size=(200, d)) + shift) for _ in range(draws)]
+    every = np.array([kid(*each).value for each in sets])
+    monkeypatch.setattr(kernels, "EXACT", 100)
+    monkeypatch.setattr(kernels, "BLOCKED", 40)
+    assert within(sets[0][0]).pairs == 3 * 40 * 39  # three blocks of 40
+    estimates = [kid(*each) for each in sets]
+    values = np.array([e.value for e in estimates])
+    truth = expected_kid(d, d * shift**2)
+    assert values.mean() == pytest.approx(truth, abs=4 * values.std() / draws**0.5)
+    assert np.sqrt(np.mean([e.se**2 for e in estimates])) == pytest.approx(values.std(), rel=0.3)
+    assert np.mean([e.low <= truth <= e.high for e in estimates]) >= 0.90
+    assert values.std() > every.std()  # fewer pairs say less
+    assert kid(*sets[0]) == estimates[0]
+
+
+@pytest.mark.parametrize("sizes", [(120, 90), (90, 120), (30, 500), (500, 30)])
+def test_sums_over_blocks_are_those_over_all_pairs_where_all_values_are_equal(sizes, monkeypatch):
+    monkeypatch.setattr(kernels, "EXACT", 100)
+    monkeypatch.setattr(kernels, "BLOCKED", 40)
+    m, n = sizes
+    rows, columns, squares, pairs = kernels._between(
+        kernels.as_features(np.zeros([m, 3])), kernels.as_features(np.zeros([n, 3])), Kernel(coef0=2.0)
+    )
+    assert rows == pytest.approx(np.full(m, 8 * n)) and columns == pytest.approx(np.full(n, 8 * m))
+    assert squares == pytest.approx(64 * m * n) and (pairs < m * n) == (min(m, n) > 40)
+    assert within(np.zeros([m, 3]), Kernel(coef0=2.0)).squares == pytest.approx(64 * m * (m - 1))
+
+
 def deviation(values, ddof):
     return np.sum((values - values.mean()) ** 2) / (len(values) - ddof)
 

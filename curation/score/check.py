@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,27 +13,19 @@ from numpy.typing import NDArray
 
 from curation.child_manifest import stratum_names, stratum_numbers, write_child
 from curation.score import copies, duplicates, image_checks
+from curation.score.alike import cosines, found_neighbours, nearest_pairs, similar
 from curation.score.copies import View
-from curation.score.density import BLOCK, normalized
 from curation.score.image_checks import EXACT, KNOWN, MISLABELLED, NEAR, Measures
 from curation.score.inputs import opened
 from curation.score.label_noise import mislabelled
 from curation.score.request import CheckRequest
-from eval.data.feature_cache import features_of
-from eval.metrics.feature_stats import as_features
+from eval.data.feature_cache import stored_features_of
+from eval.metrics.feature_stats import joined
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
 from gan.runtime.console import progress
 from gan.runtime.parallel import ordered_map
-
-if TYPE_CHECKING:
-    import torch  # only named here
-
-
-Floats = NDArray[np.float32]
-
-MOST_ALIKE = 3  # of each image, by features: so many pairs are compared in detail, whatever the size of the set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +63,11 @@ def check(request: CheckRequest) -> dict[str, Any]:
         measured = [_measure(one) for one in sets]
         measures = [m for m, _ in measured[-1]]
         views = [some for of_set in measured for _, some in of_set]
-        features = [features_of(one.dataset, one.indices, extractor) for one in sets]
+        features = [stored_features_of(one.dataset, one.indices, extractor) for one in sets]
         first_new = 0 if known is None else len(known.indices)
-        together = np.concatenate(features) if len(features) > 1 else features[0]
-        alike = similar(together, copies.MIN_COSINE, extractor.gpu)
+        together = joined(features) if len(features) > 1 else features[0]
+        near = found_neighbours(together, extractor.gpu)
+        alike = similar(together, copies.MIN_COSINE, extractor.gpu, near)
         cosine = cosines(together, alike)
         every = _groups(sets, views, alike[nearest_pairs(alike, cosine)], first_new)
         known_copy = _known_copies(every, first_new)
@@ -82,7 +75,8 @@ def check(request: CheckRequest) -> dict[str, Any]:
         of_series = alike[(cosine >= duplicates.MIN_SERIES) & (alike >= first_new).all(axis=1)]
         series = duplicates.groups(of_series - first_new, len(group))
         series[group >= 0] = np.where(series == group, -1, series)[group >= 0]  # near duplicates alone are no series
-        wrong = {} if labels is None else mislabelled(features[-1], labels, extractor.gpu)
+        own = near if known is None or near is None else found_neighbours(features[-1], extractor.gpu)
+        wrong = {} if labels is None else mislabelled(features[-1], labels, extractor.gpu, own)
         pixels = _pixels(collection, views[first_new:])
         best_first = np.argsort(-pixels, kind="stable")
         best = best_copies(group, best_first)
@@ -117,6 +111,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
         "duplicate_groups": len(np.unique(group[group >= 0])),
         **({} if known is None else {"known_images": first_new}),
         "series_groups": len(np.unique(series[series >= 0])),
+        "neighbours_recall": None if near is None else asdict(near.recall),
         "manifest": str(request.out),
         "hash": digest,
         **parameters,
@@ -238,45 +233,6 @@ def best_copies(group: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[n
     _, first, inverse = np.unique(group[together], return_index=True, return_inverse=True)
     best[together] = together[first][inverse]
     return best
-
-
-def similar(features: Floats, least: float, device: "torch.device | None" = None) -> duplicates.Pairs:
-    """Pairs of features [N, dim] with a cosine of `least` or more around the set's mean, block by block -> [P, 2].
-
-    Searched on a `device` where one is given.
-    """
-    unit = normalized(features - features.mean(axis=0))
-    if device is not None:
-        from eval.metrics import on_device
-
-        return on_device.alike(as_features(unit), least, device)
-    blocks = [np.empty([0, 2], np.int64)]
-    for a in range(0, len(unit), BLOCK):
-        for b in range(a, len(unit), BLOCK):
-            pairs: duplicates.Pairs = np.argwhere(unit[a : a + BLOCK] @ unit[b : b + BLOCK].T >= least)
-            pairs += np.array([a, b])
-            blocks.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    return np.concatenate(blocks)
-
-
-def cosines(features: Floats, pairs: duplicates.Pairs) -> Floats:
-    """Of pairs [P, 2] of features [N, dim], around the set's mean -> [P]."""
-    mean = features.mean(axis=0)
-    blocks = [
-        np.einsum("pd,pd->p", *(normalized(features[some] - mean) for some in pairs[start : start + BLOCK].T))
-        for start in range(0, len(pairs), BLOCK)
-    ]
-    return np.concatenate([np.empty(0, np.float32), *blocks])
-
-
-def nearest_pairs(pairs: duplicates.Pairs, cosine: Floats, count: int = MOST_ALIKE) -> NDArray[np.bool_]:
-    """Which pairs [P, 2] are, by their cosines [P], among the `count` most alike of either image -> mask [P]."""
-    ends = pairs.T.reshape(-1)
-    order = np.lexsort((-np.tile(cosine, 2), ends))
-    _, first, counts = np.unique(ends[order], return_index=True, return_counts=True)
-    rank = np.empty(len(ends), np.int64)
-    rank[order] = np.arange(len(ends)) - np.repeat(first, counts)
-    return np.asarray((rank < count).reshape(2, -1).any(axis=0))
 
 
 def _group_column(group: NDArray[np.int64]) -> pa.Array:

@@ -58,6 +58,11 @@ def check(request: CheckRequest, as_json: bool) -> None:
     rows = [(code, count) for code, count in figures["flags"].items()]
     text = f"{figures['flagged']} of {figures['images']} images are flagged\n{table(rows)}\n"
     text += f"{figures['duplicate_groups']} groups of duplicates, {figures['series_groups']} of series\n"
+    if recall := figures["neighbours_recall"]:
+        low, high = (100 * recall[bound] for bound in ("low", "high"))
+        text += (
+            f"{100 * recall['value']:.1f} % of an image's 20 nearest neighbours were found ({low:.1f} to {high:.1f})\n"
+        )
     result(f"{text}Wrote {request.out}", figures, as_json)
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.score import alignment, duplicates, image_checks
+from curation.score import alignment, duplicates, image_checks, sampled_bits
 from curation.score.alignment import aligned, oriented
 from curation.score.duplicates import Hashes, Pairs
 from gan.data.images import Pixels
@@ -79,7 +79,8 @@ def find(
     """
     image = known.image
     start = int(np.searchsorted(image, first_new))
-    pairs = duplicates.near_hashes(known.hashes, first_new=start, transposed=known.transposed)
+    search = duplicates if len(image) <= sampled_bits.EXACT else sampled_bits
+    pairs = search.near_hashes(known.hashes, first_new=start, transposed=known.transposed)
     pairs = pairs[image[pairs[:, 0]] != image[pairs[:, 1]]]
     orientations, bits = duplicates.closest(pairs, known.hashes, known.transposed)
     order = np.argsort(bits, kind="stable")

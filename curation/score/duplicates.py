@@ -6,6 +6,7 @@ hash of the transposed image this gives all eight orientations, numbered as in c
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,8 @@ MIN_SERIES = 0.75  # of the features of a series
 _BANDS, _BAND_BITS = 4, 16
 # Bit 8v + u is the sign of vertical frequency v and horizontal frequency u; the mean brightness (0, 0) says nothing,
 # and in its place stands (8, 0). Odd u change under mirroring.
-_MIRROR = np.uint64(sum(1 << (8 * v + u) for v in range(8) for u in range(1, 8, 2)))
-_TURN = np.uint64(sum(1 << (8 * v + u) for v in range(1, 8, 2) for u in range(8)))  # upside down, likewise of odd v
+MIRROR = np.uint64(sum(1 << (8 * v + u) for v in range(8) for u in range(1, 8, 2)))
+TURN = np.uint64(sum(1 << (8 * v + u) for v in range(1, 8, 2) for u in range(8)))  # upside down, likewise of odd v
 _FLIPS = np.array([0, *(1 << bit for bit in range(_BAND_BITS))], np.uint16)  # within one bit of a band
 
 
@@ -48,14 +49,14 @@ def _signs(spectrum: NDArray[np.float64]) -> int:
 
 def mirrored(hashes: Hashes) -> Hashes:
     """Hashes of the mirrored images."""
-    return hashes ^ _MIRROR
+    return hashes ^ MIRROR
 
 
 def orientations(hashes: Hashes, transposed: Hashes | None = None) -> Hashes:
     """Hashes of the images in each orientation, [8, N]; without those `transposed`, upright and mirrored, [2, N]."""
     if transposed is None:
         return np.stack([hashes, mirrored(hashes)])
-    return np.stack([base ^ flip for base in (hashes, transposed) for flip in (0, _MIRROR, _TURN, _MIRROR ^ _TURN)])
+    return np.stack([base ^ flip for base in (hashes, transposed) for flip in (0, MIRROR, TURN, MIRROR ^ TURN)])
 
 
 def closest(pairs: Pairs, hashes: Hashes, transposed: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,15 +88,8 @@ def near_hashes(hashes: Hashes, radius: int = RADIUS, first_new: int = 0, *, tra
         for band in range(_BANDS):
             keys, query_keys = _band(hashes, band), _band(queries, band)
             order = np.argsort(keys, kind="stable")
-            ordered = keys[order]
             for flip in _FLIPS:
-                low = np.searchsorted(ordered, query_keys ^ flip, "left")
-                counts = np.searchsorted(ordered, query_keys ^ flip, "right") - low
-                for start, stop in _chunks(counts):
-                    matches = counts[start:stop]  # of each query
-                    left = np.repeat(np.arange(start, stop), matches)
-                    offsets = np.arange(matches.sum()) - np.repeat(np.cumsum(matches) - matches, matches)
-                    right = order[np.repeat(low[start:stop], matches) + offsets]
+                for left, right in same_keys(keys, order, query_keys ^ flip):
                     within = np.bitwise_count(queries[left] ^ hashes[right]) <= radius
                     pairs = np.stack([new[left[within]], right[within]], axis=1)
                     near.append(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1))
@@ -112,6 +106,20 @@ def groups(pairs: Pairs, count: int) -> NDArray[np.int64]:
     _, first, sizes = np.unique(component, return_index=True, return_counts=True)
     named = np.where(sizes > 1, first, -1)
     return np.asarray(named[component], np.int64)
+
+
+def same_keys(
+    keys: NDArray[Any], order: NDArray[np.int64], query_keys: NDArray[Any]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Queries and what has their key among `keys`, of which `order` is the sorted order; some of them at a time."""
+    ordered = keys[order]
+    low = np.searchsorted(ordered, query_keys, "left")
+    counts = np.searchsorted(ordered, query_keys, "right") - low
+    for start, stop in _chunks(counts):
+        matches = counts[start:stop]  # of each query
+        queries = np.repeat(np.arange(start, stop), matches)
+        offsets = np.arange(matches.sum()) - np.repeat(np.cumsum(matches) - matches, matches)
+        yield queries, order[np.repeat(low[start:stop], matches) + offsets]
 
 
 def _band(hashes: Hashes, band: int) -> NDArray[np.uint16]:

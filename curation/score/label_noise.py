@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.score.density import normalized
+from curation.score.alike import NEIGHBOURS, in_memory
+from eval.metrics.approximate import Approximate
+from eval.metrics.feature_stats import Array, Features
 from eval.metrics.neighbours import neighbours
 
 if TYPE_CHECKING:
     import torch  # only named here
 
-NEIGHBOURS = 20  # of an image, that speak for its label
 MIN_AGREEMENT = 0.6  # share of the votes of neighbours that agree on another label
 MAX_OWN = 0.05  # share of the votes for the image's own label
 MIN_LIFT = 1.5
@@ -20,16 +21,21 @@ MIN_CLASS = 20  # images
 Floats = NDArray[np.float32]
 
 
-def mislabelled(features: Floats, labels: NDArray[np.int64], device: "torch.device | None" = None) -> dict[int, int]:
+def mislabelled(
+    features: Features | Array,
+    labels: NDArray[np.int64],
+    device: "torch.device | None" = None,
+    near: Approximate | None = None,
+) -> dict[int, int]:
     """Places of images whose nearest neighbours agree on another label -> the place of an image of that label.
 
-    Neighbours are searched on a `device` where one is given.
+    The neighbours are those that are `near`, where they are given, or are searched, on a `device` where one is given.
     """
-    unit = normalized(features - features.mean(axis=0))
     first, labels, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)[1:]
     places = {}
-    for place, near in enumerate(most_alike(unit, NEIGHBOURS, device)):
-        label = outvoted(int(labels[place]), labels[near], counts)
+    alike = most_alike(in_memory(features), NEIGHBOURS, device) if near is None else near.neighbours.indices
+    for place, others in enumerate(alike):
+        label = outvoted(int(labels[place]), labels[others], counts)
         if label is not None:
             places[place] = int(first[label])
     return places

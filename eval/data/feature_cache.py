@@ -143,13 +143,15 @@ def cached(
 
 def features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) -> Floats:
     """Features of the images of a dataset at `indices` [n], in memory, float32 [n, dim]; see `cached`."""
+    return np.asarray(stored_features_of(dataset, indices, extractor).take(np.arange(len(indices)), np.float32))
+
+
+def stored_features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) -> Features:
+    """Features of the images of a dataset at `indices` [n], as memory maps; see `cached`."""
     images = DatasetImages(dataset, indices)
     shards = FeatureShards(_cache_folder(images, extractor), extractor)
     one_pass(images, [shards], positions=indices, batch_size=extractor.batch_size, description="Extracting features")
-    if not len(indices):
-        return np.empty((0, extractor.dim), np.float32)
-    features: Floats = shards.read(indices).subset(np.arange(len(indices))).shards[0]
-    return features
+    return shards.read(indices) if len(indices) else Features([np.empty((0, extractor.dim), np.float32)])
 
 
 def one_pass(

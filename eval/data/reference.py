@@ -120,7 +120,8 @@ class Reference:
     def within(self) -> Within:
         """Kernel values among the reference images."""
         arrays = self._kept("kernel", lambda: asdict(kernel.within(self.features, device=self.extractor.gpu)))
-        return Within(sums=arrays["sums"], squares=float(arrays["squares"]))
+        every = len(self) * (len(self) - 1)  # of all pairs, where it was kept by a version that knew no others
+        return Within(sums=arrays["sums"], squares=float(arrays["squares"]), pairs=int(arrays.get("pairs", every)))
 
     @cached_property
     def neighbours(self) -> Neighbours:

@@ -155,9 +155,9 @@ class Features:
                 out[low - first : high - first] = shard[low - start : high - start]
         return out
 
-    def take(self, indices: Array) -> Matrix:
-        """Rows by index [n], in any order -> float64 [n, d]."""
-        out = np.empty((len(indices), self.dim))
+    def take(self, indices: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
+        """Rows by index [n], in any order -> [n, d]."""
+        out = np.empty((len(indices), self.dim), dtype)
         self._take(indices, out)
         return out
 
@@ -202,10 +202,47 @@ class Features:
 
     def _take(self, indices: Array, out: Array) -> None:
         indices = np.asarray(indices) if self._chosen is None else self._chosen[indices]
-        where = np.searchsorted(self._starts, indices, side="right") - 1  # the shard of each
-        for index in np.unique(where):
-            chosen = where == index
-            out[chosen] = self.shards[index][indices[chosen] - self._starts[index]]
+        order = None if (np.diff(indices) >= 0).all() else np.argsort(indices, kind="stable")
+        ordered = indices if order is None else indices[order]
+        edges = np.searchsorted(ordered, self._starts)
+        for index in np.flatnonzero(np.diff(edges)).tolist():  # one shard after the other
+            part = slice(edges[index], edges[index + 1])
+            out[part if order is None else order[part]] = self.shards[index][ordered[part] - self._starts[index]]
+
+
+class UnitFeatures(Features):
+    """Features around the mean of all of them and at unit length: the nearest are those of the largest cosine."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__(features.shards, features._chosen)
+        self._centre = features.mean()
+
+    def rows(self, first: int, end: int) -> Matrix:
+        """Rows first..end as float64 [end - first, d]."""
+        return self._at_unit_length(super().rows(first, end))
+
+    def view(self, indices: Array) -> "Features":
+        """Not of these: their mean would be another."""
+        raise NotImplementedError
+
+    def _take(self, indices: Array, out: Array) -> None:
+        super()._take(indices, out)
+        self._at_unit_length(out)
+
+    def _at_unit_length(self, rows: Array) -> Array:
+        rows -= self._centre
+        rows /= np.maximum(np.sqrt(np.einsum("nd,nd->n", rows, rows)), 1e-12)[:, None]
+        return rows
+
+
+def joined(sets: Sequence[Features]) -> Features:
+    """The rows of all sets [N, d], one set after the other, without a copy."""
+    starts = np.cumsum([0, *(int(each._starts[-1]) for each in sets)])
+    chosen = [
+        start + (np.arange(len(each)) if each._chosen is None else each._chosen)
+        for start, each in zip(starts, sets, strict=False)
+    ]
+    return Features([shard for each in sets for shard in each.shards], np.concatenate(chosen))
 
 
 def as_features(features: "Features | Array") -> Features:
