@@ -2,9 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py --limit 20
 
-Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up. Each step runs alone in a
-process, and no larger than it can be in --limit seconds of computing. Memory is what the step adds to what it is given,
-or less where making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
+Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up; those features that are
+searched for neighbours lie in shards on the disk, as the cache keeps them, with a spectrum as of paintings, 30 of a series.
+Each step runs alone in a process, and no larger than it can be in --limit seconds of computing. Memory is
+what the step adds to what it is given, without pages of files, which are given back where memory lacks; or less where
+making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
 At 10^8 is where the sizes of the last decade lead: time by a power law, memory by a line.
 """
 
@@ -13,15 +15,21 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from manifest import prepared, scored
 
 from gan.runtime.console import table
+
+if TYPE_CHECKING:
+    from eval.metrics.feature_stats import Features
 
 DIM = 1280
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -112,42 +120,57 @@ def density_score(rows: int, folder: Path) -> Callable[[], object]:
 
 
 def near_hashes(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.score import duplicates
+    from curation.score import duplicates, sampled_bits
 
+    search = duplicates if rows <= sampled_bits.EXACT else sampled_bits
     hashes, transposed = np.random.default_rng(0).integers(0, 1 << 64, [2, rows], np.uint64)
-    return lambda: duplicates.near_hashes(hashes, transposed=transposed)
+    return lambda: search.near_hashes(hashes, transposed=transposed)
 
 
 def series(rows: int, folder: Path) -> Callable[[], object]:
-    from curation.score.check import similar
+    from curation.score.alike import cosines, found_neighbours, similar
     from curation.score.copies import MIN_COSINE
 
-    given = features(rows)
-    return lambda: similar(given, MIN_COSINE)
+    given = stored(rows, folder)
+
+    def run() -> object:
+        near = found_neighbours(given)
+        if near:
+            print(f"recall of {rows:,}: {near.recall.value:.4f}", file=sys.stderr)
+        return cosines(given, similar(given, MIN_COSINE, near=near))
+
+    return run
 
 
 def doubtful_labels(rows: int, folder: Path) -> Callable[[], object]:
+    from curation.score.alike import found_neighbours
     from curation.score.label_noise import mislabelled
 
-    given, labels = features(rows), np.arange(rows) % 27
-    return lambda: mislabelled(given, labels)
+    given, labels = stored(rows, folder), np.arange(rows) % 27
+    near = found_neighbours(given)
+    return lambda: mislabelled(given, labels, near=near)
 
 
-def shards(rows: int, folder: Path) -> list[Path]:
+def stored(rows: int, folder: Path) -> "Features":
+    """Features of about 30 images a series, whose covariance has a spectrum as of paintings."""
     from eval.data.feature_cache import SHARD, shard_count
+    from eval.metrics.feature_stats import Features
 
+    rng, place = np.random.default_rng(0), np.arange(1, DIM + 1)
+    deviation = np.sqrt(place**-0.85 / (1 + (place / 300) ** 1.2)).astype(np.float32)
+    series = rng.integers(0, 1 << 62, max(rows // 30, 1))
     paths = [folder / f"features-{shard:05d}.npy" for shard in range(shard_count(rows))]
-    rng = np.random.default_rng(0)
     for number, path in enumerate(paths):
-        np.save(path, rng.standard_normal([min(SHARD, rows - number * SHARD), DIM], np.float32))
-    return paths
+        chosen = rng.choice(series, min(SHARD, rows - number * SHARD))
+        centres = np.stack([np.random.default_rng(seed).standard_normal(DIM, np.float32) for seed in chosen])
+        own = rng.standard_normal([len(chosen), DIM], np.float32)
+        np.save(path, (np.sqrt(0.6) * centres + np.sqrt(0.4) * own) * deviation)
+    return Features.open(paths)
 
 
 def moments(rows: int, folder: Path) -> Callable[[], object]:
-    from eval.metrics.feature_stats import Features
-
-    paths = shards(rows, folder)
-    return lambda: Features.open(paths).moments()
+    given = stored(rows, folder)
+    return lambda: given.moments()
 
 
 def fd(rows: int, folder: Path) -> Callable[[], object]:
@@ -183,8 +206,8 @@ STEPS: dict[str, tuple[str, Step]] = {
     "fit": ("density + knn: fit", density_fit),
     "score": (f"density + knn: score, {REFERENCES:,} references", density_score),
     "hashes": ("check: near duplicates, hashes", near_hashes),
-    "series": ("check: series", series),
-    "labels": ("check: doubtful labels", doubtful_labels),
+    "series": ("check: series, with the neighbours", series),
+    "labels": ("check: doubtful labels, of the same neighbours", doubtful_labels),
     "moments": ("eval: moments of feature shards", moments),
     "fd": ("eval: FD, n", fd),
     "kd": ("eval: KD, n real and n generated", kd),
@@ -198,16 +221,33 @@ def measure(step: str, rows: int) -> dict[str, float]:
         folder = Path(name)
         run = STEPS[step][1](rows, folder)
         stored = _disk(folder)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before, started, computed = _memory("VmRSS"), time.perf_counter(), time.process_time()
-        run()
+        before, started, computed = _memory("RssAnon"), time.perf_counter(), time.process_time()
+        with watched_memory() as peak:
+            run()
         return {
             "rows": rows,
             "seconds": time.perf_counter() - started,
             "core_seconds": time.process_time() - computed,
-            "peak_bytes": max(_memory("VmHWM") - before, 0),
+            "peak_bytes": max(peak() - before, 0),
             "written_bytes": _disk(folder) - stored,
         }
+
+
+@contextmanager
+def watched_memory() -> Iterator[Callable[[], int]]:
+    """The most memory of the process that is no page of a file, looked at a hundred times a second."""
+    ended, most = threading.Event(), _memory("RssAnon")
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.01):
+            most = max(most, _memory("RssAnon"))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield lambda: most
+    ended.set()
+    thread.join()
 
 
 def _memory(name: str) -> int:

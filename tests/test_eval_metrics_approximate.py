@@ -19,7 +19,7 @@ def clustered(count, dim=300, seed=0):
     return Features(np.split(rows, [count // 3, count // 2]))
 
 
-@pytest.mark.parametrize(("k", "candidates"), [(1, 48), (20, 48), (20, 20)])
+@pytest.mark.parametrize(("k", "candidates"), [(1, 64), (20, 64), (20, 20)])
 def test_nearly_all_true_neighbours_are_found_and_the_share_is_told(k, candidates, monkeypatch):
     features = clustered(3000)
     true = neighbours(features, k, dtype=np.float32)

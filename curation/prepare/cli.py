@@ -6,7 +6,7 @@ import click
 
 from curation.prepare.request import PrepareRequest
 from gan.cli.command import Command, Group, takes
-from gan.cli.options import PATH, WholeRange, json_option, overwrite_option
+from gan.cli.options import PATH, WholeRange, engine_options, json_option, overwrite_option
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
@@ -80,6 +80,7 @@ from gan.runtime.files import refuse_existing
     help="Largest size of an original; more pixels may be made to exhaust the memory, and are quarantined.",
 )
 @click.option("--workers", metavar="N", type=WholeRange(1, 256), help="Processes that decode; by default one a core.")
+@engine_options
 @click.option("--dry-run", is_flag=True, help="Read and report, and write nothing.")
 @overwrite_option
 @json_option

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,21 @@ from typing import Any
 import numpy as np
 import PIL
 
+from curation.prepare.find_images import ImageFile
 from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
 from curation.prepare.request import PrepareRequest
-from curation.prepare.resize import EncodedImage, crashed, prepare
+from curation.prepare.resize import EncodedImage, ImageSettings, crashed, prepare
 from curation.prepare.statistics import Statistics
 from curation.prepare.worker_pool import fault_tolerant_map
+from eval.metrics.result_key import digest
 from gan import __version__
 from gan.data import manifest
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import FORMATS
 from gan.errors import RequestError
+from gan.runtime.cluster import KeptBlocks, connected
 from gan.runtime.console import progress
-from gan.runtime.files import atomic, remove_stale_partials, write_json
+from gan.runtime.files import atomic, cache_folder, remove_stale_partials, write_json
 
 REVIEWER = "salon prepare"
 UNLABELLED = EncodedImage(reason="no label")
@@ -51,21 +55,58 @@ def collect(request: PrepareRequest) -> dict[str, Any]:
 def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> dict[str, Any]:
     statistics = Statistics()
     origin = {"parameters": parameters(request, plan.settings), "versions": _versions()}
-    with closing(_encoded(plan, request.workers or _cores())) as images:
+    kept = _kept(plan)
+    with closing(_encoded(plan, request, kept)) as images:
         rows = _decided(images, statistics, keep_duplicates=request.keep_duplicates)
         if plan.output is None:
             deque(rows, maxlen=0)  # only count
             _require_images(statistics, plan)
             return {"archive": None, **statistics.figures(plan, time.perf_counter() - started), **origin}
-        return _write(plan, plan.output, rows, statistics, origin, started)
+        figures = _write(plan, plan.output, rows, statistics, origin, started)
+    kept.remove()
+    return figures
 
 
-def _encoded(plan: PreparationPlan, workers: int) -> Generator[tuple[Task, EncodedImage]]:
+def _encoded(
+    plan: PreparationPlan, request: PrepareRequest, kept: KeptBlocks[ImageFile]
+) -> Generator[tuple[Task, EncodedImage]]:
     """Each task with its encoded image, in order; those without a label are not read."""
     work = [task.file for task in plan.tasks if plan.has_label(task)]
-    with closing(fault_tolerant_map(partial(prepare, settings=plan.settings), work, crashed, workers)) as images:
+    with closing(_prepared(work, plan.settings, request, kept)) as images:
         for task in progress(plan.tasks, "Preparing", len(plan.tasks)):
             yield task, next(images) if plan.has_label(task) else UNLABELLED
+
+
+def _prepared(
+    work: list[ImageFile], settings: ImageSettings, request: PrepareRequest, kept: KeptBlocks[ImageFile]
+) -> Generator[EncodedImage]:
+    if request.engine == "local":
+        function = partial(prepare, settings=settings)
+        yield from fault_tolerant_map(function, work, crashed, request.workers or _cores())
+        return
+    with connected(request.address, request.workers) as cluster:
+        as_row = partial(_as_row, settings=settings)
+        for row in cluster.ordered_map(as_row, work, lambda file: asdict(crashed(file)), kept=kept):
+            yield EncodedImage(**row)
+
+
+def _as_row(file: ImageFile, *, settings: ImageSettings) -> Row:
+    return asdict(prepare(file, settings))
+
+
+def _kept(plan: PreparationPlan) -> KeptBlocks[ImageFile]:
+    """What a cluster has prepared, until the dataset is written: a run that was ended goes on from there."""
+    identity = {"settings": asdict(plan.settings), "versions": _versions()}
+    return KeptBlocks(
+        folder=cache_folder() / "prepared" / digest({**identity, "images": [task.file.shown for task in plan.tasks]}),
+        name=lambda files: digest({"files": [_state(file) for file in files]}),
+    )
+
+
+def _state(file: ImageFile) -> list[Any]:
+    """What tells whether a file is still the same."""
+    status = file.path.stat() if file.path.exists() else None
+    return [file.shown, file.entry, file.span, status and [status.st_size, status.st_mtime_ns]]
 
 
 def _decided(

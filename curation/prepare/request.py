@@ -6,6 +6,7 @@ from pathlib import Path
 
 from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
+from gan.runtime.engines import check_engine
 from gan.runtime.files import refuse_existing
 
 KINDS_OF_SOURCES = "must be a folder, a ZIP, a tar or a Parquet file of images"
@@ -44,8 +45,11 @@ class PrepareRequest:
     keep_duplicates: bool = False  # also images whose encoded pixels are those of another
     max_pixels: int = 200_000_000  # larger originals are quarantined
     workers: int | None = None  # processes that decode; None: one a core
+    engine: str = "local"  # local, or ray: a cluster of machines that see the same files
+    address: str | None = None  # of the cluster; None: a Ray of this machine's own
 
     def __post_init__(self) -> None:
+        check_engine(self.engine, self.address)
         self._require_lists()
         self._require_labels()
         if self.lists_only:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,16 @@ from curation.score import copies, duplicates, image_checks
 from curation.score.alike import cosines, found_neighbours, nearest_pairs, similar
 from curation.score.copies import View
 from curation.score.image_checks import EXACT, KNOWN, MISLABELLED, NEAR, Measures
-from curation.score.inputs import opened
+from curation.score.inputs import cluster_of, opened
 from curation.score.label_noise import mislabelled
+from curation.score.measured_images import measured_images
 from curation.score.request import CheckRequest
+from eval.data import cluster_features
 from eval.data.feature_cache import stored_features_of
 from eval.metrics.feature_stats import joined
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
-from gan.runtime.console import progress
-from gan.runtime.parallel import ordered_map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +53,16 @@ def check(request: CheckRequest) -> dict[str, Any]:
 
     Raises RequestError when the dataset has no manifest, or no image has a value in the column `request.labels`.
     """
-    with opened(request) as (collection, extractors):
+    with opened(request) as (collection, extractors), cluster_of(request) as cluster:
         extractor = extractors["content"]
         labels = None if request.labels is None else stratum_numbers(collection, request.labels)
         images = Images.of(collection)
         known = None if request.known is None else _known(request.known, collection)
         sets = [images] if known is None else [known, images]  # the known first
-        measured = [_measure(one) for one in sets]
+        measured = [measured_images(one.dataset, one.indices, cluster) for one in sets]
+        if cluster is not None:
+            for one in sets:
+                cluster_features.extract(one.dataset, one.indices, extractor, cluster, request.weights)
         measures = [m for m, _ in measured[-1]]
         views = [some for of_set in measured for _, some in of_set]
         features = [stored_features_of(one.dataset, one.indices, extractor) for one in sets]
@@ -124,17 +126,6 @@ def _known(path: Path, collection: Collection) -> Images:
     if known.fingerprint == collection.fingerprint:
         raise RequestError(f"`known` must be another dataset than the one that is checked; got {path} for both")
     return Images.all_of(known)
-
-
-def _measure(images: Images) -> list[tuple[Measures, list[View]]]:
-    # Measures and views of the images.
-    def measure(index: int) -> tuple[Measures, list[View]]:
-        pixels = images.dataset.image(index)
-        return image_checks.measure(pixels), copies.views(pixels)
-
-    with ThreadPoolExecutor() as pool:
-        pairs = ordered_map(pool, measure, images.indices.tolist())
-        return list(progress(pairs, "Measuring", len(images.indices)))
 
 
 def _groups(

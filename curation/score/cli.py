@@ -4,7 +4,7 @@ import click
 
 from curation.score.request import CheckRequest, ScoreRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, device_option, json_option, none_is_nothing, seed_option, together
+from gan.cli.options import PATH, device_option, engine_options, json_option, none_is_nothing, seed_option, together
 from gan.data.strata import STRATA
 from gan.runtime.console import result, table
 
@@ -23,6 +23,7 @@ feature_options = together(
     ),
     click.option("--fetch", is_flag=True, help="Allow to download the extractor's weights."),
     device_option,
+    engine_options,
     json_option,
 )
 

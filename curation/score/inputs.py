@@ -1,13 +1,14 @@
 """What the commands that compare features read: a dataset with its manifest, and an extractor."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from curation.score.request import FeatureRequest
 from eval.features.extractor import Extractor, load_extractor
 from gan.data.collection import Collection
 from gan.device.selection import select
 from gan.runtime import distributed
+from gan.runtime.cluster import Cluster, connected
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def opened(request: FeatureRequest, *, only_kept: bool = True) -> Iterator[tuple
 
     Raises RequestError when the dataset has no manifest, it keeps none, or there is no such extractor or device.
     """
-    device = select(request.device)
+    device = select("cpu" if request.engine == "ray" else request.device)
     extractors = {}
     for features, name in request.extractors().items():
         own = request.weights if features == "content" else None
@@ -27,3 +28,8 @@ def opened(request: FeatureRequest, *, only_kept: bool = True) -> Iterator[tuple
         collection = Collection.open(request.dataset, request.manifest)
         collection.require_manifest()
         yield collection.of_kept() if only_kept else collection, extractors
+
+
+def cluster_of(request: FeatureRequest) -> AbstractContextManager[Cluster | None]:
+    """The cluster that computes; None: this machine."""
+    return connected(request.address) if request.engine == "ray" else nullcontext()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from curation.score.methods import BY_FEATURES, FEATURES, METHODS, REMOVED
 from gan.errors import RequestError
+from gan.runtime.engines import check_engine
 from gan.runtime.files import refuse_existing
 
 STYLE = "efficientnet-lite0-style"  # the extractor that sees style
@@ -24,9 +25,16 @@ class FeatureRequest:
     weights: Path | None = None  # file of the extractor's weights; None: where they are looked for
     fetch: bool = False  # whether the weights may be downloaded
     device: str = "auto"  # cpu, cuda or cuda:N; auto: a GPU where there is one
+    engine: str = "local"  # local, or ray: a cluster of machines that see the same files
+    address: str | None = None  # of the cluster; None: a Ray of this machine's own
 
     def __post_init__(self) -> None:
         refuse_existing([self.out])
+        check_engine(self.engine, self.address)
+        if self.engine == "ray" and self.device not in ("auto", "cpu"):
+            raise RequestError(
+                f"`engine` ray computes on CPUs; `device` must be cpu or auto; got {self.device} instead"
+            )
 
     def extractors(self) -> dict[str, str]:
         """The extractors by what they see of an image."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from curation.child_manifest import stratum_names, stratum_numbers, write_child
 from curation.score import density, discriminator_scores
-from curation.score.inputs import opened
+from curation.score.inputs import cluster_of, opened
 from curation.score.methods import BY_FEATURES, of_features, score_column
 from curation.score.request import ScoreRequest
+from eval.data import cluster_features
 from eval.data.feature_cache import features_of
 from eval.features.extractor import Extractor
 from gan import snapshot
@@ -51,6 +52,12 @@ def score_collection(
     fresh = np.arange(count) if request.known is None else _keep_known(collection, request.known, columns)
     by_method: dict[str, Scores] = {}
     models: Models | None = None
+    if request.engine == "ray" and len(fresh) and by_features:
+        with cluster_of(request) as cluster:
+            for features, extractor in extractors.items():
+                weights = request.weights if features == "content" else None
+                assert cluster is not None
+                cluster_features.extract(collection.dataset, collection.indices[fresh], extractor, cluster, weights)
     for features, extractor in extractors.items():
         if len(fresh) and by_features:
             found, models = _by_features(collection, extractor, request, fresh, standardized=features == "style")

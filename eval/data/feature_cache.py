@@ -135,8 +135,8 @@ def cached(
     """
     images: Source = source.all_images if isinstance(source, DatasetSource) else source
     positions = source.indices if isinstance(source, DatasetSource) else np.arange(len(source))
-    thumbnails = Thumbnails(_cache_folder(images), SHARD, positions)
-    sets = [FeatureShards(_cache_folder(images, extractor), extractor) for extractor in extractors]
+    thumbnails = Thumbnails(cache_folder_of(images), SHARD, positions)
+    sets = [FeatureShards(cache_folder_of(images, extractor), extractor) for extractor in extractors]
     one_pass(images, [thumbnails, *sets], positions=positions, batch_size=batch_size, description=description)
     return [shards.read(positions) for shards in sets], thumbnails
 
@@ -149,7 +149,7 @@ def features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) ->
 def stored_features_of(dataset: ImageDataset, indices: Places, extractor: Extractor) -> Features:
     """Features of the images of a dataset at `indices` [n], as memory maps; see `cached`."""
     images = DatasetImages(dataset, indices)
-    shards = FeatureShards(_cache_folder(images, extractor), extractor)
+    shards = FeatureShards(cache_folder_of(images, extractor), extractor)
     one_pass(images, [shards], positions=indices, batch_size=extractor.batch_size, description="Extracting features")
     return shards.read(indices) if len(indices) else Features([np.empty((0, extractor.dim), np.float32)])
 
@@ -245,7 +245,8 @@ def load_arrays(path: Path) -> dict[str, Array]:
         raise RequestError(f"{path} must hold arrays; {reason}. Remove it, and it is made again") from error
 
 
-def _cache_folder(images: Source, extractor: Extractor | None = None) -> Path:
+def cache_folder_of(images: Source, extractor: Extractor | None = None) -> Path:
+    """Where features of images by an extractor are kept; without one what is made of the images alone."""
     identity = {"images": images.identity} | ({} if extractor is None else {"extractor": extractor.identity})
     return cache_folder() / "features" / folder_name(identity)
 
@@ -331,11 +332,11 @@ def _grouped(pixels: Iterable[Pixels | None], batch_size: int, workers: int) -> 
 
 def _in_threads(pool: Executor, function: Callable[[Any], Part], batches: Sequence[Any]) -> list[Part]:
     # On a CPU each thread computes a batch of its own: threads that share one wait for each other after every layer,
-    # and for longer when other threads decode meanwhile.
+    # and for longer when other threads decode meanwhile; and the last digits would depend on how many share it.
     threads = torch.get_num_threads()
 
     def alone(batch: Any) -> Part:
-        torch.set_num_threads(max(1, threads // len(batches)))
+        torch.set_num_threads(1)
         return function(batch)
 
     try:

@@ -24,8 +24,8 @@ from gan.runtime.parallel import ordered_map
 EXACT = 100_000  # samples up to which all pairs are compared
 DIM = 256  # principal components
 FITTED = 20_000  # samples that these are fitted on
-LINKS, BUILT, WALKED = 16, 64, 128  # of a node; and the nodes kept while it is linked, and while one is searched
-CANDIDATES = 48  # for each sample, compared in all dimensions
+LINKS, BUILT, WALKED = 16, 128, 128  # of a node; and the nodes kept while it is linked, and while one is searched
+CANDIDATES = 64  # for each sample, compared in all dimensions
 MOST = 24  # neighbours that can be asked for
 TESTED = 500  # samples whose true neighbours are searched, too
 BLOCK, COMPARED = 256, 16  # samples that are searched, and that are compared, at a time

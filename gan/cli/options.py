@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from gan.config import MAX_SEED
+from gan.runtime.engines import ENGINES
 
 PATH = click.Path(path_type=Path)
 
@@ -72,6 +73,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     """Several options as one decorator; --help has them in this order."""
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+engine_options = together(
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        help="Engine that computes: local, or ray, a cluster of machines that see the same files under the same paths.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Address of the Ray cluster, or auto on one of its machines. Default: a Ray of this machine's own.",
+    ),
+)
 
 
 def seed_option(of: str) -> Callable[[Function], Function]:

@@ -1,0 +1,155 @@
+"""The same work by many machines: blocks of items as tasks of Ray, which runs on one machine as well as on a cluster.
+
+A function of one item is computed for all of them, in their order, whatever the number of workers. What a worker or a
+machine had in hand when it died is computed by another; an item whose worker dies each time is named. Blocks that have
+come back can be kept in files, so that a run that was ended goes on where it was.
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gan.errors import RequestError
+from gan.runtime.console import say
+from gan.runtime.files import atomic
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+Row = dict[str, Any]
+
+BLOCK = 64  # items of a task
+RETRIES = 2  # of a block whose worker died; then its items are computed one by one
+TIMEOUT = 10  # seconds in which a cluster must answer
+STORE = 512 * 1024**2  # bytes of shared memory of a Ray of one machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBlocks(Generic[Item]):
+    """A folder with the rows of each finished block, in a file of the block's name."""
+
+    folder: Path
+    name: Callable[[Sequence[Item]], str]  # says all that a block's rows depend on
+
+    def read(self, items: Sequence[Item]) -> list[Row] | None:
+        """The rows of a block; None where it is not finished."""
+        try:
+            return list(pq.read_table(self._path(items)).to_pylist())
+        except (OSError, pa.ArrowInvalid):
+            return None
+
+    def write(self, items: Sequence[Item], rows: list[Row]) -> None:
+        """Keep the rows of a block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic(self._path(items)) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+    def remove(self) -> None:
+        """When all that was made of the blocks is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, items: Sequence[Item]) -> Path:
+        return self.folder / f"{self.name(items)}.parquet"
+
+
+class Cluster:
+    """A Ray that this process is connected to; made by `connected`."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._task = ray.remote(num_cpus=1, max_retries=RETRIES)(_values)
+        self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def ordered_map(
+        self,
+        function: Callable[[Item], Value],
+        items: Sequence[Item],
+        crashed: Callable[[Item], Value],
+        *,
+        block: int = BLOCK,
+        kept: KeptBlocks[Item] | None = None,
+    ) -> Generator[Value]:
+        """`function` of each item, in their order, a few blocks ahead; what can be pickled, and rows where it is kept.
+
+        `crashed` gives the value of an item whose worker dies each time. Raises what `function` raises.
+        """
+        shared = self._ray.put(function)
+        blocks = iter([items[start : start + block] for start in range(0, len(items), block)])
+        window: deque[tuple[Sequence[Item], Any, list[Any] | None]] = deque()
+        while True:
+            while len(window) < 2 * self.workers + 2 and (some := next(blocks, None)) is not None:
+                known = kept.read(some) if kept else None
+                window.append((some, None if known else self._task.remote(shared, some), known))
+            if not window:
+                return
+            some, task, known = window.popleft()
+            values: list[Any] = known if known is not None else self._result(task, shared, some, crashed)
+            if kept and known is None:
+                kept.write(some, values)
+            yield from values
+
+    def _result(self, task: Any, shared: Any, items: Sequence[Item], crashed: Callable[[Item], Value]) -> list[Value]:
+        try:
+            return list(self._ray.get(task))
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause if isinstance(error.cause, Exception) else error from None
+        except self._ray.exceptions.RayError:
+            if len(items) == 1:
+                return [crashed(items[0])]
+            alone = [(item, self._task.remote(shared, [item])) for item in items]
+            return [value for item, own in alone for value in self._result(own, shared, [item], crashed)]
+
+
+def _values(function: Callable[[Item], Value], items: Sequence[Item]) -> list[Value]:
+    return [function(item) for item in items]
+
+
+@contextmanager
+def connected(address: str | None = None, workers: int | None = None) -> Iterator[Cluster]:
+    """Ray at HOST:PORT, or "auto" for the cluster that this machine belongs to; None: one of this machine's own.
+
+    That has as many `workers` (None: one a core), listens on the loopback interface, and ends with the block.
+    Raises RequestError where Ray is not installed, or no cluster answers.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    try:
+        import ray
+    except ImportError as error:
+        raise RequestError(f"`engine` ray needs pip install 'salon[ray]': {error}") from error
+    quiet: Row = {"log_to_driver": False, "logging_level": "ERROR"}
+    scratch = tempfile.mkdtemp(prefix="ray") if address is None else None
+    try:
+        if address is None:
+            own: Row = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": scratch}
+            ray.init(address="local", num_cpus=workers, _node_ip_address="127.0.0.1", **own, **quiet)
+        else:
+            _connect(ray, address, quiet)
+        cluster = Cluster(ray)
+        nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+        say(f"Ray: {cluster.workers} workers on {nodes} machine{'s' if nodes > 1 else ''}")
+        yield cluster
+    finally:
+        ray.shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str, quiet: Row) -> None:
+    try:
+        if address != "auto":  # Ray itself would wait for minutes
+            host, port = address.rsplit(":", 1)
+            socket.create_connection((host, int(port)), timeout=TIMEOUT).close()
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError) as error:  # Ray's ConnectionError is an OSError
+        raise RequestError(
+            f"`address` must be HOST:PORT of a Ray cluster, or auto on one of its machines; got {address}: {error}"
+        ) from error
