@@ -1,9 +1,11 @@
 """The commands `salon prepare` and `salon dataset`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from curation.prepare.addresses import is_address
 from curation.prepare.request import PrepareRequest
 from gan.cli.command import Command, Group, takes
 from gan.cli.options import PATH, WholeRange, json_option, overwrite_option
@@ -11,9 +13,16 @@ from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
 
+class PathOrAddress(click.Path):
+    """A path, or an address such as s3://bucket/folder, which stays a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and is_address(value) else super().convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @takes(PrepareRequest)
-@click.argument("sources", metavar="SOURCE...", nargs=-1, type=PATH)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=PathOrAddress(path_type=Path))
 @click.option("--out", metavar="DATASET.zip", type=PATH, help="The dataset to write.")
 @click.option("--resolution", metavar="PX", type=int, help="Side of the square images: a power of two, 8 to 1024.")
 @click.option(
@@ -84,19 +93,21 @@ from gan.runtime.files import refuse_existing
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images.
+    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images, here or at addresses.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
     once), or a ZIP or tar, compressed or not, such as WebDataset's shards, or a Parquet file with the bytes or
     paths of images, as Hugging Face's; several may be given. ZIPs and tars inside of one another and of folders, and
-    Parquet files with bytes in folders, are read like folders. Whatever cannot be
-    read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest, with one
-    row for each image, and DATASET.report.json.
+    Parquet files with bytes in folders, are read like folders. SOURCE may also be an
+    address: a folder, an archive or a file at s3://bucket/..., gs://bucket/..., an archive or a file at https://...; or
+    a text file (.txt) of addresses, one a line. Whatever cannot be read is put in quarantine with a reason and never
+    stops the run. Beside DATASET.zip lie DATASET.manifest, with one row for each image, and DATASET.report.json.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64
     salon prepare wikiart.zip --out by_genre.zip --resolution 256 \\
         --wikiart-csv lists/ --style Impressionism --labels genre
+    salon prepare s3://bucket/paintings --out paintings64.zip --resolution 64
     salon prepare --wikiart-csv lists/ --style Impressionism --dry-run
     """
     from curation.prepare import report

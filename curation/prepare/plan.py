@@ -8,7 +8,9 @@ from typing import Any
 
 from PIL import ImageColor
 
-from curation.prepare.find_images import ImageFile, find
+from curation.prepare.addresses import shown
+from curation.prepare.find_images import find
+from curation.prepare.image_files import ImageFile
 from curation.prepare.labels import Labels, assign
 from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import ImageSettings
@@ -62,11 +64,13 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
     outputs = [output.archive, output.manifest, output.report] if output else []
-    listing = find(request.sources, scratch, outputs, request.label_column if request.labels == "dataset" else None)
+    label_column = request.label_column if request.labels == "dataset" else None
+    chosen = any(request.chosen.values())  # then the limit counts what is chosen
+    listing = find(request.sources, scratch, outputs, label_column, None if chosen else request.limit)
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:
-        files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
+        files, paintings, counts = _look_up(wikiart, selected if chosen else None, files)
     # Before the limit, which must not decide what is a class.
     labels = assign(
         request.labels,
@@ -88,7 +92,7 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
 def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, Any]:
     """What decides the result: neither the number of workers nor where the files lie."""
     return {
-        "sources": [source.resolve().name for source in request.sources],
+        "sources": [shown(s) if isinstance(s, str) else s.resolve().name for s in request.sources],
         **asdict(settings),
         "labels": Path(request.labels).name if request.labels else None,
         "label_column": request.label_column,

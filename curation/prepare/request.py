@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.prepare.addresses import Source, require_known
 from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
@@ -19,7 +20,8 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    sources: tuple[Path, ...] = ()  # folders, ZIPs, tars and Parquet files of images
+    # Folders, ZIPs, tars and Parquet files of images, and lists of addresses (.txt); a text is an address
+    sources: tuple[Source, ...] = ()
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
     overwrite: bool = False  # whether `out` may exist
@@ -46,6 +48,8 @@ class PrepareRequest:
     workers: int | None = None  # processes that decode; None: one a core
 
     def __post_init__(self) -> None:
+        for source in self.sources:
+            require_known(source)
         self._require_lists()
         self._require_labels()
         if self.lists_only:
@@ -99,5 +103,5 @@ class PrepareRequest:
             raise RequestError(f"`out` must be a file; got {archive}, which is a folder, instead")
         refuse_existing([archive], self.overwrite)
         for source in self.sources:
-            if source.resolve() in (archive.resolve(), *archive.resolve().parents):
+            if isinstance(source, Path) and source.resolve() in (archive.resolve(), *archive.resolve().parents):
                 raise RequestError(f"`out` must lie outside `sources`, which stays as it is; got {archive} instead")

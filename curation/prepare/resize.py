@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from curation.prepare.find_images import ImageFile, read
+from curation.prepare.image_files import ImageFile, read
 from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, decode
 from gan.data.images import encode
 from gan.errors import ImageError
