@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from test_curation_prepare_archives import tar, zipped
 from test_curation_prepare_parquet import embedded, hugging_face
 from test_curation_prepare_pipeline import fill, hidden, image, request, rows
+from test_curation_prepare_video import film, greys
 
 from curation.prepare import remote
 from curation.prepare.pipeline import collect
@@ -160,6 +161,19 @@ def test_one_object_and_an_archive_in_a_bucket(tmp_path: Path, s3: Any) -> None:
     s3.put_object(Bucket="art", Key="named/without", Body=image(8))  # it has to be asked for
     collect(request(["s3://art/named/without"], tmp_path / "e.zip"))
     assert list(rows(tmp_path / "e.zip")) == ["s3://art/named/without"]
+
+
+def test_a_video_in_a_bucket(tmp_path: Path, s3: Any) -> None:
+    s3.put_object(Bucket="art", Key="films/a/film.mp4", Body=film(greys(15)))
+    s3.put_object(Bucket="art", Key="films/1.png", Body=image(1))
+    figures = collect(request(["s3://art/films"], tmp_path / "d.zip"))
+    assert (figures["images"], figures["videos_ignored"]) == (1, 1)
+    for source in ("s3://art/films", "s3://art/films/a/film.mp4"):
+        collect(request([source], tmp_path / "d.zip", video_every=1, overwrite=True))
+        names = [f"s3://art/films/a/film.mp4/00h00m0{second}.000s" for second in range(2)]
+        assert set(names) <= set(rows(tmp_path / "d.zip")) <= {*names, "s3://art/films/1.png"}
+    with pytest.raises(RequestError, match=r"s3://art/films/a/film\.mp4 is a video; add `video_every`"):
+        collect(request(["s3://art/films/a/film.mp4"], None))
 
 
 def test_the_command_reads_a_bucket(tmp_path: Path, s3: Any) -> None:

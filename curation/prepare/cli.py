@@ -8,7 +8,7 @@ import click
 from curation.prepare.addresses import is_address
 from curation.prepare.request import PrepareRequest
 from gan.cli.command import Command, Group, takes
-from gan.cli.options import PATH, WholeRange, json_option, overwrite_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, json_option, overwrite_option
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
@@ -76,10 +76,23 @@ class PathOrAddress(click.Path):
     "--artist", multiple=True, metavar="NAME", help="Artist to keep, by the lists; repeatable. Default: all images."
 )
 @click.option(
+    "--video-every",
+    metavar="SECONDS",
+    type=FiniteRange(),
+    help="Seconds between the frames that are taken of videos (.mp4, .mov, .mkv, .webm, .avi); without it, and without "
+    "--video-scenes, videos are ignored.",
+)
+@click.option(
+    "--video-scenes",
+    is_flag=True,
+    help="Scene changes of videos alone: a frame counts where its colours differ from those of the last one taken; "
+    "looked for every --video-every seconds, by default 1.",
+)
+@click.option(
     "--limit",
     metavar="NIMG",
     type=WholeRange(1),
-    help="Number of files to try at most, in the order of their paths.",
+    help="Number of files, and of frames of videos, to try at most, in the order of their paths.",
 )
 @click.option("--keep-duplicates", is_flag=True, help="Keep images whose prepared pixels are those of another.")
 @click.option(
@@ -100,8 +113,9 @@ def prepare(request: PrepareRequest, as_json: bool) -> None:
     paths of images, as Hugging Face's; several may be given. ZIPs and tars inside of one another and of folders, and
     Parquet files with bytes in folders, are read like folders. SOURCE may also be an
     address: a folder, an archive or a file at s3://bucket/..., gs://bucket/..., an archive or a file at https://...; or
-    a text file (.txt) of addresses, one a line. Whatever cannot be read is put in quarantine with a reason and never
-    stops the run. Beside DATASET.zip lie DATASET.manifest, with one row for each image, and DATASET.report.json.
+    a text file (.txt) of addresses, one a line. With --video-every or --video-scenes videos give frames. Whatever
+    cannot be read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest,
+    with one row for each image, and DATASET.report.json.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64

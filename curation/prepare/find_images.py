@@ -13,7 +13,7 @@ from pathlib import Path
 
 from curation.prepare import find_remote
 from curation.prepare.addresses import Source
-from curation.prepare.image_files import ImageFile, Listing
+from curation.prepare.image_files import ImageFile, Listing, is_video
 from curation.prepare.request import KINDS_OF_SOURCES as KINDS
 from gan.data.names import printable
 from gan.errors import RequestError
@@ -25,14 +25,16 @@ def find(
     exclude: Iterable[Path] = (),
     label_column: str | None = None,
     limit: int | None = None,
+    *,
+    videos: bool = False,
 ) -> Listing:
-    """List the image files in the sources; hidden files and what is in `exclude` are passed over.
+    """List the image files in the sources, with `videos` those too; hidden files and those of `exclude` are left out.
 
     `scratch` is a folder that is made for archives that have to be fetched or unpacked; it must stay until the images
     are read. `label_column` is that of Parquet files; None: the one that can be meant. Once there are `limit` files,
     nothing more is fetched to be listed. Raises RequestError for a source that is missing, or is none.
     """
-    listing = Listing(scratch=scratch, label_column=label_column)
+    listing = Listing(scratch=scratch, label_column=label_column, with_videos=videos)
     passed_over = {_identity(path.stat()) for path in exclude if path.exists()}
     names = [source.resolve().name for source in sources if isinstance(source, Path)]
     for source in sources:
@@ -45,6 +47,9 @@ def find(
             _find_in_folder(source, shown, passed_over, listing)
         elif source.is_file() and source.suffix.lower() == ".txt":
             find_remote.find_listed(source, listing, limit)
+        elif source.is_file() and is_video(source.name):
+            listing.require_videos(str(source))
+            listing.add(ImageFile(shown, "", source))
         elif source.is_file():
             listing.add_source(source, shown, str(source), paths=True)
         else:

@@ -1,6 +1,6 @@
 """Image files at addresses: folders in buckets, single files, archives, and lists of addresses.
 
-Archives and Parquet files are fetched first, since they are read in no order; images only by who prepares them.
+Archives, Parquet files and videos are fetched first, since they are sought in; images only by who prepares them.
 """
 
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from PIL import Image
 from curation.prepare import remote
 from curation.prepare.addresses import BUCKETS, require_known, scheme_of, shown, split
 from curation.prepare.archives import unused
-from curation.prepare.image_files import ImageFile, Listing, is_container
+from curation.prepare.image_files import ImageFile, Listing, is_container, is_video
 from gan.data.names import is_hidden, is_ignored, printable
 from gan.errors import ImageError, RequestError
 
@@ -28,7 +28,9 @@ def find(address: str, listing: Listing, limit: int | None) -> None:
             raise remote.refused(address, error) from error
         listing.add_source(path, shown(address), shown(address), paths=False)
     else:
-        listing.add(ImageFile(*split(address), address))
+        if is_video(_file_name(address)):
+            listing.require_videos(shown(address))
+        _add(ImageFile(*split(address), address), listing, limit)
 
 
 def find_listed(path: Path, listing: Listing, limit: int | None) -> None:
@@ -68,8 +70,8 @@ def _find_in_folder(address: str, listing: Listing, limit: int | None) -> None:
 
 
 def _add(file: ImageFile, listing: Listing, limit: int | None) -> None:
-    """Sort in a file at an address; an archive is fetched."""
-    if not is_container(file.name):
+    """Sort in a file at an address; an archive or a video is fetched."""
+    if not is_container(file.name) and not (file.is_video and listing.with_videos):
         listing.add(file)
         return
     if limit is not None and len(listing.files) >= limit:
@@ -88,7 +90,7 @@ def _is_folder(address: str) -> bool:
     """Whether an address has to be listed: in a bucket, and not named like a file."""
     name = _file_name(address)
     suffix = PurePosixPath(name).suffix.lower()
-    is_file = suffix in Image.registered_extensions() or is_container(name) or is_ignored(name)
+    is_file = suffix in Image.registered_extensions() or is_container(name) or is_video(name) or is_ignored(name)
     return scheme_of(address) in BUCKETS and not is_file
 
 

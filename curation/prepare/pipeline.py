@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
 from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import EncodedImage, crashed, prepare
-from curation.prepare.statistics import Statistics
-from curation.prepare.worker_pool import fault_tolerant_map
+from curation.prepare.statistics import SCENE, Statistics
+from curation.prepare.video import SAME_SCENE, difference
+from curation.prepare.worker_pool import cores, fault_tolerant_map
 from gan import __version__
 from gan.data import manifest
 from gan.data.dataset import DatasetWriter, ImageDataset
@@ -51,8 +53,8 @@ def collect(request: PrepareRequest) -> dict[str, Any]:
 def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> dict[str, Any]:
     statistics = Statistics()
     origin = {"parameters": parameters(request, plan.settings), "versions": _versions()}
-    with closing(_encoded(plan, request.workers or _cores())) as images:
-        rows = _decided(images, statistics, keep_duplicates=request.keep_duplicates)
+    with closing(_encoded(plan, request.workers or cores())) as images:
+        rows = _decided(_scenes(images), statistics, keep_duplicates=request.keep_duplicates)
         if plan.output is None:
             deque(rows, maxlen=0)  # only count
             _require_images(statistics, plan)
@@ -61,28 +63,45 @@ def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> 
 
 
 def _encoded(plan: PreparationPlan, workers: int) -> Generator[tuple[Task, EncodedImage]]:
-    """Each task with its encoded image, in order; those without a label are not read."""
+    """Each task with each of its encoded images, in order; those without a label are not read."""
     work = [task.file for task in plan.tasks if plan.has_label(task)]
     with closing(fault_tolerant_map(partial(prepare, settings=plan.settings), work, crashed, workers)) as images:
         for task in progress(plan.tasks, "Preparing", len(plan.tasks)):
-            yield task, next(images) if plan.has_label(task) else UNLABELLED
+            for image in next(images) if plan.has_label(task) else [UNLABELLED]:
+                yield task, image
+
+
+def _scenes(images: Iterable[tuple[Task, EncodedImage]]) -> Iterator[tuple[Task, EncodedImage, str | None]]:
+    """Each image with the frame of its video that was last taken, where that is of the same scene."""
+    last: dict[str, tuple[str, NDArray[np.float32]]] = {}  # of the video that is read: frame, histograms
+    for task, image in images:
+        same = None
+        if image.histograms is not None:
+            video, shown = task.file.shown, image.shown(task.file)
+            if video in last and difference(image.histograms, last[video][1]) <= SAME_SCENE:
+                same = last[video][0]
+            else:
+                last = {video: (shown, image.histograms)}
+        yield task, image, same
 
 
 def _decided(
-    images: Iterable[tuple[Task, EncodedImage]], statistics: Statistics, *, keep_duplicates: bool
+    images: Iterable[tuple[Task, EncodedImage, str | None]], statistics: Statistics, *, keep_duplicates: bool
 ) -> Iterator[tuple[Row, EncodedImage]]:
     """The manifest's row of each image, without a name, and the image; `statistics` counts them."""
     first: dict[str, str] = {}  # pixel hash -> where it was first met
-    for task, image in images:
+    for task, image, same_scene in images:
         verdict, reason = manifest.KEEP, image.reason
         if image is UNLABELLED:
             verdict = manifest.DROP
+        elif same_scene:
+            verdict, reason = manifest.DROP, f"{SCENE}: {same_scene}"
         elif reason:
             verdict = manifest.QUARANTINE
         elif not keep_duplicates and image.pixel_sha256 in first:
             verdict, reason = manifest.DROP, f"duplicate: {first[image.pixel_sha256]}"
         elif image.pixel_sha256:
-            first[image.pixel_sha256] = task.file.shown
+            first[image.pixel_sha256] = image.shown(task.file)
         statistics.add(task, image, verdict, reason)
         yield _row(task, image, verdict, reason), image
 
@@ -91,7 +110,7 @@ def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> R
     painting = task.painting
     return {
         "name": None,
-        "source": task.file.shown,
+        "source": image.shown(task.file),
         "file_sha256": image.file_sha256,
         "pixel_sha256": image.pixel_sha256,
         "label": task.label,
@@ -173,6 +192,7 @@ def _require_images(statistics: Statistics, plan: PreparationPlan) -> None:
     if statistics.kept:
         return
     counts = {**statistics.reasons, "without a label": statistics.unlabelled, "ignored": plan.ignored}
+    counts |= {"videos": plan.videos_ignored}
     counts |= plan.wikiart or {}
     text = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no files at all"
     raise RequestError(f"`sources` must hold at least one image that can be used; got none: {text}")
@@ -196,7 +216,3 @@ def _replace_manifest(path: Path, rows: Iterable[Row], **header: Any) -> str:
 
 def _versions() -> dict[str, str]:
     return {"salon": __version__, "pillow": PIL.__version__, "numpy": np.__version__}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,6 +10,8 @@ from gan.errors import RequestError
 from gan.runtime.files import refuse_existing
 
 KINDS_OF_SOURCES = "must be a folder, a ZIP, a tar or a Parquet file of images"
+SHORTEST = 0.001  # seconds between frames, which are named by milliseconds
+EVERY = 1.0  # seconds between the frames among which new scenes are looked for
 FOLDERS = re.compile(r"folders(:innermost|:[1-9]\d{0,2})?")
 
 
@@ -20,7 +22,7 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    # Folders, ZIPs, tars and Parquet files of images, and lists of addresses (.txt); a text is an address
+    # Folders, ZIPs, tars and Parquet files of images, videos, and lists of addresses (.txt); a text is an address
     sources: tuple[Source, ...] = ()
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
@@ -42,7 +44,9 @@ class PrepareRequest:
     style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
     genre: tuple[str, ...] = ()  # genres to keep, likewise
     artist: tuple[str, ...] = ()  # artists to keep, likewise
-    limit: int | None = None  # only the first so many files, by their paths; None: all
+    video_every: float | None = None  # seconds between the frames that are taken of videos; None: see `video_scenes`
+    video_scenes: bool = False  # take of videos only frames of another scene than the one before; without: no videos
+    limit: int | None = None  # only the first so many files and frames, by their paths; None: all
     keep_duplicates: bool = False  # also images whose encoded pixels are those of another
     max_pixels: int = 200_000_000  # larger originals are quarantined
     workers: int | None = None  # processes that decode; None: one a core
@@ -50,6 +54,8 @@ class PrepareRequest:
     def __post_init__(self) -> None:
         for source in self.sources:
             require_known(source)
+        if self.video_every is not None and not SHORTEST <= self.video_every < float("inf"):
+            raise RequestError(f"`video_every` must be at least {SHORTEST} seconds; got {self.video_every} instead")
         self._require_lists()
         self._require_labels()
         if self.lists_only:

@@ -1,12 +1,16 @@
-"""One image file -> one square, encoded image. What the worker processes do."""
+"""One image file -> square, encoded images. What the worker processes do."""
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from curation.prepare.image_files import ImageFile, read
-from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, decode
+from curation.prepare.image_files import ImageFile, read, size
+from curation.prepare.video import frames, histograms, name_of
+from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, DecodedImage, decode
 from gan.data.images import encode
 from gan.errors import ImageError
 
@@ -29,6 +33,8 @@ class ImageSettings:
     filter: str  # one of FILTERS
     background: Colour
     max_pixels: int  # larger originals are refused
+    video_every: float | None = None  # seconds between a video's frames; None: videos are not read
+    video_scenes: bool = False  # whether frames of one scene count once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,41 +50,63 @@ class EncodedImage:
     bytes_in: int = 0
     reason: str | None = None
     detail: str | None = None
+    frame: str | None = None  # of a video: its name, which is its time
+    histograms: NDArray[np.float32] | None = None  # of the frame, where scenes count
+
+    def shown(self, file: ImageFile) -> str:
+        """Where it came from: the file, and in a video the frame."""
+        return file.shown if self.frame is None else f"{file.shown}/{self.frame}"
 
 
-def prepare(file: ImageFile, settings: ImageSettings) -> EncodedImage:
-    """Read, decode, fit and encode one image; what is wrong with it is the `reason` of the result, never raised."""
-    file_sha256 = None
+def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
+    """Read, decode, fit and encode what is in one file: an image, or the frames of a part of a video.
+
+    What is wrong with it is the `reason` of the last one, never raised.
+    """
+    images: list[EncodedImage] = []
+    known: dict[str, Any] = {}  # of the file, as long as its image is not there
     try:
-        content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
-        file_sha256 = hashlib.sha256(content).hexdigest()
-        decoded = decode(
-            content,
-            at_least=2 * settings.resolution,  # the filter then still has pixels to choose from
-            background=settings.background,
-            max_pixels=settings.max_pixels,
-        )
-        square = fit(decoded.image, settings)
-        return EncodedImage(
-            content=encode(square, settings.format, settings.quality),
-            file_sha256=file_sha256,
-            pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
-            width=decoded.width,
-            height=decoded.height,
-            mode=decoded.mode,
-            bytes_in=len(content),
-        )
+        if file.clip is not None:
+            assert settings.video_every is not None
+            every, first = settings.video_every, file.clip.first
+            known["frame"] = name_of(first * every)
+            for count, (name, decoded) in enumerate(frames(file, every, settings.max_pixels), 1):
+                video_bytes = size(file) if first + count == 1 else 0  # once
+                images.append(_encoded(decoded, settings, {"frame": name, "bytes_in": video_bytes}))
+                known["frame"] = name_of((first + count) * every)
+        else:
+            content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
+            known["file_sha256"] = hashlib.sha256(content).hexdigest()
+            decoded = decode(
+                content,
+                at_least=2 * settings.resolution,  # the filter then still has pixels to choose from
+                background=settings.background,
+                max_pixels=settings.max_pixels,
+            )
+            images.append(_encoded(decoded, settings, {**known, "bytes_in": len(content)}))
     except ImageError as error:
-        return EncodedImage(file_sha256=file_sha256, reason=error.reason, detail=error.detail)
+        images.append(EncodedImage(**known, reason=error.reason, detail=error.detail))
     except MemoryError:
-        return EncodedImage(
-            file_sha256=file_sha256, reason="out of memory", detail="there was not enough memory for it"
-        )
+        images.append(EncodedImage(**known, reason="out of memory", detail="there was not enough memory for it"))
+    return images
 
 
-def crashed(file: ImageFile) -> EncodedImage:
-    """The result for an image whose decoding killed its process twice."""
-    return EncodedImage(reason="decoder crashed", detail=f"the process that decoded {file.name} died")
+def _encoded(decoded: DecodedImage, settings: ImageSettings, known: dict[str, Any]) -> EncodedImage:
+    square = fit(decoded.image, settings)
+    return EncodedImage(
+        content=encode(square, settings.format, settings.quality),
+        pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
+        width=decoded.width,
+        height=decoded.height,
+        mode=decoded.mode,
+        histograms=histograms(square) if settings.video_scenes and "frame" in known else None,
+        **known,
+    )
+
+
+def crashed(file: ImageFile) -> list[EncodedImage]:
+    """The result for a file whose decoding killed its process twice."""
+    return [EncodedImage(reason="decoder crashed", detail=f"the process that decoded {file.shown} died")]
 
 
 def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:

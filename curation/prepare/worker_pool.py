@@ -18,6 +18,11 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
+def cores() -> int:
+    """How many processes can compute side by side."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def fault_tolerant_map(
     function: Callable[[Item], Value], items: Iterable[Item], crashed: Callable[[Item], Value], workers: int
 ) -> Generator[Value]:
