@@ -31,6 +31,13 @@ class PathOrAddress(click.Path):
     help="Fit into the square: stretch keeps the whole composition, crop the middle, pad adds a border.",
 )
 @click.option(
+    "--crops",
+    metavar="N",
+    type=WholeRange(1, 256),
+    help="Number of square crops of an original, which do not overlap and are as large as they can be; fewer where "
+    "they would be smaller than --resolution, and the original, as --fit has it, where there is no room for two.",
+)
+@click.option(
     "--format",
     type=click.Choice(["jpeg", "png", "webp"]),
     help="File format: jpeg with full colour resolution, or png or webp without loss.",
@@ -121,6 +128,7 @@ def prepare(request: PrepareRequest, as_json: bool) -> None:
     salon prepare paintings/ --out paintings64.zip --resolution 64
     salon prepare wikiart.zip --out by_genre.zip --resolution 256 \\
         --wikiart-csv lists/ --style Impressionism --labels genre
+    salon prepare scans/ --out details512.zip --resolution 512 --crops 9
     salon prepare s3://bucket/paintings --out paintings64.zip --resolution 64
     salon prepare --wikiart-csv lists/ --style Impressionism --dry-run
     """

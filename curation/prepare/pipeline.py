@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import PIL
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
 from curation.prepare.request import PrepareRequest
@@ -36,6 +36,8 @@ from gan.runtime.console import progress
 from gan.runtime.files import atomic, remove_stale_partials, write_json
 
 REVIEWER = "salon prepare"
+CROP = pa.schema([(name, pa.int64()) for name in ("crop_left", "crop_top", "crop_side")])  # pixels of the original
+EMPTY = np.zeros([3, 0], np.float32)  # histograms of no frame
 UNLABELLED = EncodedImage(reason="no label")
 Row = dict[str, Any]
 
@@ -72,16 +74,17 @@ def _encoded(plan: PreparationPlan, workers: int) -> Generator[tuple[Task, Encod
 
 
 def _scenes(images: Iterable[tuple[Task, EncodedImage]]) -> Iterator[tuple[Task, EncodedImage, str | None]]:
-    """Each image with the frame of its video that was last taken, where that is of the same scene."""
-    last: dict[str, tuple[str, NDArray[np.float32]]] = {}  # of the video that is read: frame, histograms
+    """Each image with the frame of its video that was last taken, where it is another one of the same scene."""
+    taken, colours = "", EMPTY
     for task, image in images:
         same = None
         if image.histograms is not None:
-            video, shown = task.file.shown, image.shown(task.file)
-            if video in last and difference(image.histograms, last[video][1]) <= SAME_SCENE:
-                same = last[video][0]
+            video, frame = f"{task.file.shown}/", f"{task.file.shown}/{image.frame}"
+            known = taken.startswith(video) and taken != frame  # else a crop of that frame
+            if known and difference(image.histograms, colours) <= SAME_SCENE:
+                same = taken
             else:
-                last = {video: (shown, image.histograms)}
+                taken, colours = frame, image.histograms
         yield task, image, same
 
 
@@ -120,6 +123,7 @@ def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> R
         "width": image.width,
         "height": image.height,
         "mode": image.mode,
+        **dict(zip(CROP.names, image.crop or (None, None, None), strict=True)),
         "verdict": verdict,
         "reason": reason,
         "reviewer": REVIEWER,
@@ -143,7 +147,9 @@ def _write(
         _require_images(statistics, plan)
         statistics.bytes_out = archive.stat().st_size
         fingerprint = ImageDataset(archive).fingerprint()
-        digest = _replace_manifest(output.manifest, _read_rows(spool), dataset=fingerprint, parent=None, **origin)
+        columns = CROP if plan.settings.crops > 1 else pa.schema([])
+        details = {"columns": columns, "dataset": fingerprint, "parent": None, **origin}
+        digest = _replace_manifest(output.manifest, _read_rows(spool), **details)
         names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
         figures = {**names, **statistics.figures(plan, time.perf_counter() - started), **origin}
         write_json(output.report, figures)

@@ -135,6 +135,7 @@ def _settings(request: PrepareRequest) -> ImageSettings:
         filter=request.filter,
         background=(red, green, blue),
         max_pixels=request.max_pixels,
+        crops=request.crops,
         video_every=request.video_every or (EVERY if request.video_scenes else None),
         video_scenes=request.video_scenes,
     )

@@ -17,6 +17,8 @@ def preparation(figures: dict[str, Any]) -> str:
         f"{figures['duplicates']:,} duplicates, {scenes}{figures['unlabelled']:,} without a label, "
         f"{quarantined:,} quarantined; {figures['ignored']:,} other files ignored"
     ]
+    if figures["crops"]:
+        lines.append(f"{figures['crops']:,} images are crops of originals that are large enough")
     if videos := figures["videos_ignored"]:
         lines.append(in_options(f"{videos:,} videos ignored; `video_every`, the seconds between frames, reads them"))
     for reason, count in figures["quarantined"].items():

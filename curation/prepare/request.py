@@ -29,6 +29,7 @@ class PrepareRequest:
     overwrite: bool = False  # whether `out` may exist
     resolution: int | None = None  # side of the square images, px: a power of two, 8 to 1024; None: for the lists only
     fit: str = "stretch"  # stretch, crop or pad
+    crops: int = 1  # squares to take of an original whose size allows, 1 to 256; 1: the original is fitted whole
     format: str = "jpeg"  # jpeg, png or webp
     quality: int = 95  # of JPEG, 1 to 100
     filter: str = "lanczos"  # one of resize.FILTERS
@@ -54,6 +55,8 @@ class PrepareRequest:
     def __post_init__(self) -> None:
         for source in self.sources:
             require_known(source)
+        if not 1 <= self.crops <= 256:
+            raise RequestError(f"`crops` must be from 1 to 256; got {self.crops} instead")
         if self.video_every is not None and not SHORTEST <= self.video_every < float("inf"):
             raise RequestError(f"`video_every` must be at least {SHORTEST} seconds; got {self.video_every} instead")
         self._require_lists()

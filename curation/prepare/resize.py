@@ -1,6 +1,7 @@
 """One image file -> square, encoded images. What the worker processes do."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from curation.prepare.crops import Box, crop_boxes
 from curation.prepare.image_files import ImageFile, read, size
 from curation.prepare.video import frames, histograms, name_of
 from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, DecodedImage, decode
@@ -33,6 +35,7 @@ class ImageSettings:
     filter: str  # one of FILTERS
     background: Colour
     max_pixels: int  # larger originals are refused
+    crops: int = 1  # squares that a large original gives; 1: it is fitted whole
     video_every: float | None = None  # seconds between a video's frames; None: videos are not read
     video_scenes: bool = False  # whether frames of one scene count once
 
@@ -51,15 +54,18 @@ class EncodedImage:
     reason: str | None = None
     detail: str | None = None
     frame: str | None = None  # of a video: its name, which is its time
+    crop: Box | None = None  # of the original; None: all of it, as `fit` has it
+    number: int | None = None  # of the crop, from 1 on
     histograms: NDArray[np.float32] | None = None  # of the frame, where scenes count
 
     def shown(self, file: ImageFile) -> str:
-        """Where it came from: the file, and in a video the frame."""
-        return file.shown if self.frame is None else f"{file.shown}/{self.frame}"
+        """Where it came from: the file, in a video the frame, and the crop."""
+        name = file.shown if self.frame is None else f"{file.shown}/{self.frame}"
+        return name if self.number is None else f"{name}#crop{self.number}"
 
 
 def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
-    """Read, decode, fit and encode what is in one file: an image, or the frames of a part of a video.
+    """Read, decode, fit and encode what is in one file: an image or its crops, or frames of a part of a video.
 
     What is wrong with it is the `reason` of the last one, never raised.
     """
@@ -72,18 +78,19 @@ def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
             known["frame"] = name_of(first * every)
             for count, (name, decoded) in enumerate(frames(file, every, settings.max_pixels), 1):
                 video_bytes = size(file) if first + count == 1 else 0  # once
-                images.append(_encoded(decoded, settings, {"frame": name, "bytes_in": video_bytes}))
+                images += _encoded(decoded, settings, {"frame": name}, video_bytes)
                 known["frame"] = name_of((first + count) * every)
         else:
             content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
             known["file_sha256"] = hashlib.sha256(content).hexdigest()
             decoded = decode(
                 content,
-                at_least=2 * settings.resolution,  # the filter then still has pixels to choose from
+                # The filter then still has pixels to choose from. A square grid of crops divides each side by the root.
+                at_least=2 * settings.resolution * math.ceil(math.sqrt(settings.crops)),
                 background=settings.background,
                 max_pixels=settings.max_pixels,
             )
-            images.append(_encoded(decoded, settings, {**known, "bytes_in": len(content)}))
+            images += _encoded(decoded, settings, known, len(content))
     except ImageError as error:
         images.append(EncodedImage(**known, reason=error.reason, detail=error.detail))
     except MemoryError:
@@ -91,17 +98,36 @@ def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
     return images
 
 
-def _encoded(decoded: DecodedImage, settings: ImageSettings, known: dict[str, Any]) -> EncodedImage:
-    square = fit(decoded.image, settings)
-    return EncodedImage(
-        content=encode(square, settings.format, settings.quality),
-        pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
-        width=decoded.width,
-        height=decoded.height,
-        mode=decoded.mode,
-        histograms=histograms(square) if settings.video_scenes and "frame" in known else None,
-        **known,
-    )
+def _encoded(
+    decoded: DecodedImage, settings: ImageSettings, known: dict[str, Any], bytes_in: int
+) -> list[EncodedImage]:
+    """The crops of an image, or where it gives none, the whole image fitted; the bytes are those of the first."""
+    colours = histograms(decoded.image) if settings.video_scenes and "frame" in known else None
+    crops = crop_boxes(decoded.width, decoded.height, settings.crops, settings.resolution)
+    images = []
+    for number, crop in enumerate(crops or [None], 1):
+        square = _cut(decoded, crop, settings) if crop else fit(decoded.image, settings)
+        image = EncodedImage(
+            content=encode(square, settings.format, settings.quality),
+            pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
+            width=decoded.width,
+            height=decoded.height,
+            mode=decoded.mode,
+            bytes_in=bytes_in if number == 1 else 0,
+            histograms=colours,
+            crop=crop,
+            number=number if crop else None,
+            **known,
+        )
+        images.append(image)
+    return images
+
+
+def _cut(decoded: DecodedImage, crop: Box, settings: ImageSettings) -> Image.Image:
+    left, top, side = crop
+    x, y = decoded.image.width / decoded.width, decoded.image.height / decoded.height  # a JPEG may be decoded smaller
+    box = (left * x, top * y, (left + side) * x, (top + side) * y)
+    return decoded.image.resize((settings.resolution, settings.resolution), FILTERS[settings.filter], box=box)
 
 
 def crashed(file: ImageFile) -> list[EncodedImage]:

@@ -34,6 +34,7 @@ class Statistics:
 
     found: int = 0
     kept: int = 0
+    crops: int = 0  # of the kept images
     duplicates: int = 0
     same_scene: int = 0  # frames of videos
     unlabelled: int = 0
@@ -68,7 +69,8 @@ class Statistics:
             self.modes[image.mode] += 1
             self.aspects[aspect_name(image.width, image.height)] += 1
             longer, shorter = max(image.width, image.height), min(image.width, image.height)
-            self.stretched += longer > STRETCHED * shorter
+            self.stretched += image.crop is None and longer > STRETCHED * shorter
+            self.crops += image.crop is not None
             if task.label is not None:
                 self.labels[task.label] += 1
             self.genres[task.painting.genre or "(none)" if task.painting else "(not in the lists)"] += 1
@@ -79,6 +81,7 @@ class Statistics:
         classes = range(labels.num_classes if labels else 0)
         return {
             "images": self.kept,
+            "crops": self.crops,
             "found": self.found,
             "duplicates": self.duplicates,
             "same_scene": self.same_scene,
