@@ -100,6 +100,16 @@ def test_a_large_jpeg_has_enough_pixels_in_each_crop(tmp_path: Path) -> None:
         np.testing.assert_allclose(dataset.image(index), expected, atol=2)
 
 
+def test_a_jpeg_is_decoded_with_the_pixels_that_the_filter_needs(tmp_path: Path) -> None:
+    stripes = np.tile(np.array([64, 192], np.uint8), (96, 72))  # that half the size would make grey
+    content = encoded(Image.fromarray(stripes), "JPEG", quality=98)
+    collect(request(fill(tmp_path / "in", {"1.jpg": content}), tmp_path / "d.zip", crops=6))
+    (row, *_) = rows(tmp_path / "d.zip").values()
+    assert (row["crop_left"], row["crop_top"], row["crop_side"]) == (0, 0, 48)
+    expected = stripes[:48, :48].reshape(16, 3, 16, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(ImageDataset(tmp_path / "d.zip").image(0)[:, :, 0], expected, atol=5)
+
+
 def test_crops_that_are_equal_are_duplicates(tmp_path: Path) -> None:
     twice = np.tile(np.random.default_rng(0).integers(0, 256, [32, 32, 3], np.uint8), (1, 2, 1))
     source = fill(tmp_path / "in", {"1.png": encoded(Image.fromarray(twice), "PNG")})
