@@ -13,6 +13,7 @@ from curation.prepare.archives import unused
 from curation.prepare.image_files import ImageFile, Listing, is_container, is_video
 from gan.data.names import is_hidden, is_ignored, printable
 from gan.errors import ImageError, RequestError
+from gan.runtime.console import progress
 
 
 def find(address: str, listing: Listing, limit: int | None) -> None:
@@ -42,7 +43,7 @@ def find_listed(path: Path, listing: Listing, limit: int | None) -> None:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"`sources`: {path} must be a list of addresses; it cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(progress(lines, "Fetching archives", len(lines), "line"), 1):
         if not line or line.startswith("#"):
             continue
         try:
@@ -63,7 +64,7 @@ def _find_in_folder(address: str, listing: Listing, limit: int | None) -> None:
         files = remote.list_folder(address)
     except ImageError as error:
         raise remote.refused(address, error) from error
-    for name, file in files:
+    for name, file in progress(files, "Fetching archives", len(files), "file"):
         if not is_hidden(name):
             source, inside = (shown(address).rstrip("/"), printable(name)) if name else split(file)
             _add(ImageFile(source, inside, file), listing, limit)
