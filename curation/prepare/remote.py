@@ -73,7 +73,7 @@ def refused(address: str, error: ImageError) -> RequestError:
     """The error to raise where a source cannot be had at all."""
     remedy = _CREDENTIALS.get(scheme_of(address)) if error.reason == "no access" else None
     text = f"`sources` must be there and readable; {shown(address)} is not: {error}"
-    return RequestError(f"{text}. Its credentials: {remedy}" if remedy else text)
+    return RequestError(f"{text}. For access, {remedy}" if remedy else text)
 
 
 def _filesystem(address: str) -> Any:
