@@ -62,7 +62,7 @@ def test_each_file_has_the_pixels_that_prepare_gives_it(tmp_path):
         max_pixels=10**6,
     )  # fmt: skip
     listing = find([tmp_path / "odd"], tmp_path / "scratch")
-    prepared = {file.name: Image.open(io.BytesIO(prepare(file, settings).content)) for file in listing.files}
+    prepared = {file.name: Image.open(io.BytesIO(prepare(file, settings)[0].content)) for file in listing.files}
     for name, pixels in zip(names, source.pixels(0, len(source)), strict=True):
         assert np.array_equal(pixels, np.asarray(prepared[name])), name
     grey = np.asarray(Image.open(tmp_path / "odd" / "grey16.png"))

@@ -1,25 +1,41 @@
 """The commands `salon prepare` and `salon dataset`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from curation.prepare.addresses import is_address
 from curation.prepare.request import PrepareRequest
 from gan.cli.command import Command, Group, takes
-from gan.cli.options import PATH, WholeRange, engine_options, json_option, overwrite_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, engine_options, json_option, overwrite_option
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 
 
+class PathOrAddress(click.Path):
+    """A path, or an address such as s3://bucket/folder, which stays a text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and is_address(value) else super().convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @takes(PrepareRequest)
-@click.argument("sources", metavar="SOURCE...", nargs=-1, type=PATH)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=PathOrAddress(path_type=Path))
 @click.option("--out", metavar="DATASET.zip", type=PATH, help="The dataset to write.")
 @click.option("--resolution", metavar="PX", type=int, help="Side of the square images: a power of two, 8 to 1024.")
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "crop", "pad"]),
     help="Fit into the square: stretch keeps the whole composition, crop the middle, pad adds a border.",
+)
+@click.option(
+    "--crops",
+    metavar="N",
+    type=WholeRange(1, 256),
+    help="Number of square crops of an original, which do not overlap and are as large as they can be; fewer where "
+    "they would be smaller than --resolution, and the original, as --fit has it, where there is no room for two.",
 )
 @click.option(
     "--format",
@@ -67,10 +83,23 @@ from gan.runtime.files import refuse_existing
     "--artist", multiple=True, metavar="NAME", help="Artist to keep, by the lists; repeatable. Default: all images."
 )
 @click.option(
+    "--video-every",
+    metavar="SECONDS",
+    type=FiniteRange(),
+    help="Seconds between the frames that are taken of videos (.mp4, .mov, .mkv, .webm, .avi); without it, and without "
+    "--video-scenes, videos are ignored.",
+)
+@click.option(
+    "--video-scenes",
+    is_flag=True,
+    help="Scene changes of videos alone: a frame counts where its colours differ from those of the last one taken; "
+    "looked for every --video-every seconds, by default 1.",
+)
+@click.option(
     "--limit",
     metavar="NIMG",
     type=WholeRange(1),
-    help="Number of files to try at most, in the order of their paths.",
+    help="Number of files, and of frames of videos, to try at most, in the order of their paths.",
 )
 @click.option("--keep-duplicates", is_flag=True, help="Keep images whose prepared pixels are those of another.")
 @click.option(
@@ -85,19 +114,23 @@ from gan.runtime.files import refuse_existing
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images.
+    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images, here or at addresses.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
     once), or a ZIP or tar, compressed or not, such as WebDataset's shards, or a Parquet file with the bytes or
     paths of images, as Hugging Face's; several may be given. ZIPs and tars inside of one another and of folders, and
-    Parquet files with bytes in folders, are read like folders. Whatever cannot be
-    read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest, with one
-    row for each image, and DATASET.report.json.
+    Parquet files with bytes in folders, are read like folders. SOURCE may also be an
+    address: a folder, an archive or a file at s3://bucket/..., gs://bucket/..., an archive or a file at https://...; or
+    a text file (.txt) of addresses, one a line. With --video-every or --video-scenes videos give frames. Whatever
+    cannot be read is put in quarantine with a reason and never stops the run. Beside DATASET.zip lie DATASET.manifest,
+    with one row for each image, and DATASET.report.json.
 
     \b
     salon prepare paintings/ --out paintings64.zip --resolution 64
     salon prepare wikiart.zip --out by_genre.zip --resolution 256 \\
         --wikiart-csv lists/ --style Impressionism --labels genre
+    salon prepare scans/ --out details512.zip --resolution 512 --crops 9
+    salon prepare s3://bucket/paintings --out paintings64.zip --resolution 64
     salon prepare --wikiart-csv lists/ --style Impressionism --dry-run
     """
     from curation.prepare import report

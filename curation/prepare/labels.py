@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from curation.prepare import label_files
 from curation.prepare.archives import without_suffix
-from curation.prepare.find_images import ImageFile, read
+from curation.prepare.image_files import ImageFile, read
 from curation.prepare.match_names import base_name, loose_name, match
 from curation.prepare.request import FOLDERS
 from curation.prepare.wikiart import KINDS, Painting

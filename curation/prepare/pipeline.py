@@ -13,31 +13,28 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
+import pyarrow as pa
 
-from curation.prepare.find_images import ImageFile
+from curation.prepare.engines import prepared, remove_kept, versions
 from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
 from curation.prepare.request import PrepareRequest
-from curation.prepare.resize import EncodedImage, ImageSettings, crashed, prepare
-from curation.prepare.statistics import Statistics
-from curation.prepare.worker_pool import fault_tolerant_map
-from eval.metrics.result_key import digest
-from gan import __version__
+from curation.prepare.resize import EncodedImage
+from curation.prepare.statistics import SCENE, Statistics
+from curation.prepare.video import SAME_SCENE, difference
 from gan.data import manifest
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import FORMATS
 from gan.errors import RequestError
-from gan.runtime.cluster import KeptBlocks, connected
 from gan.runtime.console import progress
-from gan.runtime.files import atomic, cache_folder, remove_stale_partials, write_json
+from gan.runtime.files import atomic, remove_stale_partials, write_json
 
 REVIEWER = "salon prepare"
+CROP = pa.schema([(name, pa.int64()) for name in ("crop_left", "crop_top", "crop_side")])  # pixels of the original
+EMPTY = np.zeros([3, 0], np.float32)  # histograms of no frame
 UNLABELLED = EncodedImage(reason="no label")
 Row = dict[str, Any]
 
@@ -54,76 +51,58 @@ def collect(request: PrepareRequest) -> dict[str, Any]:
 
 def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> dict[str, Any]:
     statistics = Statistics()
-    origin = {"parameters": parameters(request, plan.settings), "versions": _versions()}
-    kept = _kept(plan)
-    with closing(_encoded(plan, request, kept)) as images:
-        rows = _decided(images, statistics, keep_duplicates=request.keep_duplicates)
+    origin = {"parameters": parameters(request, plan.settings), "versions": versions()}
+    with closing(_encoded(plan, request)) as images:
+        rows = _decided(_scenes(images), statistics, keep_duplicates=request.keep_duplicates)
         if plan.output is None:
             deque(rows, maxlen=0)  # only count
             _require_images(statistics, plan)
+            remove_kept(plan.settings, [task.file for task in plan.tasks])
             return {"archive": None, **statistics.figures(plan, time.perf_counter() - started), **origin}
-        figures = _write(plan, plan.output, rows, statistics, origin, started)
-    kept.remove()
-    return figures
+        return _write(plan, plan.output, rows, statistics, origin, started)
 
 
-def _encoded(
-    plan: PreparationPlan, request: PrepareRequest, kept: KeptBlocks[ImageFile]
-) -> Generator[tuple[Task, EncodedImage]]:
-    """Each task with its encoded image, in order; those without a label are not read."""
+def _encoded(plan: PreparationPlan, request: PrepareRequest) -> Generator[tuple[Task, EncodedImage]]:
+    """Each task with each of its encoded images, in order; those without a label are not read."""
     work = [task.file for task in plan.tasks if plan.has_label(task)]
-    with closing(_prepared(work, plan.settings, request, kept)) as images:
+    with closing(prepared(work, plan.settings, request)) as images:
         for task in progress(plan.tasks, "Preparing", len(plan.tasks)):
-            yield task, next(images) if plan.has_label(task) else UNLABELLED
+            for image in next(images) if plan.has_label(task) else [UNLABELLED]:
+                yield task, image
 
 
-def _prepared(
-    work: list[ImageFile], settings: ImageSettings, request: PrepareRequest, kept: KeptBlocks[ImageFile]
-) -> Generator[EncodedImage]:
-    if request.engine == "local":
-        function = partial(prepare, settings=settings)
-        yield from fault_tolerant_map(function, work, crashed, request.workers or _cores())
-        return
-    with connected(request.address, request.workers) as cluster:
-        as_row = partial(_as_row, settings=settings)
-        for row in cluster.ordered_map(as_row, work, lambda file: asdict(crashed(file)), kept=kept):
-            yield EncodedImage(**row)
-
-
-def _as_row(file: ImageFile, *, settings: ImageSettings) -> Row:
-    return asdict(prepare(file, settings))
-
-
-def _kept(plan: PreparationPlan) -> KeptBlocks[ImageFile]:
-    """What a cluster has prepared, until the dataset is written: a run that was ended goes on from there."""
-    identity = {"settings": asdict(plan.settings), "versions": _versions()}
-    return KeptBlocks(
-        folder=cache_folder() / "prepared" / digest({**identity, "images": [task.file.shown for task in plan.tasks]}),
-        name=lambda files: digest({"files": [_state(file) for file in files]}),
-    )
-
-
-def _state(file: ImageFile) -> list[Any]:
-    """What tells whether a file is still the same."""
-    status = file.path.stat() if file.path.exists() else None
-    return [file.shown, file.entry, file.span, status and [status.st_size, status.st_mtime_ns]]
+def _scenes(images: Iterable[tuple[Task, EncodedImage]]) -> Iterator[tuple[Task, EncodedImage, str | None]]:
+    """Each image with the frame of its video that was last taken, where it is another one of the same scene."""
+    taken, colours = "", EMPTY
+    for task, image in images:
+        same = None
+        if image.histograms is not None:
+            video, frame = f"{task.file.shown}/", f"{task.file.shown}/{image.frame}"
+            known = taken.startswith(video) and taken != frame  # else a crop of that frame
+            if known and difference(image.histograms, colours) <= SAME_SCENE:
+                same = taken
+            else:
+                taken, colours = frame, image.histograms
+        yield task, image, same
 
 
 def _decided(
-    images: Iterable[tuple[Task, EncodedImage]], statistics: Statistics, *, keep_duplicates: bool
+    images: Iterable[tuple[Task, EncodedImage, str | None]], statistics: Statistics, *, keep_duplicates: bool
 ) -> Iterator[tuple[Row, EncodedImage]]:
     """The manifest's row of each image, without a name, and the image; `statistics` counts them."""
     first: dict[str, str] = {}  # pixel hash -> where it was first met
-    for task, image in images:
+    for task, image, same_scene in images:
         verdict, reason = manifest.KEEP, image.reason
         if image is UNLABELLED:
             verdict = manifest.DROP
+        elif same_scene:
+            verdict, reason = manifest.DROP, f"{SCENE}: {same_scene}"
         elif reason:
             verdict = manifest.QUARANTINE
         elif not keep_duplicates and image.pixel_sha256 in first:
             verdict, reason = manifest.DROP, f"duplicate: {first[image.pixel_sha256]}"
         elif image.pixel_sha256:
-            first[image.pixel_sha256] = task.file.shown
+            first[image.pixel_sha256] = image.shown(task.file)
         statistics.add(task, image, verdict, reason)
         yield _row(task, image, verdict, reason), image
 
@@ -132,7 +111,7 @@ def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> R
     painting = task.painting
     return {
         "name": None,
-        "source": task.file.shown,
+        "source": image.shown(task.file),
         "file_sha256": image.file_sha256,
         "pixel_sha256": image.pixel_sha256,
         "label": task.label,
@@ -142,6 +121,7 @@ def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> R
         "width": image.width,
         "height": image.height,
         "mode": image.mode,
+        **dict(zip(CROP.names, image.crop or (None, None, None), strict=True)),
         "verdict": verdict,
         "reason": reason,
         "reviewer": REVIEWER,
@@ -165,10 +145,13 @@ def _write(
         _require_images(statistics, plan)
         statistics.bytes_out = archive.stat().st_size
         fingerprint = ImageDataset(archive).fingerprint()
-        digest = _replace_manifest(output.manifest, _read_rows(spool), dataset=fingerprint, parent=None, **origin)
+        columns = CROP if plan.settings.crops > 1 else pa.schema([])
+        details = {"columns": columns, "dataset": fingerprint, "parent": None, **origin}
+        digest = _replace_manifest(output.manifest, _read_rows(spool), **details)
         names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
         figures = {**names, **statistics.figures(plan, time.perf_counter() - started), **origin}
         write_json(output.report, figures)
+    remove_kept(plan.settings, [task.file for task in plan.tasks])
     return figures
 
 
@@ -214,6 +197,7 @@ def _require_images(statistics: Statistics, plan: PreparationPlan) -> None:
     if statistics.kept:
         return
     counts = {**statistics.reasons, "without a label": statistics.unlabelled, "ignored": plan.ignored}
+    counts |= {"videos": plan.videos_ignored}
     counts |= plan.wikiart or {}
     text = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no files at all"
     raise RequestError(f"`sources` must hold at least one image that can be used; got none: {text}")
@@ -233,11 +217,3 @@ def _replace_manifest(path: Path, rows: Iterable[Row], **header: Any) -> str:
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(fresh, ignore_errors=True)
     return digest
-
-
-def _versions() -> dict[str, str]:
-    return {"salon": __version__, "pillow": PIL.__version__, "numpy": np.__version__}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

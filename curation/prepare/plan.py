@@ -1,18 +1,25 @@
 """What a preparation will read and write: the image files that a request chooses, with their labels and lists."""
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from PIL import ImageColor
 
-from curation.prepare.find_images import ImageFile, find
+from curation.prepare.addresses import shown
+from curation.prepare.find_images import find
+from curation.prepare.image_files import ImageFile
 from curation.prepare.labels import Labels, assign
-from curation.prepare.request import PrepareRequest
+from curation.prepare.request import EVERY, PrepareRequest
 from curation.prepare.resize import ImageSettings
+from curation.prepare.video import clips
 from curation.prepare.wikiart import Painting, WikiArt
+from curation.prepare.worker_pool import cores, fault_tolerant_map
 from gan.data.collection import manifest_beside
 from gan.errors import RequestError
 
@@ -21,7 +28,7 @@ _COUNTS = ("found", "found_by_name_only", "found_loosely", "ambiguous", "not_in_
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """An image file with what is known about it before it is opened."""
+    """An image file, or a part of a video, with what is known about it before it is opened."""
 
     file: ImageFile
     painting: Painting | None
@@ -44,6 +51,7 @@ class PreparationPlan:
     tasks: list[Task]
     labels: Labels | None
     ignored: int  # files that are no images by their names
+    videos_ignored: int
     wikiart: dict[str, int] | None  # how the files were found in the lists
     settings: ImageSettings
     output: Output | None  # None: a dry run
@@ -62,11 +70,15 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
     outputs = [output.archive, output.manifest, output.report] if output else []
-    listing = find(request.sources, scratch, outputs, request.label_column if request.labels == "dataset" else None)
+    label_column = request.label_column if request.labels == "dataset" else None
+    chosen = any(request.chosen.values())  # then the limit counts what is chosen
+    videos = settings.video_every is not None
+    limit = None if chosen else request.limit
+    listing = find(request.sources, scratch, outputs, label_column, limit, videos=videos)
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:
-        files, paintings, counts = _look_up(wikiart, selected if any(request.chosen.values()) else None, files)
+        files, paintings, counts = _look_up(wikiart, selected if chosen else None, files)
     # Before the limit, which must not decide what is a class.
     labels = assign(
         request.labels,
@@ -78,17 +90,25 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
         classes=listing.classes,
     )
     indices = labels.indices if labels else [None] * len(files)
-    rows = list(zip(files, paintings, indices, strict=True))[: request.limit]
-    tasks = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]
+    rows = zip(files, paintings, indices, strict=True)
+    tasks: Iterable[Task] = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]
+    if settings.video_every is not None:
+        tasks = _with_frames(list(tasks), settings.video_every, request.workers or cores(), labelled=labels is not None)
     return PreparationPlan(
-        tasks=tasks, labels=labels, ignored=listing.ignored, wikiart=counts, settings=settings, output=output
+        tasks=_limited(tasks, request.limit),
+        labels=labels,
+        ignored=listing.ignored,
+        videos_ignored=listing.videos_ignored,
+        wikiart=counts,
+        settings=settings,
+        output=output,
     )
 
 
 def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, Any]:
     """What decides the result: neither the number of workers nor where the files lie."""
     return {
-        "sources": [source.resolve().name for source in request.sources],
+        "sources": [shown(s) if isinstance(s, str) else s.resolve().name for s in request.sources],
         **asdict(settings),
         "labels": Path(request.labels).name if request.labels else None,
         "label_column": request.label_column,
@@ -115,7 +135,40 @@ def _settings(request: PrepareRequest) -> ImageSettings:
         filter=request.filter,
         background=(red, green, blue),
         max_pixels=request.max_pixels,
+        crops=request.crops,
+        video_every=request.video_every or (EVERY if request.video_scenes else None),
+        video_scenes=request.video_scenes,
     )
+
+
+def _with_frames(tasks: list[Task], every: float, workers: int, *, labelled: bool) -> Generator[Task]:
+    """The tasks with the parts of each video in its place; the headers of some videos ahead are read."""
+
+    def is_read(task: Task) -> bool:
+        return task.file.is_video and not task.file.problem and not (labelled and task.label is None)
+
+    videos = [task.file for task in tasks if is_read(task)]
+    with closing(fault_tolerant_map(partial(clips, every=every), videos, _crashed, workers)) as parts:
+        for task in tasks:
+            for file in next(parts) if is_read(task) else [task.file]:
+                yield replace(task, file=file)
+
+
+def _crashed(video: ImageFile) -> list[ImageFile]:
+    return [replace(video, problem="decoder crashed")]
+
+
+def _limited(tasks: Iterable[Task], limit: int | None) -> list[Task]:
+    """The tasks of the first so many files and frames."""
+    chosen, left = [], limit or sys.maxsize
+    for task in tasks:
+        if clip := task.file.clip:
+            task = replace(task, file=replace(task.file, clip=replace(clip, count=min(left, clip.count))))
+        chosen.append(task)
+        left -= task.file.clip.count if task.file.clip else 1
+        if left <= 0:
+            break
+    return chosen
 
 
 def _output(request: PrepareRequest) -> Output | None:

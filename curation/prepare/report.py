@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gan.runtime.console import table
+from gan.runtime.console import in_options, table
 
 BAR = 40  # characters of the longest bar
 SHOWN = 3  # examples of quarantined images per reason
@@ -11,11 +11,16 @@ SHOWN = 3  # examples of quarantined images per reason
 def preparation(figures: dict[str, Any]) -> str:
     """The printed report of `salon prepare`."""
     quarantined = sum(figures["quarantined"].values())
+    scenes = f"{figures['same_scene']:,} of the same scene, " if figures["same_scene"] else ""
     lines = [
         f"{figures['images']:,} images kept of {figures['found']:,} found: "
-        f"{figures['duplicates']:,} duplicates, {figures['unlabelled']:,} without a label, "
+        f"{figures['duplicates']:,} duplicates, {scenes}{figures['unlabelled']:,} without a label, "
         f"{quarantined:,} quarantined; {figures['ignored']:,} other files ignored"
     ]
+    if figures["crops"]:
+        lines.append(f"{figures['crops']:,} images are crops of originals that are large enough")
+    if videos := figures["videos_ignored"]:
+        lines.append(in_options(f"{videos:,} videos ignored; `video_every`, the seconds between frames, reads them"))
     for reason, count in figures["quarantined"].items():
         examples = [entry["source"] for entry in figures["quarantined_images"] if entry["reason"] == reason]
         more = ", ..." if count > SHOWN else ""
@@ -39,9 +44,10 @@ def preparation(figures: dict[str, Any]) -> str:
     if figures["labels_loosely"]:
         notes.append(f"{figures['labels_loosely']:,} images match a row of the labels file by a similar name alone")
     lines += [*notes, ""] if notes else []
+    ratio = "" if figures["ratio"] is None else f", {figures['ratio']:.2f} times the size"  # videos are not counted
     lines.append(
-        f"{_megabytes(figures['bytes_in'])} in -> {_megabytes(figures['bytes_out'])} out, "
-        f"{figures['ratio']:.2f} times the size; {figures['seconds']:.1f} s, "
+        f"{_megabytes(figures['bytes_in'])} in -> {_megabytes(figures['bytes_out'])} out"
+        f"{ratio}; {figures['seconds']:.1f} s, "
         f"{figures['images_per_second']:,.0f} images/s"
     )
     lines.append(f"Wrote {figures['archive']}" if figures["archive"] else "Dry run: nothing was written")

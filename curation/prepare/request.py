@@ -4,12 +4,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.prepare.addresses import Source, require_known
 from curation.prepare.wikiart import KINDS
 from gan.errors import RequestError
 from gan.runtime.engines import check_engine
 from gan.runtime.files import refuse_existing
 
 KINDS_OF_SOURCES = "must be a folder, a ZIP, a tar or a Parquet file of images"
+SHORTEST = 0.001  # seconds between frames, which are named by milliseconds
+EVERY = 1.0  # seconds between the frames among which new scenes are looked for
 FOLDERS = re.compile(r"folders(:innermost|:[1-9]\d{0,2})?")
 
 
@@ -20,12 +23,14 @@ class PrepareRequest:
     A dry run without sources only describes the WikiArt lists: see `lists_only`.
     """
 
-    sources: tuple[Path, ...] = ()  # folders, ZIPs, tars and Parquet files of images
+    # Folders, ZIPs, tars and Parquet files of images, videos, and lists of addresses (.txt); a text is an address
+    sources: tuple[Source, ...] = ()
     out: Path | None = None  # the .zip to write; None: for a dry run
     dry_run: bool = False  # read and report, and write nothing
     overwrite: bool = False  # whether `out` may exist
     resolution: int | None = None  # side of the square images, px: a power of two, 8 to 1024; None: for the lists only
     fit: str = "stretch"  # stretch, crop or pad
+    crops: int = 1  # squares to take of an original whose size allows, 1 to 256; 1: the original is fitted whole
     format: str = "jpeg"  # jpeg, png or webp
     quality: int = 95  # of JPEG, 1 to 100
     filter: str = "lanczos"  # one of resize.FILTERS
@@ -41,7 +46,9 @@ class PrepareRequest:
     style: tuple[str, ...] = ()  # styles to keep, by the lists; none: all
     genre: tuple[str, ...] = ()  # genres to keep, likewise
     artist: tuple[str, ...] = ()  # artists to keep, likewise
-    limit: int | None = None  # only the first so many files, by their paths; None: all
+    video_every: float | None = None  # seconds between the frames that are taken of videos; None: see `video_scenes`
+    video_scenes: bool = False  # take of videos only frames of another scene than the one before; without: no videos
+    limit: int | None = None  # only the first so many files and frames, by their paths; None: all
     keep_duplicates: bool = False  # also images whose encoded pixels are those of another
     max_pixels: int = 200_000_000  # larger originals are quarantined
     workers: int | None = None  # processes that decode; None: one a core
@@ -50,6 +57,12 @@ class PrepareRequest:
 
     def __post_init__(self) -> None:
         check_engine(self.engine, self.address)
+        for source in self.sources:
+            require_known(source)
+        if not 1 <= self.crops <= 256:
+            raise RequestError(f"`crops` must be from 1 to 256; got {self.crops} instead")
+        if self.video_every is not None and not SHORTEST <= self.video_every < float("inf"):
+            raise RequestError(f"`video_every` must be at least {SHORTEST} seconds; got {self.video_every} instead")
         self._require_lists()
         self._require_labels()
         if self.lists_only:
@@ -103,5 +116,5 @@ class PrepareRequest:
             raise RequestError(f"`out` must be a file; got {archive}, which is a folder, instead")
         refuse_existing([archive], self.overwrite)
         for source in self.sources:
-            if source.resolve() in (archive.resolve(), *archive.resolve().parents):
+            if isinstance(source, Path) and source.resolve() in (archive.resolve(), *archive.resolve().parents):
                 raise RequestError(f"`out` must lie outside `sources`, which stays as it is; got {archive} instead")

@@ -1,12 +1,18 @@
-"""One image file -> one square, encoded image. What the worker processes do."""
+"""One image file -> square, encoded images. What the worker processes do."""
 
 import hashlib
+import math
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from curation.prepare.find_images import ImageFile, read
-from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, decode
+from curation.prepare.crops import Box, crop_boxes
+from curation.prepare.image_files import ImageFile, read, size
+from curation.prepare.video import frames, histograms, name_of
+from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, DecodedImage, decode
 from gan.data.images import encode
 from gan.errors import ImageError
 
@@ -29,6 +35,9 @@ class ImageSettings:
     filter: str  # one of FILTERS
     background: Colour
     max_pixels: int  # larger originals are refused
+    crops: int = 1  # squares that a large original gives; 1: it is fitted whole
+    video_every: float | None = None  # seconds between a video's frames; None: videos are not read
+    video_scenes: bool = False  # whether frames of one scene count once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,41 +53,86 @@ class EncodedImage:
     bytes_in: int = 0
     reason: str | None = None
     detail: str | None = None
+    frame: str | None = None  # of a video: its name, which is its time
+    crop: Box | None = None  # of the original; None: all of it, as `fit` has it
+    number: int | None = None  # of the crop, from 1 on
+    histograms: NDArray[np.float32] | None = None  # of the frame, where scenes count
+
+    def shown(self, file: ImageFile) -> str:
+        """Where it came from: the file, in a video the frame, and the crop."""
+        name = file.shown if self.frame is None else f"{file.shown}/{self.frame}"
+        return name if self.number is None else f"{name}#crop{self.number}"
 
 
-def prepare(file: ImageFile, settings: ImageSettings) -> EncodedImage:
-    """Read, decode, fit and encode one image; what is wrong with it is the `reason` of the result, never raised."""
-    file_sha256 = None
+def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
+    """Read, decode, fit and encode what is in one file: an image or its crops, or frames of a part of a video.
+
+    What is wrong with it is the `reason` of the last one, never raised.
+    """
+    images: list[EncodedImage] = []
+    known: dict[str, Any] = {}  # of the file, as long as its image is not there
     try:
-        content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
-        file_sha256 = hashlib.sha256(content).hexdigest()
-        decoded = decode(
-            content,
-            at_least=2 * settings.resolution,  # the filter then still has pixels to choose from
-            background=settings.background,
-            max_pixels=settings.max_pixels,
-        )
-        square = fit(decoded.image, settings)
-        return EncodedImage(
+        if file.clip is not None:
+            assert settings.video_every is not None
+            every, first = settings.video_every, file.clip.first
+            known["frame"] = name_of(first * every)
+            for count, (name, decoded) in enumerate(frames(file, every, settings.max_pixels), 1):
+                video_bytes = size(file) if first + count == 1 else 0  # once
+                images += _encoded(decoded, settings, {"frame": name}, video_bytes)
+                known["frame"] = name_of((first + count) * every)
+        else:
+            content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
+            known["file_sha256"] = hashlib.sha256(content).hexdigest()
+            decoded = decode(
+                content,
+                # The filter then still has pixels to choose from. A square grid of crops divides each side by the root.
+                at_least=2 * settings.resolution * math.ceil(math.sqrt(settings.crops)),
+                background=settings.background,
+                max_pixels=settings.max_pixels,
+            )
+            images += _encoded(decoded, settings, known, len(content))
+    except ImageError as error:
+        images.append(EncodedImage(**known, reason=error.reason, detail=error.detail))
+    except MemoryError:
+        images.append(EncodedImage(**known, reason="out of memory", detail="there was not enough memory for it"))
+    return images
+
+
+def _encoded(
+    decoded: DecodedImage, settings: ImageSettings, known: dict[str, Any], bytes_in: int
+) -> list[EncodedImage]:
+    """The crops of an image, or where it gives none, the whole image fitted; the bytes are those of the first."""
+    colours = histograms(decoded.image) if settings.video_scenes and "frame" in known else None
+    crops = crop_boxes(decoded.width, decoded.height, settings.crops, settings.resolution)
+    images = []
+    for number, crop in enumerate(crops or [None], 1):
+        square = _cut(decoded, crop, settings) if crop else fit(decoded.image, settings)
+        image = EncodedImage(
             content=encode(square, settings.format, settings.quality),
-            file_sha256=file_sha256,
             pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
             width=decoded.width,
             height=decoded.height,
             mode=decoded.mode,
-            bytes_in=len(content),
+            bytes_in=bytes_in if number == 1 else 0,
+            histograms=colours,
+            crop=crop,
+            number=number if crop else None,
+            **known,
         )
-    except ImageError as error:
-        return EncodedImage(file_sha256=file_sha256, reason=error.reason, detail=error.detail)
-    except MemoryError:
-        return EncodedImage(
-            file_sha256=file_sha256, reason="out of memory", detail="there was not enough memory for it"
-        )
+        images.append(image)
+    return images
 
 
-def crashed(file: ImageFile) -> EncodedImage:
-    """The result for an image whose decoding killed its process twice."""
-    return EncodedImage(reason="decoder crashed", detail=f"the process that decoded {file.name} died")
+def _cut(decoded: DecodedImage, crop: Box, settings: ImageSettings) -> Image.Image:
+    left, top, side = crop
+    x, y = decoded.image.width / decoded.width, decoded.image.height / decoded.height  # a JPEG may be decoded smaller
+    box = (left * x, top * y, (left + side) * x, (top + side) * y)
+    return decoded.image.resize((settings.resolution, settings.resolution), FILTERS[settings.filter], box=box)
+
+
+def crashed(file: ImageFile) -> list[EncodedImage]:
+    """The result for a file whose decoding killed its process twice."""
+    return [EncodedImage(reason="decoder crashed", detail=f"the process that decoded {file.shown} died")]
 
 
 def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:

@@ -9,6 +9,7 @@ from curation.prepare.resize import EncodedImage
 from gan.data.manifest import DROP, KEEP, QUARANTINE
 
 EXAMPLES = 1000  # quarantined images that the report names; the manifest names all
+SCENE = "same scene"  # why a frame is dropped
 STRETCHED = 1.5  # beyond this ratio of the sides, making an image square is plain to see
 
 _ASPECTS = (  # upper bound of width / height, and what to call it
@@ -31,8 +32,11 @@ def aspect_name(width: int, height: int) -> str:
 class Statistics:
     """Counts of verdicts, and of what the kept images are like."""
 
+    found: int = 0
     kept: int = 0
+    crops: int = 0  # of the kept images
     duplicates: int = 0
+    same_scene: int = 0  # frames of videos
     unlabelled: int = 0
     stretched: int = 0
     bytes_in: int = 0  # of the kept images' files
@@ -46,13 +50,16 @@ class Statistics:
 
     def add(self, task: Task, image: EncodedImage, verdict: str, reason: str | None) -> None:
         """Count one image."""
+        self.found += 1
         if verdict == QUARANTINE and reason:
             self.reasons[reason] += 1
             if len(self.quarantined) < EXAMPLES:
-                example = {"source": task.file.shown, "reason": reason, "detail": image.detail}
+                example = {"source": image.shown(task.file), "reason": reason, "detail": image.detail}
                 self.quarantined.append(example)
         elif verdict == DROP:
-            self.duplicates += image.content is not None
+            scene = (reason or "").startswith(f"{SCENE}: ")
+            self.same_scene += scene
+            self.duplicates += image.content is not None and not scene
             self.unlabelled += image.content is None
         elif verdict == KEEP:
             assert image.content and image.width and image.height and image.mode
@@ -62,7 +69,8 @@ class Statistics:
             self.modes[image.mode] += 1
             self.aspects[aspect_name(image.width, image.height)] += 1
             longer, shorter = max(image.width, image.height), min(image.width, image.height)
-            self.stretched += longer > STRETCHED * shorter
+            self.stretched += image.crop is None and longer > STRETCHED * shorter
+            self.crops += image.crop is not None
             if task.label is not None:
                 self.labels[task.label] += 1
             self.genres[task.painting.genre or "(none)" if task.painting else "(not in the lists)"] += 1
@@ -73,11 +81,14 @@ class Statistics:
         classes = range(labels.num_classes if labels else 0)
         return {
             "images": self.kept,
-            "found": len(plan.tasks),
+            "crops": self.crops,
+            "found": self.found,
             "duplicates": self.duplicates,
+            "same_scene": self.same_scene,
             "unlabelled": self.unlabelled,
             "quarantined": dict(sorted(self.reasons.items())),
             "ignored": plan.ignored,
+            "videos_ignored": plan.videos_ignored,
             "modes": dict(sorted(self.modes.items())),
             "aspects": {name: self.aspects[name] for _, name in _ASPECTS},
             "beyond_1.5_to_1": self.stretched,
@@ -85,7 +96,7 @@ class Statistics:
             "bytes_out": self.bytes_out,
             "ratio": round(self.bytes_out / self.bytes_in, 4) if self.bytes_in else None,
             "seconds": round(seconds, 2),
-            "images_per_second": round(len(plan.tasks) / seconds, 1) if seconds else None,
+            "images_per_second": round(self.found / seconds, 1) if seconds else None,
             "labels": {labels.name(index): self.labels[index] for index in classes} if labels else None,
             "labels_empty": [labels.name(i) for i in classes if not self.labels[i]] if labels else [],
             "labels_unused": labels.unused if labels else 0,

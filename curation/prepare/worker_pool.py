@@ -4,6 +4,7 @@ A decoder may crash on a hostile file, and a machine short of memory kills proce
 """
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -15,6 +16,11 @@ from gan.runtime.parallel import Processes, lack_of_processes
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+
+def cores() -> int:
+    """How many processes can compute side by side."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fault_tolerant_map(
@@ -64,11 +70,18 @@ def fault_tolerant_map(
             lone.stop()
 
 
+def _adopt(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+
+
 class _Pool(Generic[Item, Value]):
     """One function in worker processes."""
 
     def __init__(self, function: Callable[[Item], Value], workers: int) -> None:
-        self._function, self._processes = function, Processes(workers, ["curation.prepare.resize"])
+        # The server that they are forked from has the environment of its own start: credentials may have come later.
+        self._processes = Processes(workers, ["curation.prepare.resize"], _adopt, dict(os.environ))
+        self._function = function
         self.stop = self._processes.stop
 
     def submit(self, item: Item) -> "Future[Value]":

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -61,21 +62,28 @@ class DecodedImage:
 
 
 def read_file(path: Path, max_bytes: int = MAX_PIXELS * MAX_BYTES_PER_PIXEL) -> bytes:
-    """The bytes of a regular file; FIFOs, sockets and devices are never opened, since that could wait forever.
+    """The bytes of a regular file. Raises ImageError as `open_file`, or with the reason "too large"."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ImageError("too large", f"{size:,} bytes are more than the limit of {max_bytes:,}")
+        return file.read(max_bytes)
 
-    Raises ImageError with the reason "symlink loop", "unreadable", "not a regular file" or "too large".
+
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file; FIFOs, sockets and devices are never opened, since that could wait forever.
+
+    Raises ImageError with the reason "symlink loop", "unreadable" (also while it is read) or "not a regular file".
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ImageError("not a regular file", f"{path.name} is a FIFO, a socket, a device or a folder")
         # Not blocking, and looked at once more, in case the file was exchanged for a FIFO meanwhile.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ImageError("not a regular file", f"{path.name} is a FIFO, a socket or a device")
-            if status.st_size > max_bytes:
-                raise ImageError("too large", f"{status.st_size:,} bytes are more than the limit of {max_bytes:,}")
-            return file.read(max_bytes)
+            yield file
     except OSError as error:
         reason = "symlink loop" if error.errno == errno.ELOOP else "unreadable"
         raise ImageError(reason, error.strerror or str(error)) from error

@@ -45,6 +45,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+_NO_COLUMNS = pa.schema([])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -76,9 +78,18 @@ def is_kept(rows: pa.Table) -> pa.ChunkedArray:
     return pc.and_(named, pc.equal(pc.fill_null(rows.column("verdict"), ""), KEEP))
 
 
-def write(path: Path, rows: Iterable[dict[str, Any]], *, dataset: str, parent: str | None, **details: Any) -> str:
-    """Write a manifest of SCHEMA's columns, row by row -> its hash. See `write_tables`."""
-    return write_tables(path, _tables(rows), dataset=dataset, parent=parent, **details)
+def write(
+    path: Path,
+    rows: Iterable[dict[str, Any]],
+    *,
+    dataset: str,
+    parent: str | None,
+    columns: pa.Schema = _NO_COLUMNS,
+    **details: Any,
+) -> str:
+    """Write a manifest of SCHEMA's columns and those of `columns`, row by row -> its hash. See `write_tables`."""
+    tables = _tables(rows, pa.schema([*SCHEMA, *columns]))
+    return write_tables(path, tables, dataset=dataset, parent=parent, **details)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], *, dataset: str, parent: str | None, **details: Any) -> str:
@@ -182,15 +193,15 @@ def header_schema(header: dict[str, Any]) -> pa.Schema:
     return pa.schema([(name, types[type]) for name, type in columns.items()])
 
 
-def _tables(rows: Iterable[dict[str, Any]]) -> Iterator[pa.Table]:
+def _tables(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
     part: list[dict[str, Any]] = []
     for row in rows:
         part.append(row)
         if len(part) == ROWS_PER_PART:
-            yield pa.Table.from_pylist(part, schema=SCHEMA)
+            yield pa.Table.from_pylist(part, schema=schema)
             part = []
     if part:
-        yield pa.Table.from_pylist(part, schema=SCHEMA)
+        yield pa.Table.from_pylist(part, schema=schema)
 
 
 def _parts(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

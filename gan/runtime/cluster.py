@@ -38,27 +38,30 @@ class KeptBlocks(Generic[Item]):
     """A folder with the rows of each finished block, in a file of the block's name."""
 
     folder: Path
-    name: Callable[[Sequence[Item]], str]  # says all that a block's rows depend on
+    name: Callable[[Sequence[Item]], str | None]  # says all that a block's rows depend on; None: it is not kept
 
     def read(self, items: Sequence[Item]) -> list[Row] | None:
         """The rows of a block; None where it is not finished."""
+        path = self._path(items)
         try:
-            return list(pq.read_table(self._path(items)).to_pylist())
+            return None if path is None else list(pq.read_table(path).to_pylist())
         except (OSError, pa.ArrowInvalid):
             return None
 
     def write(self, items: Sequence[Item], rows: list[Row]) -> None:
         """Keep the rows of a block."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic(self._path(items)) as temporary:
-            pq.write_table(pa.Table.from_pylist(rows), temporary)
+        if path := self._path(items):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as temporary:
+                pq.write_table(pa.Table.from_pylist(rows), temporary)
 
     def remove(self) -> None:
         """When all that was made of the blocks is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, items: Sequence[Item]) -> Path:
-        return self.folder / f"{self.name(items)}.parquet"
+    def _path(self, items: Sequence[Item]) -> Path | None:
+        name = self.name(items)
+        return None if name is None else self.folder / f"{name}.parquet"
 
 
 class Cluster:
