@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py --limit 20
 
 Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up; those features that are
-searched for neighbours lie in shards on the disk, as the cache keeps them, with a spectrum as of paintings, 30 a series.
+searched for neighbours lie in shards on the disk, as the cache has them, with a spectrum as of paintings, 30 a series.
 Each step runs alone in a process, and no larger than it can be in --limit seconds of computing. Memory is
 what the step adds to what it is given, without pages of files, which are given back where memory lacks; or less where
 making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.

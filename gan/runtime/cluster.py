@@ -78,7 +78,7 @@ class Cluster:
         items: Sequence[Item],
         crashed: Callable[[Item], Value],
         *,
-        block: int = BLOCK,
+        block: int | None = None,
         kept: KeptBlocks[Item] | None = None,
     ) -> Generator[Value]:
         """`function` of each item, in their order, a few blocks ahead; what can be pickled, and rows where it is kept.
@@ -86,7 +86,8 @@ class Cluster:
         `crashed` gives the value of an item whose worker dies each time. Raises what `function` raises.
         """
         shared = self._ray.put(function)
-        blocks = iter([items[start : start + block] for start in range(0, len(items), block)])
+        size = block or BLOCK
+        blocks = iter([items[start : start + size] for start in range(0, len(items), size)])
         window: deque[tuple[Sequence[Item], Any, list[Any] | None]] = deque()
         while True:
             while len(window) < 2 * self.workers + 2 and (some := next(blocks, None)) is not None:
@@ -138,7 +139,7 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
             _connect(ray, address, quiet)
         cluster = Cluster(ray)
         nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
-        say(f"Ray: {cluster.workers} workers on {nodes} machine{'s' if nodes > 1 else ''}")
+        say(f"Ray: {cluster.workers} worker{'s' * (cluster.workers > 1)} on {nodes} machine{'s' * (nodes > 1)}")
         yield cluster
     finally:
         ray.shutdown()

@@ -1,0 +1,159 @@
+"""--engine ray on a cluster of two nodes, and alone: hash for hash what this machine gives, whatever dies meanwhile."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import empty_cache, run_salon
+
+from gan.data import manifest
+from gan.data.synthetic_scenes import painting
+from gan.errors import RequestError
+from gan.runtime import cluster as clusters
+from gan.runtime.cluster import KeptBlocks, connected
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def two_nodes():
+    """A Ray cluster of two nodes of one core each, on the loopback interface, and the second of its nodes."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray._private import services
+    from ray.cluster_utils import Cluster
+
+    own = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 100 * 1024**2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "get_node_ip_address", lambda *_: "127.0.0.1")
+        cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **own})
+        try:
+            yield cluster, cluster.add_node(**own)
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A folder of images, one of which is damaged, and the dataset that this machine makes of it."""
+    base = tmp_path_factory.mktemp("ray")
+    (base / "pictures").mkdir()
+    for seed in range(COUNT):
+        painting("landscape", "impressionism", seed, 48).save(base / "pictures" / f"{seed:02d}.png")
+    (base / "pictures" / "07.png").write_bytes(b"\x89PNG damaged")
+    prepared(base, "local.zip")
+    return base
+
+
+def prepared(base, name, *options, code=0):
+    arguments = "prepare", base / "pictures", "--out", base / name, "--resolution", 16, "--crops", 2, *options
+    outcome = run_salon(*arguments)
+    assert outcome.code == code, outcome.err
+    return outcome
+
+
+def same(base, name):
+    assert (base / name).read_bytes() == (base / "local.zip").read_bytes()
+    hashes = [manifest.read(base / f"{Path(each).stem}.manifest").hash for each in (name, "local.zip")]
+    assert hashes[0] == hashes[1]
+
+
+def square_or_die(number, *, deadly):
+    if number in deadly:
+        os._exit(1)  # as a decoder that a hostile file crashes
+    if number < 0:
+        raise RequestError(f"`number` must be positive; got {number} instead")
+    return number**2
+
+
+def test_the_work_of_a_node_that_dies_is_done_by_another(two_nodes, base, monkeypatch):
+    cluster, node = two_nodes
+    monkeypatch.setattr(clusters, "BLOCK", 5)
+    write, killed = KeptBlocks.write, []
+
+    def write_and_kill(self, items, rows):
+        write(self, items, rows)
+        if not killed:
+            cluster.remove_node(node, allow_graceful=False)
+            killed.append(node)
+
+    monkeypatch.setattr(KeptBlocks, "write", write_and_kill)
+    outcome = prepared(base, "cluster.zip", "--engine", "ray", "--address", cluster.address)
+    assert killed and "Ray: 2 workers on 2 machines" in outcome.err
+    same(base, "cluster.zip")
+
+
+def test_a_machine_alone_is_a_cluster_too_and_finished_blocks_outlive_the_run(base, monkeypatch, tmp_path):
+    monkeypatch.setattr(clusters, "BLOCK", 5)
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
+    write, written = KeptBlocks.write, []
+
+    def write_some(self, items, rows):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(self, items, rows)
+        written.append(items[0].name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeptBlocks, "write", write_some)
+        prepared(base, "alone.zip", "--engine", "ray", "--workers", 1, code=130)
+    assert written == ["00.png", "05.png", "10.png"] and not (base / "alone.zip").exists()
+    again = []
+    monkeypatch.setattr(KeptBlocks, "write", lambda self, items, rows: again.append(items[0].name))
+    outcome = prepared(base, "alone.zip", "--engine", "ray", "--workers", 1)
+    assert "Ray: 1 worker on 1 machine" in outcome.err
+    assert again == ["15.png", "20.png"]  # the first three were there
+    same(base, "alone.zip")
+    assert not list((tmp_path / "cache" / "prepared").iterdir())
+
+
+def test_check_and_score_give_the_manifests_of_this_machine(base, monkeypatch, tmp_path):
+    for engine in ("local", "ray"):
+        monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / engine)))
+        own = "--engine", engine, "--device", "cpu"
+        checked, scored = base / f"{engine}.checked", base / f"{engine}.scored"
+        for arguments in (
+            ("check", base / "local.zip", "--out", checked),
+            ("score", base / "local.zip", "--manifest", checked, "--out", scored, "--features", "both"),
+        ):
+            outcome = run_salon("curate", *arguments, *own)
+            assert outcome.code == 0, outcome.err
+    for step in ("checked", "scored"):
+        assert manifest.read(base / f"local.{step}").hash == manifest.read(base / f"ray.{step}").hash
+
+
+def test_an_item_that_kills_its_worker_is_named_and_the_others_have_their_values():
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not find this module
+    with connected(workers=2) as cluster:
+        function = partial(square_or_die, deadly=(3, 11))
+        values = cluster.ordered_map(function, range(20), lambda number: -number, block=4)
+        assert list(values) == [-n if n in (3, 11) else n**2 for n in range(20)]
+        with pytest.raises(RequestError, match=r"^`number` must be positive; got -1 instead$"):
+            list(cluster.ordered_map(function, [1, -1], lambda number: -number))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine", "ray", "--address", "127.0.0.1:1"), "--address must be HOST:PORT of a Ray cluster"),
+        (("--engine", "ray", "--address", "nonsense"), "--address must be HOST:PORT of a Ray cluster"),
+        (("--address", "auto"), "--address is that of --engine ray; got auto for local"),
+    ],
+)
+def test_what_is_no_cluster_is_told_at_once(base, options, said):
+    assert said in prepared(base, "none.zip", *options, code=2).err
+
+
+def test_without_ray_one_line_says_what_to_install(base, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "pip install 'salon[ray]'" in prepared(base, "none.zip", "--engine", "ray", code=2).err
+
+
+def test_a_gpu_is_not_asked_of_a_cluster_of_cpus(base):
+    outcome = run_salon(
+        *("curate", "check", base / "local.zip", "--out", base / "none", "--engine", "ray", "--device", "cuda")
+    )
+    assert outcome.code == 2 and "--device must be cpu or auto; got cuda" in outcome.err
