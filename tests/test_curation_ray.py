@@ -1,6 +1,7 @@
 """--engine ray on a cluster of two nodes, and alone: hash for hash what this machine gives, whatever dies meanwhile."""
 
 import os
+import secrets
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,12 @@ from gan.runtime import cluster as clusters
 from gan.runtime.cluster import KeptBlocks, connected
 
 COUNT = 24
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @pytest.fixture(scope="module")
 def two_nodes():
     """A Ray cluster of two nodes of one core each, on the loopback interface, and the second of its nodes."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray._private import services
     from ray.cluster_utils import Cluster
 

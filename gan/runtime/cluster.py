@@ -6,8 +6,10 @@ come back can be kept in files, so that a run that was ended goes on where it wa
 """
 
 import os
+import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -121,10 +123,13 @@ def _values(function: Callable[[Item], Value], items: Sequence[Item]) -> list[Va
 def connected(address: str | None = None, workers: int | None = None) -> Iterator[Cluster]:
     """Ray at HOST:PORT, or "auto" for the cluster that this machine belongs to; None: one of this machine's own.
 
-    That has as many `workers` (None: one a core), listens on the loopback interface, and ends with the block.
+    That has as many `workers` (None: one a core), asks for a random token, and ends with the block.
     Raises RequestError where Ray is not installed, or no cluster answers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+    if address is None and "ray" not in sys.modules:  # it reads them when it is imported
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # it listens on all interfaces, whatever it is told
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError as error:
