@@ -12,6 +12,7 @@ SUBCOMMANDS = {  # in the order in which a person meets them
     "diff": "curation.decide.cli:diff",
     "learn": "curation.decide.cli:learn",
     "review": "curation.decide.cli:review",
+    "map": "curation.map.cli:map_images",
     "materialize": "curation.decide.cli:materialize",
     "retrain": "curation.retrain.cli:retrain",
 }
