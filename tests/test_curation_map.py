@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -42,35 +43,42 @@ def shown(page: Path) -> dict:
     return json.loads(re.search(r'id="content">(.*?)</script>', page.read_text(), re.DOTALL)[1])
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def write(folder: Path) -> None:
     """The dataset, and a manifest with verdicts, scores and a hostile name."""
-    folder = tmp_path_factory.mktemp("map")
     data = images(folder / "d.zip")
-    sources = [f"p/{i}.png" for i in range(COUNT - 1)] + [HOSTILE]
     columns = {
         "label": [number % 2 for number in range(COUNT)],
         "genre": ["landscape"] * 30 + ["portrait"] * 10,
         "artist": [f"artist {number % 20}" for number in range(COUNT)],
-        "source": sources,
+        "source": [*(f"p/{i}.png" for i in range(COUNT - 1)), HOSTILE],
         "verdict": ["drop"] * 3 + ["keep"] * (COUNT - 3),
         "reason": ["low rank: 0.01 by density"] * 2 + ["listed"] + [None] * (COUNT - 3),
         "score_density": [None, *np.arange(1.0, COUNT)],
         "score_density_se": np.full(COUNT, 0.5),
     }
     scored(folder / "m", COUNT, ImageDataset(data).fingerprint(), **columns)
-    return data, folder / "m"
 
 
 @pytest.fixture(scope="module")
-def drawn(dataset, conditional_snapshot):
+def dataset(made_once, tmp_path_factory):
+    """The dataset and its manifest, in a folder of each worker's own."""
+    folder = shutil.copytree(made_once("map-dataset", write), tmp_path_factory.mktemp("map") / "own")
+    return folder / "d.zip", folder / "m"
+
+
+@pytest.fixture(scope="module")
+def drawn(dataset, made_once, conditional_snapshot):
     """The page of a map with generated images, and the figures."""
     data, path = dataset
-    out = path.with_name("map.html")
-    snapshot = ("--snapshot", conditional_snapshot, "--num-images", 7)
-    outcome = run_salon("curate", "map", data, "--manifest", path, "--out", out, *snapshot, "--json")
-    assert outcome.code == 0, outcome.err
-    return out, outcome.json
+    options = ("--manifest", path, "--snapshot", conditional_snapshot, "--num-images", 7, "--json")
+
+    def make(folder: Path) -> None:
+        outcome = run_salon("curate", "map", data, "--out", folder / "map.html", *options)
+        assert outcome.code == 0, outcome.err
+        (folder / "figures.json").write_text(outcome.out)
+
+    folder = made_once("map-page", make)
+    return folder / "map.html", json.loads((folder / "figures.json").read_text())
 
 
 # Positions

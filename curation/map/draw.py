@@ -26,7 +26,7 @@ from gan.data.strata import STRATA
 from gan.errors import RequestError
 from gan.runtime import distributed, page
 from gan.runtime.console import progress
-from gan.runtime.files import atomic, escaped
+from gan.runtime.files import atomic, escaped, refuse_inside
 from gan.runtime.parallel import ordered_map
 
 PACKAGE = "curation.map"
@@ -46,6 +46,7 @@ def draw(request: MapRequest) -> dict[str, Any]:
     Raises RequestError for a request that does not fit the collection, and where openTSNE is missing.
     """
     require_library()
+    refuse_inside(request.out, request.dataset, parameter="dataset")
     started = time.perf_counter()
     with opened(request, only_kept=False) as (collection, extractors):
         if distributed.world_size() > 1:
