@@ -101,6 +101,8 @@ def test_it_does_what_the_commands_of_a_dry_run_do(made, tmp_path):
         assert done.code == 0, done.err
     assert manifest.read_header(tmp_path / "x y.manifest")["hash"] == figures["hash"]
     assert (tmp_path / "x y-review.html").exists()
+    chain = run_salon("curate", "log", tmp_path / "x y.manifest", "--json").json
+    assert len(chain["manifests"]) == 4 and not chain["missing"]  # though the first lies in another folder
 
 
 def test_the_summary_says_what_went_and_what_comes_next(copied):
@@ -118,7 +120,8 @@ def test_the_summary_says_what_went_and_what_comes_next(copied):
 
 def test_more_copies_than_may_go_leave_none_to_the_rank_and_that_is_said(copied):
     outcome = again(copied, "--drop-flag", "duplicate-near", "--keep", 0.99, "--overwrite")
-    assert "Copies and flags alone are more than --keep 0.99 drops: nothing went for its rank\n" in outcome.out
+    assert "Flags alone drop more than --keep 0.99 says, and nothing went for its rank: look at" in outcome.out
+    assert "Flags alone" not in again(copied, "--overwrite").out
 
 
 def test_finished_steps_are_reused(copied):
@@ -129,6 +132,15 @@ def test_finished_steps_are_reused(copied):
     (copied / "c-review.html").unlink()
     assert steps(again(copied, "--json").json) == {"check": True, "score": True, "prune": False}
     assert (copied / "c-review.html").exists()
+
+
+def test_steps_of_another_parent_are_not_reused(copied):
+    parent = manifest.read(copied / "d.manifest")
+    rows = [row | {"verdict": "keep", "artist": "Ada"} for row in parent.rows.to_pylist()]
+    shutil.rmtree(copied / "d.manifest")
+    manifest.write(copied / "d.manifest", rows, dataset=parent.dataset, parent=None)
+    refused(again(copied), "--out would replace", "c-checked.manifest, which is of another request or dataset")
+    assert steps(again(copied, "--overwrite", "--json").json) == {"check": False, "score": False, "prune": False}
 
 
 def test_another_request_replaces_nothing_unless_told_to(copied):

@@ -74,7 +74,10 @@ def auto(request: AutoRequest, as_json: bool) -> None:
     rows = [*((reason, f"{count:,}") for reason, count in figures["dropped"].items()), ("all", f"{dropped:,}")]
     text = [f"{figures['kept']:,} of {figures['images']:,} images stay", table(rows, ["dropped for", "images"])]
     if dropped and figures["kept"] < request.keep * figures["images"]:
-        text.append(f"Copies and flags alone are more than --keep {request.keep:g} drops: nothing went for its rank")
+        text.append(
+            f"Flags alone drop more than --keep {request.keep:g} says, and nothing went for its rank: look at the "
+            "copies on the page before you train"
+        )
     if figures["flagged"]:
         flags = ", ".join(f"{code} {count:,}" for code, count in figures["flagged"].items())
         text.append(f"Flagged and kept: {flags}")
