@@ -269,7 +269,7 @@ def test_a_region_becomes_a_list_that_prune_reads(drawn, dataset, tmp_path, brow
         "(() => { const { left, top } = canvas.getBoundingClientRect();"
         " return [left + canvas.clientLeft, top + canvas.clientTop, view.width, view.height] })()"
     )
-    corners = [(1, 1), (width - 2, 1), (1, height - 2)]  # the half above the diagonal
+    corners = [(1, 1), (1, height - 2), (width - 2, 1)]  # the half above the diagonal
     mouse(browser, "mousePressed", left + 1, top + 1)
     for x, y in corners[1:]:
         mouse(browser, "mouseMoved", left + x, top + y)
