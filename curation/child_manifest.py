@@ -1,6 +1,7 @@
 """Child manifests: the rows of a collection's manifest with more columns. The manifest itself is never changed."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def write_child(collection: Collection, out: Path, columns: dict[str, pa.Array],
     """Write a child of the collection's manifest with these columns -> its hash.
 
     The columns are those of the images at `collection.indices`, [M] each; all other rows have nulls in them. `details`
-    join the header. Of several processes the main one writes. Raises RequestError when `out` exists.
+    join the header, beside where the parent lies. Of several processes the main one writes. Raises RequestError when
+    `out` exists.
     """
     parent = collection.require_manifest()
     rows = parent.rows
@@ -31,12 +33,17 @@ def write_child(collection: Collection, out: Path, columns: dict[str, pa.Array],
         if name in rows.column_names:
             rows = rows.drop_columns([name])
         rows = rows.append_column(name, values.take(taken))
-    origin = {"parent": parent.hash, "dataset": parent.dataset}
+    origin = {"parent": parent.hash, "parent_at": relative(parent.path, out), "dataset": parent.dataset}
     digest = parent.hash  # in the others, until the main process has told
     with distributed.main_first():
         if distributed.is_main():
             digest = manifest.write_tables(out, [rows], **origin, versions={"salon": __version__}, **details)
     return distributed.from_main(digest)
+
+
+def relative(parent: Path, out: Path) -> str:
+    """Where a parent lies as seen from the folder that holds `out`: the two may move together."""
+    return Path(os.path.relpath(parent.absolute(), out.absolute().parent)).as_posix()
 
 
 def stratum_numbers(collection: Collection, column: str | None) -> NDArray[np.int64]:

@@ -139,6 +139,9 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
         salon(folder, "generate", run, "--seeds", "0-15", "--out", "pictures")
     if not (folder / "review.html").exists():
         salon(folder, "curate", "review", place["prune"], "--data", place["prepare"], "--out", "review.html")
+    if not (folder / "map.html").exists():
+        shown = ("--manifest", place["prune"], "--snapshot", run, "--num-images", 48)
+        salon(folder, "curate", "map", place["prepare"], *shown, "--out", "map.html")
     return place
 
 
@@ -198,6 +201,11 @@ def main() -> None:
         camera = Camera(browser, asked.out)
         for name, file in reports.items():
             camera.take(name, file.as_uri())
+        page = (folder / "map.html").as_uri()
+        camera.take("map", page, "document.body.dataset.ready")
+        select = "zoom(3); select((i) => Math.hypot(X[i] - 0.5, Y[i] - 0.5) < 0.15, false); tell(selectedImages()[0])"
+        drawn = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        camera.take("map-selection", page, "document.body.dataset.ready", f"{select}; {drawn}")
         review = ("curate", "review", place["prune"], "--data", place["prepare"], "--overrule", temporary / "reviewed")
         with running(folder, r"http://[\w.:/-]+", *review, "--reviewer", "Ada") as address:
             figure = "document.querySelector('figure')"

@@ -58,7 +58,7 @@ def refused(outcome, *fragments):
 def test_no_command_is_lost_or_renamed():
     single = "demo doctor ema export gallery import prepare run serve synthetic train"
     groups = {
-        "curate": "check diff learn log materialize prune retrain review score",
+        "curate": "auto check diff learn log map materialize prune retrain review score",
         "dataset": "info",
         "eval": "blind compare ema novelty reference run sweep",
         "generate": "images interpolate mix timelapse",

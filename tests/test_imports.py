@@ -20,8 +20,8 @@ ROOMS = [
     "eval.evaluate",
     *("eval.compare", "eval.compare_groups", "eval.evaluator", "eval.sweep", "eval.ema_widths", "eval.novelty"),
     *("eval.blind", "eval.training_hook", "eval.cli"),
-    *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.decide"),
-    *("curation.retrain", "curation.cli"),
+    *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.map"),
+    *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
     *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),
     "serving.pipeline",
 ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from curation import columns
 from curation.child_manifest import write_child
 from curation.decide import quotas, verdict_model
-from curation.decide.prune import LOW, relative
+from curation.decide.prune import LOW
 from curation.decide.request import LearnRequest
 from curation.score.inputs import opened
 from curation.score.methods import LEARNED, NEXT, RANKING, score_column
@@ -55,7 +55,6 @@ def learn(request: LearnRequest) -> dict[str, Any]:
             collection,
             request.out,
             {score_column(LEARNED): pa.array(model.keep), NEXT: _order(proposed, len(rows))},
-            parent_at=relative(parent.path, request.out),
             command=COMMAND,
             parameters={**parameters, "verdicts": figures["verdicts"]},
             learned={key: figures[key] for key in ("strength", "held_out")},

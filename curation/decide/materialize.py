@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.decide.prune import relative, with_columns
+from curation.child_manifest import relative
+from curation.decide.prune import with_columns
 from gan import __version__
 from gan.data import manifest as manifests
 from gan.data.collection import Collection, manifest_beside

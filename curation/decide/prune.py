@@ -4,7 +4,6 @@ Images leave for what they are ranked among all, in quotas by stratum. What a pe
 discriminator finds far more real than generated ones are what the generator lacks: they are reported, and only that.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation import columns
+from curation.child_manifest import relative
 from curation.decide import copies, quotas
 from curation.decide.copies import Mask
 from curation.decide.request import PruneRequest
@@ -92,11 +92,6 @@ def _write(out: Path, tables: Iterator[pa.Table], parent: Manifest, **details: A
         versions={"salon": __version__, "numpy": np.__version__},
         **details,
     )
-
-
-def relative(parent: Path, out: Path) -> str:
-    """Where a parent lies as seen from the folder that holds `out`: the two may move together."""
-    return Path(os.path.relpath(parent.absolute(), out.absolute().parent)).as_posix()
 
 
 def _methods(request: PruneRequest, present: list[str]) -> tuple[str, ...]:

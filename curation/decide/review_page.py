@@ -6,7 +6,6 @@ wrong.
 """
 
 import base64
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from string import Template
@@ -169,7 +168,7 @@ def html(shown: dict[str, Any]) -> str:
     )
     policy = (
         f"default-src 'none'; img-src data: 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        f"style-src {_allowed(style)}; script-src {_allowed(script)}"
+        f"style-src {page.allowed(style)}; script-src {page.allowed(script)}"
     )
     text = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")  # no name can end the script element
     return page.html(
@@ -221,7 +220,3 @@ def _thumbnail(dataset: ImageDataset, index: int, size: int) -> str:
     if size < dataset.resolution:
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     return "data:image/jpeg;base64," + base64.b64encode(encode(image, "jpeg", 70)).decode()
-
-
-def _allowed(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

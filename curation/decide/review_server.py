@@ -25,8 +25,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from curation.child_manifest import relative
 from curation.decide import review_page
-from curation.decide.prune import relative, with_columns
+from curation.decide.prune import with_columns
 from gan import __version__
 from gan.data import manifest
 from gan.data.dataset import ImageDataset

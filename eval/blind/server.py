@@ -6,8 +6,6 @@
 /TOKEN/picture   a picture of the open question, by its name
 """
 
-import base64
-import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -148,15 +146,11 @@ def _page(in_pairs: bool) -> tuple[str, str]:
     style, script = style + page.read("eval.blind", "page.css"), script + page.read("eval.blind", "page.js")
     policy = (
         f"default-src 'none'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        f"frame-ancestors 'none'; style-src {_allowed(style)}; script-src {_allowed(script)}"
+        f"frame-ancestors 'none'; style-src {page.allowed(style)}; script-src {page.allowed(script)}"
     )
     body = Template(page.read("eval.blind", "page.html")).substitute(script=script, kind="pair" if in_pairs else "one")
     head = f'<link rel="icon" href="data:,">\n<style>{style}</style>'
     return page.html("Real or generated?", head=head, body=body), policy
-
-
-def _allowed(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _not_here(_host: str = "") -> Response:

@@ -1,5 +1,7 @@
 """What all interactive pages have in common: their frame, a stylesheet (page.css) and a script (page.js)."""
 
+import base64
+import hashlib
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -15,3 +17,8 @@ def read(package: str, name: str) -> str:
 def html(title: str, *, head: str, body: str) -> str:
     """A whole page as HTML. `title` is plain text; `head` and `body` are HTML."""
     return Template(read(PACKAGE, "page.html")).substitute(title=escape(title, quote=False), head=head, body=body)
+
+
+def allowed(text: str) -> str:
+    """What a page's security policy says to allow one style or script that stands in it, and no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
