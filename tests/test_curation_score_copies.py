@@ -101,6 +101,14 @@ def test_one_bit_is_enough_where_the_details_do_not_speak_against_it(monkeypatch
         assert found(images) == pairs
 
 
+def test_other_pictures_in_like_borders_are_no_copies(paintings):
+    borders = [(96, 96), (0, 0), (0, 0)]
+    images = [np.pad(image[32:112], borders, constant_values=255) for image in pixels(paintings[:3])]
+    images.append(np.pad(np.flip(pixels(paintings[:1])[0][32:112], 1), borders, constant_values=255))
+    pairs = [[a, b] for b in range(4) for a in range(b)]
+    assert found(images, pairs) == [[0, 3]]
+
+
 def test_only_pairs_with_a_new_image_are_looked_for(paintings):
     images = pixels([paintings[0], paintings[0].convert("L"), paintings[1], paintings[1].rotate(90)])
     assert found(images) == [[0, 1], [2, 3]]
@@ -122,4 +130,7 @@ def test_what_lies_inside_of_a_border(paintings):
     left, top, right, bottom = image_checks.inside(bordered)
     assert 16 <= top <= 20 and 8 <= left <= 12 and 132 <= right <= 136 and bottom == 144
     assert image_checks.inside(np.full([128, 128, 3], 255, np.uint8)) is None
-    assert image_checks.inside(np.pad(image, [(90, 90), (90, 90), (0, 0)])) is None  # too little would be left
+    assert image_checks.inside(np.pad(image, [(250, 250), (250, 250), (0, 0)])) is None  # too little would be left
+    long = np.pad(image[40:90], [(40, 54), (0, 0), (0, 0)], constant_values=255)  # a third of the square
+    left, top, right, bottom = image_checks.inside(long)
+    assert 40 <= top <= 44 and 86 <= bottom <= 90 and (left, right) == (0, 128)

@@ -22,6 +22,7 @@ MIN_ALIGNED_EQUAL = 0.5  # where the hashes differ by a bit at most, as a blurre
 EQUAL = 1  # bits
 MIN_COSINE = 0.65  # of features, centred on the mean of the set: those of a crop are alike, its hash is not
 
+Candidate = tuple[int, int, tuple[int, ...], int]  # two views, orientations to try, and the bits that differ
 View = tuple[int, int, tuple[int, int, int, int] | None]  # hash, hash when transposed, the box of what lies inside
 
 
@@ -33,6 +34,10 @@ class Views:
     hashes: Hashes  # [V]
     transposed: Hashes  # [V]
     boxes: list[tuple[int, int, int, int] | None]  # left, top, right, bottom; None: the whole image
+
+    def has_inside(self, view: int) -> bool:
+        """Whether the whole image that is a view is followed by the view of what lies inside of its border."""
+        return view + 1 < len(self.boxes) and self.boxes[view + 1] is not None
 
 
 def views(pixels: Pixels) -> list[View]:
@@ -87,6 +92,7 @@ def find(
     candidates = [(*pairs[i].tolist(), (int(orientations[i]),), int(bits[i])) for i in order.tolist()]
     whole = np.searchsorted(image, alike[alike[:, 1] >= first_new])  # the first view of an image
     candidates += [(a, b, (0, 1), duplicates.RADIUS) for a, b in whole.tolist()]
+    candidates = list(dict.fromkeys(_within_borders(known, candidate) for candidate in candidates))
     details = lru_cache(4096)(lambda view: alignment.details(cut(pixels(int(image[view])), known.boxes[view])))
     root = list(range(int(image[-1]) + 1 if len(image) else 0))
     for a, b in () if same is None else same.tolist():
@@ -101,6 +107,14 @@ def find(
             root[_root(root, second)] = _root(root, first)
             found.append(sorted((first, second)))
     return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _within_borders(known: Views, candidate: Candidate) -> Candidate:
+    # Of two images with borders what lies inside is compared: their borders alone are alike.
+    a, b, turns, _ = candidate
+    if known.boxes[a] is None and known.boxes[b] is None and known.has_inside(a) and known.has_inside(b):
+        return a + 1, b + 1, turns, duplicates.RADIUS
+    return candidate
 
 
 def _root(root: list[int], place: int) -> int:

@@ -31,6 +31,7 @@ MAX_CHROMA = 12.0  # levels by which the channels of a grey image differ, after 
 MIN_TEXT = 0.6
 STRIPS, LINES = 8, 8  # of a page, and lines in a strip that are enough
 MAX_ASPECT = 2.0
+MIN_INSIDE = SIDE // 4  # of a picture within a border: paintings may be four times as long as high
 EMPTY_Z, EMPTY_SPREAD = -4.0, 16.0  # uniform: an outlier of the set, and in absolute grey levels too
 
 
@@ -118,9 +119,9 @@ def inside(pixels: Pixels) -> tuple[int, int, int, int] | None:
     for cut in (padding, _frame_width, padding):
         # The line in which a border ends belongs to both.
         rim = [line and line + 1 for line in cut(small[top:bottom, left:right])]
-        top, bottom, left, right = top + rim[0], bottom - rim[1], left + rim[2], right - rim[3]
-        if min(bottom - top, right - left) < SIDE // 2:
-            return None
+        box = top + rim[0], bottom - rim[1], left + rim[2], right - rim[3]
+        if min(box[1] - box[0], box[3] - box[2]) >= MIN_INSIDE:  # else too little would be left
+            top, bottom, left, right = box
     if (top, bottom, left, right) == (0, SIDE, 0, SIDE):
         return None
     across, down = width / SIDE, height / SIDE
