@@ -88,6 +88,8 @@ def test_the_lineage_is_whole(made):
     chain = run_salon("curate", "log", folder / "c.manifest", "--json").json
     names = [Path(entry["path"]).name for entry in chain["manifests"]]
     assert names == ["c.manifest", "c-scored.manifest", "c-checked.manifest", "d.manifest"] and not chain["missing"]
+    commands = [entry["command"] for entry in chain["manifests"]]
+    assert commands == ["salon curate prune", "salon curate score", "salon curate check", None]
 
 
 def test_it_does_what_the_commands_of_a_dry_run_do(made, tmp_path):

@@ -31,8 +31,9 @@ def log(path: Path) -> dict[str, Any]:
     while current is not None and current.resolve() not in seen:
         seen.add(current.resolve())
         header = manifest.read(current, []).header
-        keys = ("hash", "parent", "dataset", "command", "parameters", "versions", "verdicts", "reasons")
-        chain.append({"path": str(current), **{key: header.get(key) for key in keys}})
+        keys = ("hash", "parent", "dataset", "parameters", "versions", "verdicts", "reasons")
+        command = header.get("command") or (header.get("parameters") or {}).get("command")  # check and score's is there
+        chain.append({"path": str(current), "command": command, **{key: header.get(key) for key in keys}})
         current = _parent(current, header)
     return {"manifests": chain, "missing": header.get("parent") if current is None else None}
 

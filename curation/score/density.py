@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.score.methods import BY_FEATURES
+from eval.metrics.feature_stats import Features, as_features
 from eval.metrics.neighbours import neighbours_among
 from gan.errors import RequestError
 from gan.runtime.files import atomic
@@ -118,7 +119,7 @@ def pool_small(strata: Strata, least: int = MIN_STRATUM) -> Strata:
 
 
 def fit(
-    features: Floats,
+    features: Features | Floats,
     strata: Strata,
     *,
     seed: int,
@@ -126,7 +127,7 @@ def fit(
     standardized: bool = False,
     device: "torch.device | None" = None,
 ) -> State:
-    """Fit the models of each stratum, pooled where small. `features` may be a memory map.
+    """Fit the models of each stratum, pooled where small. `features` may be memory maps.
 
     Features are compared at unit length or, as those of style must be, `standardized`.
 
@@ -137,12 +138,16 @@ def fit(
     """
     if len(features) < MIN_POOL:
         raise RequestError(f"a density needs {MIN_POOL} images at least; got {len(features)} instead")
-    pooled = pool_small(strata)
+    features, pooled = as_features(features), pool_small(strata)
     numbers, counts = np.unique(pooled, return_counts=True)
     return State(
         strata={
             int(number): _fit_stratum(
-                features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), standardized, device
+                as_features(features),
+                np.flatnonzero(pooled == number),
+                np.random.default_rng([seed, i]),
+                standardized,
+                device,
             )
             for i, number in enumerate(numbers[(numbers != POOLED) | (counts >= MIN_POOL)])
         },
@@ -151,7 +156,7 @@ def fit(
 
 
 def score(
-    state: State, features: Floats, strata: Strata, *, fitted: bool, device: "torch.device | None" = None
+    state: State, features: Features | Floats, strata: Strata, *, fitted: bool, device: "torch.device | None" = None
 ) -> dict[str, tuple[Scores, Scores]]:
     """Method -> (scores [N], standard errors [N]). `fitted`: these are the rows that the state was fitted on, and a
     model that has seen an image does not score it.
@@ -159,7 +164,7 @@ def score(
     An image of a stratum that the state does not know is scored by the pooled one, or without it by all strata, and
     keeps the highest score.
     """
-    count = len(features)
+    features, count = as_features(features), len(features)
     means, errors = (np.full([len(BY_FEATURES), count], -np.inf) for _ in range(2))
     known = np.isin(strata, list(state.strata))
     if POOLED in state.strata:
@@ -172,7 +177,9 @@ def score(
         size = _block(device)
         for start in range(0, len(members), size):
             rows = members[start : start + size]
-            mean, error = _score(stratum, prepared(features[rows], stratum.standard), place[rows], device)
+            mean, error = _score(
+                stratum, prepared(features.take(rows, np.float32), stratum.standard), place[rows], device
+            )
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
@@ -251,13 +258,14 @@ def _block(device: "torch.device | None") -> int:
 
 
 def _fit_stratum(
-    features: Floats, rows: Strata, rng: np.random.Generator, standardized: bool, device: "torch.device | None"
+    features: Features, rows: Strata, rng: np.random.Generator, standardized: bool, device: "torch.device | None"
 ) -> FittedStratum:
     limit = MAX_STANDARDIZED if standardized else MAX_REFERENCES
     if len(rows) > limit:
         rows = np.sort(rng.choice(rows, limit, replace=False))
-    standard = standard_of(features[rows]) if standardized else UNIT
-    references = prepared(features[rows], standard)
+    chosen = np.asarray(features.take(rows, np.float32))
+    standard = standard_of(chosen) if standardized else UNIT
+    references = prepared(chosen, standard)
     models = []
     for _ in range(MODELS // 2):
         half = rng.permutation(len(rows)) < len(rows) / 2

@@ -16,7 +16,7 @@ from curation.score.inputs import cluster_of, opened
 from curation.score.methods import BY_FEATURES, of_features, score_column
 from curation.score.request import ScoreRequest
 from eval.data import cluster_features
-from eval.data.feature_cache import features_of
+from eval.data.feature_cache import stored_features_of
 from eval.features.extractor import Extractor
 from gan import snapshot
 from gan.data import manifest
@@ -106,7 +106,7 @@ def _by_features(
     # state before one writes it.
     fitted = request.state is not None and request.state.exists()
     strata = stratum_numbers(collection, request.strata)[fresh]
-    features = features_of(collection.dataset, collection.indices[fresh], extractor)
+    features = stored_features_of(collection.dataset, collection.indices[fresh], extractor)
     if request.state is not None and fitted:
         state = density.load(request.state)
         if state.extractor != extractor.key:

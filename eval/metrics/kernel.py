@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1024  # rows on either side of a block of kernel values
 EXACT = 100_000  # samples of a set up to which all pairs are computed
-BLOCKED = 10_000  # samples of a block of more
+BLOCKED = 4_000  # samples of a block of more
 
 
 @dataclass(frozen=True, kw_only=True)
