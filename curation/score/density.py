@@ -143,11 +143,7 @@ def fit(
     return State(
         strata={
             int(number): _fit_stratum(
-                as_features(features),
-                np.flatnonzero(pooled == number),
-                np.random.default_rng([seed, i]),
-                standardized,
-                device,
+                features, np.flatnonzero(pooled == number), np.random.default_rng([seed, i]), standardized, device
             )
             for i, number in enumerate(numbers[(numbers != POOLED) | (counts >= MIN_POOL)])
         },
@@ -177,9 +173,8 @@ def score(
         size = _block(device)
         for start in range(0, len(members), size):
             rows = members[start : start + size]
-            mean, error = _score(
-                stratum, prepared(features.take(rows, np.float32), stratum.standard), place[rows], device
-            )
+            own = prepared(features.take(rows, np.float32), stratum.standard)
+            mean, error = _score(stratum, own, place[rows], device)
             better = mean > means[:, rows]
             means[:, rows] = np.where(better, mean, means[:, rows])
             errors[:, rows] = np.where(better, error, errors[:, rows])
