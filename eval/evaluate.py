@@ -27,7 +27,7 @@ from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from eval.generator_metrics import PathLength
-from eval.metric_registry import METRICS, OF_FEATURES, FeatureSets, Result, require_possible
+from eval.metric_registry import METRICS, OF_FEATURES, OF_PAIRS, FeatureSets, Result, require_possible
 from eval.metrics.feature_stats import Features
 from eval.metrics.precision_recall import Comparison
 from eval.report.html import write_report
@@ -211,7 +211,7 @@ def _measure(
                 assert isinstance(generated.source, SnapshotSource) and strata is not None
                 reference, gen = references[number], sets[number].gen
                 results.append(generator_metrics.separability(generated.source, reference, gen, strata))
-    return results, sets[0].comparison if {"pr", "dc", "authenticity"} & set(asked[0]) else None
+    return results, sets[0].comparison if set(OF_PAIRS) & set(asked[0]) else None
 
 
 def _named(results: Sequence[Result], accepted: AcceptedSource) -> list[Result]:

@@ -53,25 +53,32 @@ def strata_rows(
     for row in table:
         members = [index for index in known if strata[index] == row.name]
         covers = {} if comparison is None else {"coverage": comparison.coverage, "recall": comparison.recalled}
-        covered = {name: _proportion(cover.counts[members] > 0) for name, cover in covers.items()}
+        compared = np.isin(reference.compared, members) if covers else np.zeros(0, np.bool_)
+        covers = covers if compared.sum() >= 2 else {}  # as few as of strata without a row
+        covered = {name: _proportion(cover.counts[compared] > 0) for name, cover in covers.items()}
         rows.append({**asdict(row), "labelled": bool(labelled), "coverage": None, "recall": None, **covered})
     return rows
 
 
 def notable(comparison: Comparison | None, reference: Reference) -> dict[str, Any]:
-    """Indices of the most and the least real images, and of those that are closest to a real one: copies, perhaps."""
+    """Indices of the most and the least real images, and of those that are closest to a real one: copies, perhaps.
+
+    "compared" is there where not all real images are: the number of those that are.
+    """
     if comparison is None:
         return {"best": [], "worst": [], "closest": []}
     order = np.argsort(-comparison.realism, kind="stable")
     ratio = metric_registry.ratios_to_real(comparison, reference)
+    nearest = reference.compared[comparison.nearest]
     realism, shares = (  # infinite of a copy, and of images next to a real one that is there twice
         [None if np.isinf(value) else float(value) for value in values] for values in (comparison.realism, ratio)
     )
     return {
+        **({} if reference.compares_all else {"compared": len(reference.compared)}),
         "best": [{"index": int(index), "realism": realism[index]} for index in order[:NOTABLE]],
         "worst": [{"index": int(index), "realism": realism[index]} for index in order[::-1][:NOTABLE]],
         "closest": [
-            {"index": int(index), "real": int(comparison.nearest[index]), "ratio": shares[index]}
+            {"index": int(index), "real": int(nearest[index]), "ratio": shares[index]}
             for index in np.argsort(ratio, kind="stable")[:NOTABLE]
         ],
         "closer_than_real": int((ratio < 1).sum()),
@@ -86,12 +93,20 @@ def warnings(
     references: Sequence[Reference],
 ) -> list[str]:
     """What makes the numbers less than they look: files that are left out, other file formats or sizes than the
-    dataset's, too few images. `asked` are the metrics of each reference.
+    dataset's, too few images, or too many to compare all. `asked` are the metrics of each reference.
     """
     note = source.note() if isinstance(source, FilesSource) else None
     lines = [note] if note else []
     if real_thumbnails is not None:
         lines += differences(thumbnails.traits(len(source)), real_thumbnails.traits(len(references[0])))
+    in_pairs = [name for name in metric_registry.OF_PAIRS if any(name in metrics for metrics in asked)]
+    if in_pairs and not references[0].compares_all:  # which depends on the images and the device alone
+        lines.append(
+            f"{', '.join(in_pairs)} and the nearest real images are of {len(references[0].compared):,} of the "
+            f"{len(references[0]):,} real images, drawn at random but always the same, as there is no GPU to compare "
+            "all. Copies of the others are not found, and results of another number of real images, which their keys "
+            "have, cannot be compared"
+        )
     for metrics, reference in zip(asked, references, strict=True):
         dim, n = reference.dim, min(len(source), len(reference) or len(source))
         if isinstance(reference.source, StatisticsSource):

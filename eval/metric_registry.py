@@ -13,6 +13,7 @@ import numpy as np
 
 from eval.data.reference import NEIGHBOURS, Reference
 from eval.features.extractor import Extractor
+from eval.metrics import precision_recall
 from eval.metrics.confidence_intervals import Estimate, Jackknife, Vector, linear_jackknife, normal_interval
 from eval.metrics.feature_stats import Array, Features
 from eval.metrics.frechet import IMAGES_A_DIMENSION, fd_infinity, frechet_jackknife, frechet_of_populations
@@ -21,7 +22,7 @@ from eval.metrics.kernel import kernel_distance
 from eval.metrics.monge import PROJECTIONS, monge_distance
 from eval.metrics.novelty import authenticity, ratios
 from eval.metrics.precision_recall import Comparison, compare
-from eval.metrics.result_key import Identity, digest
+from eval.metrics.result_key import REAL_IMAGES, Identity, digest
 from gan.errors import RequestError
 
 BLOCKS = 20  # of every jackknife
@@ -103,9 +104,11 @@ class FeatureSets:
 
     @cached_property
     def comparison(self) -> Comparison:
-        """All pairs of generated and real images, for pr, dc, realism and nearest neighbours."""
+        """All pairs of generated images and the real ones at reference.compared, for metrics of pairs, realism and
+        nearest neighbours.
+        """
         neighbours = self.reference.neighbours
-        real, gpu = self.reference.features, self.reference.extractor.gpu
+        real, gpu = self.reference.compared_features, self.reference.extractor.gpu
         return compare(real, self.gen, k=K, k_density=K_DENSITY, real_neighbours=neighbours, device=gpu)
 
 
@@ -130,6 +133,7 @@ class Metric:
     least_real: int = 0  # images
     of_statistics: bool = False  # whether mean and covariance of the real images are enough
     needs_logits: bool = False
+    of_pairs: bool = False  # whether generated images are compared with each other and with real ones in pairs
 
 
 def require_known(metrics: Sequence[str]) -> None:
@@ -145,13 +149,18 @@ def result_ids(metric: str, inception: bool) -> list[str]:
 
 
 def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, reference_n: int | None) -> None:
-    """Raise RequestError when an extractor's features, or so few images, cannot give a metric.
+    """Raise RequestError when an extractor's features, or so few or so many images, cannot give a metric.
 
     `reference_n` None: there are statistics of real images alone.
     """
     for metric in (METRICS[name] for name in metrics):
         if metric.needs_logits and not extractor.has_logits:
             raise RequestError(f"`metrics` {metric.name} needs an extractor with logits; {extractor.name} has none")
+        if metric.of_pairs and n > precision_recall.EXACT and extractor.gpu is None:
+            raise RequestError(
+                f"`num_images` must be at most {precision_recall.EXACT:,} for `metrics` {metric.name}, which compares "
+                f"all pairs of generated images, where there is no GPU; got {n:,} instead"
+            )
         if reference_n is None:
             if n < metric.least_generated:
                 raise RequestError(
@@ -256,7 +265,7 @@ def _by_neighbours(
 ) -> list[Result]:
     return [
         Result(
-            identity=identity_of(name, sets.reference, len(sets.gen), {"k": k}),
+            identity=identity_of(name, sets.reference, len(sets.gen), {"k": k, **_compared(sets.reference)}),
             estimate=estimate,
             replicates=linear_jackknife(estimate.value, np.asarray(means[name], np.float64), BLOCKS),
         )
@@ -264,10 +273,15 @@ def _by_neighbours(
     ]
 
 
+def _compared(reference: Reference) -> dict[str, int]:
+    # The option that the values have where not all real images are compared.
+    return {} if reference.compares_all else {REAL_IMAGES: len(reference.compared)}
+
+
 def _authenticity(sets: FeatureSets) -> list[Result]:
     shares = ratios_to_real(sets.comparison, sets.reference)
     estimate = authenticity(shares)
-    identity = identity_of("authenticity", sets.reference, len(sets.gen), {})
+    identity = identity_of("authenticity", sets.reference, len(sets.gen), _compared(sets.reference))
     replicates = linear_jackknife(estimate.value, (shares > 1).astype(np.float64), BLOCKS)
     return [Result(identity=identity, estimate=estimate, replicates=replicates)]
 
@@ -328,6 +342,7 @@ METRICS = {
             measure=_precision_recall,
             least_generated=K + 1,
             least_real=NEIGHBOURS + 1,
+            of_pairs=True,
         ),
         Metric(
             name="dc",
@@ -338,6 +353,7 @@ METRICS = {
             measure=_density_coverage,
             least_generated=K + 1,
             least_real=NEIGHBOURS + 1,
+            of_pairs=True,
         ),
         Metric(
             name="authenticity",
@@ -345,6 +361,7 @@ METRICS = {
             measure=_authenticity,
             least_generated=K + 1,
             least_real=NEIGHBOURS + 1,
+            of_pairs=True,
         ),
         Metric(
             name="is",
@@ -359,6 +376,7 @@ METRICS = {
     )
 }
 OF_FEATURES = tuple(metric.name for metric in METRICS.values() if metric.measure)
+OF_PAIRS = tuple(metric.name for metric in METRICS.values() if metric.of_pairs)
 OF_GENERATORS = tuple(metric.name for metric in METRICS.values() if not metric.measure)  # these need a snapshot
 
 _NUMBERS = [number for metric in METRICS.values() for number in metric.gives]

@@ -22,7 +22,7 @@ from eval.evaluate import evaluate
 from gan.data import manifest as manifests
 from gan.data.dataset import ImageDataset
 from gan.data.loader import TrainingImages
-from gan.runtime.files import read_json, sha256
+from gan.runtime.files import read_json, sha256, write_json
 from gan.snapshot import load
 from gan.training.learner import Learner
 
@@ -207,6 +207,21 @@ def test_results_and_report_say_what_was_found(finished, tmp_path):
         write_report({**figures, "verdict": verdict}, [None] * len(figures["arms"]), tmp_path / "page.html")
         page = (tmp_path / "page.html").read_text()
         assert ("axis good" in page, "axis bad" in page) == (coloured, coloured)
+
+
+def test_arms_that_were_compared_with_other_numbers_of_real_images_get_no_verdict(finished, curation, base_run):
+    out, _, _ = finished
+    (path,) = (out / "evaluations").glob("curated-0/results.json")
+    before = path.read_text()
+    figures = read_json(path)
+    (recall,) = (row for row in figures["results"] if row["id"] == "recall")
+    recall["identity"]["options"]["real_images"] = 7  # as of a CPU, where the others are of a GPU
+    write_json(path, figures)
+    try:
+        outcome = run_salon("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", out, *HOW)
+    finally:
+        path.write_text(before)
+    assert outcome.code != 0 and "/real=7/" in outcome.err and "must not be compared" in " ".join(outcome.err.split())
 
 
 def test_the_same_command_repeats_nothing_and_more_repeats_go_on(finished, dataset, curation, base_run, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curation.retrain.results import sentence, signed
+from curation.retrain.results import _strata, sentence, signed
 from curation.retrain.verdict import HARMED, HELPED, NOTHING, UNKNOWN, UNLEARNED, decide
 from eval.metric_registry import Result
 from eval.metrics.confidence_intervals import Jackknife, normal_interval
@@ -116,3 +116,12 @@ def test_a_difference_of_several_deviations_is_found_by_three_repeats():
     rng = np.random.default_rng(7)
     verdicts = [decide(experiment(rng, (0, 6, 6), EVERYWHERE, 3, 0.2), FAR) for _ in range(60)]
     assert verdicts.count(HELPED) > 48
+
+
+def test_strata_of_which_too_few_images_are_compared_have_no_row():
+    recall = {
+        "value": 0.5,
+        "replicates": Jackknife(value=0.5, left_out=np.array([0.4, 0.6]), sizes=np.ones(2)).to_dict(),
+    }
+    evaluation = {"strata": [{"name": name, "n_real": 3, "recall": recall if name == "b" else None} for name in "ab"]}
+    assert [row["name"] for row in _strata({arm: [evaluation] for arm in ("curated", "full", "random")})] == ["b"]

@@ -26,7 +26,7 @@ from curation.retrain.verdict import (
     contrast,
     decide,
 )
-from eval.compare import read_entry
+from eval.compare import common_metrics, read_entry
 from eval.compare_groups import trainings
 from eval.evaluate import RESULTS
 from eval.metric_registry import HIGHER_IS_BETTER, NAMES, Result
@@ -46,7 +46,9 @@ def conclude(experiment: Experiment, arms: Sequence[Arm], deciding: str) -> dict
     described = experiment.plan.describe()
     entries = {arm.name: experiment.entry(arm) for arm in arms}
     of_arm = {name: [entries[arm.name].results for arm in arms if arm.arm == name] for name in ARMS}
-    noise = read_entry(experiment.evaluations / NOISE).results
+    of_noise = read_entry(experiment.evaluations / NOISE)
+    common_metrics([*entries.values(), of_noise])  # all of one identity: a GPU compares more real images than a CPU
+    noise = of_noise.results
     evaluations = {arm.name: read_json(experiment.evaluation(arm) / RESULTS) for arm in arms}
     repeats = {id: {name: [each[id] for each in many] for name, many in of_arm.items()} for id in noise}
     metrics = [_metric(id, repeats[id], noise[id]) for id in noise]
@@ -139,9 +141,11 @@ def _metric(id: str, results: Repeats, noise: Result) -> dict[str, Any]:
 
 
 def _strata(of_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    # Recall of each stratum's held-out images, by arm.
+    # Recall of each stratum's held-out images, by arm; not of strata of which too few images are compared.
     rows = []
     for position, first in enumerate(of_arm["curated"][0]["strata"]):
+        if first["recall"] is None:
+            continue
         recalls = {arm: [repeat["strata"][position]["recall"] for repeat in many] for arm, many in of_arm.items()}
         of_arms = {
             arm: Trainings.of_replicates([Jackknife.from_dict(r["replicates"]) for r in many])

@@ -24,6 +24,7 @@ from eval.metrics.feature_stats import Array, Features, Matrix, Moments
 from eval.metrics.frechet import noise_floor, sqrt_factor
 from eval.metrics.kernel import Within
 from eval.metrics.neighbours import Neighbours, neighbours
+from eval.metrics.precision_recall import Indices, drawn
 from gan.errors import RequestError
 from gan.runtime import distributed
 from gan.runtime.file_kinds import why_unreadable
@@ -124,10 +125,26 @@ class Reference:
         return Within(sums=arrays["sums"], squares=float(arrays["squares"]), pairs=int(arrays.get("pairs", every)))
 
     @cached_property
+    def compared(self) -> Indices:
+        """Places [C] of the images that are compared in pairs: all; of very many without a GPU those that are drawn."""
+        return drawn(len(self)) if self.extractor.gpu is None else np.arange(len(self))
+
+    @property
+    def compares_all(self) -> bool:
+        """Whether `compared` are all images."""
+        return len(self.compared) == len(self)
+
+    @property
+    def compared_features(self) -> Features:
+        """Features [C, d] of the images that are compared."""
+        return self.features if self.compares_all else self.features.view(self.compared)
+
+    @cached_property
     def neighbours(self) -> Neighbours:
-        """The NEIGHBOURS nearest others of each image."""
+        """The NEIGHBOURS nearest others of each image that is compared, by their places among these."""
+        name = "neighbours" if self.compares_all else f"neighbours-of-{len(self.compared)}"
         arrays = self._kept(
-            "neighbours", lambda: asdict(neighbours(self.features, NEIGHBOURS, device=self.extractor.gpu))
+            name, lambda: asdict(neighbours(self.compared_features, NEIGHBOURS, device=self.extractor.gpu))
         )
         return Neighbours(distances=arrays["distances"], indices=arrays["indices"])
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch  # only named here: it is loaded where there is a device
 
 BLOCK = 1024  # samples on either side of a block of distances
+EXACT = 100_000  # samples of a set that all pairs of are compared where there is no device
 TIE = 1e-12  # squared distances this close, relatively, are equal: the k-th neighbour lies on its ball, not within
 
 
@@ -245,6 +246,14 @@ def _compare_pairs(
             nearest[columns] = np.where(least < closest[columns], i + index, nearest[columns])
             closest[columns] = np.minimum(closest[columns], least)
     return precise, recalled, dense, coverage, grown, realism, nearest, closest
+
+
+def drawn(n: int) -> Indices:
+    """Places of n samples in ascending order: all, or EXACT of more than these, at random but always the same.
+
+    The values of this module depend on the number of samples: those of the drawn ones are not those of all.
+    """
+    return np.arange(n) if n <= EXACT else np.sort(np.random.default_rng(0).permutation(n)[:EXACT])
 
 
 def precision_recall(real: Features | Array, gen: Features | Array, k: int = 3) -> dict[str, Estimate]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from gan.errors import RequestError
 
+REAL_IMAGES = "real_images"  # option of a metric that is of so many of the reference images, not of all
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -29,8 +31,9 @@ class Identity:
     def __str__(self) -> str:
         chosen = f"/{self.rejection}" if self.rejection else ""
         reduced = f"/pca={self.dims}" if self.dims else ""
+        drawn = f"/real={short_count(self.options[REAL_IMAGES])}" if REAL_IMAGES in self.options else ""
         how = f"{self.extractor}{reduced}/{self.preprocess}/{self.precision}"
-        return f"{self.metric}@{how}/n={short_count(self.n)}{chosen}"
+        return f"{self.metric}@{how}{drawn}/n={short_count(self.n)}{chosen}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
