@@ -60,6 +60,14 @@ def test_equal_samples_are_neighbours_of_one_another():
     assert (found.indices != np.arange(160)[:, None]).all()
 
 
+def test_as_many_neighbours_as_there_are_others_can_be_asked_for():
+    features = clustered(60)
+    found = approximate.neighbours(features, approximate.MOST).neighbours
+    assert (np.sort(found.indices) == np.sort(neighbours(features, approximate.MOST).indices)).mean() > 0.9
+    few = approximate.neighbours(Features([np.eye(4)]), 3).neighbours
+    assert np.sort(few.indices).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
+
+
 @pytest.mark.parametrize("k", [0, 25, 10])
 def test_other_numbers_of_neighbours_are_refused(k):
     with pytest.raises(ValueError, match=f"k must be .* got {k} of 10 instead"):
