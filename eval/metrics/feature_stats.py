@@ -221,7 +221,8 @@ class UnitFeatures(Features):
 
     def rows(self, first: int, end: int) -> Matrix:
         """Rows first..end as float64 [end - first, d]."""
-        return self._at_unit_length(super().rows(first, end))
+        rows = super().rows(first, end)
+        return self._at_unit_length(rows) if self._chosen is None else rows  # which _take has made of unit length
 
     def view(self, indices: Array) -> "Features":
         """Not of these: their mean would be another."""
