@@ -126,6 +126,7 @@ def test_check_and_score_give_the_manifests_of_this_machine(base, monkeypatch, t
         ):
             outcome = run_salon("curate", *arguments, *own)
             assert outcome.code == 0, outcome.err
+    assert not list((tmp_path / "ray" / "measures").iterdir())
     for step in ("checked", "scored"):
         assert manifest.read(base / f"local.{step}").hash == manifest.read(base / f"ray.{step}").hash
 

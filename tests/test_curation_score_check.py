@@ -34,6 +34,7 @@ def test_the_most_alike_are_those_of_brute_force(blocks, count, device):
     np.fill_diagonal(cosines, -np.inf)
     expected = np.argsort(-cosines, axis=1)[:, : min(6, count - 1)]
     assert np.array_equal(most_alike(unit, 6, device), expected)
+    assert most_alike(unit[:1], 6, device).shape == (1, 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
