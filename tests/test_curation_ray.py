@@ -3,12 +3,16 @@
 import os
 import secrets
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import empty_cache, run_salon
 
+from curation.prepare.engines import block_size
+from curation.prepare.image_files import Clip, ImageFile
+from curation.prepare.resize import ImageSettings
 from gan.data import manifest
 from gan.data.synthetic_scenes import painting
 from gan.errors import RequestError
@@ -37,19 +41,21 @@ def two_nodes():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """A folder of images, one of which is damaged, and the dataset that this machine makes of it."""
+    """A folder of images, one of them damaged and one without a label, and the dataset that this machine makes."""
     base = tmp_path_factory.mktemp("ray")
     (base / "pictures").mkdir()
     for seed in range(COUNT):
         painting("landscape", "impressionism", seed, 48).save(base / "pictures" / f"{seed:02d}.png")
     (base / "pictures" / "07.png").write_bytes(b"\x89PNG damaged")
+    labelled = "".join(f"{seed:02d}.png,landscape\n" for seed in range(COUNT - 1))
+    (base / "labels.csv").write_text(f"name,label\n{labelled}")
     prepared(base, "local.zip")
     return base
 
 
 def prepared(base, name, *options, code=0):
-    arguments = "prepare", base / "pictures", "--out", base / name, "--resolution", 16, "--crops", 2, *options
-    outcome = run_salon(*arguments)
+    arguments = "prepare", base / "pictures", "--labels", base / "labels.csv", "--out", base / name
+    outcome = run_salon(*arguments, "--resolution", 16, "--crops", 2, *options)
     assert outcome.code == code, outcome.err
     return outcome
 
@@ -70,7 +76,7 @@ def square_or_die(number, *, deadly):
 
 def test_the_work_of_a_node_that_dies_is_done_by_another(two_nodes, base, monkeypatch):
     cluster, node = two_nodes
-    monkeypatch.setattr(clusters, "BLOCK", 5)
+    monkeypatch.setattr(clusters, "BLOCK", 10)  # images: five files of two crops
     write, killed = KeptBlocks.write, []
 
     def write_and_kill(self, items, rows):
@@ -86,7 +92,7 @@ def test_the_work_of_a_node_that_dies_is_done_by_another(two_nodes, base, monkey
 
 
 def test_a_machine_alone_is_a_cluster_too_and_finished_blocks_outlive_the_run(base, monkeypatch, tmp_path):
-    monkeypatch.setattr(clusters, "BLOCK", 5)
+    monkeypatch.setattr(clusters, "BLOCK", 10)  # images: five files of two crops
     monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
     write, written = KeptBlocks.write, []
 
@@ -120,20 +126,38 @@ def test_check_and_score_give_the_manifests_of_this_machine(base, monkeypatch, t
         ):
             outcome = run_salon("curate", *arguments, *own)
             assert outcome.code == 0, outcome.err
+    assert not list((tmp_path / "ray" / "measures").iterdir())
     for step in ("checked", "scored"):
         assert manifest.read(base / f"local.{step}").hash == manifest.read(base / f"ray.{step}").hash
 
 
-def test_an_item_that_kills_its_worker_is_named_and_the_others_have_their_values():
+def test_a_task_gives_so_many_images_at_most():
+    settings = {"resolution": 16, "fit": "crop", "format": "png", "quality": 95, "filter": "box"}
+    one = ImageSettings(**settings, background=(0, 0, 0), max_pixels=1)
+    crops = ImageSettings(**settings, background=(0, 0, 0), max_pixels=1, crops=9)
+    image = ImageFile("in", "a.png", Path("a.png"))
+    clip = ImageFile("in", "b.mp4", Path("b.mp4"), clip=Clip(0, 20))
+    sizes = [block_size(files, each) for each in (one, crops) for files in ([], [image], [clip, image])]
+    assert sizes == [64, 64, 3, 7, 7, 1]
+
+
+def test_an_item_that_kills_its_worker_is_named_and_the_others_have_their_values(monkeypatch, tmp_path):
+    import ray
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not find this module
+    long = tmp_path / ("folder" * 10)  # too long for the path of a socket
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
     with connected(workers=2) as cluster:
+        scratch = Path(ray._private.worker.global_worker.node.get_temp_dir_path())
+        assert scratch.is_dir()
         function = partial(square_or_die, deadly=(3, 11))
         values = cluster.ordered_map(function, range(20), lambda number: -number, block=4)
         assert list(values) == [-n if n in (3, 11) else n**2 for n in range(20)]
         with pytest.raises(RequestError, match=r"^`number` must be positive; got -1 instead$"):
             list(cluster.ordered_map(function, [1, -1], lambda number: -number))
+    assert not scratch.exists() and not ray.is_initialized()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from curation.score.check import best_copies, exact
 from curation.score.density import normalized
 from curation.score.label_noise import mislabelled, most_alike
 from eval.metrics import approximate, neighbours, on_device
-from eval.metrics.feature_stats import as_features
+from eval.metrics.feature_stats import as_features, joined
 
 DEVICES = [None, torch.device("cpu")]  # the loops on a CPU; how a GPU searches, on a CPU
 
@@ -34,6 +34,7 @@ def test_the_most_alike_are_those_of_brute_force(blocks, count, device):
     np.fill_diagonal(cosines, -np.inf)
     expected = np.argsort(-cosines, axis=1)[:, : min(6, count - 1)]
     assert np.array_equal(most_alike(unit, 6, device), expected)
+    assert most_alike(unit[:1], 6, device).shape == (1, 0)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -71,7 +72,9 @@ def test_wrong_labels_and_similar_pairs_are_found_by_approximate_neighbours(monk
     given = labels.copy()
     given[[0, 70, 129]] = 1, 2, 0
     features[41] = features[5] + 0.01
-    near = alike.found_neighbours(as_features(features))
+    near = alike.found_neighbours(joined([as_features(features[:50]), as_features(features[50:])]))
+    squared = near.neighbours.distances[[5, 41], 0] ** 2
+    assert squared == pytest.approx(2 - 2 * cosines(features, np.array([[5, 41], [5, 41]])), abs=1e-6)
     assert near.recall.value > 0.98
     assert mislabelled(features, given, near=near) == mislabelled(features, given)
     assert similar(features, 0.999, near=near).tolist() == similar(features, 0.999).tolist() == [[5, 41]]

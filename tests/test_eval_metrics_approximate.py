@@ -52,12 +52,44 @@ def test_where_the_graph_leads_nowhere_all_samples_are_searched(monkeypatch):
     assert found.distances[::7] == pytest.approx(true.distances[::7], rel=1e-3)
 
 
+def test_neighbours_that_are_missed_together_make_the_share_less_certain(monkeypatch):
+    real = approximate._Graph.nearest
+
+    def astray(self, start, k):
+        distances, indices = real(self, start, k)
+        indices[::5] = (start + np.arange(len(indices)))[::5, None]  # itself
+        return distances, indices
+
+    monkeypatch.setattr(approximate._Graph, "nearest", astray)
+    monkeypatch.setattr(approximate, "BLOCK", 100)
+    monkeypatch.setattr(approximate, "TESTED", 500)
+    recall = approximate.neighbours(clustered(500), 10).recall
+    assert recall.value == pytest.approx(0.8, abs=0.005) and recall.n == 5000
+    assert recall.se == pytest.approx((0.8 * 0.2 / 500) ** 0.5, rel=0.02)  # as of 500, not of 5,000
+
+
+def test_the_graph_is_of_the_first_principal_components(monkeypatch):
+    rng = np.random.default_rng(0)
+    features = Features([rng.standard_normal([800, 60], np.float32) * ([3] * 8 + [0.1] * 52)])
+    monkeypatch.setattr(approximate, "DIM", 8)
+    monkeypatch.setattr(approximate, "CANDIDATES", 20)
+    assert approximate.neighbours(features, 5).recall.value > 0.98
+
+
 def test_equal_samples_are_neighbours_of_one_another():
     rows = np.repeat(np.random.default_rng(0).standard_normal([4, 8], np.float32), 40, axis=0)
     found = approximate.neighbours(Features([rows]), 5).neighbours
     assert found.distances == pytest.approx(0, abs=1e-5)
     assert (found.indices // 40 == np.arange(160)[:, None] // 40).all()
     assert (found.indices != np.arange(160)[:, None]).all()
+
+
+def test_as_many_neighbours_as_there_are_others_can_be_asked_for():
+    features = clustered(60)
+    found = approximate.neighbours(features, approximate.MOST).neighbours
+    assert (np.sort(found.indices) == np.sort(neighbours(features, approximate.MOST).indices)).mean() > 0.9
+    few = approximate.neighbours(Features([np.eye(4)]), 3).neighbours
+    assert np.sort(few.indices).tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("k", [0, 25, 10])
@@ -84,6 +116,11 @@ def test_unit_features_are_around_the_mean_of_all_and_at_unit_length():
     assert unit.subset(places).rows(0, 4) == pytest.approx(expected[places])
     with pytest.raises(NotImplementedError):
         unit.view(places)
+    some = UnitFeatures(Features([rows[:12], rows[12:]]).view(places))  # around the mean of those
+    expected = rows[places] - rows[places].mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert len(some) == 4 and some.rows(0, 4) == pytest.approx(expected)
+    assert some.take(np.array([3, 0])) == pytest.approx(expected[[3, 0]])
 
 
 def test_joined_sets_are_one_after_the_other():

@@ -110,6 +110,16 @@ def test_shards_read_as_one_array(tmp_path):
         assert as_features(features) is features
 
 
+def test_rows_are_taken_by_numbers_of_any_type_and_no_others_than_there_are():
+    whole = np.arange(60.0).reshape(20, 3)
+    features = Features(np.split(whole, [4, 11]))
+    np.testing.assert_array_equal(features.take(np.array([12, 3, 5], np.uint8)), whole[[12, 3, 5]])
+    assert features.take(np.array([], np.int64)).shape == (0, 3)
+    for index in (-1, 20):
+        with pytest.raises(IndexError, match="indices must be from 0 to 19"):
+            features.take(np.array([3, index]))
+
+
 def test_shards_that_are_none_are_refused(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"no array")
     with pytest.raises(RequestError, match=r"a.npy must be a .npy file of features"):

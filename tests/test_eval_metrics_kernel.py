@@ -66,8 +66,10 @@ def test_blocks_of_very_many_samples_have_the_expectation_and_the_spread_that_is
     assert kid(*sets[0]) == estimates[0]
 
 
-@pytest.mark.parametrize("sizes", [(120, 90), (90, 120), (30, 500), (500, 30)])
-def test_sums_over_blocks_are_those_over_all_pairs_where_all_values_are_equal(sizes, monkeypatch):
+@pytest.mark.parametrize(
+    ("sizes", "blocks"), [((130, 90), 3), ((90, 130), 3), ((30, 500), 1), ((500, 30), 1), ((100, 100), 1)]
+)
+def test_sums_over_blocks_are_those_over_all_pairs_where_all_values_are_equal(sizes, blocks, monkeypatch):
     monkeypatch.setattr(kernels, "EXACT", 100)
     monkeypatch.setattr(kernels, "BLOCKED", 40)
     m, n = sizes
@@ -75,7 +77,7 @@ def test_sums_over_blocks_are_those_over_all_pairs_where_all_values_are_equal(si
         kernels.as_features(np.zeros([m, 3])), kernels.as_features(np.zeros([n, 3])), Kernel(coef0=2.0)
     )
     assert rows == pytest.approx(np.full(m, 8 * n)) and columns == pytest.approx(np.full(n, 8 * m))
-    assert squares == pytest.approx(64 * m * n) and (pairs < m * n) == (min(m, n) > 40)
+    assert squares == pytest.approx(64 * m * n) and pairs == m * n / blocks
     assert within(np.zeros([m, 3]), Kernel(coef0=2.0)).squares == pytest.approx(64 * m * (m - 1))
 
 

@@ -16,6 +16,7 @@ from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import EncodedImage, ImageSettings, crashed, prepare
 from curation.prepare.worker_pool import cores, fault_tolerant_map
 from gan import __version__
+from gan.runtime import cluster as clusters
 from gan.runtime.cluster import KeptBlocks, connected
 from gan.runtime.files import cache_folder
 
@@ -33,9 +34,16 @@ def prepared(
         yield from fault_tolerant_map(partial(prepare, settings=settings), files, crashed, request.workers or cores())
         return
     with connected(request.address, request.workers) as cluster:
-        rows = cluster.ordered_map(partial(_row, settings=settings), files, _crashed, kept=_kept(settings, files))
+        function, kept = partial(_row, settings=settings), _kept(settings, files)
+        rows = cluster.ordered_map(function, files, _crashed, block=block_size(files, settings), kept=kept)
         for row in rows:
             yield [_of_row(image) for image in row["images"]]
+
+
+def block_size(files: Sequence[ImageFile], settings: ImageSettings) -> int:
+    """Files of a task of the cluster: as many as give BLOCK images at most, since all of them are in memory at once."""
+    frames = max((file.clip.count for file in files if file.clip), default=1)
+    return max(1, clusters.BLOCK // (frames * settings.crops))
 
 
 def remove_kept(settings: ImageSettings, files: Sequence[ImageFile]) -> None:

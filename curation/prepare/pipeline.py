@@ -57,15 +57,14 @@ def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> 
         if plan.output is None:
             deque(rows, maxlen=0)  # only count
             _require_images(statistics, plan)
-            remove_kept(plan.settings, [task.file for task in plan.tasks])
+            remove_kept(plan.settings, plan.files)
             return {"archive": None, **statistics.figures(plan, time.perf_counter() - started), **origin}
         return _write(plan, plan.output, rows, statistics, origin, started)
 
 
 def _encoded(plan: PreparationPlan, request: PrepareRequest) -> Generator[tuple[Task, EncodedImage]]:
     """Each task with each of its encoded images, in order; those without a label are not read."""
-    work = [task.file for task in plan.tasks if plan.has_label(task)]
-    with closing(prepared(work, plan.settings, request)) as images:
+    with closing(prepared(plan.files, plan.settings, request)) as images:
         for task in progress(plan.tasks, "Preparing", len(plan.tasks)):
             for image in next(images) if plan.has_label(task) else [UNLABELLED]:
                 yield task, image
@@ -151,7 +150,7 @@ def _write(
         names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
         figures = {**names, **statistics.figures(plan, time.perf_counter() - started), **origin}
         write_json(output.report, figures)
-    remove_kept(plan.settings, [task.file for task in plan.tasks])
+    remove_kept(plan.settings, plan.files)
     return figures
 
 

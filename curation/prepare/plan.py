@@ -56,6 +56,11 @@ class PreparationPlan:
     settings: ImageSettings
     output: Output | None  # None: a dry run
 
+    @property
+    def files(self) -> list[ImageFile]:
+        """The files that are prepared, in order: those whose tasks have the label that they need."""
+        return [task.file for task in self.tasks if self.has_label(task)]
+
     def has_label(self, task: Task) -> bool:
         """Whether a task has the label that it needs to be kept."""
         return self.labels is None or task.label is not None

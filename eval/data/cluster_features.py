@@ -22,7 +22,7 @@ from gan.runtime.files import remove_stale_partials
 def extract(
     dataset: ImageDataset, indices: Places, extractor: Extractor, cluster: Cluster, weights: Path | None = None
 ) -> None:
-    """Make the shards that the cache lacks of the images at `indices` [n]; one is lost at most, however this ends.
+    """Make the shards that the cache lacks of the images at `indices` [n]; finished ones stay, however this ends.
 
     `weights` are those that the extractor was loaded with. An image that cannot be read is left to who reads the cache.
     """

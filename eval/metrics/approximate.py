@@ -60,9 +60,16 @@ def neighbours(features: Features, k: int, *, seed: int = 0) -> Approximate:
     lacking = np.flatnonzero(np.isinf(distances[:, -1]))
     exact = _exactly(features, np.concatenate([tested, lacking]), k)
     distances[lacking], indices[lacking] = exact.distances[len(tested) :], exact.indices[len(tested) :]
-    hits = sum(len(np.intersect1d(*both)) for both in zip(exact.indices[: len(tested)], indices[tested], strict=True))
-    recall = wilson(int(hits), len(tested) * k)
+    both = zip(exact.indices[: len(tested)], indices[tested], strict=True)
+    recall = _recall(np.array([len(np.intersect1d(*each)) for each in both]), k)
     return Approximate(neighbours=Neighbours(distances=distances, indices=indices), recall=recall)
+
+
+def _recall(hits: NDArray[np.int64], k: int) -> Estimate:
+    # Of k neighbours of each sample so many found [n]. Those of one sample may be missed together: then they say less.
+    share = hits.mean() / k
+    spread = hits.var() / (k * share * (1 - share)) if 0 < share < 1 else 1.0
+    return wilson(int(hits.sum()), len(hits) * k, spread)
 
 
 class _Graph:

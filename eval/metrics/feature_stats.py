@@ -156,7 +156,7 @@ class Features:
         return out
 
     def take(self, indices: Array, dtype: type[np.floating[Any]] = np.float64) -> Array:
-        """Rows by index [n], in any order -> [n, d]."""
+        """Rows by index [n] from 0 on, in any order -> [n, d]. Raises IndexError for one that there is not."""
         out = np.empty((len(indices), self.dim), dtype)
         self._take(indices, out)
         return out
@@ -202,8 +202,10 @@ class Features:
 
     def _take(self, indices: Array, out: Array) -> None:
         indices = np.asarray(indices) if self._chosen is None else self._chosen[indices]
-        order = None if (np.diff(indices) >= 0).all() else np.argsort(indices, kind="stable")
+        order = None if (indices[1:] >= indices[:-1]).all() else np.argsort(indices, kind="stable")
         ordered = indices if order is None else indices[order]
+        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < self._starts[-1]:
+            raise IndexError(f"indices must be from 0 to {self._starts[-1] - 1}; got {ordered[0]} to {ordered[-1]}")
         edges = np.searchsorted(ordered, self._starts)
         for index in np.flatnonzero(np.diff(edges)).tolist():  # one shard after the other
             part = slice(edges[index], edges[index + 1])
@@ -219,7 +221,8 @@ class UnitFeatures(Features):
 
     def rows(self, first: int, end: int) -> Matrix:
         """Rows first..end as float64 [end - first, d]."""
-        return self._at_unit_length(super().rows(first, end))
+        rows = super().rows(first, end)
+        return self._at_unit_length(rows) if self._chosen is None else rows  # which _take has made of unit length
 
     def view(self, indices: Array) -> "Features":
         """Not of these: their mean would be another."""

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -33,6 +33,8 @@ BLOCK = 64  # items of a task
 RETRIES = 2  # of a block whose worker died; then its items are computed one by one
 TIMEOUT = 10  # seconds in which a cluster must answer
 STORE = 512 * 1024**2  # bytes of shared memory of a Ray of one machine
+_MAX_SCRATCH = 28  # bytes of its folder's path: a socket's may have 103 at least, of which Ray's names take 75
+_SHORT_FOLDERS = ("/tmp", "/var/tmp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,10 @@ class KeptBlocks(Generic[Item]):
         """The rows of a block; None where it is not finished."""
         path = self._path(items)
         try:
-            return None if path is None else list(pq.read_table(path).to_pylist())
+            rows: list[Row] = [] if path is None else pq.read_table(path).to_pylist()
         except (OSError, pa.ArrowInvalid):
             return None
+        return rows if len(rows) == len(items) else None
 
     def write(self, items: Sequence[Item], rows: list[Row]) -> None:
         """Keep the rows of a block."""
@@ -94,7 +97,7 @@ class Cluster:
         while True:
             while len(window) < 2 * self.workers + 2 and (some := next(blocks, None)) is not None:
                 known = kept.read(some) if kept else None
-                window.append((some, None if known else self._task.remote(shared, some), known))
+                window.append((some, self._task.remote(shared, some) if known is None else None, known))
             if not window:
                 return
             some, task, known = window.popleft()
@@ -135,7 +138,7 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
     except ImportError as error:
         raise RequestError(f"`engine` ray needs pip install 'salon[ray]': {error}") from error
     quiet: Row = {"log_to_driver": False, "logging_level": "ERROR"}
-    scratch = tempfile.mkdtemp(prefix="ray") if address is None else None
+    scratch = _scratch() if address is None else None
     try:
         if address is None:
             own: Row = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": scratch}
@@ -150,6 +153,15 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
         ray.shutdown()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch() -> str:
+    # A folder for sockets, logs and what does not fit into memory.
+    here = tempfile.gettempdir()
+    for folder in [here] if len(os.fsencode(here)) <= _MAX_SCRATCH else _SHORT_FOLDERS:
+        with suppress(OSError):
+            return tempfile.mkdtemp(prefix="ray", dir=folder)
+    return tempfile.mkdtemp(prefix="ray")
 
 
 def _connect(ray: Any, address: str, quiet: Row) -> None:
