@@ -1,5 +1,6 @@
 """Labels of others: files in every usual form, names in every script, datasets of the reference, folders in folders."""
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -110,6 +111,17 @@ def test_the_column_of_names_is_the_one_that_names_images(tmp_path: Path) -> Non
 
 
 TWO = "filename,artist,genre\na.png,Monet,landscape\nb.png,Degas,portrait\n"
+
+
+def test_images_stay_with_their_files_where_some_have_no_label(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    source = fill(tmp_path / "in", {name: image(number) for number, name in enumerate(names)})
+    (tmp_path / "l.csv").write_text("name,label\nb.jpg,cat\nd.jpg,dog\n")
+    collect(request(source, tmp_path / "d.zip", labels=str(tmp_path / "l.csv")))
+    found = rows(tmp_path / "d.zip")
+    for name in names:
+        own = hashlib.sha256((source / name).read_bytes()).hexdigest()
+        assert found[f"in/{name}"]["file_sha256"] == (own if name in ("b.jpg", "d.jpg") else None)
 
 
 def test_a_column_of_labels_is_chosen_or_asked_for(tmp_path: Path) -> None:
