@@ -142,7 +142,10 @@ def connected(address: str | None = None, workers: int | None = None) -> Iterato
     try:
         if address is None:
             own: Row = {"include_dashboard": False, "object_store_memory": STORE, "_temp_dir": scratch}
-            ray.init(address="local", num_cpus=workers, _node_ip_address="127.0.0.1", **own, **quiet)
+            try:
+                ray.init(address="local", num_cpus=workers, _node_ip_address="127.0.0.1", **own, **quiet)
+            except RuntimeError as error:
+                raise RequestError(f"`engine` ray: Ray did not start on this machine: {error}") from error
         else:
             _connect(ray, address, quiet)
         cluster = Cluster(ray)
