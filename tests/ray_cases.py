@@ -160,4 +160,8 @@ def test_an_item_that_kills_its_worker_is_named_and_the_others_have_their_values
         assert list(values) == [-n if n in (3, 11) else n**2 for n in range(20)]
         with pytest.raises(RequestError, match=r"^`number` must be positive; got -1 instead$"):
             list(cluster.ordered_map(function, [1, -1], lambda number: -number))
+        waiting = ray.remote(num_cpus=100)(square_or_die).remote(1, deadly=())  # until there are so many cores
+        ray.cancel(waiting)
+        with pytest.raises(RequestError, match="`engine` ray: the cluster lost its work"):  # not the item's fault
+            cluster._result(waiting, None, [1], lambda number: -number)
     assert not scratch.exists() and not ray.is_initialized()

@@ -88,7 +88,8 @@ class Cluster:
     ) -> Generator[Value]:
         """`function` of each item, in their order, a few blocks ahead; what can be pickled, and rows where it is kept.
 
-        `crashed` gives the value of an item whose worker dies each time. Raises what `function` raises.
+        `crashed` gives the value of an item whose worker dies each time. Raises what `function` raises, and
+        RequestError where the cluster fails.
         """
         shared = self._ray.put(function)
         size = block or BLOCK
@@ -111,7 +112,10 @@ class Cluster:
             return list(self._ray.get(task))
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, Exception) else error from None
-        except self._ray.exceptions.RayError:
+        except self._ray.exceptions.RayError as error:
+            died = self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.OutOfMemoryError
+            if not isinstance(error, died):  # the cluster's fault, and no item's
+                raise RequestError(f"`engine` ray: the cluster lost its work: {error}") from error
             if len(items) == 1:
                 return [crashed(items[0])]
             alone = [(item, self._task.remote(shared, [item])) for item in items]
