@@ -6,11 +6,8 @@ import click
 
 from curation.auto.request import AutoRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, device_option, json_option, none_is_nothing, overwrite_option
-from gan.data.strata import STRATA
+from gan.cli.options import PATH, FiniteRange, column_option, device_option, json_option, overwrite_option
 from gan.runtime.console import result, table
-
-COLUMNS = click.Choice(["none", *STRATA])
 
 
 @click.command(cls=Command)
@@ -18,21 +15,9 @@ COLUMNS = click.Choice(["none", *STRATA])
 @click.argument("dataset", type=PATH)
 @click.option("--manifest", metavar="DIR", type=PATH, help="The dataset's manifest. Default: that beside it.")
 @click.option("--out", metavar="DIR", type=PATH, help="The manifest to write; those of the steps before lie beside it.")
-@click.option(
-    "--labels",
-    type=COLUMNS,
-    default="none",
-    show_default=True,
-    callback=none_is_nothing,
-    help="Column checked for label noise, which is flagged and not dropped.",
-)
-@click.option(
-    "--strata",
-    type=COLUMNS,
-    default="none",
-    show_default=True,
-    callback=none_is_nothing,
-    help="Column of strata: images are compared with those of the same value, and each stratum keeps its share.",
+@column_option("labels", "Column checked for label noise, which is flagged and not dropped.")
+@column_option(
+    "strata", "Column of strata: images are compared with those of the same value, and each stratum keeps its share."
 )
 @click.option("--keep", metavar="SHARE", type=FiniteRange(0, 1), help="Share to keep of all; copies count as dropped.")
 @click.option(

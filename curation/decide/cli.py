@@ -1,7 +1,6 @@
 """The commands of `salon curate` that decide, and those that show what was decided. Heavy imports wait."""
 
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +8,7 @@ import click
 
 from curation.decide.request import LearnRequest, PruneRequest, ReviewRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, WholeRange, device_option, json_option, none_is_nothing, seed_option
-from gan.data.strata import STRATA
+from gan.cli.options import PATH, FiniteRange, WholeRange, column_option, device_option, json_option, seed_option
 from gan.runtime.console import result, say, table
 
 if TYPE_CHECKING:
@@ -24,17 +22,12 @@ data_option = click.option(
 )
 
 
-def _strata_option(text: str) -> Callable[[Any], Any]:
-    columns = click.Choice(["none", *STRATA])
-    return click.option("--strata", type=columns, default="none", callback=none_is_nothing, help=text)
-
-
 @click.command(cls=Command)
 @takes(PruneRequest)
 @manifest_argument
 @click.option("--out", metavar="DIR", type=PATH, help="The manifest to write: a new folder.")
 @click.option("--keep", metavar="SHARE", type=FiniteRange(0, 1), help="Share to keep of all.")
-@_strata_option("Column of strata, for counts and quotas.")
+@column_option("strata", "Column of strata, for counts and quotas.")
 @click.option(
     "--floor",
     metavar="SHARE",
@@ -123,7 +116,7 @@ def log(manifest: Path, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("a", type=PATH)
 @click.argument("b", type=PATH)
-@_strata_option("Column of strata to count by as well.")
+@column_option("strata", "Column of strata to count by as well.")
 @json_option
 def diff(a: Path, b: Path, strata: str | None, as_json: bool) -> None:
     """Tell what manifest B decides otherwise than manifest A, by reason and by stratum.

@@ -4,11 +4,8 @@ import click
 
 from curation.score.request import CheckRequest, ScoreRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, device_option, engine_options, json_option, none_is_nothing, seed_option, together
-from gan.data.strata import STRATA
+from gan.cli.options import PATH, column_option, device_option, engine_options, json_option, seed_option, together
 from gan.runtime.console import result, table
-
-COLUMNS = click.Choice(["none", *STRATA])
 
 # DATASET and the options with which both commands find it, its manifest, and its features.
 feature_options = together(
@@ -31,14 +28,7 @@ feature_options = together(
 @click.command(cls=Command)
 @takes(CheckRequest)
 @feature_options
-@click.option(
-    "--labels",
-    type=COLUMNS,
-    default="none",
-    show_default=True,
-    callback=none_is_nothing,
-    help="Column checked for label noise: flags images whose nearest neighbours share another value.",
-)
+@column_option("labels", "Column checked for label noise: flags images whose nearest neighbours share another value.")
 @click.option(
     "--known", metavar="ARCHIVE", type=PATH, help="Dataset that is there already: flags copies of its images."
 )
@@ -84,13 +74,8 @@ def check(request: CheckRequest, as_json: bool) -> None:
     help="Method of scoring, repeatable: density or knn, of features, or d-low. d-low, the logit of a run's "
     "discriminator, is a baseline and points the wrong way for outliers that the generator never makes.",
 )
-@click.option(
-    "--strata",
-    type=COLUMNS,
-    default="none",
-    show_default=True,
-    callback=none_is_nothing,
-    help="Column of strata: images are compared with those of the same value only; small strata are pooled.",
+@column_option(
+    "strata", "Column of strata: images are compared with those of the same value only; small strata are pooled."
 )
 @seed_option("Seed of the halves that models are fitted on, and of d-low's minibatches.")
 @click.option("--state", metavar="FILE", type=PATH, help="File of the fitted models: written, or scored with if there.")

@@ -8,7 +8,7 @@ import click
 from eval.cli.options import extractor_options, require_one
 from eval.request import VIEWS, NoveltyRequest
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, FiniteRange, WholeRange, none_is_nothing, overwrite_option, seed_option
+from gan.cli.options import PATH, FiniteRange, WholeRange, column_option, overwrite_option, seed_option
 from gan.runtime.console import result, table
 
 
@@ -46,12 +46,9 @@ from gan.runtime.console import result, table
     type=FiniteRange(-2, 2),
     help="Truncation of snapshots. Below 1: more typical and less varied images.",
 )
-@click.option(
-    "--strata",
-    type=click.Choice(["none", "label", "style", "genre", "artist"]),
-    default="none",
-    callback=none_is_nothing,
-    help="Strata of the training images to report by as well: label of the dataset, or style, genre or artist of the "
+@column_option(
+    "strata",
+    "Strata of the training images to report by as well: label of the dataset, or style, genre or artist of the "
     "manifest.",
 )
 @click.option("--num-pairs", metavar="N", type=WholeRange(0), help="Pairs to show, the most suspicious.")

@@ -12,10 +12,10 @@ from gan.cli.options import (
     PATH,
     FiniteRange,
     WholeRange,
+    column_option,
     device_option,
     graphs_option,
     json_option,
-    none_is_nothing,
     overwrite_option,
     seed_option,
     together,
@@ -124,12 +124,8 @@ measuring_options = together(
         type=WholeRange(1),
         help="Principal components of the dataset's features to measure in; few for few images. Default: all features.",
     ),
-    click.option(
-        "--strata",
-        type=click.Choice(["none", "label", "style", "genre", "artist"]),
-        default="none",
-        callback=none_is_nothing,
-        help="Strata to report by as well: label of the dataset, or style, genre or artist of the manifest.",
+    column_option(
+        "strata", "Strata to report by as well: label of the dataset, or style, genre or artist of the manifest."
     ),
     click.option("--ppl-space", type=click.Choice(SPACES), help="Latent space of perceptual path length (ppl)."),
     click.option(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from gan.config import MAX_SEED
+from gan.data.strata import STRATA
 from gan.runtime.engines import ENGINES
 
 PATH = click.Path(path_type=Path)
@@ -121,3 +122,9 @@ format_option = click.option(
 def none_is_nothing(context: click.Context, option: click.Parameter, value: str) -> str | None:
     """Callback of a choice that has "none"."""
     return None if value == "none" else value
+
+
+def column_option(name: str, of: str) -> Callable[[Function], Function]:
+    """An option that names a column of STRATA, or "none", whose help says of what."""
+    columns = click.Choice(["none", *STRATA])
+    return click.option(f"--{name}", type=columns, default="none", show_default=True, callback=none_is_nothing, help=of)
