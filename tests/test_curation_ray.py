@@ -29,7 +29,7 @@ def test_in_a_process_of_its_own(name):
     ("options", "said"),
     [
         (("--engine", "ray", "--address", "127.0.0.1:1"), "--address must be HOST:PORT of a Ray cluster"),
-        (("--engine", "ray", "--address", "nonsense"), "--address must be HOST:PORT of a Ray cluster"),
+        (("--engine", "ray", "--address", "nonsense"), "got nonsense: there is no port"),
         (("--address", "auto"), "--address is that of --engine ray; got auto for local"),
     ],
 )

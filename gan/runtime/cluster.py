@@ -174,7 +174,9 @@ def _scratch() -> str:
 def _connect(ray: Any, address: str, quiet: Row) -> None:
     try:
         if address != "auto":  # Ray itself would wait for minutes
-            host, port = address.rsplit(":", 1)
+            host, _, port = address.rpartition(":")
+            if not port.isdecimal():
+                raise ValueError("there is no port")
             socket.create_connection((host, int(port)), timeout=TIMEOUT).close()
         ray.init(address=address, **quiet)
     except (OSError, ValueError) as error:  # Ray's ConnectionError is an OSError
