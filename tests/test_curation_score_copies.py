@@ -109,6 +109,16 @@ def test_other_pictures_in_like_borders_are_no_copies(paintings):
     assert found(images, pairs) == [[0, 3]]
 
 
+def test_of_two_bordered_pictures_the_insides_are_compared_and_no_bit_is_enough(paintings):
+    images = pixels(paintings[:3])
+    bordered = [np.pad(image, [(30, 30), (0, 0), (0, 0)], constant_values=255) for image in images[:2]]
+    known = copies.collected([copies.views(image) for image in [*bordered, images[2]]])
+    assert known.image.tolist() == [0, 0, 1, 1, 2]
+    assert copies._within_borders(known, (0, 2, (0, 1), 1)) == (1, 3, (0, 1), duplicates.RADIUS)
+    for candidate in ((0, 4, (0,), 1), (1, 2, (0,), 1), (1, 3, (0,), 1)):  # a border about one of them, or about none
+        assert copies._within_borders(known, candidate) == candidate
+
+
 def test_only_pairs_with_a_new_image_are_looked_for(paintings):
     images = pixels([paintings[0], paintings[0].convert("L"), paintings[1], paintings[1].rotate(90)])
     assert found(images) == [[0, 1], [2, 3]]
