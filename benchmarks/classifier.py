@@ -28,6 +28,7 @@ from eval.metrics.confidence_intervals import bootstrap
 from gan import snapshot
 from gan.config import make_config
 from gan.data.images import encode
+from gan.image_shape import ImageShape
 from gan.networks.generator import Generator
 from gan.runtime.console import say, table
 from gan.sampling.latents import draw
@@ -63,7 +64,7 @@ def graphs(folder: Path) -> dict[str, Path]:
 
 def generator(folder: Path, side: int) -> Path:
     """The graph of an untrained generator, preset auto."""
-    config = make_config(preset="auto", resolution=side, num_classes=0, dataset="none", overrides={})
+    config = make_config(preset="auto", shape=ImageShape(side, side), num_classes=0, dataset="none", overrides={})
     path = snapshot.path_for(folder, 0)
     snapshot.save(path, Generator(config.network), None, config, 0, None)
     export(ExportRequest(snapshot=path, out=folder / "models", models="generator"))

@@ -47,6 +47,7 @@ class Salon:
     def __init__(self, work: Work) -> None:
         from gan.config import make_config
         from gan.device.selection import select
+        from gan.image_shape import ImageShape
         from gan.networks import precision
         from gan.ops.bias_act import bias_act
         from gan.ops.modulated_conv2d import demodulation, modulated_conv2d
@@ -59,7 +60,11 @@ class Salon:
         if work.augment_p:
             overrides |= {"augment": "ada", "augment_p": work.augment_p}
         config = make_config(
-            preset=work.preset, resolution=work.resolution, num_classes=0, dataset="none", overrides=overrides
+            preset=work.preset,
+            shape=ImageShape(work.resolution, work.resolution),
+            num_classes=0,
+            dataset="none",
+            overrides=overrides,
         )
         self.learner = Learner(config, target, **{"graphs": True, **dict(work.learner)})
         precision.apply(self.learner.G_ema, work.precision)

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from gpu_setup import Setup
 
+from gan.image_shape import ImageShape
 from gan.networks.generator import Generator
 from gan.runtime.console import table
 
@@ -133,7 +134,9 @@ def _generator(preset: str, resolution: int, device: torch.device) -> Generator:
     from gan.config import make_config
 
     torch.manual_seed(0)
-    config = make_config(preset=preset, resolution=resolution, num_classes=0, dataset="none", overrides={})
+    config = make_config(
+        preset=preset, shape=ImageShape(resolution, resolution), num_classes=0, dataset="none", overrides={}
+    )
     return Generator(config.network).eval().requires_grad_(False).to(device)
 
 

@@ -15,6 +15,7 @@ import gpu_setup
 import torch
 from gpu_setup import Setup
 
+from gan.image_shape import ImageShape
 from gan.runtime.console import table
 
 LIMITS = {torch.float32: 5e-5, torch.bfloat16: 3e-2}  # relative error that counts as right
@@ -269,7 +270,11 @@ def _of_networks(setup: Setup, device: torch.device) -> list[dict]:
 
     torch.manual_seed(0)
     config = make_config(
-        preset=setup.preset, resolution=setup.resolution, num_classes=0, dataset="none", overrides={}
+        preset=setup.preset,
+        shape=ImageShape(setup.resolution, setup.resolution),
+        num_classes=0,
+        dataset="none",
+        overrides={},
     ).network
     G, D, z = Generator(config).eval(), Discriminator(config).eval(), torch.randn(4, config.z_dim)
     img = G(z, noise_mode="const").detach()

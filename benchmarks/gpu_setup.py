@@ -95,11 +95,18 @@ def snapshot(setup: Setup, path: Path) -> Path:
     """Write a snapshot with random weights."""
     from gan import snapshot as snapshots
     from gan.config import make_config
+    from gan.image_shape import ImageShape
     from gan.networks.discriminator import Discriminator
     from gan.networks.generator import Generator
 
     torch.manual_seed(0)
-    config = make_config(preset=setup.preset, resolution=setup.resolution, num_classes=0, dataset="none", overrides={})
+    config = make_config(
+        preset=setup.preset,
+        shape=ImageShape(setup.resolution, setup.resolution),
+        num_classes=0,
+        dataset="none",
+        overrides={},
+    )
     snapshots.save(path, Generator(config.network), Discriminator(config.network), config, 0, None)
     return path
 

@@ -46,7 +46,7 @@ def main(dataset: Path, batch: int, workers: str, device: str) -> None:
     draws = DrawSequence(np.arange(len(images.dataset)), batch, seed=0, mirror=True)
     names = list(itertools.islice(itertools.cycle(images.dataset.names), count))
     contents = {name: images.dataset.read_bytes(name) for name in names}
-    side = images.dataset.resolution
+    side = images.dataset.shape.width
     print(f"{side} pixels, {sum(map(len, contents.values())) / len(contents) / 1e3:.0f} kB a file, {cores()} cores")
 
     def read() -> None:

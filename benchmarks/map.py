@@ -27,7 +27,7 @@ def main(path: Path) -> None:
         started = time.perf_counter()
         found = layout(features, seed=0)
         seconds = time.perf_counter() - started
-        side = sheets.side_for(count, dataset.resolution)
+        side = sheets.side_for(count, dataset.shape.width)
         pictures = [sheets.shrunk(dataset.image(index), side) for index in range(min(len(dataset), count))]
         uris = sheets.sheets((pictures[n % len(pictures)] for n in range(count)), side)
         size = sum(map(len, uris)) / 1e6

@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gan.config import TrainingConfig, make_config
+from gan.image_shape import ImageShape
 from gan.networks import precision
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
@@ -108,8 +109,8 @@ def count(learner: Learner, iteration: int, *, strict: bool = True) -> Operation
 
     Without `strict`, uploads are let through: the first iteration makes constants that stay.
     """
-    side, n = learner.config.network.resolution, len(learner.members)
-    pixels = torch.zeros([n, 3, side, side], dtype=torch.uint8, device=DEVICE)
+    n = len(learner.members)
+    pixels = torch.zeros([n, *learner.config.network.shape.chw], dtype=torch.uint8, device=DEVICE)
     classes = torch.zeros([n], dtype=torch.int64, device=DEVICE)
     learner.iteration = iteration
     with Operations(strict) as operations:
@@ -137,9 +138,9 @@ def count_sampling(config: TrainingConfig, batch_size: int) -> dict[str, Operati
         precision.apply(network, config.precision)
     sampler = Sampler(G, noise_mode="random", batch_size=batch_size)
     c = (config.network.num_classes,) if config.network.num_classes else ()
-    shapes = [(config.network.z_dim,), *([c] if c else []), *((1, side, side) for side in G.synthesis.noise_shapes())]
+    shapes = [(config.network.z_dim,), *([c] if c else []), *((1, *shape) for shape in G.synthesis.noise_shapes())]
     sampler._inputs = [torch.zeros([batch_size, *shape], device=DEVICE) for shape in shapes]
-    pixels = np.zeros([batch_size, *[config.network.resolution] * 2, 3], np.uint8)
+    pixels = np.zeros([batch_size, *config.network.shape.hwc], np.uint8)
     there = lambda tensor, device: torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)  # noqa: E731
     counts = {}
     with (
@@ -232,7 +233,11 @@ def main(
         fields = json.loads(text)
         batch_gpu, classes = fields.pop("batch_gpu", None), fields.pop("num_classes", 0)
         config = make_config(
-            preset=preset, resolution=resolution, num_classes=classes, dataset="none", overrides=fields
+            preset=preset,
+            shape=ImageShape(resolution, resolution),
+            num_classes=classes,
+            dataset="none",
+            overrides=fields,
         )
         labels = np.arange(classes) if classes else None
         with fake_cuda():

@@ -28,6 +28,7 @@ from eval.data.feature_cache import features_of
 from eval.features.extractor import load_extractor
 from gan.config import make_config
 from gan.data.collection import Collection
+from gan.image_shape import ImageShape
 from gan.runtime.console import table
 from gan.snapshot import Snapshot, load
 from gan.training.run_dir import Run
@@ -98,7 +99,11 @@ def trained(folder: Path, kimg: float, collection: Collection) -> Snapshot:
     """The snapshot of a short run on all images."""
     dataset = collection.dataset
     config = make_config(
-        preset="tiny", resolution=32, num_classes=0, dataset=collection.fingerprint, overrides={"mirror": True}
+        preset="tiny",
+        shape=ImageShape(32, 32),
+        num_classes=0,
+        dataset=collection.fingerprint,
+        overrides={"mirror": True},
     )
     options = TrainingOptions(total_kimg=kimg, kimg_per_tick=max(kimg / 4, 0.001), image_snapshot_minutes=0, workers=0)
     return load(Path(train(Run(folder), config, options, dataset, collection.indices, CPU)["snapshot"]))

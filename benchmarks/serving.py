@@ -34,6 +34,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gan import snapshot
 from gan.config import PRESETS, make_config
+from gan.image_shape import ImageShape
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.runtime.console import say, table
@@ -51,7 +52,9 @@ BATCHES = (1, 4, 16)
 
 def untrained(folder: Path, preset: str, resolution: int) -> Path:
     """A snapshot with random weights, on which the time to paint does not depend."""
-    config = make_config(preset=preset, resolution=resolution, num_classes=0, dataset="none", overrides={})
+    config = make_config(
+        preset=preset, shape=ImageShape(resolution, resolution), num_classes=0, dataset="none", overrides={}
+    )
     torch.manual_seed(0)
     path = snapshot.path_for(folder, 0)
     snapshot.save(path, Generator(config.network), Discriminator(config.network), config, 0, None)

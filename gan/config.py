@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan.errors import RequestError
+from gan.image_shape import RESOLUTIONS, SQUARE, Base, ImageShape, base_of
 
 MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
 MAX_BATCH = 4096  # images an iteration
 PRECISIONS = ("fp32", "bf16", "fp16")
 FROM_WEIGHTS = {"ema_rampup": None, "ada_kimg": 100.0}  # of a run that starts from trained networks, as the reference
 FP16_CLAMP = 256.0  # conv_clamp of new networks in fp16 (Karras et al. 2020, ADA, appendix)
+OF_DATASET = ("resolution", "base", "image_channels", "num_classes")  # fields of networks that follow from the images
 AUGMENTS = ("none", "ada", "fixed", "diffaugment")
 # Presets of the stages of gan.augment.pipeline (Karras et al. 2020, ADA, figure 4), each in the order of application.
 AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
@@ -33,7 +35,7 @@ AUGMENT_CATEGORIES: dict[str, tuple[str, ...]] = {
 class NetworkConfig:
     """The shape of generator and discriminator."""
 
-    resolution: int  # pixels, a power of two, 8..1024
+    resolution: int  # pixels of four cells of the base, a power of two, 8..1024: the side of square images
     num_classes: int = 0  # 0: unconditional
     z_dim: int = 512
     w_dim: int = 512
@@ -43,9 +45,12 @@ class NetworkConfig:
     channel_max: int = 512
     mbstd_group_size: int | None = 4  # images a group in the minibatch standard deviation; None: the whole batch
     conv_clamp: float | None = None  # largest magnitude of activations, before a branch's gain; None: no limit
+    base: Base = SQUARE  # cells across and down of G's constant, 2..8 each; images are resolution / 4 times as large
+    image_channels: int = 3  # 1 grey, 3 RGB, 4 RGBA
 
     def __post_init__(self) -> None:
-        if self.resolution not in [2**k for k in range(3, 11)]:
+        object.__setattr__(self, "base", tuple(self.base))  # of JSON it is a list
+        if self.resolution not in RESOLUTIONS:
             raise RequestError(f"`resolution` must be a power of two from 8 to 1024; got {self.resolution} instead")
         for name in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max"):
             _require(name, getattr(self, name), 1)
@@ -58,9 +63,21 @@ class NetworkConfig:
             raise RequestError(f"`conv_clamp` must be above 0 and finite; got {self.conv_clamp} instead")
         if self.channel_base < self.resolution:
             raise RequestError(f"`channel_base` must be at least the resolution {self.resolution}")
+        if base_of(*self.shape.size) != (self.base, self.resolution):
+            raise RequestError(f"`base` must be {base_of(*self.shape.size)[0]}; got {self.base} instead")
+
+    @property
+    def shape(self) -> ImageShape:
+        """Of the images."""
+        scale = self.resolution // 4
+        return ImageShape(self.base[0] * scale, self.base[1] * scale, self.image_channels)
+
+    def grid(self, resolution: int) -> tuple[int, int]:
+        """Height and width in pixels of the features at a resolution."""
+        return self.base[1] * resolution // 4, self.base[0] * resolution // 4
 
     def resolutions(self) -> list[int]:
-        """Resolutions of the blocks, in pixels: 4, 8, ... up to the image's."""
+        """Resolutions of the blocks: 4, 8, ... up to the image's."""
         return [2**k for k in range(2, self.resolution.bit_length())]
 
     def channels(self, resolution: int) -> int:
@@ -90,7 +107,7 @@ class TrainingConfig:
     learning_rate: float = 0.0025  # Adam's, before the correction for lazy regularisation
     beta1: float = 0.0
     beta2: float = 0.99
-    r1_gamma: float | None = None  # weight of R1; None: 0.0002 * resolution^2 / batch_size
+    r1_gamma: float | None = None  # weight of R1; None: 0.0002 * width * height / batch_size
     r1_interval: int = 16  # iterations between R1 steps
     pl_weight: float = 2.0  # weight of path length regularisation; 0: off
     pl_interval: int = 4  # iterations between path length steps
@@ -117,7 +134,7 @@ class TrainingConfig:
             _require(name, getattr(self, name), 1)
         if self.r1_gamma is None:
             # The heuristic of Karras et al. 2020 (ADA), appendix.
-            object.__setattr__(self, "r1_gamma", 0.0002 * self.network.resolution**2 / self.batch_size)
+            object.__setattr__(self, "r1_gamma", 0.0002 * self.network.shape.area / self.batch_size)
         for name in ("seed", "r1_gamma", "pl_weight", "ema_kimg", "learning_rate", "freeze_d"):
             _require(name, getattr(self, name), 0)
         for name, most in (("seed", MAX_SEED), ("batch_size", MAX_BATCH)):
@@ -155,8 +172,13 @@ class TrainingConfig:
             raise RequestError(f"`ada_kimg` must be above 0; got {self.ada_kimg} instead")
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON and checkpoints."""
-        return dataclasses.asdict(self)
+        """As plain values, for JSON and checkpoints. The shape of images is in it where they are not square RGB."""
+        values = dataclasses.asdict(self)
+        network = values["network"]
+        for name, usual in (("base", SQUARE), ("image_channels", 3)):
+            if network[name] == usual:
+                del network[name]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainingConfig":
@@ -168,13 +190,13 @@ class TrainingConfig:
 
     def differences(self, other: "TrainingConfig") -> list[str]:
         """The fields that differ, as "name here, value there", for messages."""
-        mine, others = _flat(self.to_dict()), _flat(other.to_dict())
+        mine, others = (_flat(dataclasses.asdict(config)) for config in (self, other))
         return [f"{name} is {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]
 
     def digest(self) -> str:
         """Eight hexadecimal digits that differ when any value does; a new field with its default changes none."""
         defaults = {f.name: f.default for part in (NetworkConfig, type(self)) for f in dataclasses.fields(part)}
-        chosen = {name: value for name, value in _flat(self.to_dict()).items() if value != defaults[name]}
+        chosen = {name: value for name, value in _flat(dataclasses.asdict(self)).items() if value != defaults[name]}
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -202,15 +224,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def make_config(
-    *, preset: str, resolution: int, num_classes: int, dataset: str, overrides: dict[str, Any], **origin: Any
+    *, preset: str, shape: ImageShape, num_classes: int, dataset: str, overrides: dict[str, Any], **origin: Any
 ) -> TrainingConfig:
     """A preset's config for a dataset, with any field of either dataclass overridden. fp16 brings a conv_clamp.
 
     `origin` holds the manifest, resume_from and resume_kimg of TrainingConfig.
-    Raises RequestError for an unknown preset or field, or a value out of range.
+    Raises RequestError for an unknown preset or field, a value out of range, or a shape that networks do not have.
     """
     if preset not in PRESETS:
         raise RequestError(f"`preset` must be one of {', '.join(PRESETS)}; got {preset} instead")
+    base, resolution = base_of(*shape.size)
     values = {**(_auto(resolution) if preset == "auto" else PRESETS[preset]), **overrides}
     if values.get("precision") == "fp16":
         values.setdefault("conv_clamp", FP16_CLAMP)
@@ -220,6 +243,8 @@ def make_config(
     network_fields = {f.name for f in dataclasses.fields(NetworkConfig)}
     network = NetworkConfig(
         resolution=resolution,
+        base=base,
+        image_channels=shape.channels,
         num_classes=num_classes,
         **{name: value for name, value in values.items() if name in network_fields},
     )
@@ -229,7 +254,7 @@ def make_config(
 
 def field_types() -> dict[str, Any]:
     """Name -> type of every field that may be overridden."""
-    given_otherwise = {"network", "dataset", "manifest", "preset", "resolution", "num_classes"}
+    given_otherwise = {*OF_DATASET, "network", "dataset", "manifest", "preset"}
     given_otherwise |= {"resume_from", "resume_kimg", "transfer"}
     hints = {**typing.get_type_hints(NetworkConfig), **typing.get_type_hints(TrainingConfig)}
     return {name: kind for name, kind in hints.items() if name not in given_otherwise}
@@ -258,7 +283,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _field_meant(name: str, kinds: Mapping[str, Any]) -> str:
     # What to say to somebody who named a field that is none, or that follows from elsewhere.
-    if name in ("resolution", "num_classes"):
+    if name in OF_DATASET:
         return f": {name} comes from `data`"
     if close := difflib.get_close_matches(name.replace("-", "_"), kinds, n=1):
         return f". Did you mean {close[0]}?"

@@ -1,7 +1,7 @@
 """The contract of exporter, server and client: kinds of models, their tensors, and their metadata. It imports nothing
 that a client lacks.
 
-Axis legend: N batch, L layers (num_ws), K styles, H = W the resolution; -1 is free.
+Axis legend: N batch, L layers (num_ws), K styles, H and W height and width; -1 is free.
 """
 
 import dataclasses
@@ -51,7 +51,10 @@ class ModelMetadata:
     z_dim: int | None = None
     w_dim: int | None = None
     num_ws: int | None = None
-    resolution: int | None = None  # pixels
+    resolution: int | None = None  # pixels; of images that are not square see gan.config.NetworkConfig
+    width: int | None = None  # pixels of images that are not square
+    height: int | None = None
+    channels: int = 3  # 1 grey, 3 RGB, 4 RGBA
     num_classes: int = 0
     classes: list[str] = field(default_factory=list)  # names, where the dataset has them
     snapshot: str | None = None  # SHA-256 of the file that it was exported from
@@ -68,7 +71,16 @@ class ModelMetadata:
         """What the JSON holds."""
         values = dataclasses.asdict(self)
         del values["version"], values["max_batch"]
+        if self.width is None:
+            del values["width"], values["height"]
+        if self.channels == 3:
+            del values["channels"]
         return values
+
+    @property
+    def image_dims(self) -> tuple[int, int, int]:
+        """Height, width and channels of a generator's images."""
+        return self.height or _size(self.resolution), self.width or _size(self.resolution), self.channels
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -91,6 +103,11 @@ class ModelMetadata:
             size = getattr(metadata, name)
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"{name} of a {metadata.kind} must be a whole number above 0; got {size} instead")
+        for side in (metadata.width, metadata.height):
+            if (side is None) != (metadata.width is None) or not (side is None or (isinstance(side, int) and side > 0)):
+                raise ValueError(f"width and height must be whole numbers above 0; got {side} instead")
+        if metadata.channels not in (1, 3, 4):
+            raise ValueError(f"channels must be 1, 3 or 4; got {metadata.channels} instead")
         return metadata
 
 
@@ -144,8 +161,7 @@ def inputs(metadata: ModelMetadata) -> list[Tensor]:
         optional = [dataclasses.replace(psi, optional=True), Tensor("format", "BYTES", (1,), optional=True)]
         return [Tensor("seed", "INT64", (1,)), *optional, *label]
     if metadata.kind == "discriminator":
-        side = _size(metadata.resolution)
-        return [Tensor("image", "UINT8", (side, side, 3)), *label]
+        return [Tensor("image", "UINT8", metadata.image_dims), *label]
     return [Tensor("image", "UINT8", (-1, -1, 3))]  # style_classifier
 
 
@@ -157,8 +173,7 @@ def outputs(metadata: ModelMetadata) -> list[Tensor]:
         return [Tensor("file", "BYTES", (1,))]
     tensors = []
     if metadata.kind in ("generator", "synthesis", "generate_and_score", "generate_and_classify"):
-        side = _size(metadata.resolution)
-        tensors.append(Tensor("image", "UINT8", (side, side, 3)))  # NHWC, RGB
+        tensors.append(Tensor("image", "UINT8", metadata.image_dims))  # NHWC
     if metadata.kind in ("discriminator", "generate_and_score"):
         tensors.append(
             Tensor("logit", "FP32", (1,))

@@ -40,7 +40,7 @@ def test_there_are_files_of_every_kind_and_they_are_small():
 
 def test_dataset(old):
     dataset = ImageDataset(old / "dataset.zip")
-    assert len(dataset) == 8 and dataset.resolution == 8 and dataset.classes == ["day", "night"]
+    assert len(dataset) == 8 and dataset.shape.width == 8 and dataset.classes == ["day", "night"]
     assert dataset.labels.tolist() == [0, 1] * 4
 
 

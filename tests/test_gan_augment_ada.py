@@ -13,6 +13,7 @@ from gan.augment.ada import AdaController, Augmentation, LeakWarning
 from gan.config import make_config, parse_override
 from gan.data import images
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.run_dir import Run
@@ -22,7 +23,9 @@ CPU = torch.device("cpu")
 
 
 def config(**overrides):
-    return make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={**TINY, **overrides})
+    return make_config(
+        preset="tiny", shape=ImageShape(16, 16), num_classes=0, dataset="d", overrides={**TINY, **overrides}
+    )
 
 
 def learner(**overrides):

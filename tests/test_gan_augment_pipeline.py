@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from gan.augment import colour
+from gan.augment import colour, diffaugment
 from gan.augment.corruption import SYM2, add_noise, cut_out, draw_filter, draw_noise, filter_bands, octave_filters
 from gan.augment.geometry import SYM6, blit, draw_warp, reflect, warp
 from gan.augment.pipeline import STAGES, AugmentPipe
@@ -17,8 +17,9 @@ from gan.ops.sample2d import sample2d, sample2d_reference
 EVERYTHING = "bgcfnc"
 
 
-def noise_img(n=3, size=16, seed=0, dtype=torch.float32):
-    return torch.rand([n, 3, size, size], generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2 - 1
+def noise_img(n=3, size=16, seed=0, dtype=torch.float32, channels=3):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return torch.rand([n, channels, height, width], generator=torch.Generator().manual_seed(seed), dtype=dtype) * 2 - 1
 
 
 def affine(*rows):
@@ -45,30 +46,38 @@ def test_presets_are_ordered_sets_of_stages():
 # Blitting
 
 
-@pytest.mark.parametrize("size", [8, 15])
+@pytest.mark.parametrize("size", [(8, 8), (15, 15), (8, 12)])
 def test_blit_copies_pixels(size):
     img = noise_img(1, size)
+    height, width = size
     assert torch.equal(blit(img, affine((-1, 0, 0), (0, 1, 0))), img.flip(3))
-    assert torch.equal(blit(img, affine((0, -1, 0), (1, 0, 0))), img.rot90(1, (2, 3)))
+    if height == width:
+        assert torch.equal(blit(img, affine((0, -1, 0), (1, 0, 0))), img.rot90(1, (2, 3)))
     assert torch.equal(blit(img, affine((-1, 0, 0), (0, -1, 0))), img.rot90(2, (2, 3)))
     padded = np.pad(img.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), mode="reflect")
-    right_and_up = padded[:, :, 3 + 2 : 3 + 2 + size, 3 - 3 : size]  # by 3 to the right, by 2 up
+    right_and_up = padded[:, :, 3 + 2 : 3 + 2 + height, 3 - 3 : width]  # by 3 to the right, by 2 up
     assert np.array_equal(blit(img, affine((1, 0, -3), (0, 1, 2))).numpy(), right_and_up)
 
 
-def test_drawn_blits_are_flips_turns_and_shifts_in_the_papers_proportions():
-    size, n, reach = 16, 2000, 2
+@pytest.mark.parametrize(("size", "turns"), [((16, 16), (0, 1, 2, 3)), ((16, 20), (0, 2))])
+def test_drawn_blits_are_flips_turns_and_shifts_in_the_papers_proportions(size, turns):
+    (height, width), n, reach = size, 2000, 2
     img = noise_img(1, size)
+    kinds = list(itertools.product((0, 1), turns))
     padded = [
-        np.pad(torch.rot90(img.flip(3) if flip else img, turns, (2, 3))[0].numpy(), ((0, 0), (2, 2), (2, 2)), "reflect")
-        for flip, turns in itertools.product((0, 1), range(4))
+        np.pad(torch.rot90(img.flip(3) if flip else img, turn, (2, 3))[0].numpy(), ((0, 0), (2, 2), (2, 2)), "reflect")
+        for flip, turn in kinds
     ]
     shifts = list(itertools.product(range(2 * reach + 1), repeat=2))
-    known = {p[:, y : y + size, x : x + size].tobytes(): (k, y, x) for k, p in enumerate(padded) for y, x in shifts}
-    assert len(known) == 8 * 25
+    known = {p[:, y : y + height, x : x + width].tobytes(): (k, y, x) for k, p in enumerate(padded) for y, x in shifts}
+    assert len(known) == len(kinds) * 25
     torch.manual_seed(0)
     found = np.array([known[i.tobytes()] for i in AugmentPipe("blit")(img.expand(n, -1, -1, -1), 1.0).numpy()])
-    assert np.bincount(found[:, 0], minlength=8) / n == pytest.approx([1 / 8] * 8, abs=0.03)
+    assert np.bincount(found[:, 0], minlength=8) / n == pytest.approx(
+        [1 / len(kinds)] * len(kinds) + [0] * (8 - len(kinds)), abs=0.03
+    )
+    if width != height:
+        return  # across it is uniform in [-2.5, 2.5], which rounds to 2 as the others do
     for axis in (1, 2):  # uniform in [-2, 2], rounded
         assert np.bincount(found[:, axis]) / n == pytest.approx([1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 8], abs=0.04)
 
@@ -100,34 +109,34 @@ def test_resampling_by_the_identity_blurs_nothing():
 
 def waves(x, y, size):
     """Smooth pictures that continue by reflection at the outermost pixels, at pixels x, y -> [3, ...]."""
-    u, v = np.pi * x / (size - 1), np.pi * y / (size - 1)
+    u, v = np.pi * x / (size[1] - 1), np.pi * y / (size[0] - 1)
     return np.stack([np.cos(u), np.cos(2 * v) * 0.5 + np.cos(u) * 0.3, np.cos(3 * u) * np.cos(v)])
 
 
-@pytest.mark.parametrize("size", [64, 65])
+@pytest.mark.parametrize("size", [(64, 64), (65, 65), (64, 96)])
 def test_warp_shows_what_the_analytic_picture_shows(size):
     torch.manual_seed(0)
     n = 24
     chosen, matrix = draw_warp(n, size, 1.0)
     assert chosen.all()
-    y, x = np.mgrid[:size, :size].astype(float)
+    y, x = np.mgrid[: size[0], : size[1]].astype(float)
     img = torch.from_numpy(waves(x, y, size)).float().expand(n, -1, -1, -1)
     out = warp(img, matrix).numpy()
-    centre = (size - 1) / 2
+    down, across = ((side - 1) / 2 for side in size)
     for image, m in zip(out, matrix.double().numpy(), strict=True):
-        source_x = m[0, 0] * (x - centre) + m[0, 1] * (y - centre) + m[0, 2] + centre
-        source_y = m[1, 0] * (x - centre) + m[1, 1] * (y - centre) + m[1, 2] + centre
+        source_x = m[0, 0] * (x - across) + m[0, 1] * (y - down) + m[0, 2] + across
+        source_y = m[1, 0] * (x - across) + m[1, 1] * (y - down) + m[1, 2] + down
         assert np.abs(image - waves(source_x, source_y, size)).max() < 0.02
         assert np.abs(image - waves(source_x, source_y, size)).mean() < 0.002
 
 
 def test_drawn_warps_have_the_papers_statistics():
     torch.manual_seed(0)
-    n, size = 20_000, 100
+    n, size = 20_000, (100, 200)
     _, matrix = draw_warp(n, size, 1.0)
     inverse = matrix.double().inverse()  # from source to result: shift @ turn @ stretch @ turn @ scale
     linear, shift = inverse[:, :2, :2], inverse[:, :2, 2]
-    assert shift.std(0).tolist() == pytest.approx([12.5, 12.5], rel=0.03)
+    assert shift.std(0).tolist() == pytest.approx([25, 12.5], rel=0.03)
     assert (torch.linalg.det(linear).log2() / 2).std().item() == pytest.approx(0.2, rel=0.03)
     long, short = torch.linalg.svdvals(linear).unbind(1)
     assert ((long / short).log2() / 2).square().mean().sqrt().item() == pytest.approx(0.2, rel=0.03)
@@ -149,7 +158,7 @@ def test_colour_follows_the_steps_in_order(monkeypatch):
     script = [torch.tensor([float(v)]) for v in (brightness, contrast, 1, hue, saturation)]
     monkeypatch.setattr(colour, "sometimes", lambda p, value, otherwise: script.pop(0))
     img = noise_img(1, 8, dtype=torch.float64)
-    chosen, matrix = colour.draw_colour(1, 8, 1.0)
+    chosen, matrix = colour.draw_colour(1, (8, 8), 1.0)
     assert chosen.all()
     luma = np.ones(3) / 3**0.5
     colours = img[0].numpy().reshape(3, -1).T
@@ -170,7 +179,7 @@ def test_hue_turns_primaries_into_each_other_and_keeps_grey():
 
 def test_drawn_colours_have_the_papers_statistics():
     torch.manual_seed(0)
-    _, matrix = colour.draw_colour(20_000, 8, 1.0)
+    _, matrix = colour.draw_colour(20_000, (8, 8), 1.0)
     grey = torch.full([3], 3**-0.5)
     luma_gain = matrix[:, :3, :3] @ grey @ grey  # contrast, negative where flipped
     assert (luma_gain < 0).double().mean().item() == pytest.approx(0.5, abs=0.02)
@@ -199,7 +208,7 @@ def test_octave_filters_divide_the_spectrum():
         assert middle.argmax() == band and middle[band] > 0.7
 
 
-@pytest.mark.parametrize("size", [16, 64])  # the filter is longer than the smaller image
+@pytest.mark.parametrize("size", [16, 64, (16, 40)])  # the filter is longer than the smallest image
 def test_band_filtering_is_a_separable_convolution_of_the_reflected_image(size):
     img, gains = noise_img(2, size, dtype=torch.float64), torch.tensor([[1.0, 0.5, 2, 0.1], [0.3, 1, 1, 3]])
     out = filter_bands(img, gains).numpy()
@@ -214,18 +223,18 @@ def test_band_filtering_is_a_separable_convolution_of_the_reflected_image(size):
 
 def test_amplifying_one_band_keeps_the_expected_power():
     torch.manual_seed(0)
-    _, gains = draw_filter(2000, 16, 0.1)
+    _, gains = draw_filter(2000, (16, 16), 0.1)
     distinct = torch.tensor([len(set(row)) for row in gains.tolist()])
     one = gains[(distinct == 2) & (gains.sort().values[:, 1:3].diff().squeeze(1) == 0)]
     assert len(one) > 300
     assert (one.square() @ torch.tensor([10.0, 1, 1, 1]) / 13).numpy() == pytest.approx(1, abs=1e-5)
-    _, always = draw_filter(20_000, 16, 1.0)
+    _, always = draw_filter(20_000, (16, 16), 1.0)
     assert (always[:, 1] / always[:, 3]).log2().std().item() == pytest.approx(2**0.5, rel=0.03)
 
 
 def test_noise_has_the_drawn_deviation():
     torch.manual_seed(0)
-    _, sigma = draw_noise(20_000, 8, 1.0)
+    _, sigma = draw_noise(20_000, (8, 8), 1.0)
     assert sigma.min() >= 0 and sigma.square().mean().sqrt().item() == pytest.approx(0.1, rel=0.03)
     img = noise_img(2, 64)
     added = add_noise(img, torch.tensor([0.05, 0.2])) - img
@@ -233,7 +242,9 @@ def test_noise_has_the_drawn_deviation():
     assert added.mean().abs() < 0.01 and not torch.equal(added[:, 0], added[:, 1])
 
 
-def test_cutout_zeroes_a_square_around_its_centre():
+def test_cutout_zeroes_half_of_the_sides_around_its_centre():
+    wide = cut_out(torch.ones(1, 1, 8, 16), torch.tensor([[0.25, 0.5]]))
+    assert (wide[0, 0, 2:6, :8] == 0).all() and (wide == 0).sum() == 4 * 8
     img = torch.ones(2, 3, 16, 16)
     whole, corner = cut_out(img, torch.tensor([[0.5, 0.25], [1.0, 1.0]]))
     expected = torch.ones(3, 16, 16)
@@ -282,17 +293,18 @@ def test_a_subset_is_augmented_as_the_whole_would_be():
         if apply is add_noise:
             continue
         torch.manual_seed(3)
-        chosen, parameters = draw(6, 16, 0.4)
+        chosen, parameters = draw(6, (16, 16), 0.4)
         alone = apply(img, parameters)
         pipe = AugmentPipe("blit")
         pipe.stages = [(lambda n, size, p, c=chosen, v=parameters: (c, v), apply)]
         assert torch.allclose(pipe(img, 0.4), torch.where(chosen[:, None, None, None], alone, img), atol=1e-6)
 
 
-@pytest.mark.parametrize(("size", "n"), [(16, 5), (64, 3), (256, 1)])
-def test_all_is_finite_and_of_the_same_shape(size, n):
-    torch.manual_seed(size)
-    img = noise_img(n, size).requires_grad_(True)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("size", "n"), [((16, 16), 5), ((64, 96), 3), ((256, 256), 1)])
+def test_all_is_finite_and_of_the_same_shape(size, n, channels):
+    torch.manual_seed(size[0])
+    img = noise_img(n, size, channels=channels).requires_grad_(True)
     out = AugmentPipe(EVERYTHING)(img, 1.0)
     assert out.shape == img.shape and out.dtype == img.dtype and out.isfinite().all()
     (gradient,) = torch.autograd.grad(out.square().sum(), img)
@@ -317,9 +329,23 @@ def test_impossible_requests_are_refused():
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"p must be in \[0, 1\]"):
             AugmentPipe()(noise_img(), p)
-    for shape in ([3, 16, 16], [1, 1, 16, 16], [1, 3, 16, 8]):
-        with pytest.raises(ValueError, match="img must be square images"):
+    for shape in ([3, 16, 16], [1, 2, 16, 16], [1, 3, 16, 1]):
+        with pytest.raises(ValueError, match=r"img must be images \[N, C, H, W\] of 1, 3 or 4 channels"):
             AugmentPipe()(torch.zeros(shape), 0.5)
+
+
+def test_colour_of_grey_is_the_mean_of_rgb_and_an_alpha_stays():
+    torch.manual_seed(0)
+    _, matrix = colour.draw_colour(4, (8, 8), 1.0)
+    grey, rgba = noise_img(4, 8, channels=1), noise_img(4, 8, channels=4)
+    thrice = colour.recolour(grey.repeat(1, 3, 1, 1), matrix)
+    torch.testing.assert_close(colour.recolour(grey, matrix), thrice.mean(1, keepdim=True))
+    out = colour.recolour(rgba, matrix)
+    assert torch.equal(out[:, 3:], rgba[:, 3:]) and torch.equal(out[:, :3], colour.recolour(rgba[:, :3], matrix))
+    torch.manual_seed(1)
+    diff = diffaugment.recolour(rgba)
+    torch.manual_seed(1)
+    assert torch.equal(diff[:, 3:], rgba[:, 3:]) and torch.equal(diff[:, :3], diffaugment.recolour(rgba[:, :3]))
 
 
 # Gradients

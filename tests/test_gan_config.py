@@ -7,10 +7,13 @@ import pytest
 
 from gan.config import PRESETS, NetworkConfig, TrainingConfig, field_types, make_config, parse_override
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 
 
 def config(preset="auto", resolution=256, **overrides):
-    return make_config(preset=preset, resolution=resolution, num_classes=0, dataset="d", overrides=overrides)
+    return make_config(
+        preset=preset, shape=ImageShape(resolution, resolution), num_classes=0, dataset="d", overrides=overrides
+    )
 
 
 def test_presets_have_the_papers_channels():

@@ -40,7 +40,7 @@ def stylegan3(folder: Path, labels: object, count: int = 3, size: int = 8) -> Pa
 
 def test_round_trip(tmp_path: Path) -> None:
     dataset = ImageDataset(write(tmp_path / "d.zip", labels=[0, 2, 1, 0, 2], classes=["a", "b", "c"]))
-    assert (len(dataset), dataset.resolution, dataset.num_classes, dataset.classes) == (5, 8, 3, ["a", "b", "c"])
+    assert (len(dataset), dataset.shape.width, dataset.num_classes, dataset.classes) == (5, 8, 3, ["a", "b", "c"])
     assert [dataset.label(i) for i in range(5)] == [0, 2, 1, 0, 2]
     for index, image in enumerate(images(5)):
         pixels = dataset.pixels(index)
@@ -211,7 +211,7 @@ def test_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds no images"):
         ImageDataset(tmp_path / "empty")
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 6)).save(buffer, "PNG")
+    Image.new("RGB", (9, 6)).save(buffer, "PNG")
     (tmp_path / "empty/oblong.png").write_bytes(buffer.getvalue())
-    with pytest.raises(RequestError, match=r"must hold square images; oblong\.png has 8x6"):
+    with pytest.raises(RequestError, match=r"2 to 8 times one power of two in width and height; oblong\.png has 9x6"):
         ImageDataset(tmp_path / "empty")

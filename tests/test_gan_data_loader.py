@@ -103,11 +103,11 @@ def test_drawing_asks_a_gpu_nothing(mirror, monkeypatch):
 def test_where_the_pixels_lie(monkeypatch):
     # A GPU of 12 GB and pixels of 3 kB an image: a million take a quarter of it.
     monkeypatch.setattr(device_images, "free_memory", lambda device: 12 * 1024 * 10**6)
-    assert device_images.wanted("auto", 10**6, 32, GPU) and not device_images.wanted("auto", 10**6 + 1, 32, GPU)
-    assert device_images.wanted("yes", 4 * 10**6, 32, GPU) and not device_images.wanted("no", 1, 32, GPU)
-    assert device_images.wanted("yes", 1, 32, CPU) and not device_images.wanted("auto", 1, 32, CPU)
+    assert device_images.wanted("auto", 10**6, 3072, GPU) and not device_images.wanted("auto", 10**6 + 1, 3072, GPU)
+    assert device_images.wanted("yes", 4 * 10**6, 3072, GPU) and not device_images.wanted("no", 1, 3072, GPU)
+    assert device_images.wanted("yes", 1, 3072, CPU) and not device_images.wanted("auto", 1, 3072, CPU)
     with pytest.raises(RequestError, match=r"`data_on_device` yes needs 12.3 GB .* 4000001 images; 12.3 GB are free"):
-        device_images.wanted("yes", 4 * 10**6 + 1, 32, GPU)
+        device_images.wanted("yes", 4 * 10**6 + 1, 3072, GPU)
 
 
 def test_the_memory_of_this_machine_is_known():

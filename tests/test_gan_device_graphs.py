@@ -7,6 +7,7 @@ from conftest import TINY_TRAINING, run_salon
 
 from gan.config import make_config
 from gan.device.graphs import WARM_UP, refusal
+from gan.image_shape import ImageShape
 from gan.training.learner import Learner
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ class StandIn:
 
 def learner(**overrides):
     overrides = {**TINY, "pl_interval": 2, "r1_interval": 3, **overrides}
-    config = make_config(preset="tiny", resolution=8, num_classes=2, dataset="d", overrides=overrides)
+    config = make_config(preset="tiny", shape=ImageShape(8, 8), num_classes=2, dataset="d", overrides=overrides)
     return Learner(config, CPU, np.arange(6) % 2, synchronous=False)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from gan.config import NetworkConfig
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.networks.discriminator import Discriminator, minibatch_stddev
 from gan.networks.generator import Generator
 
@@ -55,6 +56,34 @@ def test_shapes_at_every_resolution():
         assert G.mapping(torch.randn(2, 4)).shape == (2, config.num_ws, 4)
 
 
+@pytest.mark.parametrize("base", [(6, 4), (4, 5), (8, 2), (7, 5)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_any_base_and_channels(base, channels):
+    sizes = {"z_dim": 4, "w_dim": 4, "mapping_layers": 1, "channel_base": 512, "channel_max": 4}
+    config = NetworkConfig(resolution=32, base=base, image_channels=channels, **sizes)
+    assert config.shape == ImageShape(base[0] * 8, base[1] * 8, channels)
+    G, D = Generator(config), Discriminator(config)
+    img = G(torch.randn(2, 4))
+    assert img.shape == (2, channels, base[1] * 8, base[0] * 8)
+    assert D(img).shape == (2, 1) and D.features(img).shape[2:] == (base[1], base[0])
+
+
+def test_a_wide_generator_does_what_a_square_one_does():
+    # From a constant that is the same everywhere, and away from the borders, each pixel is what it is in a square.
+    sizes = {"z_dim": 4, "w_dim": 4, "mapping_layers": 1, "channel_base": 512, "channel_max": 8}
+    square = Generator(NetworkConfig(resolution=16, **sizes)).double()
+    wide = Generator(NetworkConfig(resolution=16, base=(8, 4), **sizes)).double()
+    with torch.no_grad():
+        square.synthesis.b4.const.copy_(square.synthesis.b4.const[:, :1, :1].expand(-1, 4, 4))
+        alike = {name: value for name, value in square.state_dict().items() if "noise_const" not in name}
+        alike["synthesis.b4.const"] = square.synthesis.b4.const[:, :1, :1].expand(-1, 4, 8)
+        wide.load_state_dict(alike, strict=False)
+        z = torch.randn(2, 4, dtype=torch.float64)
+        small, large = (G(z, noise_mode="none") for G in (square, wide))
+    torch.testing.assert_close(large[..., :5], small[..., :5], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(large[..., -5:], small[..., -5:], rtol=1e-9, atol=1e-9)
+
+
 def test_paper_sizes():
     # Parameters of config F at 1024: 30.37 million and 29.01 million (Karras et al. 2020, table 1, and their code).
     with torch.device("meta"):
@@ -83,7 +112,7 @@ def test_noise_modes():
     assert not torch.equal(first, second)
     assert torch.equal(G(z, noise_mode="const"), G(z, noise_mode="const"))
     assert not torch.equal(G(z, noise_mode="const"), G(z, noise_mode="none"))
-    zeros = [torch.zeros(2, 1, side, side) for side in G.synthesis.noise_shapes()]
+    zeros = [torch.zeros(2, 1, *shape) for shape in G.synthesis.noise_shapes()]
     torch.testing.assert_close(G(z, noises=zeros), G(z, noise_mode="none"))
     with pytest.raises(ValueError, match="noise_mode must be one of const, random, none; got 'some'"):
         G(z, noise_mode="some")
@@ -135,6 +164,9 @@ def test_network_config_refuses_what_cannot_be():
         ({"resolution": 48}, "`resolution` must be a power of two from 8 to 1024; got 48"),
         ({"resolution": 2048}, "got 2048"),
         ({"resolution": 32, "z_dim": 0}, "`z_dim` must be at least 1; got 0"),
+        ({"resolution": 64, "base": (9, 4)}, "`shape` must be 2 to 8 times one power of two .* got 144x64"),
+        ({"resolution": 64, "base": (8, 8)}, r"`base` must be \(4, 4\); got \(8, 8\)"),
+        ({"resolution": 64, "image_channels": 2}, r"`channels` must be 1 \(grey\), 3 \(RGB\) or 4 \(RGBA\); got 2"),
         ({"resolution": 512, "channel_base": 256}, "`channel_base` must be at least the resolution 512"),
     ]:
         with pytest.raises(RequestError, match=message):

@@ -6,6 +6,7 @@ import torch
 
 from gan.config import make_config
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.training.learner import Learner, NonFiniteError
 from gan.training.microbatches import divide
 
@@ -15,7 +16,9 @@ CPU = torch.device("cpu")
 
 def learner(num_classes=0, labels=None, batch_gpu=None, **overrides):
     overrides = {**TINY, **overrides}
-    config = make_config(preset="tiny", resolution=16, num_classes=num_classes, dataset="d", overrides=overrides)
+    config = make_config(
+        preset="tiny", shape=ImageShape(16, 16), num_classes=num_classes, dataset="d", overrides=overrides
+    )
     return Learner(config, CPU, labels, batch_gpu=batch_gpu)
 
 

@@ -8,6 +8,7 @@ from conftest import TINY_TRAINING, run_salon
 
 from gan.config import make_config
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.networks.discriminator import minibatch_stddev
 from gan.training.microbatches import divide, of_batch, of_path_lengths
 
@@ -42,7 +43,9 @@ def test_microbatches_cover_the_batch_and_keep_groups_together(monkeypatch, size
 @pytest.fixture
 def config():
     """A batch of 16 in groups of 4, and path lengths of 8."""
-    return make_config(preset="tiny", resolution=16, num_classes=0, dataset="d", overrides={"batch_size": 16})
+    return make_config(
+        preset="tiny", shape=ImageShape(16, 16), num_classes=0, dataset="d", overrides={"batch_size": 16}
+    )
 
 
 def with_group(config, size):

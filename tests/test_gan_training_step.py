@@ -51,7 +51,8 @@ class PaperStep:
         if torch.rand([]) < self.config.style_mixing_prob:  # Karras et al. 2019, section 3.1
             layer = int(torch.randint(1, network.num_ws, []))
             mixed = torch.cat([ws[:, :layer], self.G.mapping(torch.randn_like(z), c)[:, layer:]], dim=1)
-        noises = [torch.randn([n, 1, side, side]) for side in (4, 8, 8)]
+        across, down = network.base
+        noises = [torch.randn([n, 1, down * scale, across * scale]) for scale in (1, 2, 2)]
         return mixed, c, noises
 
     def descend(self, network, optimizer, loss, frozen=()):
@@ -82,7 +83,7 @@ class PaperStep:
             img = self.G.synthesis(ws, noises=noises)
             y = torch.empty_like(img, memory_format=torch.channels_last).normal_()
             (jacobian,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)  # [N, num_ws, w_dim]
-            lengths = (jacobian.square().sum(dim=2) / (8 * 8)).mean(dim=1).sqrt()
+            lengths = (jacobian.square().sum(dim=2) / (img.shape[2] * img.shape[3])).mean(dim=1).sqrt()
             mean = (1 - config.pl_decay) * self.pl_mean + config.pl_decay * lengths.mean()
             penalty, self.pl_mean = (lengths - mean).square().mean(), mean.detach()
             stats |= {"path_length/mean": lengths.mean(), "path_length/penalty": penalty}
@@ -117,9 +118,9 @@ class PaperStep:
         return stats
 
 
-def make_config(num_classes=0, **values):
+def make_config(num_classes=0, base=(4, 4), image_channels=3, **values):
     sizes = {"z_dim": 6, "w_dim": 5, "mapping_layers": 2, "channel_base": 32, "channel_max": 6, "mbstd_group_size": 2}
-    network = NetworkConfig(resolution=8, num_classes=num_classes, **sizes)
+    network = NetworkConfig(resolution=8, num_classes=num_classes, base=base, image_channels=image_channels, **sizes)
     defaults = {"batch_size": 4, "pl_interval": 2, "r1_interval": 3, "r1_gamma": 5.0, "beta1": 0.3, "pl_decay": 0.1}
     # Half-lives of 0, 2, 4, 6, 8 and then 9 images.
     defaults |= {"ema_kimg": 0.009, "ema_rampup": 0.5, "learning_rate": 0.003, "seed": 3}
@@ -129,7 +130,9 @@ def make_config(num_classes=0, **values):
 def batches(config):
     generator = torch.Generator().manual_seed(0)
     for _ in range(ITERATIONS):
-        pixels = torch.randint(0, 256, [config.batch_size, 3, 8, 8], generator=generator, dtype=torch.uint8)
+        pixels = torch.randint(
+            0, 256, [config.batch_size, *config.network.shape.chw], generator=generator, dtype=torch.uint8
+        )
         yield pixels, torch.randint(0, 3, [config.batch_size], generator=generator)
 
 
@@ -150,6 +153,8 @@ def assert_same_optimizer(actual, expected):
         ({"r1_gamma": 0.0, "pl_weight": 0.0, "beta1": 0.0}, None),
         ({"num_classes": 3, "batch_size": 8, "freeze_d": 1}, 4),
         ({"batch_size": 8, "pl_batch_shrink": 1, "style_mixing_prob": 0.0}, 2),
+        ({"base": (6, 4), "image_channels": 4, "num_classes": 3}, None),
+        ({"base": (4, 5), "image_channels": 1, "batch_size": 8}, 4),
     ],
 )
 def test_iterations_are_those_of_the_papers(double, values, batch_gpu):

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ["gan", "eval", "curation", "serving"]  # each may import those before it
 # From the lowest to the highest; a module imports from its own room and from those before it.
 ROOMS = [
-    *("gan.errors", "gan.runtime", "gan.ops", "gan.device", "gan.config", "gan.data", "gan.networks", "gan.snapshot"),
+    *("gan.errors", "gan.runtime", "gan.ops", "gan.device", "gan.image_shape", "gan.config", "gan.data"),
+    *("gan.networks", "gan.snapshot"),
     *("gan.sampling", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
     *("eval.request", "eval.features", "eval.suite", "eval.metrics", "eval.data", "eval.metric_registry"),
     *("eval.thresholds", "eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report"),

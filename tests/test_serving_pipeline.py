@@ -143,7 +143,7 @@ def test_what_the_file_names_itself_is_known_by_its_last_setting_alone(tmp_path)
         outcome = run_salon("run", write(tmp_path, given), "--json")
         assert outcomes(outcome)["prepare"] == expected
         assert outcome.json["stages"]["prepare"]["output"] == "mine.zip"
-        assert ImageDataset(tmp_path / "mine.zip").resolution == (8 if given == small else 16)
+        assert ImageDataset(tmp_path / "mine.zip").shape.width == (8 if given == small else 16)
 
 
 def test_ones_own_images_are_looked_at_again(tmp_path):

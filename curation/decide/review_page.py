@@ -24,7 +24,7 @@ from curation.score import image_checks
 from curation.score.methods import NEXT, RANKING, score_column
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
-from gan.data.images import encode
+from gan.data.images import encode, for_display
 from gan.errors import RequestError
 from gan.runtime import page
 from gan.runtime.parallel import ordered_map
@@ -144,7 +144,7 @@ def content(
         "summary": f"{len(found.rows):,} images: {verdicts}. Manifest {found.hash[:12]}.",
         "filters": [kind for kind in FILTERS if len({entry[kind] for entry in entries} - {None})],
         "about": FILTERS,
-        "size": min(size, dataset.resolution),
+        "size": min(size, max(dataset.shape.size)),
         "next": next_alone,
         "images": entries,
         "sections": [
@@ -216,7 +216,6 @@ def _copy(row: dict[str, Any], sources: dict[str, str]) -> str | None:
 
 
 def _thumbnail(dataset: ImageDataset, index: int, size: int) -> str:
-    image = Image.fromarray(dataset.image(index))
-    if size < dataset.resolution:
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    image = Image.fromarray(for_display(dataset.image(index)))
+    image.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=None)
     return "data:image/jpeg;base64," + base64.b64encode(encode(image, "jpeg", 70)).decode()

@@ -31,7 +31,7 @@ from curation.decide.prune import with_columns
 from gan import __version__
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
-from gan.data.images import encode
+from gan.data.images import encode, for_display
 from gan.errors import RequestError
 from gan.runtime import web
 
@@ -184,7 +184,7 @@ def application(shown: dict[str, Any], overrulings: ReviewSession, dataset: Imag
         index = indices.get(request.query_params.get("name", ""))
         if not allowed(request) or index is None:
             return _not_here()
-        body = encode(Image.fromarray(dataset.image(index)), "jpeg")
+        body = encode(Image.fromarray(for_display(dataset.image(index))), "jpeg")
         return Response(body, media_type="image/jpeg")
 
     async def verdict(request: Request) -> Response:

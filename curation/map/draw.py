@@ -21,7 +21,7 @@ from eval.data.snapshot_source import SnapshotSource
 from eval.features.extractor import Extractor
 from gan.data.classes import class_name
 from gan.data.collection import Collection
-from gan.data.images import Pixels
+from gan.data.images import Pixels, for_display, to_rgb
 from gan.data.strata import STRATA
 from gan.errors import RequestError
 from gan.runtime import distributed, page
@@ -56,7 +56,7 @@ def draw(request: MapRequest) -> dict[str, Any]:
         places = stratified(
             stratum_numbers(collection, strata), request.count - request.generated, seed=request.seed
         ).tolist()
-        side = sheets.side_for(len(places) + request.generated, collection.dataset.resolution)
+        side = sheets.side_for(len(places) + request.generated, min(collection.dataset.shape.size))
         features = features_of(collection.dataset, collection.indices[places], extractor)
         classes: list[str | None] = []
         thumbnails: list[Pixels] = []
@@ -115,8 +115,8 @@ def _generated(
     classes = [place % number for place in range(len(seeds))] if number else None
     features, thumbnails, waiting = [], [], []
     for image in progress(source.generate(seeds, classes), "Generating", len(seeds)):
-        thumbnails.append(sheets.shrunk(image, side))
-        waiting.append(image)
+        thumbnails.append(sheets.shrunk(for_display(image), side))
+        waiting.append(to_rgb(image))
         if len(waiting) == extractor.batch_size:
             features.append(extractor(waiting)["features"])
             waiting = []
@@ -130,7 +130,7 @@ def _generated(
 
 def _thumbnails(collection: Collection, places: list[int], side: int, generated: list[Pixels]) -> Iterator[Pixels]:
     def real(index: int) -> Pixels:
-        return sheets.shrunk(collection.dataset.image(index), side)
+        return sheets.shrunk(for_display(collection.dataset.image(index)), side)
 
     with ThreadPoolExecutor() as pool:
         images = ordered_map(pool, real, collection.indices[places].tolist())
@@ -155,7 +155,7 @@ def _content(
     usual = (strata, page_columns.ORIGIN if classes else None, "verdict")
     x, y = _units(found.positions).T.tolist()
     sources = collection.column("source")
-    across, full = sheets.per_sheet(sheets.side_for(len(places) + len(classes), collection.dataset.resolution))
+    across, full = sheets.per_sheet(sheets.side_for(len(places) + len(classes), min(collection.dataset.shape.size)))
     return {
         "title": manifest.path.name,
         "summary": _summary(request, collection, len(places), len(classes), strata, found),

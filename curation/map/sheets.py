@@ -4,7 +4,7 @@ import base64
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gan.data.images import Pixels, encode, tile
 
@@ -12,6 +12,7 @@ from gan.data.images import Pixels, encode, tile
 # of 8, the side of JPEG's blocks: no thumbnail colours its neighbour.
 SIDES = ((1_000, 128), (2_500, 96), (6_000, 64), (20_000, 56))
 QUALITY = 72
+GROUND = (128, 128, 128)  # around thumbnails of images that are not square
 SHEET = 2048  # pixels of a sheet's side at most: any browser can draw it
 
 
@@ -22,10 +23,13 @@ def side_for(count: int, resolution: int) -> int:
 
 
 def shrunk(pixels: Pixels, side: int) -> Pixels:
-    """A thumbnail of an image [H, W, 3] -> uint8 [side, side, 3]."""
+    """A thumbnail of an image [H, W, 3] -> uint8 [side, side, 3]; what is not square lies on grey."""
     if pixels.shape[:2] == (side, side):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+    image = Image.fromarray(pixels)
+    if image.width == image.height:
+        return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
+    return np.asarray(ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=GROUND))
 
 
 def per_sheet(side: int) -> tuple[int, int]:

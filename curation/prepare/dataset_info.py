@@ -10,17 +10,21 @@ import numpy as np
 from gan.data import manifest as manifests
 from gan.data.collection import manifest_beside
 from gan.data.dataset import ImageDataset
-from gan.data.images import SUFFIXES, save, tile
+from gan.data.images import SUFFIXES, for_display, save, tile
 
 MAX_IMAGES = 64  # of a grid
 
 
 def describe(dataset: ImageDataset) -> dict[str, Any]:
     """Figures of a dataset, and of the manifest beside it. Raises RequestError when that cannot be read."""
+    shape = dataset.shape
     return {
         "path": str(dataset.path),
         "images": len(dataset),
-        "resolution": dataset.resolution,
+        "resolution": shape.width if shape.width == shape.height else None,
+        "width": shape.width,
+        "height": shape.height,
+        "channels": shape.channels,
         "classes": _classes(dataset),
         "formats": _formats(dataset),
         "fingerprint": dataset.fingerprint(),
@@ -33,7 +37,7 @@ def draw_montage(dataset: ImageDataset, montage: Path) -> None:
     count = min(len(dataset), MAX_IMAGES)
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     pixels = np.stack([dataset.image(int(index)) for index in indices])  # NHWC
-    save(tile(pixels, columns=int(np.ceil(np.sqrt(count))), gap=2), montage)
+    save(tile(for_display(pixels), columns=int(np.ceil(np.sqrt(count))), gap=2), montage)
 
 
 def _classes(dataset: ImageDataset) -> dict[str, int] | None:

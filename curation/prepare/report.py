@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gan.image_shape import ImageShape
 from gan.runtime.console import in_options, table
 
 BAR = 40  # characters of the longest bar
@@ -68,7 +69,7 @@ def dataset(figures: dict[str, Any]) -> str:
     """The text of `salon dataset info`."""
     rows = [
         ("images", f"{figures['images']:,}"),
-        ("resolution", f"{figures['resolution']} px"),
+        ("shape", str(ImageShape(figures["width"], figures["height"], figures["channels"]))),
         *((f"{name} files", f"{f['files']:,}, {_megabytes(f['bytes'])}") for name, f in figures["formats"].items()),
         ("fingerprint", figures["fingerprint"]),
     ]

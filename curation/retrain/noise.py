@@ -7,7 +7,7 @@ import numpy as np
 
 from curation.retrain.splits import Indices
 from gan.data.dataset import ImageDataset
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 
 NOISE = "noise"  # folder of its evaluation
 
@@ -32,7 +32,7 @@ class NoiseSource:
         """Images first..end, uint8 [H, W, 3]."""
         for index in range(first, end):
             rng = np.random.default_rng([self._seed, index])
-            yield random_phases(self._dataset.pixels(int(rng.choice(self._indices))), rng).transpose(1, 2, 0)
+            yield to_rgb(random_phases(self._dataset.pixels(int(rng.choice(self._indices))), rng).transpose(1, 2, 0))
 
     def format(self, index: int) -> str:
         """Never a file's."""
@@ -44,7 +44,7 @@ class NoiseSource:
 
 
 def random_phases(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """uint8 [3, H, W] -> the same shape, with phases of white noise added, to all channels alike.
+    """uint8 [C, H, W] -> the same shape, with phases of white noise added, to all channels alike.
 
     Values beyond the range of uint8 are clipped.
     """

@@ -87,10 +87,10 @@ class RetrainPlan:
     def _training_dataset(self) -> ImageDataset:
         # What the arms learn from; without labels where the network knows no classes.
         network, dataset = self.base.network, copy.copy(self.collection.dataset)
-        if network.resolution != dataset.resolution:
+        if network.shape != dataset.shape:
             raise RequestError(
-                f"`data` {dataset.path} must hold images of {network.resolution} pixels, as the network of `run` "
-                f"generates; got {dataset.resolution} instead"
+                f"`data` {dataset.path} must hold images of {network.shape}, as the network of `run` "
+                f"generates; got {dataset.shape} instead"
             )
         if network.num_classes and network.num_classes != dataset.num_classes:
             raise RequestError(
@@ -143,10 +143,10 @@ class RetrainPlan:
     def _require_other_images(self) -> int:
         # -> how many images the other dataset has
         other = self.reference.dataset
-        if other.resolution != self.dataset.resolution:
+        if other.shape != self.dataset.shape:
             raise RequestError(
-                f"`holdout_data` {other.path} must hold images of {self.dataset.resolution} pixels, as `data`; "
-                f"got {other.resolution} instead"
+                f"`holdout_data` {other.path} must hold images of {self.dataset.shape}, as `data`; "
+                f"got {other.shape} instead"
             )
         if (classes := self.base.network.num_classes) and other.num_classes != classes:
             raise RequestError(

@@ -138,7 +138,7 @@ def _groups(
     images = [(one.dataset, index) for one in sets for index in one.indices.tolist()]
     same = exact_pairs([key for one in sets for key in one.keys])
     near = copies.find(
-        copies.collected(views), alike, lambda place: images[place][0].image(images[place][1]), first_new, same
+        copies.collected(views), alike, lambda place: images[place][0].rgb(images[place][1]), first_new, same
     )
     return duplicates.groups(np.concatenate([same, near]), len(images))
 
@@ -159,7 +159,7 @@ def renumbered(group: NDArray[np.int64]) -> NDArray[np.int64]:
 def _pixels(collection: Collection, views: list[list[View]]) -> NDArray[np.float64]:
     # How many pixels of the originals show the picture, without border and frame; 0 where that is not known.
     width, height = _size(collection)
-    inside = [copies.area(some[-1], collection.dataset.resolution) for some in views]
+    inside = [copies.area(some[-1], collection.dataset.shape.area) for some in views]
     return np.asarray(width * height * np.array(inside), np.float64)
 
 
@@ -193,7 +193,7 @@ def _flags(
     wrong: Iterable[int],
 ) -> list[list[str]]:
     # Codes of each image; `best` [M] are the places of the best copies, `wrong` those of wrong labels.
-    flags = image_checks.flags(measures, *_size(collection), collection.dataset.resolution)
+    flags = image_checks.flags(measures, *_size(collection), collection.dataset.shape)
     for place in exact(collection.column("pixel_sha256"), best_first):
         flags[place].append(EXACT)
     for place in np.flatnonzero(best != np.arange(len(best))).tolist():

@@ -58,12 +58,12 @@ def collected(views_of: list[list[View]]) -> Views:
     )
 
 
-def area(view: View, side: int) -> float:
-    """The share of an image of `side` px that a view shows."""
+def area(view: View, pixels: int) -> float:
+    """The share of an image of so many pixels that a view shows."""
     if view[2] is None:
         return 1.0
     left, top, right, bottom = view[2]
-    return (right - left) * (bottom - top) / side**2
+    return (right - left) * (bottom - top) / pixels
 
 
 def cut(pixels: Pixels, box: tuple[int, int, int, int] | None) -> Pixels:

@@ -62,9 +62,9 @@ def d_low(
     for number, snapshot in enumerate(snapshots):
         if snapshot.D is None:
             raise RequestError(f"{snapshot.path} must hold a discriminator; it was imported from a file without one")
-        resolution = snapshot.config.network.resolution
-        if resolution != dataset.resolution:
-            raise RequestError(f"{snapshot.path} must be of {dataset.resolution} pixels; it has {resolution}")
+        shape = snapshot.config.network.shape
+        if shape != dataset.shape:
+            raise RequestError(f"{snapshot.path} must be of images of {dataset.shape}; it has {shape}")
         dataset.require_classes(snapshot.config.network.num_classes, snapshot.classes, "dataset")
         D = snapshot.D.to(device)
         per_snapshot.append(logits(D, dataset, indices, device, seed=seed + 1000 * number, groupings=GROUPINGS))

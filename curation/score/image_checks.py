@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan.data.images import Pixels
+from gan.image_shape import ImageShape
 
 Floats = NDArray[np.float32]
 
@@ -157,24 +158,25 @@ def text(pixels: Pixels) -> float:
 
 
 def flags(
-    measures: list[Measures], width: NDArray[np.int64], height: NDArray[np.int64], resolution: int
+    measures: list[Measures], width: NDArray[np.int64], height: NDArray[np.int64], shape: ImageShape
 ) -> list[list[str]]:
-    """Codes of what is suspect about each image, from its measures and the original's size in pixels (0: unknown).
+    """Codes of what is suspect about each image of a shape, by its measures and the original's size (0: unknown).
 
-    "uniform" is relative to the set: an image far less varied than the others, and hardly varied at all.
+    "uniform" is relative to the set: an image far less varied than the others, and hardly varied at all. Grey is not
+    suspect where all images are, nor are plain borders where they are what an alpha leaves out.
     """
     column = {f.name: np.array([getattr(m, f.name) for m in measures], np.float64) for f in fields(Measures)}
     known = (width > 0) & (height > 0)
-    longer, shorter = np.maximum(width, height), np.minimum(width, height)
+    across, down = width * shape.height, height * shape.width  # as many where it has the shape's aspect
     spread = np.log(np.maximum(column["spread"], 1e-3))
     suspects = {
-        PADDING: column["padding"] > MIN_PADDING,
+        PADDING: (column["padding"] > MIN_PADDING) & (shape.channels != 4),
         FRAME: column["frame"] > MIN_FRAME,
-        GREYSCALE: column["chroma"] <= MAX_CHROMA,
+        GREYSCALE: (column["chroma"] <= MAX_CHROMA) & (shape.channels != 1),
         TEXT: column["text"] > MIN_TEXT,
         UNIFORM: (column["spread"] < EMPTY_SPREAD) & ((robust_z(spread) < EMPTY_Z) | (column["spread"] < 2)),
-        SMALL: known & (shorter < resolution),
-        ASPECT: known & (longer > MAX_ASPECT * shorter),
+        SMALL: known & ((width < shape.width) | (height < shape.height)),
+        ASPECT: known & (np.maximum(across, down) > MAX_ASPECT * np.minimum(across, down)),
     }
     return [[code for code, flagged in suspects.items() if flagged[index]] for index in range(len(measures))]
 

@@ -44,7 +44,7 @@ def measured_images(
 
 
 def _measure(dataset: ImageDataset, index: int) -> Measured:
-    pixels = dataset.image(index)
+    pixels = dataset.rgb(index)
     return image_checks.measure(pixels), copies.views(pixels)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eval.data.array_source import SUFFIXES as ARRAYS
 from eval.data.array_source import ArraySource
 from eval.data.files_source import FilesSource
-from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource
+from eval.data.snapshot_source import DEFAULT_COUNT, SnapshotSource, seen_as
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.data.images import SUFFIXES, Pixels
@@ -59,6 +59,7 @@ class DatasetImages:
         self._required[required] = True
         self.name = str(dataset.path)
         self.identity: dict[str, Any] = {"kind": "dataset", "sha256": dataset.fingerprint(), "manifest": None}
+        self.identity |= seen_as(dataset.shape)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -71,7 +72,7 @@ class DatasetImages:
     def read(self, position: int) -> Pixels | None:
         """One image, uint8 [H, W, 3]."""
         try:
-            return self.dataset.pixels(position).transpose(1, 2, 0)  # CHW -> HWC
+            return self.dataset.rgb(position)
         except ImageError as error:
             if not self._required[position]:
                 return None

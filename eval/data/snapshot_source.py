@@ -9,12 +9,18 @@ import torch
 
 from gan import snapshot
 from gan.data.classes import class_name
-from gan.data.images import Pixels
+from gan.data.images import SEEN_AS, Pixels, to_rgb
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.runtime.files import sha256
 from gan.sampling import generate, latents
 
 DEFAULT_COUNT = 10_000  # images of a snapshot
+
+
+def seen_as(shape: ImageShape) -> dict[str, str]:
+    """What an identity says of how evaluators see images that are not RGB; nothing of others."""
+    return {"channels": SEEN_AS[shape.channels]} if shape.channels in SEEN_AS else {}
 
 
 class SnapshotSource:
@@ -55,6 +61,7 @@ class SnapshotSource:
             "truncation_psi": truncation_psi,
             "z_bank": self.z_bank,
             "device": next(self.G.parameters()).device.type,  # convolutions round differently there
+            **seen_as(self.G.config.shape),
         }
 
     @property
@@ -77,8 +84,12 @@ class SnapshotSource:
         return [int(np.random.default_rng([seed, 1]).choice(len(self._shares), p=self._shares)) for seed in seeds]
 
     def generate(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
-        """Images of any seeds, generated now, uint8 [H, W, 3]."""
+        """Images of any seeds, generated now, uint8 [H, W, C]."""
         return self._sampler(seeds, classes)
+
+    def rgb(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
+        """The same as networks that judge images take them, uint8 [H, W, 3]."""
+        return map(to_rgb, self.generate(seeds, classes))
 
     def use_graphs(self) -> str | None:
         """See gan.sampling.generate.Sampler."""
@@ -87,7 +98,7 @@ class SnapshotSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, generated now."""
         seeds = self.seeds(first, end)
-        return self.generate(seeds, self.classes(seeds))
+        return self.rgb(seeds, self.classes(seeds))
 
     def format(self, index: int) -> str:
         """Never a file's."""

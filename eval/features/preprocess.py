@@ -20,6 +20,7 @@ from gan.data.images import Pixels
 from gan.device.memory import upload
 
 CPU = torch.device("cpu")
+GROUND = 128  # around images that are not square, with pad
 CROP = 0.875  # share of the shorter side that ImageNet networks are evaluated on
 
 
@@ -114,9 +115,22 @@ def dgm(pixels: Pixels, size: int) -> torch.Tensor:
     return torch.from_numpy(out).float()
 
 
+def pad(pixels: Pixels, size: int) -> torch.Tensor:
+    """The whole image in its own proportions, in the middle of a grey square; then as clean."""
+    height, width = pixels.shape[1:3]
+    side = max(height, width)
+    square = np.full([len(pixels), side, side, 3], GROUND, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[:, top : top + height, left : left + width] = pixels
+    return clean(square, size)
+
+
 PRESETS = {
     name: Preset(name=name, resize=resize, tensors=resize is tf1)
-    for name, resize in (("tf1", tf1), ("clean", clean), ("imagenet", imagenet), ("clip", clip), ("dgm", dgm))
+    for name, resize in (
+        *(("tf1", tf1), ("clean", clean), ("pad", pad)),
+        *(("imagenet", imagenet), ("clip", clip), ("dgm", dgm)),
+    )
 }
 
 

@@ -102,9 +102,14 @@ def _seen(img: torch.Tensor, crop: bool) -> torch.Tensor:
     if crop:
         height, width = img.shape[2:]
         img = img[:, :, height * 3 // 8 : height * 7 // 8, width * 2 // 8 : width * 6 // 8]
-    if max(img.shape[2:]) > LARGEST:
-        img = torch.nn.functional.interpolate(img, (LARGEST, LARGEST), mode="area")
-    return img
+    longest = max(img.shape[2:])
+    if longest > LARGEST:
+        size = [round(side * LARGEST / longest) for side in img.shape[2:]]
+        img = torch.nn.functional.interpolate(img, size, mode="area")
+    if img.shape[1] == 4:  # over white, as gan.data.images.to_rgb
+        alpha = ((img[:, 3:] + 1) / 2).clamp(0, 1)
+        img = img[:, :3] * alpha + (1 - alpha)
+    return img.expand(-1, 3, -1, -1)
 
 
 def _mean_within_percentiles(distances: Vector) -> float:

@@ -7,12 +7,13 @@ from functools import lru_cache
 
 import torch
 
+from gan.augment.geometry import Size
 from gan.augment.random_draws import log_normal, normal, sometimes, uniform
 
 _GREY = 3**-0.5  # each component of the luma axis, the unit vector along r = g = b
 
 
-def draw_colour(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_colour(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Brightness, contrast, luma flip, hue, saturation, in this order, each with probability p.
 
     -> which images are chosen [N], matrices [N, 4, 4]
@@ -28,8 +29,12 @@ def draw_colour(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tenso
 
 
 def recolour(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Map the colours of [N, 3, H, W] by matrices [N, 4, 4]."""
+    """Map the colours of [N, C, H, W] by matrices [N, 4, 4]: of grey the mean of the colours; an alpha stays."""
     matrix = matrix.to(img.device, img.dtype)
+    if img.shape[1] == 1:
+        return recolour(img.expand(-1, 3, -1, -1), matrix).mean(1, keepdim=True)
+    if img.shape[1] == 4:
+        return torch.cat([recolour(img[:, :3], matrix), img[:, 3:]], dim=1)
     return (matrix[:, :3, :3] @ img.flatten(2) + matrix[:, :3, 3:]).view(img.shape)
 
 

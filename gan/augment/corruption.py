@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gan.augment.geometry import reflect
+from gan.augment.geometry import Size, reflect
 from gan.augment.random_draws import log_normal, normal, sometimes
 
 Taps = NDArray[np.float64]
@@ -15,10 +15,10 @@ Taps = NDArray[np.float64]
 SYM2 = tuple((a + b * 3**0.5) / (4 * 2**0.5) for a, b in ((1, -1), (3, -1), (3, 1), (1, 1)))
 # Expected share of a natural image's power in each band, [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi].
 POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
-CUTOUT = 0.5  # side of the square that is cut out, as a share of the image's
+CUTOUT = 0.5  # sides of the rectangle that is cut out, as a share of the image's
 
 
-def draw_filter(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_filter(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Amplify each of four octave bands with probability p, keeping the power -> which images, gains [N, 4]."""
     gains = torch.ones(n, len(POWER))
     for band in range(len(POWER)):
@@ -30,13 +30,16 @@ def draw_filter(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tenso
 
 
 def filter_bands(img: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
-    """Filter [N, C, S, S] along both axes with the sum of the bands' filters by their gains [N, 4]."""
-    bands = _band_matrices(img.shape[-1], img.device, img.dtype)
-    matrix = torch.einsum("nb,bij->nij", gains.to(img.device, img.dtype), bands)[:, None]  # [N, 1, S, S]
-    return matrix @ img @ matrix.mT
+    """Filter [N, C, H, W] along both axes with the sum of the bands' filters by their gains [N, 4]."""
+    gains = gains.to(img.device, img.dtype)
+    down, across = (
+        torch.einsum("nb,bij->nij", gains, _band_matrices(side, img.device, img.dtype))[:, None]  # [N, 1, side, side]
+        for side in img.shape[2:]
+    )
+    return down @ img @ across.mT
 
 
-def draw_noise(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_noise(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """With probability p, noise -> which images, its standard deviation [N]."""
     sigma = sometimes(p, normal(n).abs() * 0.1, 0)
     return sigma != 0, sigma
@@ -47,18 +50,18 @@ def add_noise(img: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     return img + torch.randn_like(img) * sigma.to(img.device, img.dtype)[:, None, None, None]
 
 
-def draw_cutout(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """With probability p, a square at a random place -> which images, the squares' centres [N, 2] in [0, 1)."""
+def draw_cutout(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """With probability p, a rectangle at a random place -> which images, the centres [N, 2] in [0, 1)."""
     centre = torch.rand(n, 2)
     return sometimes(p, torch.ones(n), 0) != 0, centre
 
 
 def cut_out(img: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
-    """Zero the squares around centres [N, 2] (x, y), as shares of the image's sides, as far as they lie in it."""
-    size = img.shape[-1]
-    pixels = (torch.arange(size, device=img.device) + 0.5) / size
-    inside = (pixels - centre.to(img.device)[:, :, None]).abs() < CUTOUT / 2  # [N, 2, S]
-    x, y = inside[:, 0], inside[:, 1]
+    """Zero rectangles around centres [N, 2] (x, y), as shares of the image's sides, as far as they lie in it."""
+    y, x = (
+        ((torch.arange(size, device=img.device) + 0.5) / size - middle[:, None]).abs() < CUTOUT / 2  # [N, size]
+        for size, middle in zip(img.shape[2:], centre.to(img.device).flip(1).unbind(1), strict=True)
+    )
     return img.masked_fill((y[:, :, None] & x[:, None, :])[:, None], 0)
 
 

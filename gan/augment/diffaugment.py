@@ -6,17 +6,22 @@ Random numbers come from torch's global generator of the images' device.
 import torch
 
 SHIFT = 0.125  # largest translation, as a share of the image
-CUTOUT = 0.5  # side of the square that is cut out, as a share of the image's
+CUTOUT = 0.5  # sides of the rectangle that is cut out, as a share of the image's
 
 
 def diff_augment(img: torch.Tensor) -> torch.Tensor:
-    """Augment [N, 3, H, W] in [-1, 1] -> the same shape. Differentiates to any order."""
+    """Augment [N, C, H, W] in [-1, 1] -> the same shape. Differentiates to any order."""
     with img.device:
         return cut_out(translate(recolour(img)))
 
 
 def recolour(img: torch.Tensor) -> torch.Tensor:
-    """Brightness by up to 0.5, saturation by 0 to 2 about each pixel's grey, contrast by 0.5 to 1.5 about the mean."""
+    """Brightness by up to 0.5, saturation by 0 to 2 about each pixel's grey, contrast by 0.5 to 1.5 about the mean.
+
+    An alpha stays as it is.
+    """
+    if img.shape[1] == 4:
+        return torch.cat([recolour(img[:, :3]), img[:, 3:]], dim=1)
     brightness, saturation, contrast = torch.rand(3, len(img), 1, 1, 1).to(img.device, img.dtype).unbind()
     img = img + (brightness - 0.5)
     grey = img.mean(1, keepdim=True)
@@ -36,7 +41,7 @@ def translate(img: torch.Tensor) -> torch.Tensor:
 
 
 def cut_out(img: torch.Tensor) -> torch.Tensor:
-    """Zero a square of half the image's side at a random place, as far as it lies in the image."""
+    """Zero a rectangle of half the image's sides at a random place, as far as it lies in the image."""
     sides = []
     for size in img.shape[2:]:
         side = int(size * CUTOUT + 0.5)

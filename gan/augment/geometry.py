@@ -17,28 +17,34 @@ SYM6 = (
     *(0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252),
     *(-0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148),
 )
+Size = tuple[int, int]  # height and width of images, in pixels
 _CENTROID = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6)  # where the filter's output lies, in taps
 SHIFT = 0.125  # translations, as a share of the image
 
 
-def draw_blit(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Horizontal flip, quarter turns, whole-pixel translation, each with probability p -> which images, matrices."""
+def draw_blit(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Horizontal flip, quarter turns, whole-pixel translation, each with probability p -> which images, matrices.
+
+    Images that are not square are turned by halves: a quarter turn would show what lies outside of them.
+    """
     flip = sometimes(p, torch.randint(2, [n]).float(), 0)
-    turns = sometimes(p, torch.randint(4, [n]).float(), 0)
-    shift = sometimes(p, (uniform(n, 2) * (SHIFT * size)).round(), 0)
+    quarters = torch.randint(4, [n]).float()
+    turns = sometimes(p, quarters if size[0] == size[1] else 2 * (quarters // 2), 0)
+    shift = sometimes(p, _shift(uniform(n, 2), size).round(), 0)
     matrix = _scale(1 - 2 * flip, torch.ones(n)) @ _rotate(turns * (torch.pi / 2)).round() @ _translate(-shift)
     return _moves(matrix), matrix
 
 
 def blit(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Rearrange the pixels of [N, C, S, S] by matrices that map pixels to pixels; copies values, exactly."""
-    size = img.shape[-1]
-    at = _source(matrix.to(img.device), torch.arange(size, device=img.device), size).round().long()  # [N, S, S, 2]
-    index = (at[..., 1] * size + at[..., 0]).flatten(1)  # [N, S*S]
+    """Rearrange the pixels of [N, C, H, W] by matrices that map pixels to pixels; copies values, exactly."""
+    height, width = img.shape[2:]
+    rows, columns = (torch.arange(side, device=img.device) for side in (height, width))
+    at = _source(matrix.to(img.device), rows, columns, (height, width)).round().long()  # [N, H, W, 2]
+    index = (at[..., 1] * width + at[..., 0]).flatten(1)  # [N, H*W]
     return img.flatten(2).gather(2, index[:, None].expand(-1, img.shape[1], -1)).view(img.shape)
 
 
-def draw_warp(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_warp(n: int, size: Size, p: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale, rotation before and after stretching, stretching, translation -> which images are chosen, matrices."""
     # Two rotations, each with this probability, rotate an image with probability p.
     p_rotate = 1 - (1 - p) ** 0.5
@@ -46,23 +52,23 @@ def draw_warp(n: int, size: int, p: float | torch.Tensor) -> tuple[torch.Tensor,
     before = sometimes(p_rotate, uniform(n) * torch.pi, 0)
     stretch = sometimes(p, log_normal(n, 0.2), 1)
     after = sometimes(p_rotate, uniform(n) * torch.pi, 0)
-    shift = sometimes(p, normal(n, 2) * (SHIFT * size), 0)
+    shift = sometimes(p, _shift(normal(n, 2), size), 0)
     matrix = _scale(1 / scale, 1 / scale) @ _rotate(-before) @ _scale(1 / stretch, stretch) @ _rotate(-after)
     matrix = matrix @ _translate(-shift)
     return _moves(matrix), matrix
 
 
 def warp(img: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Resample [N, C, S, S] by affine matrices: to twice the size, bilinear sampling there, and back.
+    """Resample [N, C, H, W] by affine matrices: to twice the size, bilinear sampling there, and back.
 
     The filters are each other's adjoint and orthonormal, so that without a transform in between nothing is blurred.
     """
-    size = img.shape[-1]
-    up, down = _resampling(size, img.device, img.dtype)
+    height, width = img.shape[2:]
+    (up, down), (up_across, down_across) = (_resampling(side, img.device, img.dtype) for side in (height, width))
     # Sample j of the doubled image lies at pixel (j - centroid) / 2.
-    pixels = (torch.arange(len(up), device=img.device) - _CENTROID) / 2
-    at = _source(matrix.to(img.device), pixels, size) * 2 + _CENTROID
-    return down @ sample2d(up @ img @ up.mT, at) @ down.mT
+    rows, columns = ((torch.arange(len(one), device=img.device) - _CENTROID) / 2 for one in (up, up_across))
+    at = _source(matrix.to(img.device), rows, columns, (height, width)) * 2 + _CENTROID
+    return down @ sample2d(up @ img @ up_across.mT, at) @ down_across.mT
 
 
 def reflect(index: torch.Tensor, size: int) -> torch.Tensor:
@@ -89,12 +95,21 @@ def _resampling(size: int, device: torch.device, dtype: torch.dtype) -> tuple[to
     return up.to(device, dtype), down.to(device, dtype)
 
 
-def _source(matrix: torch.Tensor, pixels: torch.Tensor, size: int) -> torch.Tensor:
-    # The pixels (x, y) that [K] pixels along both axes show, reflected into the image -> [N, K, K, 2].
-    centre = (size - 1) / 2
-    x, y = pixels[None, None, :] - centre, pixels[None, :, None] - centre
+def _source(matrix: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, size: Size) -> torch.Tensor:
+    # The pixels (x, y) that pixels at [R] rows and [K] columns show, reflected into the image -> [N, R, K, 2].
+    height, width = size
+    x, y = columns[None, None, :] - (width - 1) / 2, rows[None, :, None] - (height - 1) / 2
     a, b, t = matrix[:, :2, :, None, None].unbind(2)  # [N, 2, 1, 1] each
-    return reflect(a * x + b * y + t + centre, size).movedim(1, -1)
+    there = (a * x + b * y + t).unbind(1)  # [N, R, K] each
+    return torch.stack(
+        [reflect(at + (side - 1) / 2, side) for at, side in zip(there, (width, height), strict=True)], -1
+    )
+
+
+def _shift(draws: torch.Tensor, size: Size) -> torch.Tensor:
+    # Draws [N, 2] -> translations (x, y) in pixels.
+    across, down = draws.unbind(1)
+    return torch.stack([across * (SHIFT * size[1]), down * (SHIFT * size[0])], dim=1)
 
 
 def _translate(shift: torch.Tensor) -> torch.Tensor:

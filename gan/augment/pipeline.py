@@ -10,11 +10,12 @@ import torch
 
 from gan.augment.colour import draw_colour, recolour
 from gan.augment.corruption import add_noise, cut_out, draw_cutout, draw_filter, draw_noise, filter_bands
-from gan.augment.geometry import blit, draw_blit, draw_warp, warp
+from gan.augment.geometry import Size, blit, draw_blit, draw_warp, warp
 from gan.config import AUGMENT_CATEGORIES
+from gan.image_shape import MODES
 
-# images, size, p -> which images, parameters
-Draw = Callable[[int, int, float | torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+# images, their height and width, p -> which images, parameters
+Draw = Callable[[int, Size, float | torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 Apply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images, parameters -> images
 
 # In the paper's order (appendix B, figure 20).
@@ -37,7 +38,7 @@ class AugmentPipe:
         self.stages = [STAGES[name] for name in AUGMENT_CATEGORIES[categories]]
 
     def __call__(self, img: torch.Tensor, p: float | torch.Tensor) -> torch.Tensor:
-        """Square images, floating [N, 3, S, S] in [-1, 1], each transform with probability p -> the same shape.
+        """Images, floating [N, C, H, W] in [-1, 1], each transform with probability p -> the same shape.
 
         p = 0 returns `img` itself and draws nothing. Values may leave [-1, 1]. Random numbers are the CPU's, and only
         the images that are chosen are computed.
@@ -45,11 +46,11 @@ class AugmentPipe:
         p = float(p)
         if not 0 <= p <= 1:
             raise ValueError(f"p must be in [0, 1]; got {p} instead")
-        _require_square(img)
+        _require_images(img)
         if p == 0:
             return img
         for draw, apply in self.stages:
-            img = _on_chosen(img, apply, *draw(len(img), img.shape[-1], p))
+            img = _on_chosen(img, apply, *draw(len(img), _size(img), p))
         return img
 
     def on_device(self, img: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -57,17 +58,21 @@ class AugmentPipe:
 
         All images are computed, whatever p.
         """
-        _require_square(img)
+        _require_images(img)
         for draw, apply in self.stages:
             with img.device:
-                chosen, parameters = draw(len(img), img.shape[-1], p)
+                chosen, parameters = draw(len(img), _size(img), p)
             img = torch.where(chosen[:, None, None, None], apply(img, parameters), img)
         return img
 
 
-def _require_square(img: torch.Tensor) -> None:
-    if img.ndim != 4 or img.shape[1] != 3 or img.shape[2] != img.shape[3] or img.shape[2] < 2:
-        raise ValueError(f"img must be square images [N, 3, S, S]; got {tuple(img.shape)} instead")
+def _require_images(img: torch.Tensor) -> None:
+    if img.ndim != 4 or img.shape[1] not in MODES or min(img.shape[2:]) < 2:
+        raise ValueError(f"img must be images [N, C, H, W] of 1, 3 or 4 channels; got {tuple(img.shape)} instead")
+
+
+def _size(img: torch.Tensor) -> Size:
+    return img.shape[2], img.shape[3]
 
 
 def _on_chosen(img: torch.Tensor, apply: Apply, chosen: torch.Tensor, parameters: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,7 @@ def interpolate(
     """Interpolate between seeds in a closed loop, as an animation."""
     import torch
 
+    from gan.data.images import for_display
     from gan.runtime.console import progress
     from gan.sampling import animation, latents
     from gan.sampling.generate import map_seeds, synthesize
@@ -58,7 +59,7 @@ def interpolate(
     classes = class_indices(source, sampling.class_name, len(seed_list))
     keys = map_seeds(G, seed_list, classes, truncation_psi=sampling.truncation_psi)
     ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
-    pixels = synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size)
+    pixels = map(for_display, synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
     animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps)
     figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)

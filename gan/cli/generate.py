@@ -146,7 +146,7 @@ def images(
     _check_out(out, seed_list, grid, FORMATS[format], selection, overwrite)
     source, G = load(sampling)
     if grid:
-        check_size(out, columns, rows, G.config.resolution)
+        check_size(out, columns, rows, G.config.shape)
     check_cutoff(sampling.truncation_cutoff, G.config.num_ws)
     classes = class_indices(source, sampling.class_name, 1)
 
@@ -218,7 +218,7 @@ def mix(
     check_suffix(out, "out")
     refuse_existing([out], overwrite)
     source, G = load(sampling)
-    check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.resolution + image_grid.GAP)
+    check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.shape, image_grid.GAP)
     row_ws, column_ws = (
         map_seeds(G, s, class_indices(source, sampling.class_name, len(s)), truncation_psi=sampling.truncation_psi)
         for s in (row_seeds, column_seeds)

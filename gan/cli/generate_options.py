@@ -8,6 +8,7 @@ import click
 from gan.cli.options import PATH, WholeRange
 from gan.config import PRECISIONS
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 
 if TYPE_CHECKING:
     from gan.networks.generator import Generator
@@ -71,11 +72,11 @@ def parse_grid(grid: str, count: int) -> tuple[int, int]:
     return int(columns), int(rows)
 
 
-def check_size(out: Path, columns: int, rows: int, side: int) -> None:
-    """Raise RequestError when a grid of so many images, `side` pixels wide, is too large for memory or its file."""
+def check_size(out: Path, columns: int, rows: int, shape: ImageShape, gap: int = 0) -> None:
+    """Raise RequestError when a grid of so many images, `gap` pixels apart, is too large for memory or its file."""
     from gan.data.images import check_suffix
 
-    width, height = columns * side, rows * side
+    width, height = columns * (shape.width + gap), rows * (shape.height + gap)
     most = MAX_SIDE[check_suffix(out, "out")]
     if width * height > MAX_PIXELS or max(width, height) > most:
         raise RequestError(

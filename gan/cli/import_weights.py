@@ -64,11 +64,11 @@ def import_weights(file: Path, out: Path, overwrite: bool, as_json: bool) -> Non
     }
     if foreign.D_left_out:
         say(f"The discriminator is left out: {foreign.D_left_out}")
-    size, classes = G_ema.config.resolution, G_ema.config.num_classes
+    classes = G_ema.config.num_classes
     without = "" if D else ", without a discriminator"
     conditional = " --conditional" if classes else ""
     start = f"--{'resume' if D else 'transfer'} {out}"
-    text = f"{file} ({foreign.kind}, {size}x{size}{without}) is now {out}\n"
+    text = f"{file} ({foreign.kind}, {G_ema.config.shape}{without}) is now {out}\n"
     text += (
         f"To generate: salon generate {out} --seeds 0-15{' --class 0' if classes else ''} --grid 4x4 --out grid.png\n"
     )

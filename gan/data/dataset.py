@@ -1,4 +1,4 @@
-"""A dataset: square RGB images of one size in a ZIP or a folder, with `dataset.json` for the labels.
+"""A dataset: images of one shape in a ZIP or a folder, with `dataset.json` for the labels, and channels but RGB's.
 
 The layout is that of the StyleGAN3 family (see gan.data.dataset_json for the labels).
 """
@@ -24,10 +24,11 @@ from gan.data import dataset_json
 from gan.data.classes import MAX_CLASSES, class_name
 from gan.data.dataset_json import DatasetLabels
 from gan.data.decode import decode
-from gan.data.images import SUFFIXES, Pixels
+from gan.data.images import SUFFIXES, Pixels, to_rgb
 from gan.data.names import canonical_name, is_hidden
 from gan.data.split_zip import require_whole
 from gan.errors import ImageError, RequestError, SalonError
+from gan.image_shape import ImageShape, base_of
 from gan.runtime.console import progress, say
 from gan.runtime.files import atomic, cache_folder, write_json
 from gan.runtime.parallel import ordered_map
@@ -62,7 +63,8 @@ class ImageDataset:
         self.names = sorted(n for n in members if Path(n).suffix.lower() in SUFFIXES and not is_hidden(n))
         if not self.names:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        labels = self._read_labels(members)
+        described = self.read_bytes("dataset.json") if "dataset.json" in members else b"{}"
+        labels = self._read_labels(described)
         self.labels: NDArray[np.int64] | None = None
         self.classes: list[str] | None = None
         self.num_classes = 0
@@ -73,12 +75,8 @@ class ImageDataset:
             width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
         except UNREADABLE as error:
             raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {_said(error)}") from error
-        if width != height:
-            raise RequestError(
-                f"{path} must hold square images; {self.names[0]} has {width}x{height}. Make a dataset of them "
-                "with `salon prepare`"
-            )
-        self.resolution = width
+        self.shape = ImageShape(width, height, dataset_json.channels(described, f"dataset.json in {path}"))
+        self._require_shape()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,19 +94,23 @@ class ImageDataset:
         return self._zip().read(name)
 
     def image(self, index: int) -> Pixels:
-        """Image `index`, uint8 [H, W, 3]. Raises ImageError when it is unreadable or unlike the others."""
+        """Image `index`, uint8 [H, W, C]. Raises ImageError when it is unreadable or unlike the others."""
         name = self.names[index]
         try:
-            image = decode(self.read_bytes(name)).image
+            image = decode(self.read_bytes(name), channels=self.shape.channels).image
         except (ImageError, *UNREADABLE) as error:
             raise ImageError("unreadable", f"{name}: {error}") from error
-        if image.size != (self.resolution, self.resolution):
-            expected = f"{self.resolution}x{self.resolution}"
+        if image.size != self.shape.size:
+            expected = f"{self.shape.width}x{self.shape.height}"
             raise ImageError("size", f"{name} has {image.width}x{image.height} pixels, others {expected}")
-        return np.asarray(image)
+        return np.asarray(image).reshape(self.shape.hwc)
+
+    def rgb(self, index: int) -> Pixels:
+        """Image `index` as networks that judge images take it, uint8 [H, W, 3]. Raises what `image` raises."""
+        return to_rgb(self.image(index))
 
     def pixels(self, index: int) -> Pixels:
-        """Image `index` as training takes it, uint8 [3, H, W]. Raises what `image` raises."""
+        """Image `index` as training takes it, uint8 [C, H, W]. Raises what `image` raises."""
         return self.image(index).transpose(2, 0, 1)  # HWC -> CHW
 
     def label(self, index: int) -> int:
@@ -137,7 +139,7 @@ class ImageDataset:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, bytes and labels of all images: equal for a ZIP and a folder of equal content.
+        """SHA-256 over names, bytes and labels of all images, and channels but RGB's: the same for a ZIP and a folder.
 
         Computed once; changes of the labels in memory do not count.
         """
@@ -148,6 +150,8 @@ class ImageDataset:
         for index, name in enumerate(progress(self.names, "Hashing the dataset")):
             sha = hashlib.sha256(self.read_bytes(name)).hexdigest()
             digest.update(json.dumps([name, sha, self.label(index) if self.labels is not None else None]).encode())
+        if self.shape.channels != 3:
+            digest.update(json.dumps({"channels": self.shape.channels}).encode())
         self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -169,15 +173,15 @@ class ImageDataset:
                 "Prepare it again with `salon prepare`, or drop them with a manifest."
             )
         try:
-            write_json(record, {"dataset": fingerprint, "images": len(self), "resolution": self.resolution})
+            write_json(record, {"dataset": fingerprint, "images": len(self), "shape": str(self.shape)})
         except SalonError as error:  # costs time at the next start, nothing else
             say(f"The result of the check will not be remembered: {error}")
 
     def cache(self, fingerprint: str) -> Path:
-        """Decode all images into an uint8 memory map [N, 3, H, W] beside the dataset, once -> its path."""
+        """Decode all images into an uint8 memory map [N, C, H, W] beside the dataset, once -> its path."""
         path = self.path.with_name(f"{self.path.name}.{fingerprint[:16]}.cache.npy")
         if not path.exists():
-            shape = (len(self), 3, self.resolution, self.resolution)
+            shape = (len(self), *self.shape.chw)
             with atomic(path) as temporary, ThreadPoolExecutor() as pool:
                 array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
                 with open(temporary, "r+b") as file:  # a full disk is an error here, and a crash of the process later
@@ -209,9 +213,21 @@ class ImageDataset:
         assert isinstance(archive, zipfile.ZipFile)
         return archive
 
-    def _read_labels(self, members: set[str]) -> DatasetLabels | None:
+    def _require_shape(self) -> None:
+        if self.shape.width == self.shape.height:
+            return
+        try:
+            base_of(*self.shape.size)
+        except RequestError as error:
+            raise RequestError(
+                f"{self.path} must hold images that are 2 to 8 times one power of two in width and height; "
+                f"{self.names[0]} has {self.shape.width}x{self.shape.height}. Make a dataset of them with "
+                "`salon prepare`"
+            ) from error
+
+    def _read_labels(self, described: bytes) -> DatasetLabels | None:
         where = f"dataset.json in {self.path}"
-        labels = dataset_json.parse(self.read_bytes("dataset.json"), where) if "dataset.json" in members else None
+        labels = dataset_json.parse(described, where)
         if labels is None:
             return None
         missing = [name for name in self.names if canonical_name(name) not in labels.by_name]
@@ -231,11 +247,11 @@ def _said(error: BaseException) -> str:
 
 
 class DatasetWriter:
-    """Write a dataset ZIP: the same images in the same order give the same bytes."""
+    """Write a dataset ZIP of images with so many channels: the same images in the same order give the same bytes."""
 
-    def __init__(self, file: Path, suffix: str) -> None:
+    def __init__(self, file: Path, suffix: str, channels: int = 3) -> None:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
-        self._suffix = suffix
+        self._suffix, self._channels = suffix, channels
         self._labels: list[tuple[str, int]] = []
         self.count = 0
 
@@ -253,6 +269,8 @@ class DatasetWriter:
         content: dict[str, Any] = {"labels": self._labels or None}
         if classes and self._labels:
             content["classes"] = classes
+        if self._channels != 3:
+            content["channels"] = self._channels
         self._member("dataset.json", json.dumps(content).encode())
         self._zip.close()
 

@@ -1,7 +1,8 @@
 """`dataset.json`, the labels of a dataset in the layout of the StyleGAN3 family.
 
 {"labels": [[name, class], ...]} with classes 0, 1, ... or one-hot vectors, or {"labels": null}; Salon adds the names of
-the classes as "classes". Names that systems write otherwise (NFD, backslashes) are the same names here.
+the classes as "classes", and "channels" where images are not RGB: 1 for grey, 4 for RGBA. Names that systems write
+otherwise (NFD, backslashes) are the same names here.
 """
 
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 from gan.data.names import canonical_name
 from gan.errors import RequestError
+from gan.image_shape import KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +21,17 @@ class DatasetLabels:
     by_name: dict[str, int]
     classes: list[str] | None  # names of classes 0, 1, ...; None: they have none
     num_classes: int  # at least; one-hot vectors may have places for classes without images
+
+
+def channels(content: bytes, where: str) -> int:
+    """The channels that the bytes of a dataset.json name; 3 without. Raises RequestError, which begins with `where`."""
+    try:
+        named = json.loads(content).get("channels", 3)
+    except (ValueError, AttributeError, UnicodeDecodeError):
+        return 3  # parse says what is wrong
+    if named not in KINDS or isinstance(named, bool | float):
+        raise RequestError(f"{where} must have the channels 1 (grey), 3 (RGB) or 4 (RGBA); got {named!r} instead")
+    return int(named)
 
 
 def parse(content: bytes, where: str) -> DatasetLabels | None:

@@ -1,7 +1,7 @@
-"""Any image file -> an upright 8-bit sRGB image, or an ImageError that says in one short code why not.
+"""Any image file -> an upright 8-bit image in sRGB or grey, or an ImageError that says in one short code why not.
 
-Pixel values: grey of more than 8 bits is scaled from its full range, never cut off; transparency is laid over a
-background; an embedded colour profile is converted to sRGB; of an animation the first frame counts.
+Pixel values: grey of more than 8 bits is scaled from its full range, never cut off; transparency is kept, or laid over
+a background; an embedded colour profile is converted to sRGB; of an animation the first frame counts.
 """
 
 import errno
@@ -52,7 +52,7 @@ _ORIENTATION = 0x0112  # EXIF tag
 
 @dataclass(frozen=True, kw_only=True)
 class DecodedImage:
-    """An image that was read: `image` is RGB, 8 bits, upright; the rest describes the original."""
+    """An image that was read: `image` is L, RGB or RGBA, 8 bits, upright; the rest describes the original."""
 
     image: Image.Image
     width: int  # of the original, upright, in pixels
@@ -95,19 +95,28 @@ def decode(
     at_least: int | None = None,
     background: Colour = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
+    channels: int = 3,
 ) -> DecodedImage:
-    """Read an image file, or the bytes of one -> its pixels as upright sRGB.
+    """Read an image file, or the bytes of one -> its pixels, upright, in sRGB: grey, RGB, or RGBA by its `channels`.
 
     With `at_least`, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at
-    least that many pixels. `background` shows through where the image is transparent. Pillow's limits are set for the
-    whole process meanwhile; threads with the same `max_pixels` decode side by side, others wait for each other.
+    least that many pixels. Without alpha, `background` shows through what is transparent. Pillow's limits are set for
+    the whole process meanwhile; threads with the same `max_pixels` decode side by side, others wait for each other.
 
     Raises ImageError; `reason` is "empty", "not an image", "truncated", "corrupt", "too large", "out of memory", or one
     of those of `read_file`.
     """
     content = file if isinstance(file, bytes) else read_file(file, max_pixels * MAX_BYTES_PER_PIXEL)
     with _opened(content, max_pixels) as image:
-        return _decode(image, at_least, background)
+        return _decode(image, at_least, background, channels)
+
+
+def size_and_mode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
+    """Width and height, upright, and Pillow's mode of an image file's bytes, by its header. Raises ImageError."""
+    with _opened(content, max_pixels) as image:
+        width, height = image.size
+        mode = "RGBA" if image.has_transparency_data and image.mode not in ("LA", "La", "PA") else image.mode
+        return (height, width, mode) if _orientation(image) >= 5 else (width, height, mode)
 
 
 def format_of(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
@@ -178,7 +187,7 @@ class _Limits:
 _limits = _Limits()
 
 
-def _decode(image: Image.Image, at_least: int | None, background: Colour) -> DecodedImage:
+def _decode(image: Image.Image, at_least: int | None, background: Colour, channels: int) -> DecodedImage:
     mode, format, (width, height) = image.mode, str(image.format), image.size
     if at_least and format in ("JPEG", "MPO"):
         image.draft(None, (at_least, at_least))
@@ -187,16 +196,21 @@ def _decode(image: Image.Image, at_least: int | None, background: Colour) -> Dec
         raise ImageError("corrupt", f"it has {width}x{height} pixels")
     orientation = _orientation(image)
     colours, alpha = _split(image)
-    rgb = _to_srgb(colours, image.info.get("icc_profile"))
-    if alpha is not None:
-        canvas = Image.new("RGB", rgb.size, background)
-        canvas.paste(rgb, mask=alpha)
-        rgb = canvas
+    upright = _to_srgb(colours, image.info.get("icc_profile"))
+    if channels == 4:
+        upright = upright.copy()
+        upright.putalpha(255 if alpha is None else alpha)
+    elif alpha is not None:
+        canvas = Image.new("RGB", upright.size, background)
+        canvas.paste(upright, mask=alpha)
+        upright = canvas
+    if channels == 1:
+        upright = upright.convert("L")
     if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
+        upright = upright.transpose(_UPRIGHT[orientation])
     if orientation >= 5:  # a quarter turn
         width, height = height, width
-    return DecodedImage(image=rgb, width=width, height=height, mode=mode, format=format)
+    return DecodedImage(image=upright, width=width, height=height, mode=mode, format=format)
 
 
 def _orientation(image: Image.Image) -> int:

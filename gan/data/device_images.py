@@ -19,15 +19,15 @@ SHARE = 0.25  # of the free memory that pixels may take with "auto"; networks, g
 _AT_ONCE = 64  # images decoded before they are uploaded together
 
 
-def wanted(choice: str, count: int, resolution: int, device: torch.device) -> bool:
-    """Whether the pixels of `count` images shall lie on the device.
+def wanted(choice: str, count: int, nbytes: int, device: torch.device) -> bool:
+    """Whether the pixels of `count` images of `nbytes` bytes shall lie on the device.
 
     "yes", "no", or "auto": on a GPU where they take at most SHARE of its free memory; on a CPU never.
     Raises RequestError when they do not fit and "yes" was asked for.
     """
     if choice == "no" or (choice == "auto" and device.type == "cpu"):
         return False
-    needed, free = count * 3 * resolution**2, free_memory(device)
+    needed, free = count * nbytes, free_memory(device)
     if choice == "yes" and needed > free:
         raise RequestError(
             f"`data_on_device` yes needs {needed / 1e9:.1f} GB for the pixels of {count} images; {free / 1e9:.1f} GB "
@@ -37,7 +37,7 @@ def wanted(choice: str, count: int, resolution: int, device: torch.device) -> bo
 
 
 class DeviceImages:
-    """Images of a dataset on a device: pixels uint8 [K, 3, H, W] and classes int64 [K] of the images `indices` [K]."""
+    """Images of a dataset on a device: pixels uint8 [K, C, H, W] and classes int64 [K] of the images `indices` [K]."""
 
     def __init__(self, pixels: torch.Tensor, classes: torch.Tensor, indices: NDArray[np.int64]) -> None:
         self.pixels, self.classes = pixels, classes
@@ -47,8 +47,7 @@ class DeviceImages:
     @classmethod
     def upload(cls, images: TrainingImages, indices: NDArray[np.int64], device: torch.device) -> "DeviceImages":
         """Decode the images `indices`, a few at a time. Raises ImageError for an image that cannot be read."""
-        side = images.dataset.resolution
-        pixels = torch.empty([len(indices), 3, side, side], dtype=torch.uint8, device=device)
+        pixels = torch.empty([len(indices), *images.dataset.shape.chw], dtype=torch.uint8, device=device)
         draws, classes = [(index, False) for index in indices.tolist()], []
         with ThreadPoolExecutor(cores()) as pool:
             decoded = iter(progress(ordered_map(pool, images.__getitem__, draws), "Decoding images", len(draws)))
@@ -59,7 +58,7 @@ class DeviceImages:
         return cls(pixels, torch.tensor(classes, device=device), indices)
 
     def batches(self, draws: DrawSequence) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
-        """Endless batches (pixels uint8 [n, 3, H, W], classes int64 [n]), as gan.data.loader.batches gives them.
+        """Endless batches (pixels uint8 [n, C, H, W], classes int64 [n]), as gan.data.loader.batches gives them.
 
         Nothing waits for the device: an index of a draw is all that travels.
         """

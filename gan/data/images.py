@@ -1,6 +1,6 @@
 """Pixels and tensors: the one place where they are turned into each other, tiled and encoded.
 
-`pixels` are uint8 in [0, 255]; `img` is float32 NCHW in [-1, 1].
+`pixels` are uint8 in [0, 255]; `img` is float32 NCHW in [-1, 1]. C is 1 of grey images, 3 of RGB, 4 of RGB with alpha.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 
 FORMATS = {"jpeg": ".jpg", "png": ".png", "webp": ".webp"}
+WHITE = 255
+CHECKS = (8, 204, 255)  # of the ground that transparency is shown on: their side in pixels, and their two greys
+SEEN_AS = {1: "grey as RGB", 4: "alpha over white"}  # channels -> what to_rgb does; it stands in keys of results
 SUFFIXES = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
@@ -41,6 +44,35 @@ def to_bytes(img: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 2, 3, 1).contiguous()  # NCHW -> NHWC
 
 
+def to_image(pixels: Pixels) -> Image.Image:
+    """Pixels [H, W, C] -> an image of mode L, RGB or RGBA."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def to_rgb(pixels: Pixels) -> Pixels:
+    """Pixels [..., C] -> [..., 3], as networks that judge images take them: grey thrice, alpha laid over white."""
+    return _laid_over(pixels, np.array(WHITE))
+
+
+def for_display(pixels: Pixels) -> Pixels:
+    """Pixels [..., H, W, C] -> [..., H, W, 3], as people look at them: grey thrice, alpha over a checked ground."""
+    if pixels.shape[-1] != 4:
+        return to_rgb(pixels)
+    side, dark, light = CHECKS
+    rows, columns = (np.arange(size) // side for size in pixels.shape[-3:-1])
+    odd = (rows[:, None] + columns) % 2 == 1
+    return _laid_over(pixels, np.where(odd, dark, light)[..., None])
+
+
+def _laid_over(pixels: Pixels, ground: NDArray[np.int64]) -> Pixels:
+    if pixels.shape[-1] == 1:
+        return np.repeat(pixels, 3, axis=-1)
+    if pixels.shape[-1] == 3:
+        return pixels
+    colour, alpha = pixels[..., :3].astype(np.int64), pixels[..., 3:].astype(np.int64)
+    return ((colour * alpha + ground * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
 def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> Pixels:
     """Lay N images [N, H, W, C] out row by row -> one image [rows*(H+gap)-gap, columns*(W+gap)-gap, C]."""
     count, height, width, channels = pixels.shape
@@ -54,17 +86,27 @@ def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> P
 
 
 def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
-    """An image file's bytes, the same for the same pixels: JPEG with full colour resolution, PNG, or lossless WebP."""
+    """An image file's bytes, the same for the same pixels: JPEG with full colour resolution, PNG, or lossless WebP.
+
+    JPEG has no alpha, which is laid over white.
+    """
     buffer = io.BytesIO()
+    if format == "jpeg" and image.mode == "RGBA":
+        image = Image.fromarray(to_rgb(np.asarray(image)))
     if format == "jpeg":
         image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     elif format == "png":
         image.save(buffer, "PNG")
     elif format == "webp":
-        image.save(buffer, "WEBP", lossless=True, quality=quality, method=4)
+        # exact: what lies behind full transparency stays as it is
+        image.save(buffer, "WEBP", lossless=True, quality=quality, method=4, **_exact(image))
     else:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r} instead")
     return buffer.getvalue()
+
+
+def _exact(image: Image.Image) -> dict[str, bool]:
+    return {"exact": True} if image.mode == "RGBA" else {}
 
 
 def check_suffix(path: Path, parameter: str = "path", when: str = "") -> str:
@@ -85,7 +127,7 @@ def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
     """
     format = check_suffix(path)
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(Image.fromarray(pixels), format, quality))
+        temporary.write_bytes(encode(to_image(pixels), format, quality))
 
 
 def refuse_images(out: Path) -> None:

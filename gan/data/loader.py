@@ -91,7 +91,7 @@ def batches(
     pin_memory: bool,
     stopped: Callable[[], bool] | None = None,
 ) -> Generator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches (pixels uint8 [N, 3, H, W], classes int64 [N]), made ahead by `workers` processes (0: none).
+    """Endless batches (pixels uint8 [N, C, H, W], classes int64 [N]), made ahead by `workers` processes (0: none).
 
     It ends early where it has to wait for a worker and `stopped()` becomes true. Raises SalonError when a worker dies.
     """
@@ -101,8 +101,7 @@ def batches(
     if not workers:
         return _without_workers(images, draws, pin_memory)
     # One more place than there are batches ahead: for the batch that is being copied out.
-    side = images.dataset.resolution
-    shape = [_AHEAD * workers + 1, len(draws.members), 3, side, side]
+    shape = [_AHEAD * workers + 1, len(draws.members), *images.dataset.shape.chw]
     memory = mmap.mmap(-1, math.prod(shape))  # shared with what is forked; /dev/shm is small in many containers
     places = torch.frombuffer(memory, dtype=torch.uint8).view(shape)
     pool = Processes(workers, None, _keep, images, places)

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan.data.dataset import ImageDataset
+from gan.data.images import to_image
 
 FEW = 500  # images below which a generator mostly repeats them, whatever augments them
 _SAMPLE = 64  # images that are looked at
@@ -25,7 +26,5 @@ def doubts(dataset: ImageDataset, indices: NDArray[np.int64]) -> list[str]:
 def deviation(dataset: ImageDataset, indices: NDArray[np.int64]) -> float:
     """Mean standard deviation, over pixels, of a sample's thumbnails; in [0, 127.5]."""
     sample = indices[np.linspace(0, len(indices) - 1, min(len(indices), _SAMPLE)).astype(int)]
-    thumbnails = [
-        Image.fromarray(dataset.image(index)).resize((_SIDE, _SIDE), Image.Resampling.BOX) for index in sample
-    ]
+    thumbnails = [to_image(dataset.image(index)).resize((_SIDE, _SIDE), Image.Resampling.BOX) for index in sample]
     return float(np.stack([np.asarray(thumbnail) for thumbnail in thumbnails]).std(axis=0).mean())

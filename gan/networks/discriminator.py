@@ -17,16 +17,16 @@ HALF = math.sqrt(0.5)  # gain of each branch of a residual sum, to keep the vari
 
 
 class DiscriminatorBlock(nn.Module):
-    """Two convolutions and a skip from one resolution to half of it; the first block also takes in the colours.
+    """Two convolutions and a skip from one resolution to half of it; the first block also takes in the image.
 
     `clamp` limits the activations, as of config.conv_clamp; the skip has none.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, first: bool, clamp: float | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, *, channels: int | None, clamp: float | None = None) -> None:
         super().__init__()
-        self.first = first
-        if first:
-            self.fromrgb = Conv2d(3, inputs, 1, clamp=clamp)
+        self.first = channels is not None
+        if channels is not None:
+            self.fromrgb = Conv2d(channels, inputs, 1, clamp=clamp)
         self.conv0 = Conv2d(inputs, inputs, 3, clamp=clamp)
         self.conv1 = Conv2d(inputs, outputs, 3, down=True, gain=HALF, clamp=clamp)
         self.skip = Conv2d(inputs, outputs, 1, act="linear", bias=False, down=True, gain=HALF)
@@ -40,14 +40,16 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """[N, in, 4, 4] -> [N, outputs]: minibatch standard deviation, a convolution, two fully connected layers."""
+    """[N, in, *grid] -> [N, outputs]: minibatch standard deviation, a convolution, two fully connected layers."""
 
-    def __init__(self, channels: int, outputs: int, group_size: int | None, clamp: float | None = None) -> None:
+    def __init__(
+        self, channels: int, outputs: int, grid: tuple[int, int], group_size: int | None, clamp: float | None = None
+    ) -> None:
         super().__init__()
         self.group_size = group_size
         self.conv = Conv2d(channels + 1, channels, 3, clamp=clamp)
         self.conv.in_trunk = False
-        self.fc = FullyConnected(channels * 16, channels, act="lrelu")
+        self.fc = FullyConnected(channels * grid[0] * grid[1], channels, act="lrelu")
         self.out = FullyConnected(channels, outputs)
 
     def forward(self, x: torch.Tensor, count: int | None = None, group_size: int | None = None) -> torch.Tensor:
@@ -59,22 +61,23 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """img [N, 3, resolution, resolution] (and c [N, classes]) -> logits [N, 1]; above zero means real."""
+    """img [N, C, H, W] of config.shape (and c [N, classes]) -> logits [N, 1]; above zero means real."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.trunk_dtype: torch.dtype | None = None  # of the blocks above 4x4; None: that of the images
+        self.trunk_dtype: torch.dtype | None = None  # of the blocks above the base; None: that of the images
         self.blocks = []
         for resolution in reversed(config.resolutions()[1:]):
-            first = resolution == config.resolution
+            images = config.image_channels if resolution == config.resolution else None
             inputs, outputs = config.channels(resolution), config.channels(resolution // 2)
-            block = DiscriminatorBlock(inputs, outputs, first=first, clamp=config.conv_clamp)
+            block = DiscriminatorBlock(inputs, outputs, channels=images, clamp=config.conv_clamp)
             setattr(self, f"b{resolution}", block)
             self.blocks.append(block)
         channels = config.channels(4)
         self.cmap_dim = channels if config.num_classes else 0
-        self.b4 = DiscriminatorEpilogue(channels, self.cmap_dim or 1, config.mbstd_group_size, config.conv_clamp)
+        outputs, group = self.cmap_dim or 1, config.mbstd_group_size
+        self.b4 = DiscriminatorEpilogue(channels, outputs, config.grid(4), group, config.conv_clamp)
         if config.num_classes:
             layers = config.mapping_layers if config.D_mapping_layers is None else config.D_mapping_layers
             self.mapping = Mapping(0, config.num_classes, self.cmap_dim, 0, layers)
@@ -83,7 +86,7 @@ class Discriminator(nn.Module):
         return self.logits(self.features(img), c)
 
     def features(self, img: torch.Tensor) -> torch.Tensor:
-        """[N, channels, 4, 4] of images, each by itself."""
+        """[N, channels, *config.grid(4)] of images, each by itself."""
         x = img.contiguous(memory_format=torch.channels_last)
         if self.trunk_dtype:
             x = x.to(self.trunk_dtype)

@@ -90,15 +90,15 @@ class SynthesisLayer(Equalised):
     demodulated = True
     clamp: float | None = None  # config.conv_clamp
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, w_dim: int, grid: tuple[int, int], *, up: bool) -> None:
         super().__init__()
-        self.resolution, self.up = resolution, up
+        self.grid, self.up = grid, up  # height and width of what comes out
         self.transposed = up
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn([outputs, inputs, 3, 3]))
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros([outputs]))
-        self.register_buffer("noise_const", torch.randn([resolution, resolution]))
+        self.register_buffer("noise_const", torch.randn(grid))
         self.register_buffer("resample_filter", setup_filter(), persistent=False)
 
     def factors(self) -> dict[str, float]:
@@ -113,7 +113,7 @@ class SynthesisLayer(Equalised):
     def forward(
         self, x: torch.Tensor, styles: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None
     ) -> torch.Tensor:
-        """`noise` is broadcast against [N, 1, resolution, resolution]."""
+        """`noise` is broadcast against [N, 1, *grid]."""
         weight: torch.Tensor = self.weight
         # The second half of the modulation is fused into bias_act: one pass over the features instead of four.
         if x.dtype == torch.float16:
@@ -123,37 +123,37 @@ class SynthesisLayer(Equalised):
             weight = self.prepared["weight"]
         x = modulated_conv2d(x, weight, styles, self.resample_filter, up=self.up)
         if noise is not None:
-            noise = noise.reshape(-1, 1, self.resolution, self.resolution)
+            noise = noise.reshape(-1, 1, *self.grid)
         strength = None if noise is None else self.noise_strength
         return clamped(bias_act(x, self.bias, "lrelu", scale=scale, noise=noise, strength=strength), self.clamp)
 
 
 class ToRGB(Equalised):
-    """Modulated 1x1 convolution to the three colours, without demodulation or activation."""
+    """Modulated 1x1 convolution to the image's channels, without demodulation or activation."""
 
     clamp: float | None = None  # config.conv_clamp
     in_trunk = False  # its kernels are cast when they are modulated
 
-    def __init__(self, inputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, w_dim: int, channels: int) -> None:
         super().__init__()
         self.affine = FullyConnected(w_dim, inputs, bias_init=1.0, gain=1 / inputs**0.5)
-        self.weight = nn.Parameter(torch.randn([3, inputs, 1, 1]))
-        self.bias = nn.Parameter(torch.zeros([3]))
+        self.weight = nn.Parameter(torch.randn([channels, inputs, 1, 1]))
+        self.bias = nn.Parameter(torch.zeros([channels]))
 
     def factors(self) -> dict[str, float]:
         """The styles have its constant."""
         return {"weight": 1.0}
 
     def modulate(self, w: torch.Tensor) -> torch.Tensor:
-        """w [N, w_dim] -> the kernel of each image, [N, 3, in]."""
+        """w [N, w_dim] -> the kernel of each image, [N, C, in]."""
         styles: torch.Tensor = self.affine(w)
         return styles[:, None] * self.weight.flatten(1)
 
     def forward(self, x: torch.Tensor, kernels: torch.Tensor, below: torch.Tensor | None) -> torch.Tensor:
-        """The colours of x, whose images have `kernels` [N, 3, in], added to those of the resolution below."""
+        """The colours of x, whose images have `kernels` [N, C, in], added to those of the resolution below."""
         factor = None
         if x.dtype == torch.float16:  # kernels whose sums of products are at most the largest feature
-            factor = kernels.abs().sum(dim=2, keepdim=True) + EPSILON  # [N, 3, 1]
+            factor = kernels.abs().sum(dim=2, keepdim=True) + EPSILON  # [N, C, 1]
             kernels = kernels / factor
         y = conv1x1(x, kernels.to(x.dtype))
         y = y if factor is None else y * factor[:, :, None]
@@ -168,14 +168,14 @@ class SynthesisBlock(nn.Module):
 
     resample_filter: torch.Tensor
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, resolution: int) -> None:
+    def __init__(self, inputs: int, outputs: int, w_dim: int, grid: tuple[int, int], channels: int) -> None:
         super().__init__()
         if inputs:
-            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, resolution, up=True)
+            self.conv0 = SynthesisLayer(inputs, outputs, w_dim, grid, up=True)
         else:
-            self.const = nn.Parameter(torch.randn([outputs, resolution, resolution]))
-        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, resolution, up=False)
-        self.torgb = ToRGB(outputs, w_dim)
+            self.const = nn.Parameter(torch.randn([outputs, *grid]))
+        self.conv1 = SynthesisLayer(outputs, outputs, w_dim, grid, up=False)
+        self.torgb = ToRGB(outputs, w_dim, channels)
         self.layers = [self.conv0, self.conv1] if inputs else [self.conv1]
         self.register_buffer("resample_filter", setup_filter(), persistent=False)
 
@@ -198,7 +198,7 @@ class SynthesisBlock(nn.Module):
 
 
 class Synthesis(Equalised):
-    """ws [N, num_ws, w_dim] -> img float32 [N, 3, resolution, resolution], about [-1, 1]."""
+    """ws [N, num_ws, w_dim] -> img float32 [N, C, H, W] of config.shape, about [-1, 1]."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class Synthesis(Equalised):
         below = 0
         for resolution in config.resolutions():
             channels = config.channels(resolution)
-            block = SynthesisBlock(below, channels, config.w_dim, resolution)
+            block = SynthesisBlock(below, channels, config.w_dim, config.grid(resolution), config.image_channels)
             setattr(self, f"b{resolution}", block)
             layers: list[SynthesisLayer | ToRGB] = [*block.layers, block.torgb]
             for layer in layers:
@@ -218,9 +218,9 @@ class Synthesis(Equalised):
         self.num_ws = config.num_ws
         self.trunk_dtype: torch.dtype | None = None  # of features and convolutions; None: that of the weights
 
-    def noise_shapes(self) -> list[int]:
-        """Side of the square noise input of each layer, in order."""
-        return [layer.resolution for layer in self.layers]
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """Height and width of the noise input of each layer, in order."""
+        return [layer.grid for layer in self.layers]
 
     def factors(self) -> dict[str, float]:
         """It has none of its own."""
@@ -250,7 +250,7 @@ class Synthesis(Equalised):
         styles = modulation.affine(layer_ws, p["layers weight"], p["layers bias"])
         scales = modulation.demodulation(styles, p["squares"])
         colours = modulation.affine(torgb_ws, p["torgbs weight"], p["torgbs bias"])
-        kernels = colours[:, :, None] * p["kernels"][:, None]  # [L, N, 3, I]
+        kernels = colours[:, :, None] * p["kernels"][:, None]  # [L, N, C, I]
         if dtype != torch.float16:  # which ToRGB scales first
             kernels = kernels.to(dtype, memory_format=torch.contiguous_format)
         outputs, inputs = zip(*(layer.weight.shape[:2] for layer in self.layers), strict=True)
@@ -265,7 +265,7 @@ class Synthesis(Equalised):
     ) -> torch.Tensor:
         """`noise_mode`: "random" draws from the global generator, "const" uses the stored noise, "none" is without.
 
-        `noises`, one [N, 1, side, side] a layer (see noise_shapes), stands in for them.
+        `noises`, one [N, 1, height, width] a layer (see noise_shapes), stands in for them.
         """
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {', '.join(NOISE_MODES)}; got {noise_mode!r} instead")
@@ -279,10 +279,7 @@ class Synthesis(Equalised):
             if noises is not None:
                 block_noises = noises[which]
             elif noise_mode == "random":
-                block_noises = [
-                    torch.randn([ws.shape[0], 1, layer.resolution, layer.resolution], device=ws.device)
-                    for layer in block.layers
-                ]
+                block_noises = [torch.randn([ws.shape[0], 1, *layer.grid], device=ws.device) for layer in block.layers]
             else:
                 block_noises = [layer.noise_const if noise_mode == "const" else None for layer in block.layers]
             x, img = block(x, img, modulations[which], kernel, block_noises, dtype)
@@ -297,7 +294,7 @@ def _of(layer: Equalised, name: str) -> torch.Tensor:
 
 
 class Generator(nn.Module):
-    """z [N, z_dim] (and c [N, classes]) -> img [N, 3, resolution, resolution]."""
+    """z [N, z_dim] (and c [N, classes]) -> img [N, C, H, W] of config.shape."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ BATCH = 64  # images that a GPU takes at a time, where its memory is large enoug
 class DiscriminatorLogits:
     """Logits of images under a discriminator.
 
-    `references` are count_references(D) images, uint8 [H, W, 3] each, and `classes` theirs where D knows classes.
+    `references` are count_references(D) images, uint8 [H, W, C] each, and `classes` theirs where D knows classes.
     """
 
     def __init__(self, D: Discriminator, references: Sequence[Pixels], classes: Sequence[int] | None = None) -> None:
@@ -49,7 +49,7 @@ class DiscriminatorLogits:
             self._classes = None if c is None else c.reshape(-1, GROUPS, *c.shape[1:])
 
     def __call__(self, pixels: Iterable[Pixels], classes: Sequence[int] | None = None) -> Array:
-        """Images, uint8 [H, W, 3] each -> float64 [N]. Raises SalonError when a logit is not finite."""
+        """Images, uint8 [H, W, C] each -> float64 [N]. Raises SalonError when a logit is not finite."""
         return self.start(pixels, classes).result()
 
     def start(self, pixels: Iterable[Pixels], classes: Sequence[int] | None = None) -> "Logits":
@@ -68,7 +68,7 @@ class DiscriminatorLogits:
             yield np.stack(batch)
 
     def _logits(self, pixels: NDArray[np.uint8], c: torch.Tensor | None) -> torch.Tensor:
-        # [n, H, W, 3], and c [n, classes] of these images -> logits, float64 [n], on D's device.
+        # [n, H, W, C], and c [n, classes] of these images -> logits, float64 [n], on D's device.
         with torch.inference_mode(), deterministic():
             mine = self._features(pixels)
             group = self._grouped(mine, self._references)
@@ -87,7 +87,7 @@ class DiscriminatorLogits:
         return torch.cat([copies, others.reshape(-1, *mine.shape[1:])])
 
     def _features(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        # [n, H, W, 3] -> [batch, channels, 4, 4], of which those from n on are of no image.
+        # [n, H, W, C] -> [batch, channels, *grid], of which those from n on are of no image.
         with torch.inference_mode(), deterministic():
             filled = np.resize(pixels, [self.batch_size, *pixels.shape[1:]])
             img = to_float(upload(torch.from_numpy(filled), self._device)).permute(0, 3, 1, 2)  # NHWC -> NCHW
@@ -123,5 +123,5 @@ def count_references(D: Discriminator) -> int:
 
 def _needed(D: Discriminator) -> int:
     # Bytes for an image: eight features of the first block, in float32.
-    resolution = D.config.resolution
-    return 8 * 4 * D.config.channels(resolution) * resolution**2
+    config = D.config
+    return 8 * 4 * config.channels(config.resolution) * config.shape.area

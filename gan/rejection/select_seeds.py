@@ -125,10 +125,10 @@ def _require_discriminator(source: Snapshot, request: SelectionRequest, seeds: S
 def _open(data: Path | ImageDataset, source: Snapshot, figures: dict[str, Any]) -> ImageDataset:
     dataset = data if isinstance(data, ImageDataset) else ImageDataset(data)
     path = dataset.path
-    if dataset.resolution != (wanted := source.config.network.resolution):
+    if dataset.shape != (wanted := source.config.network.shape):
         raise RequestError(
-            f"`calibration_data` must hold images of {wanted}x{wanted}, as {source.path} generates them; {path} has "
-            f"{dataset.resolution}x{dataset.resolution}"
+            f"`calibration_data` must hold images of {wanted}, as {source.path} generates them; {path} has "
+            f"{dataset.shape}"
         )
     figures["trained_on_data"] = dataset.fingerprint() == source.config.dataset
     if figures["trained_on_data"]:

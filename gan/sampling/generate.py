@@ -169,7 +169,7 @@ def _parts(z: torch.Tensor, c: torch.Tensor | None) -> Iterator[tuple[torch.Tens
 def _synthesized(
     G: Generator, ws: torch.Tensor, noise_mode: str, seeds: Sequence[int] | None, batch_size: int, cache: WeightCache
 ) -> Iterator[Download]:
-    # Batches of pixels [n, H, W, 3], each on its way when it is given.
+    # Batches of pixels [n, H, W, C], each on its way when it is given.
     if not ws.is_cuda:
         batch_size = 1  # a convolution rounds differently in another batch, and batches hardly speed a CPU up
     for start in range(0, len(ws), batch_size):
@@ -193,6 +193,5 @@ def _noises(G: Generator, seeds: Sequence[int]) -> list[torch.Tensor]:
     # From the seed's own generator, drawn on the CPU: the same on every device and in every batch.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     return [
-        torch.stack([torch.randn([1, side, side], generator=g) for g in generators])
-        for side in G.synthesis.noise_shapes()
+        torch.stack([torch.randn([1, *shape], generator=g) for g in generators]) for shape in G.synthesis.noise_shapes()
     ]

@@ -19,7 +19,7 @@ class Latents:
     z: torch.Tensor  # [n, z_dim]
     c: torch.Tensor | None  # [n, classes], one-hot
     mixed: tuple[int | torch.Tensor, torch.Tensor] | None  # from this layer on, another z
-    noises: list[torch.Tensor]  # one [n, 1, side, side] a layer
+    noises: list[torch.Tensor]  # one [n, 1, height, width] a layer
     moves_w_avg: bool = False  # when they are mapped
 
     def part(self, rows: slice) -> "Latents":
@@ -83,14 +83,14 @@ class LatentSampler:
             else:  # all layers lie before the last
                 cutoff.masked_fill_(chance >= config.style_mixing_prob, config.network.num_ws)
                 mixed = cutoff, _take(torch.randn_like(z), rows)
-        sides = self.G.synthesis.noise_shapes()
+        shapes = self.G.synthesis.noise_shapes()
         if self.synchronous:
-            noises = [_take(torch.randn([count, 1, side, side], device=self.device), rows) for side in sides]
+            noises = [_take(torch.randn([count, 1, *shape], device=self.device), rows) for shape in shapes]
         else:  # in one draw
-            sizes = [count * side * side for side in sides]
+            sizes = [count * height * width for height, width in shapes]
             parts_of_noise = torch.split(torch.randn([sum(sizes)], device=self.device), sizes)
             noises = [
-                _take(noise.view(count, 1, side, side), rows) for noise, side in zip(parts_of_noise, sides, strict=True)
+                _take(noise.view(count, 1, *shape), rows) for noise, shape in zip(parts_of_noise, shapes, strict=True)
             ]
         return Latents(
             z=_take(z, rows),
@@ -101,9 +101,9 @@ class LatentSampler:
         )
 
     def path_noise(self, parts: list[Microbatch]) -> torch.Tensor:
-        """Unit-variance noise [n, 3, H, W] for path lengths (losses.path_lengths), of this process's rows."""
-        count, side = parts[0].total, self.config.network.resolution
-        noise = torch.empty([count, 3, side, side], device=self.device, memory_format=torch.channels_last)
+        """Unit-variance noise [n, C, H, W] for path lengths (losses.path_lengths), of this process's rows."""
+        shape = parts[0].total, *self.config.network.shape.chw
+        noise = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
         return _take(noise.normal_(), self._rows(parts))
 
     def _rows(self, parts: list[Microbatch]) -> torch.Tensor | None:

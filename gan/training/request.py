@@ -170,7 +170,7 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
             given |= defaults.FIRST_PRESETS.get(request.preset, {})
         return make_config(
             preset=request.preset,
-            resolution=dataset.resolution,
+            shape=dataset.shape,
             num_classes=dataset.num_classes if request.conditional else 0,
             dataset=collection.fingerprint,
             overrides=given | values | fields,

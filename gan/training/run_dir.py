@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gan import snapshot
-from gan.config import TrainingConfig
+from gan.config import OF_DATASET, TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.files import atomic, disk_error, read_json, remove_stale_partials, write_json
 from gan.runtime.lock import Timeout, lock
@@ -168,13 +168,13 @@ def held_config(path: Path) -> TrainingConfig | None:
 def goes_on(held: TrainingConfig, config: TrainingConfig, asked: Collection[str]) -> bool:
     """Whether `config`, made without the file that a run of the config `held` began from, is that run's otherwise.
 
-    Of the networks, which follow from that file, only fields that were `asked` for count, resolution and classes.
+    Of the networks, which follow from that file, only fields that were `asked` for count, images' shape and classes.
     """
     start = {name: getattr(held, name) for name in ("resume_from", "transfer", "resume_kimg", "network")}
     if held.resume_from is None:
         start.pop("network")
     mine, its = vars(config.network), vars(held.network)
-    same = all(mine[name] == its[name] for name in mine if name in {*asked, "resolution", "num_classes"})
+    same = all(mine[name] == its[name] for name in mine if name in {*asked, *OF_DATASET})
     return same and not dataclasses.replace(config, **start).differences(held)
 
 

@@ -34,12 +34,12 @@ class SampleGrids:
         path = self.run.grids / "reals.jpg"
         if not path.exists():
             pixels = np.stack([self.dataset.image(int(i)) for i in self.indices])  # NHWC
-            images.save(images.tile(pixels, self.COLUMNS), path)
+            images.save(images.tile(images.for_display(pixels), self.COLUMNS), path)
 
     def write_samples(self) -> Path:
         """Write the grid of G_ema as it is now -> its path."""
         path = self.run.grid_path(self.learner.cur_nimg)
         if not path.exists():
             pixels = np.stack(list(generate.generate(self.learner.G_ema, self.seeds, self.classes)))
-            images.save(images.tile(pixels, self.COLUMNS), path)
+            images.save(images.tile(images.for_display(pixels), self.COLUMNS), path)
         return path

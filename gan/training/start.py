@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from gan import snapshot
-from gan.config import NetworkConfig, TrainingConfig
+from gan.config import OF_DATASET, NetworkConfig, TrainingConfig
 from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import utf8_path
@@ -34,7 +34,7 @@ def find_start(resume: str, transfer: Path | None) -> Path | None:
 
 
 def architecture_of(path: Path) -> dict[str, Any]:
-    """The networks' config in a checkpoint or snapshot, but for the resolution and the number of classes.
+    """The networks' config in a checkpoint or snapshot, but for the images' shape and the number of classes.
 
     Empty where load_source will refuse the file.
     """
@@ -47,7 +47,7 @@ def architecture_of(path: Path) -> dict[str, Any]:
         network = vars(NetworkConfig(**config["network"]))
     except Exception:  # a damaged file fails in many ways
         return {}
-    return {name: value for name, value in network.items() if name not in ("resolution", "num_classes")}
+    return {name: value for name, value in network.items() if name not in OF_DATASET}
 
 
 def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:

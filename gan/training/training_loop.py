@@ -71,7 +71,7 @@ def train(
                 run.rewind_stats(learner.cur_nimg)
                 if learner.averages:
                     power_averages.rewind(run.averages, learner.averages, learner.cur_nimg)
-            on_device = device_images.wanted(options.data_on_device, len(indices), dataset.resolution, device)
+            on_device = device_images.wanted(options.data_on_device, len(indices), dataset.shape.nbytes, device)
             cache = dataset.cache(config.dataset) if options.cache and not on_device else None
 
         began = time.monotonic() - seconds_before
@@ -130,7 +130,7 @@ def _batches(
         position=learner.iteration * config.batch_size,
         members=learner.members,
     )
-    nbytes = 3 * images.dataset.resolution**2  # of an image
+    nbytes = images.dataset.shape.nbytes
     if on_device:
         say(f"Data: {len(indices)} images on the device, {len(indices) * nbytes / 1e9:.2f} GB")
         return DeviceImages.upload(images, indices, device).batches(draws)

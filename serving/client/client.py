@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gan.data.classes import class_index
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError, SalonError
 from gan.sampling import latents
 from gan.sampling.latents import Floats
@@ -122,7 +122,7 @@ class Client:
         *,
         cancel: Cancellation | None = None,
     ) -> Iterator[Pixels]:
-        """One image a seed, in order, uint8 [H, W, 3]; the same that `salon generate` gives.
+        """One image a seed, in order, uint8 [H, W, C]; the same that `salon generate` gives.
 
         `label` is a class, by its name or index: see gan.data.classes.class_index. Raises RequestError for what the
         generator cannot generate.
@@ -168,7 +168,7 @@ class Client:
         return np.concatenate([np.empty([0, metadata.num_ws or 0, metadata.w_dim or 0], np.float32), *batches])
 
     def synthesize(self, ws: Floats, *, cancel: Cancellation | None = None) -> Iterator[Pixels]:
-        """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, 3]."""
+        """Synthesize ws [N, num_ws, w_dim] -> one image each, uint8 [H, W, C]."""
         metadata = self.about("synthesis")
         if ws.ndim != 3 or ws.shape[1:] != (metadata.num_ws, metadata.w_dim) or not np.isfinite(ws).all():
             shape = f"[N, {metadata.num_ws}, {metadata.w_dim}]"
@@ -180,9 +180,9 @@ class Client:
     # Classifying
 
     def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats:
-        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, 3] each."""
+        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, C] each, as RGB."""
         metadata = self.about(CLASSIFIER)
-        requests = ({"image": batch} for batch in _batches(images, metadata.max_batch))
+        requests = ({"image": batch} for batch in _batches(map(to_rgb, images), metadata.max_batch))
         rows = [answer["probabilities"] for answer in self._run(metadata, requests, cancel)]
         return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
 

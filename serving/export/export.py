@@ -13,6 +13,7 @@ import torch
 from gan import __version__, snapshot
 from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
+from gan.image_shape import SQUARE
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
@@ -117,6 +118,7 @@ class _Export:
             assert self.classifier is not None
             return _classifier_about(self.classifier)
         network = self.source.config.network
+        square = network.base == SQUARE
         return ModelMetadata(
             kind=kind,
             generator=self.name,
@@ -124,6 +126,9 @@ class _Export:
             w_dim=network.w_dim,
             num_ws=network.num_ws,
             resolution=network.resolution,
+            width=None if square else network.shape.width,
+            height=None if square else network.shape.height,
+            channels=network.image_channels,
             num_classes=network.num_classes,
             classes=self.source.classes or [],
             snapshot=self._sha256,
@@ -243,6 +248,8 @@ def _choose(kinds: Sequence[str] | None, source: Snapshot, *, has_classifier: bo
         lacking[CLASSIFIER] = "`classifier`"
     if not has_styles:
         lacking["generate_and_classify"] = "`classifier`"
+    if source.config.network.image_channels != 3:  # the ensemble hands images on as they are
+        lacking["generate_and_classify"] = f"a generator of RGB images; {source.path} is of others"
     if not source.D:
         lacking["generate_and_score"] = lacking["discriminator"]
     if kinds is None:

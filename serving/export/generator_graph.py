@@ -33,7 +33,7 @@ class MappingGraph(nn.Module):
 
 
 class SynthesisGraph(nn.Module):
-    """ws [N, L, w_dim] -> img float32 [N, 3, H, W], about [-1, 1], with the constant noise.
+    """ws [N, L, w_dim] -> img float32 [N, C, H, W], about [-1, 1], with the constant noise.
 
     `dtype` is that of features and convolutions; all else is float32.
     """

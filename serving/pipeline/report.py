@@ -12,7 +12,7 @@ from eval.data.thumbnails import QUALITY, THUMBNAIL
 from eval.report.html import number, write_page
 from gan.data import manifest, synthetic_scenes
 from gan.data.dataset import ImageDataset
-from gan.data.images import encode
+from gan.data.images import encode, for_display
 from gan.runtime.console import duration
 from gan.training.run_dir import Run
 from serving.pipeline.config import PipelineFile
@@ -132,7 +132,7 @@ def _planted(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Record], b
 
 
 def _thumbnails(dataset: ImageDataset, indices: Iterable[int]) -> list[bytes]:
-    return [_jpeg(Image.fromarray(dataset.image(index)), THUMBNAIL) for index in indices]
+    return [_jpeg(Image.fromarray(for_display(dataset.image(index))), THUMBNAIL) for index in indices]
 
 
 def _alone(file: Path) -> list[bytes]:

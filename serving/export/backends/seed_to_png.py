@@ -32,10 +32,17 @@ def draw(seeds: Array, z_dim: int) -> Array:
 
 
 def encode(pixels: Array, format: str) -> bytes:
-    """Bytes of the file of an image uint8 [H, W, 3], or their base64 where the format ends so."""
+    """Bytes of the file of an image uint8 [H, W, C], or their base64 where the format ends so."""
     name = format.removesuffix(BASE64)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, name.upper(), **OPTIONS[name])
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    options = OPTIONS[name]
+    if image.mode == "RGBA" and name == "jpeg":
+        colour, alpha = pixels[..., :3].astype(np.int64), pixels[..., 3:].astype(np.int64)
+        image = Image.fromarray(((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))
+    elif image.mode == "RGBA" and name == "webp":
+        options = {**options, "exact": True}
+    image.save(buffer, name.upper(), **options)
     return buffer.getvalue() if name == format else base64.b64encode(buffer.getvalue())
 
 
