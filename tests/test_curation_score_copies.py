@@ -129,7 +129,7 @@ def test_only_pairs_with_a_new_image_are_looked_for(paintings):
 def test_a_view_shows_its_share_of_an_image(paintings):
     (image,) = pixels(paintings[:1])
     whole, inner = copies.views(np.pad(image, [(32, 32), (32, 32), (0, 0)], constant_values=255))
-    assert copies.area(whole, 192) == 1 and copies.area(inner, 192) == pytest.approx((128 / 192) ** 2, rel=0.1)
+    assert copies.area(whole, 192**2) == 1 and copies.area(inner, 192**2) == pytest.approx((128 / 192) ** 2, rel=0.1)
     assert len(copies.views(image)) == 1
 
 

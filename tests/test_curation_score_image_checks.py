@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from curation.score import image_checks
 from curation.score.image_checks import measure
 from gan.data import synthetic_scenes
+from gan.image_shape import ImageShape
 
 DATA = os.environ.get("SALON_TEST_DATA")
 
@@ -23,7 +24,7 @@ def codes(*images, sizes=None, resolution=64):
     measures = [measure(pixels) for pixels in [*images, *clean]]
     width, height = np.array(sizes or [(200, 200)] * len(images)).T
     width, height = (np.concatenate([side, np.full(len(clean), 200)]) for side in (width, height))
-    found = image_checks.flags(measures, width, height, resolution)
+    found = image_checks.flags(measures, width, height, ImageShape(resolution, resolution))
     assert not any(found[len(images) :]), "a clean landscape is flagged"
     return found[: len(images)]
 
@@ -109,7 +110,9 @@ def test_uniform_is_relative_to_the_set():
     # What stands out among landscapes is the rule among near-empty sheets.
     pale = [(painting(seed).astype(int) // 16 + 200).astype(np.uint8) for seed in range(8)]
     sizes = np.full(8, 200)
-    assert not any("uniform" in found for found in image_checks.flags([measure(p) for p in pale], sizes, sizes, 64))
+    assert not any(
+        "uniform" in found for found in image_checks.flags([measure(p) for p in pale], sizes, sizes, ImageShape(64, 64))
+    )
     assert "uniform" in codes(pale[0])[0]
 
 
@@ -148,14 +151,25 @@ USUAL = {"padding": 0.0, "frame": 1.0, "chroma": 40.0, "text": 0.0, "spread": 50
 def test_flags_of_made_up_measures(measures, size, expected):
     others = [image_checks.Measures(**USUAL | {"spread": 50.0 + n / 10}) for n in range(-4, 5)]
     width, height = (np.array([side] + [200] * 9) for side in size)
-    found = image_checks.flags([image_checks.Measures(**USUAL | measures), *others], width, height, 64)
+    found = image_checks.flags([image_checks.Measures(**USUAL | measures), *others], width, height, ImageShape(64, 64))
     assert found == [expected] + [[]] * 9
+
+
+def test_flags_follow_the_shape_of_the_images():
+    others = [image_checks.Measures(**USUAL)] * 4
+    sizes = [(300, 200), (191, 200), (400, 200), (600, 200), (601, 200), (200, 266), (200, 267)]
+    width, height = (np.array(side) for side in zip(*sizes, strict=True))
+    found = image_checks.flags([*others, *others[:3]], width, height, ImageShape(192, 128))  # 3:2, and twice that
+    assert found == [[], ["small"], [], [], ["aspect"], [], ["aspect"]]
+    grey = [image_checks.Measures(**USUAL | {"chroma": 0.0, "padding": 0.5})]
+    codes = {n: image_checks.flags(grey, np.array([99]), np.array([99]), ImageShape(9, 9, n)) for n in (1, 3, 4)}
+    assert codes == {1: [["padding"]], 3: [["padding", "greyscale"]], 4: [["greyscale"]]}
 
 
 def test_what_hardly_varies_is_uniform_in_any_set():
     for spread, uniform in ((1.9, True), (2.0, False)):
         measures = [image_checks.Measures(**USUAL | {"spread": spread})] * 4
-        found = image_checks.flags(measures, np.full(4, 200), np.full(4, 200), 64)
+        found = image_checks.flags(measures, np.full(4, 200), np.full(4, 200), ImageShape(64, 64))
         assert found == [["uniform"] if uniform else []] * 4
 
 
@@ -182,4 +196,4 @@ def test_real_paintings():
     monet = sorted(Path(DATA, "data", "monet").iterdir())[:40]
     measures = [measure(np.asarray(Image.open(file).convert("RGB"))) for file in monet]
     zero = np.zeros(len(monet), np.int64)
-    assert sum(bool(found) for found in image_checks.flags(measures, zero, zero, 256)) <= 4
+    assert sum(bool(found) for found in image_checks.flags(measures, zero, zero, ImageShape(256, 256))) <= 4

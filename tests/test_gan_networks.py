@@ -80,8 +80,8 @@ def test_a_wide_generator_does_what_a_square_one_does():
         wide.load_state_dict(alike, strict=False)
         z = torch.randn(2, 4, dtype=torch.float64)
         small, large = (G(z, noise_mode="none") for G in (square, wide))
-    torch.testing.assert_close(large[..., :5], small[..., :5], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(large[..., -5:], small[..., -5:], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(large[..., :3], small[..., :3], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(large[..., -3:], small[..., -3:], rtol=1e-9, atol=1e-9)
 
 
 def test_paper_sizes():

@@ -1,6 +1,7 @@
 """Runs that start from trained weights: their networks, their moving average, and what transfer takes."""
 
 import copy
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,50 @@ def test_transfer_to_other_classes_keeps_the_mapping(there, here):
             for k in range(max(here, 1)):
                 c = one_hot([k] * 16, here, CPU) if here else None
                 torch.testing.assert_close(after.mapping(z, c), before.mapping(z), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("there", "here"), list(itertools.permutations((1, 3, 4), 2)))
+def test_transfer_to_other_channels_generates_and_judges_as_before(there, here):
+    old, new = (NetworkConfig(**SIZES, image_channels=channels) for channels in (there, here))
+    pairs = [(lively(kind(old)).double(), kind(new).double()) for kind in (Generator, Discriminator)]
+    for before, after in pairs:
+        fitted = transfer.fit_shape(before.state_dict(), old, new)
+        assert set(transfer.load_matching(after, fitted).values()) == {transfer.LOADED}
+    (G_before, G_after), (D_before, D_after) = pairs
+    z = torch.randn(4, SIZES["z_dim"], dtype=torch.float64)
+    with torch.no_grad():
+        was, now = (G(z, noise_mode="none") for G in (G_before, G_after))
+        torch.testing.assert_close(now, as_channels(was, here))
+        torch.testing.assert_close(D_after(now), D_before(as_channels(now, there)))
+
+
+def as_channels(img, channels):
+    """Images with other channels: grey is the mean of RGB, and what had no alpha is opaque."""
+    rgb = img.expand(-1, 3, -1, -1) if img.shape[1] == 1 else img[:, :3]
+    if channels == 4:
+        return torch.cat([rgb, torch.ones_like(rgb[:, :1])], dim=1)
+    return rgb if channels == 3 else rgb.mean(1, keepdim=True)
+
+
+def test_transfer_to_another_base_stretches_what_has_it():
+    old, new = NetworkConfig(**SIZES), NetworkConfig(**SIZES, base=(6, 4))
+    G, D = lively(Generator(old)), lively(Discriminator(old))
+    wide_G, wide_D = Generator(new), Discriminator(new)
+    noise = {name for name in wide_G.state_dict() if name.endswith("noise_const")}
+    outcomes = transfer.load_matching(wide_G, transfer.fit_shape(G.state_dict(), old, new))
+    assert {name for name, outcome in outcomes.items() if outcome != transfer.LOADED} == noise
+    outcomes = transfer.load_matching(wide_D, transfer.fit_shape(D.state_dict(), old, new))
+    assert set(outcomes.values()) == {transfer.LOADED}
+    const, wide = G.synthesis.b4.const, wide_G.synthesis.b4.const
+    torch.testing.assert_close(wide[:, :, [0, 5]], const[:, :, [0, 3]])  # from edge to edge
+    torch.testing.assert_close(wide.mean([1, 2]), const.mean([1, 2]), rtol=0.4, atol=0.4)
+    # Of features that are the same in every cell the last block says what it said.
+    x = torch.randn(3, old.channels(4), 1, 1)
+    with torch.no_grad():
+        D.b4.fc.weight.copy_(D.b4.fc.weight[:, :1])
+        transfer.load_matching(wide_D, transfer.fit_shape(D.state_dict(), old, new))
+        cells = x.flatten(1).repeat_interleave(16, dim=1), x.flatten(1).repeat_interleave(24, dim=1)
+        torch.testing.assert_close(wide_D.b4.fc(cells[1]), D.b4.fc(cells[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_a_part_of_a_mapping_network_is_refused(tiny_dataset, tmp_path):

@@ -37,7 +37,7 @@ def materialize(manifest: Path, data: Path, out: Path) -> dict[str, Any]:
     kept = _kept(collection)
     names: dict[str, str] = {}  # in `data` -> in `out`
     with atomic(out) as archive, atomic(beside) as folder:
-        writer = DatasetWriter(archive, _suffix(collection, kept))
+        writer = DatasetWriter(archive, _suffix(collection, kept), dataset.shape.channels)
         for index in progress(kept.tolist(), "Writing", len(kept)):
             label = None if dataset.labels is None else dataset.label(index)
             names[dataset.names[index]] = writer.add(dataset.read_bytes(dataset.names[index]), label)

@@ -78,8 +78,9 @@ extractor_options = together(
     click.option("--fetch", is_flag=True, help="Download of missing weights of the extractors is allowed."),
     click.option(
         "--preprocess",
-        type=click.Choice(["tf1", "clean", "imagenet", "clip", "dgm"]),
-        help="Resizing of images to the network's size. Default: the network's own.",
+        type=click.Choice(["tf1", "clean", "pad", "imagenet", "clip", "dgm"]),
+        help="Resizing of images to the network's size. pad keeps their proportions: the whole image, on a grey "
+        "square. Default: the network's own.",
     ),
     click.option(
         "--precision",

@@ -117,7 +117,7 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
     "--transfer",
     metavar="FILE",
     type=PATH,
-    help="Checkpoint, snapshot or run of any resolution or classes to start from: weights that fit are taken, the "
+    help="Checkpoint, snapshot or run of any shape or classes to start from: weights that fit are taken, the "
     "rest is listed. Networks of other implementations: see salon import.",
 )
 @click.option(

@@ -16,7 +16,7 @@ from gan.runtime.files import utf8_path
 from gan.training import checkpoint
 from gan.training.learner import Learner
 from gan.training.run_dir import Run, require_run
-from gan.training.transfer import describe_matching, fit_classes, load_matching, require_mapping
+from gan.training.transfer import describe_matching, fit_classes, fit_shape, load_matching, require_mapping
 
 
 def find_start(resume: str, transfer: Path | None) -> Path | None:
@@ -79,7 +79,8 @@ def load_source(path: Path, config: TrainingConfig) -> dict[str, Any]:
     if config.transfer:
         require_mapping(path, network, config.network)
         fitted = {name: fit_classes(source[name], network, config.network) for name in ("G", "G_ema")}
-        return fitted | ({"D": source["D"]} if "D" in source else {})
+        fitted |= {"D": source["D"]} if "D" in source else {}
+        return {name: fit_shape(weights, network, config.network) for name, weights in fitted.items()}
     if config.network != network:
         mine, theirs = vars(config.network), vars(network)
         differing = [

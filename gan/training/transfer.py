@@ -1,4 +1,4 @@
-"""Transfer: weights of other networks, of any resolution and classes, taken where they fit (Mo et al. 2020)."""
+"""Transfer: weights of other networks, of any shape and classes, taken where they fit (Mo et al. 2020)."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -47,6 +47,53 @@ def fit_classes(weights: Weights, theirs: NetworkConfig, mine: NetworkConfig) ->
         "mapping.fc0.weight": weight[:, :z_dim] * (z_dim / inputs) ** 0.5,
         "mapping.fc0.bias": bias + weight[:, z_dim:] @ mean / inputs**0.5,
     }
+
+
+def fit_shape(weights: Weights, theirs: NetworkConfig, mine: NetworkConfig) -> Weights:
+    """G's or D's weights where images have another base or other channels; else as they are.
+
+    The constant and D's last block are stretched over the base. Channels go through RGB: grey is its mean, and what had
+    no alpha begins opaque, so that G generates, and D sees, what they did.
+    """
+    fitted = dict(weights)
+    if theirs.base != mine.base:
+        for name, value in weights.items():
+            if name == "synthesis.b4.const":
+                fitted[name] = _stretched(value, mine.grid(4))
+            elif name == "b4.fc.weight":
+                cells = value.view(len(value), -1, *theirs.grid(4))
+                wide = _stretched(cells, mine.grid(4)).flatten(1)
+                fitted[name] = wide * (value.shape[1] / wide.shape[1]) ** 0.5  # equalised, and as large a sum
+    if theirs.image_channels != mine.image_channels:
+        there, here = theirs.image_channels, mine.image_channels
+        last = f"synthesis.b{min(theirs.resolution, mine.resolution)}.torgb.bias"  # of those whose images are added
+        for name, value in weights.items():
+            if ".torgb.weight" in name or ".torgb.bias" in name:
+                matrix, offset = _channels(there, here)
+                fitted[name] = torch.tensordot(matrix.to(value), value, 1)
+                if name == last:
+                    fitted[name] += offset.to(value)
+            elif ".fromrgb.weight" in name:
+                matrix, offset = _channels(here, there)
+                seen = torch.tensordot(value.flatten(1), matrix.to(value), 1)  # [out, here]
+                fitted[name] = (seen * (here / there) ** 0.5)[:, :, None, None]
+                bias = name.replace("weight", "bias")
+                fitted[bias] = weights[bias] + value.flatten(1) @ offset.to(value) / there**0.5
+    return fitted
+
+
+def _stretched(cells: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    # [..., h, w] -> [..., *grid]
+    flat = cells.flatten(0, -3)[None]
+    wide = torch.nn.functional.interpolate(flat, grid, mode="bilinear", align_corners=True)
+    return wide.view(*cells.shape[:-2], *grid)
+
+
+def _channels(there: int, here: int) -> tuple[torch.Tensor, torch.Tensor]:
+    # The matrix [here, there] and offset [here] that turn images of so many channels into those of others.
+    rgb = {1: torch.ones(3, 1), 3: torch.eye(3), 4: torch.eye(3, 4)}[there]
+    own = {1: torch.full([1, 3], 1 / 3), 3: torch.eye(3), 4: torch.eye(4, 3)}[here]
+    return own @ rgb, torch.eye(4)[3] if here == 4 else torch.zeros(here)
 
 
 def load_matching(network: nn.Module, weights: Weights) -> dict[str, str]:

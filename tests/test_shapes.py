@@ -1,0 +1,184 @@
+"""Every command on images that are square, wide or tall, and grey, RGB or with alpha."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK_TRAINING, run_salon
+from PIL import Image
+from test_curation_decide_verdicts import scored
+
+from gan import snapshot
+from gan.config import TrainingConfig
+from gan.data.dataset import DatasetWriter, ImageDataset
+from gan.data.images import encode, for_display, to_image, to_rgb
+from gan.image_shape import ImageShape
+from gan.sampling.generate import generate
+
+SHAPES = [ImageShape(w, h, channels) for w, h in ((16, 16), (24, 16), (16, 20)) for channels in (1, 3, 4)]
+IMAGES = 24
+METHODS = ("--method", "density", "--method", "d-low")
+EVALUATION = ("--extractor", "efficientnet-lite0", "--device", "cpu", "--num-images", "16", "--json")
+
+
+def painted(shape: ImageShape, number: int) -> np.ndarray:
+    """A disc on a gradient; with alpha, nothing but the disc."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[: shape.height, : shape.width]
+    inside = np.hypot(x - rng.uniform(4, shape.width - 4), y - rng.uniform(4, shape.height - 4)) < rng.uniform(3, 7)
+    ground = (np.linspace(0, 1, shape.height)[:, None, None] * rng.uniform(60, 250, shape.channels)).repeat(
+        shape.width, 1
+    )
+    pixels = np.where(inside[..., None], rng.uniform(0, 255, shape.channels), ground).astype(np.uint8)
+    if shape.channels == 4:
+        pixels[..., 3] = np.where(inside, 255, 0)
+    return pixels
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def made(request, made_once):
+    """The shape, and a folder with a dataset of it, a manifest that check wrote, and a run."""
+    shape = request.param
+
+    def make(folder):
+        writer = DatasetWriter(folder / "data.zip", ".png", shape.channels)
+        for number in range(IMAGES):
+            writer.add(encode(to_image(painted(shape, number)), "png"), number % 2)
+        writer.close(["a", "b"])
+        columns = {"label": [number % 2 for number in range(IMAGES)], "genre": None, "score_density": None}
+        columns |= {"width": [shape.width] * IMAGES, "height": [shape.height] * IMAGES}
+        columns["pixel_sha256"] = [f"{number}" for number in range(IMAGES)]
+        scored(folder / "data.manifest", IMAGES, ImageDataset(folder / "data.zip").fingerprint(), **columns)
+        done("train", "--data", folder / "data.zip", "--out", folder / "runs", *QUICK_TRAINING, "--conditional")
+        done("curate", "check", folder / "data.zip", "--device", "cpu", "--out", folder / "checked.manifest")
+
+    return shape, made_once(f"shape {shape}", make)
+
+
+def done(*words: object) -> str:
+    outcome = run_salon(*words)
+    assert outcome.code == 0, outcome.err
+    return outcome.out
+
+
+def opened(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_training(made):
+    shape, folder = made
+    dataset = ImageDataset(folder / "data.zip")
+    assert dataset.shape == shape
+    assert np.array_equal(dataset.image(3), painted(shape, 3)) and dataset.image(3).shape == shape.hwc
+    assert dataset.pixels(3).shape == shape.chw and np.array_equal(dataset.rgb(3), to_rgb(painted(shape, 3)))
+    (run,) = (path for path in (folder / "runs").iterdir() if path.is_dir())
+    config = TrainingConfig.from_dict(json.loads((run / "config.json").read_text()))
+    assert config.network.shape == shape
+    network = json.loads((run / "config.json").read_text())["network"]
+    assert ("base" in network) == (shape.width != shape.height) and ("image_channels" in network) == (
+        shape.channels != 3
+    )
+    reals = opened(run / "grids" / "reals.jpg")
+    assert reals.ndim == 3 and reals.shape[0] % shape.height == reals.shape[1] % shape.width == 0
+    info = json.loads(done("dataset", "info", folder / "data.zip", "--montage", folder / "montage.png", "--json"))
+    assert (info["width"], info["height"], info["channels"]) == (*shape.size, shape.channels)
+    assert (
+        opened(folder / "montage.png")[: shape.height, : shape.width].tolist()
+        == for_display(painted(shape, 0)).tolist()
+    )
+
+
+def test_generating(made, tmp_path):
+    shape, folder = made
+    runs, common = folder / "runs", ("--class", "a", "--device", "cpu")
+    source = snapshot.find(runs)
+    with torch.inference_mode():
+        first, second = generate(source.G_ema, [0, 1], [0, 0])
+    assert first.shape == shape.hwc and not np.array_equal(first, second)
+    done("generate", "images", runs, "--seeds", "0-1", "--out", tmp_path / "files", *common)
+    assert opened(tmp_path / "files" / "seed0001.png").reshape(shape.hwc).tolist() == second.tolist()
+    done("generate", "images", runs, "--seeds", "0-1", "--format", "webp", "--out", tmp_path / "webp", *common)
+    assert np.array_equal(
+        opened(tmp_path / "webp" / "seed0001.webp"), second if shape.channels == 4 else to_rgb(second)
+    )
+    done("generate", "images", runs, "--seeds", "0-1", "--grid", "2x1", "--out", tmp_path / "grid.png", *common)
+    assert np.array_equal(opened(tmp_path / "grid.png"), np.concatenate([for_display(first), for_display(second)], 1))
+    done("generate", "mix", runs, "--rows", "0", "--columns", "1", "--out", tmp_path / "mix.png", *common)
+    assert opened(tmp_path / "mix.png").shape == (2 * shape.height + 2, 2 * shape.width + 2, 3)
+    loop = ("generate", "interpolate", runs, "--seeds", "0-1", "--frames", "2")
+    for suffix in ("mp4", "webp"):
+        done(*loop, "--out", tmp_path / f"loop.{suffix}", *common)
+    with Image.open(tmp_path / "loop.webp") as animation:
+        assert (animation.size, animation.n_frames) == (shape.size, 4)
+    (run,) = (path for path in runs.iterdir() if path.is_dir())
+    done("generate", "timelapse", run, "--out", tmp_path / "learning.gif")
+    rejecting = ("--reject", "drs", "--budget", "2", "--count", "2", "--data", folder / "data.zip")
+    found = done(
+        "generate", "images", runs, *rejecting, "--calibration", "none", "--out", tmp_path / "best", *common, "--json"
+    )
+    assert len(json.loads(found)["files"]) == 2
+
+
+def test_evaluating(made, tmp_path):
+    _, folder = made
+    real = ("--snapshot", folder / "runs", "--data", folder / "data.zip")
+    results = json.loads(done("eval", "run", *real, "--metrics", "kid,pr", "--out", tmp_path / "e", *EVALUATION))
+    assert all(metric["value"] is not None for metric in results["results"])
+    files = done(
+        "generate",
+        "images",
+        folder / "runs",
+        "--seeds",
+        "0-15",
+        "--class",
+        "a",
+        "--out",
+        tmp_path / "files",
+        "--device",
+        "cpu",
+    )
+    assert files
+    of_files = ("--images", tmp_path / "files", "--data", folder / "data.zip", "--metrics", "kid")
+    done("eval", "run", *of_files, "--preprocess", "pad", "--out", tmp_path / "f", *EVALUATION)
+    done(
+        "eval",
+        "novelty",
+        *real,
+        "--held-out",
+        folder / "data.zip",
+        "--views",
+        "original",
+        "--out",
+        tmp_path / "n",
+        *EVALUATION,
+    )
+    sweep = ("eval", "sweep", *real, "--psi", "0.7,1", "--metrics", "kid", "--out", tmp_path / "s")
+    done(*sweep, *EVALUATION)
+
+
+def test_curating(made, tmp_path):
+    shape, folder = made
+    data = folder / "data.zip"
+    score = ("curate", "score", data, "--manifest", folder / "checked.manifest", "--run", folder / "runs")
+    done(*score, *METHODS, "--device", "cpu", "--out", tmp_path / "scored.manifest")
+    prune = ("curate", "prune", tmp_path / "scored.manifest", "--method", "density", "--keep", "0.8")
+    done(*prune, "--out", tmp_path / "pruned.manifest")
+    page = tmp_path / "review.html"
+    done("curate", "review", tmp_path / "pruned.manifest", "--data", data, "--out", page)
+    assert "data:image/jpeg" in page.read_text()
+    done("curate", "materialize", tmp_path / "pruned.manifest", "--data", data, "--out", tmp_path / "kept.zip")
+    assert ImageDataset(tmp_path / "kept.zip").shape == shape and len(ImageDataset(tmp_path / "kept.zip")) < IMAGES
+    done(
+        "curate",
+        "map",
+        data,
+        "--manifest",
+        tmp_path / "pruned.manifest",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "map.html",
+    )
+    done("curate", "auto", data, "--device", "cpu", "--out", tmp_path / "auto.manifest")
