@@ -89,6 +89,15 @@ def test_a_picture_is_cut_in_the_middle_and_shrunk(tmp_path):
     assert side == 20 and bright.min() > 190
 
 
+def test_pictures_of_one_shape_are_sent_whole(tmp_path):
+    for number, size in enumerate([(48, 32), (96, 64)]):
+        Image.new("RGB", size, (200, 0, 0)).save(tmp_path / f"{number}.png")
+    source = open_pictures(tmp_path, "data")
+    pairs = choose(source, source, 2, 0)
+    files, side = prepared(source, source, [each for pair in pairs for each in pair], None)
+    assert side == 32 and {Image.open(io.BytesIO(body)).size for body in files.values()} == {(48, 32)}
+
+
 def test_pairs_are_of_one_style_and_drawn_by_the_seed(sources):
     pairs = choose(*sources, 10, 3)
     assert all(a.stratum == b.stratum and (a.truth, b.truth) == (GENERATED, REAL) for a, b in pairs)

@@ -466,6 +466,7 @@ def test_other_architectures_are_refused_by_what_differs(tmp_path, peers, networ
         "config E or F); it has nothing instead": ({}, {}),
         "StyleGAN3 generator (stylegan3-t or": (version_3 | {"synthesis.L0_36_512.bias": G["mapping.w_avg"]}, {}),
         "or stylegan3-r); only StyleGAN2": (version_3 | {"synthesis.input.freqs": G["mapping.w_avg"]}, {}),
+        "generates images that are not square; only": (G | {"synthesis.b4.const": np.ones([12, 4, 6], np.float32)}, {}),
         "activation relu": (G, {"synthesis.b8.conv0": {"activation": "relu"}}),
         "numbers in mapping.w_avg that are not finite": (G | {"mapping.w_avg": np.full(12, np.nan, np.float32)}, {}),
     }

@@ -9,6 +9,7 @@ shrinking leaves of an earlier one; only where real pictures are not shrunk may 
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -82,26 +83,31 @@ def choose(gen: Source, real: Source, count: int, seed: int) -> list[tuple[Pictu
 
 
 def prepared(gen: Source, real: Source, pictures: Sequence[Picture], size: int | None) -> tuple[dict[str, bytes], int]:
-    """What is sent of each picture, by key, and the side in pixels. `size` None: the smallest one, LARGEST at most.
+    """What is sent of each picture, by key, and its shorter side in pixels. `size` None: the smallest, LARGEST at most.
 
-    Raises RequestError when a picture is smaller than `size`, or cannot be read.
+    Pictures whose proportions differ are cut to their middle square. Raises RequestError when a picture is smaller than
+    `size`, or cannot be read.
     """
     sources = {GENERATED: gen, REAL: real}
-    smallest = min(min(_pixels(sources[each.truth], each.index).shape[:2]) for each in pictures)
+    sizes = [_pixels(sources[each.truth], each.index).shape[:2] for each in pictures]
+    smallest, alike = min(map(min, sizes)), len({Fraction(*size) for size in sizes}) == 1
     side = min(smallest, LARGEST) if size is None else size
     if side > smallest:
         raise RequestError(f"`size` must be at most {smallest}, the side of the smallest picture; got {size} instead")
-    files = {each.key: _encoded(_pixels(sources[each.truth], each.index), side) for each in pictures}
+    files = {each.key: _encoded(_pixels(sources[each.truth], each.index), side, whole=alike) for each in pictures}
     length = max(map(len, files.values()))
     return {key: file + bytes(length - len(file)) for key, file in files.items()}, side
 
 
-def _encoded(pixels: Pixels, side: int) -> bytes:
+def _encoded(pixels: Pixels, side: int, *, whole: bool) -> bytes:
     height, width = pixels.shape[:2]
-    square = min(height, width)
-    top, left = (height - square) // 2, (width - square) // 2
-    image = Image.fromarray(np.ascontiguousarray(pixels[top : top + square, left : left + square]))
-    return encode(image.resize((side, side), Image.Resampling.LANCZOS), "jpeg", QUALITY)
+    shorter = min(height, width)
+    if not whole:
+        top, left = (height - shorter) // 2, (width - shorter) // 2
+        pixels = np.ascontiguousarray(pixels[top : top + shorter, left : left + shorter])
+        height = width = shorter
+    size = round(width * side / shorter), round(height * side / shorter)
+    return encode(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), "jpeg", QUALITY)
 
 
 def _pixels(source: Source, index: int) -> Pixels:

@@ -24,6 +24,7 @@ from gan.foreign.readers import (
     of_state_dict,
     of_tensorflow,
 )
+from gan.image_shape import SQUARE
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 
@@ -197,6 +198,8 @@ def _require_generator(weights: Mapping[str, Any]) -> None:
         raise RefusedError(
             f"must hold a StyleGAN2 generator (config E or F); it has {shown(next(iter(weights), 'nothing'))} instead"
         )
+    if weights["synthesis.b4.const"].shape[-2:] != SQUARE:
+        raise RefusedError("generates images that are not square; only generators of square images are read")
     if "synthesis.b4.torgb.weight" not in weights:
         name = "resnet" if "synthesis.b8.skip.weight" in weights else "orig"
         raise RefusedError(f"has a generator of the architecture {name}; only skip is known")
