@@ -59,7 +59,7 @@ def test_no_command_is_lost_or_renamed():
     single = "demo doctor ema export gallery import prepare run serve synthetic train"
     groups = {
         "curate": "auto check diff learn log map materialize prune retrain review score",
-        "dataset": "info",
+        "dataset": "info join",
         "eval": "blind compare ema novelty reference run sweep",
         "generate": "images interpolate mix timelapse",
         "query": "classify generate interpolate mix status",

@@ -509,13 +509,13 @@ def test_the_subset_has_the_same_bytes_and_labels(tmp_path, labelled):
 def test_a_dataset_is_read_once_to_be_hashed(tmp_path, labelled, monkeypatch):
     data, path = labelled
     first, *others = ImageDataset(data).names
-    original, read = ImageDataset.read_bytes, []
+    original, read = ImageDataset.file_bytes, []
 
-    def read_bytes(dataset, name):
-        read.extend([name] if dataset.path == data else [])
-        return original(dataset, name)
+    def file_bytes(dataset, index):
+        read.extend([dataset.names[index]] if dataset.path == data else [])
+        return original(dataset, index)
 
-    monkeypatch.setattr(ImageDataset, "read_bytes", read_bytes)
+    monkeypatch.setattr(ImageDataset, "file_bytes", file_bytes)
     assert run_salon("curate", "materialize", path, "--data", data, "--out", tmp_path / "s.zip").code == 0
     kept = manifest.read(path).kept()
     # Once to be hashed, the kept ones once more to be copied; the first one was opened for its size.

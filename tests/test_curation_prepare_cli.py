@@ -202,8 +202,10 @@ def test_montage_shows_at_most_64_and_is_not_overwritten(tmp_path: Path) -> None
 def test_info_reads_each_image_once_to_hash_it(tmp_path: Path, paintings: Path, monkeypatch) -> None:
     run(paintings, "--out", tmp_path / "d.zip", "--resolution", 16, "--workers", 1)
     first, *others = ImageDataset(tmp_path / "d.zip").names
-    original, read = ImageDataset.read_bytes, []
-    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    original, read = ImageDataset.file_bytes, []
+    monkeypatch.setattr(
+        ImageDataset, "file_bytes", lambda self, index: read.append(self.names[index]) or original(self, index)
+    )
     run("info", tmp_path / "d.zip", "--montage", tmp_path / "grid.png", command=dataset)
     # Once more for the grid; the first one was opened for its size too.
     assert {name: read.count(name) for name in (first, *others)} == {first: 3, **dict.fromkeys(others, 2)}

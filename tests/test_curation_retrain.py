@@ -347,8 +347,10 @@ def test_dry_run_writes_nothing(dataset, curation, base_run, tmp_path):
 
 def test_the_plan_reads_each_image_once_to_hash_it(dataset, curation, base_run, tmp_path, monkeypatch):
     first, *others = ImageDataset(dataset).names
-    original, read = ImageDataset.read_bytes, []
-    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    original, read = ImageDataset.file_bytes, []
+    monkeypatch.setattr(
+        ImageDataset, "file_bytes", lambda self, index: read.append(self.names[index]) or original(self, index)
+    )
     command = ("curate", "retrain", "--run", base_run, "--manifest", curation, "--out", tmp_path / "out", *HOW)
     assert run_salon(*command, "--dry-run").code == 0
     assert {name: read.count(name) for name in (first, *others)} == {first: 2, **dict.fromkeys(others, 1)}

@@ -110,8 +110,10 @@ def test_other_methods_and_the_images_that_judge(method, judge, tmp_path):
 def test_a_dataset_that_judges_and_calibrates_is_hashed_once(judge, tiny_dataset, tmp_path, monkeypatch):
     assert judge(tmp_path / "first", metrics="kid", calibrate=None).code == 0  # the features are in the cache
     names, read = ImageDataset(tiny_dataset).names, []
-    original = ImageDataset.read_bytes
-    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    original = ImageDataset.file_bytes
+    monkeypatch.setattr(
+        ImageDataset, "file_bytes", lambda self, index: read.append(self.names[index]) or original(self, index)
+    )
     assert judge(tmp_path / "second", metrics="kid", calibrate=None).code == 0
     counts = np.array([read.count(name) for name in names])
     assert (counts[1:] == 2).all() and counts[0] == 3  # hashed, and decoded to calibrate; the first was opened, too

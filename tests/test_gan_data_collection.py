@@ -123,8 +123,10 @@ def test_strata(dataset, tmp_path):
 
 def test_a_dataset_is_hashed_once(dataset, tmp_path, monkeypatch):
     read = []
-    original = ImageDataset.read_bytes
-    monkeypatch.setattr(ImageDataset, "read_bytes", lambda self, name: read.append(name) or original(self, name))
+    original = ImageDataset.file_bytes
+    monkeypatch.setattr(
+        ImageDataset, "file_bytes", lambda self, index: read.append(self.names[index]) or original(self, index)
+    )
     chosen = write_manifest(tmp_path / "chosen", dataset, [row(name) for name in ImageDataset(dataset).names])
     read.clear()
     collection = Collection.open(dataset, chosen)
@@ -135,7 +137,7 @@ def test_a_dataset_is_hashed_once(dataset, tmp_path, monkeypatch):
 
 def test_another_manifest_selects_without_another_hash(dataset, tmp_path, monkeypatch):
     collection = Collection.open(dataset)
-    monkeypatch.setattr(ImageDataset, "read_bytes", None)
+    monkeypatch.setattr(ImageDataset, "file_bytes", None)
     rows = [row(collection.dataset.names[3])]
     manifests.write(tmp_path / "chosen", rows, dataset=collection.fingerprint, parent=None)
     assert collection.selecting(tmp_path / "chosen").kept.tolist() == [3] and collection.kept.tolist() == [0, 1, 2, 3]

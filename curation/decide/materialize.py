@@ -40,7 +40,7 @@ def materialize(manifest: Path, data: Path, out: Path) -> dict[str, Any]:
         writer = DatasetWriter(archive, _suffix(collection, kept), dataset.shape.channels)
         for index in progress(kept.tolist(), "Writing", len(kept)):
             label = None if dataset.labels is None else dataset.label(index)
-            names[dataset.names[index]] = writer.add(dataset.read_bytes(dataset.names[index]), label)
+            names[dataset.names[index]] = writer.add(dataset.file_bytes(index), label)
         writer.close(dataset.classes)
         fingerprint = ImageDataset(archive).fingerprint()
         digest = manifests.write_tables(

@@ -150,7 +150,7 @@ def prepare(request: PrepareRequest, as_json: bool) -> None:
 
 @click.group(cls=Group)
 def dataset() -> None:
-    """Look at datasets."""
+    """Look at datasets, and join them."""
 
 
 @dataset.command()
@@ -164,7 +164,7 @@ def dataset() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an existing --montage.")
 @json_option
 def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> None:
-    """Tell what is in DATASET, a ZIP or a folder: images, classes, file formats, fingerprint, manifest.
+    """Tell what is in DATASET, a ZIP, a folder or a list of ZIPs: images, classes, file formats, fingerprint, manifest.
 
     \b
     salon dataset info paintings64.zip
@@ -184,3 +184,24 @@ def info(path: Path, montage: Path | None, overwrite: bool, as_json: bool) -> No
         draw_montage(images, montage)
     figures["montage"] = str(montage) if montage else None
     result(report.dataset(figures), figures, as_json)
+
+
+@dataset.command()
+@click.argument("path", metavar="DATASET", type=PATH)
+@json_option
+def join(path: Path, as_json: bool) -> None:
+    """Write the manifest of DATASET, a list of ZIPs, from those beside its ZIPs.
+
+    The list is a text file that ends in .zips, with a path a line, from its own folder. Each ZIP is a dataset that
+    salon prepare wrote, with its manifest beside it; what was written to these since is left out.
+
+    \b
+    ls shards/*.zip > paintings.zips
+    salon dataset join paintings.zips
+    salon curate check paintings.zips --out checked.manifest
+    """
+    from curation.prepare import report
+    from curation.prepare.joined_manifest import join_manifests
+
+    figures = join_manifests(path)
+    result(report.joined(figures), figures, as_json)

@@ -1,6 +1,5 @@
 """What is in a dataset: counts, sizes, its manifest, and a grid of its images."""
 
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -50,20 +49,12 @@ def _classes(dataset: ImageDataset) -> dict[str, int] | None:
 
 
 def _formats(dataset: ImageDataset) -> dict[str, dict[str, int]]:
-    sizes = _sizes(dataset)
     formats: dict[str, dict[str, int]] = {}
-    for name in dataset.names:
+    for index, name in enumerate(dataset.names):
         entry = formats.setdefault(SUFFIXES[Path(name).suffix.lower()], {"files": 0, "bytes": 0})
         entry["files"] += 1
-        entry["bytes"] += sizes[name]
+        entry["bytes"] += dataset.file_size(index)
     return formats
-
-
-def _sizes(dataset: ImageDataset) -> dict[str, int]:
-    if dataset.path.is_dir():
-        return {name: (dataset.path / name).stat().st_size for name in dataset.names}
-    with zipfile.ZipFile(dataset.path) as archive:
-        return {entry.filename: entry.file_size for entry in archive.infolist()}
 
 
 def _manifest(dataset: ImageDataset) -> dict[str, Any] | None:

@@ -84,6 +84,14 @@ def dataset(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def joined(figures: dict[str, Any]) -> str:
+    """The text of `salon dataset join`."""
+    return (
+        f"Wrote {figures['manifest']}: {figures['images']:,} images of {figures['zips']:,} ZIPs, "
+        f"{figures['rows']:,} rows. Hash {figures['hash'][:12]}"
+    )
+
+
 def _fate(figures: dict[str, Any]) -> str:
     fates = {"stretch": ", stretched to a square", "crop": ", cropped to a square", "pad": ", padded to a square"}
     return fates[figures["parameters"]["fit"]]

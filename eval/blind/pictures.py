@@ -6,7 +6,6 @@ pictures often were JPEGs before, and generated ones never: the last compression
 shrinking leaves of an earlier one; only where real pictures are not shrunk may strong artefacts of theirs stay visible.
 """
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from eval.data.image_sources import DatasetSource, Source, is_snapshot, open_files
+from gan.data.archives import is_prepared
 from gan.data.collection import Collection
 from gan.data.images import Pixels, encode
 from gan.errors import RequestError
@@ -48,7 +48,7 @@ def open_pictures(path: Path, parameter: str) -> Source:
         raise RequestError(f"`{parameter}` must be a folder, ZIP or array of images; {path} does not exist")
     if is_snapshot(path):
         raise RequestError(f"`{parameter}` must be images; {path} is a snapshot, of which `salon generate` makes some")
-    if _is_dataset(path):
+    if is_prepared(path):
         return DatasetSource(Collection.open(path, beside=False))
     return open_files(path)
 
@@ -118,12 +118,3 @@ def _pixels(source: Source, index: int) -> Pixels:
 
 def _strata(source: Source) -> list[str | None]:
     return [source.label(index) for index in range(len(source))]
-
-
-def _is_dataset(path: Path) -> bool:
-    if path.is_dir():
-        return (path / "dataset.json").is_file()
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return "dataset.json" in archive.namelist()

@@ -1,6 +1,6 @@
-"""A dataset: images of one shape in a ZIP or a folder, with `dataset.json` for the labels, and channels but RGB's.
+"""A dataset: images of one shape in a ZIP, a folder or a list of ZIPs, with `dataset.json` for labels and channels.
 
-The layout is that of the StyleGAN3 family (see gan.data.dataset_json for the labels).
+The layout is that of the StyleGAN3 family (see gan.data.dataset_json for the labels, gan.data.archives for the files).
 """
 
 import hashlib
@@ -8,7 +8,6 @@ import io
 import json
 import os
 import struct
-import threading
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from gan.data import dataset_json
+from gan.data import archives, dataset_json
 from gan.data.classes import MAX_CLASSES, class_name
 from gan.data.dataset_json import DatasetLabels
 from gan.data.decode import decode
 from gan.data.images import SUFFIXES, Pixels, to_rgb
-from gan.data.names import canonical_name, is_hidden
-from gan.data.split_zip import require_whole
+from gan.data.names import canonical_name
 from gan.errors import ImageError, RequestError, SalonError
 from gan.image_shape import ImageShape, base_of
 from gan.runtime.console import progress, say
@@ -48,56 +46,57 @@ class ImageDataset:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._local = threading.local()
         self._fingerprint: str | None = None
+        self._files: archives.Files
+        self.labels: NDArray[np.int64] | None = None
+        self.classes: list[str] | None = None
+        self.num_classes = 0
         if not self.path.exists():
             raise RequestError(f"{path} does not exist; make a dataset with `salon prepare`")
+        if archives.is_list(self.path):
+            self._join(archives.listed(self.path))
+            return
         try:
-            if self.path.is_file():
-                require_whole(self.path)
-            members = self._list()
+            self._files, labels_file = archives.open_files(self.path)
         except zipfile.BadZipFile as error:
             raise RequestError(f"{path} must be a ZIP or a folder of images; it is none, or is damaged") from error
         except OSError as error:
             raise RequestError(f"{path} cannot be read: {error.strerror}") from error
-        self.names = sorted(n for n in members if Path(n).suffix.lower() in SUFFIXES and not is_hidden(n))
+        self.names = self._files.names
         if not self.names:
             raise RequestError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-        described = self.read_bytes("dataset.json") if "dataset.json" in members else b"{}"
-        labels = self._read_labels(described)
-        self.labels: NDArray[np.int64] | None = None
-        self.classes: list[str] | None = None
-        self.num_classes = 0
+        labels = self._read_labels(labels_file)
         if labels:
             self.labels = np.array([labels.by_name[canonical_name(name)] for name in self.names], np.int64)
             self.classes, self.num_classes = labels.classes, labels.num_classes
         try:
-            width, height = Image.open(io.BytesIO(self.read_bytes(self.names[0]))).size
+            width, height = Image.open(io.BytesIO(self.file_bytes(0))).size
         except UNREADABLE as error:
             raise RequestError(f"{path} must hold images; {self.names[0]} cannot be read: {_said(error)}") from error
-        self.shape = ImageShape(width, height, dataset_json.channels(described, f"dataset.json in {path}"))
+        channels = 3 if labels_file is None else dataset_json.channels(labels_file, f"dataset.json in {path}")
+        self.shape = ImageShape(width, height, channels)
         self._require_shape()
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_local"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _local=threading.local())
-
     def read_bytes(self, name: str) -> bytes:
-        """The bytes of one member."""
-        if self.path.is_dir():
-            return (self.path / name).read_bytes()
-        return self._zip().read(name)
+        """The bytes of the file of the image called `name`. Raises ValueError where there is none."""
+        return self.file_bytes(self.names.index(name))
+
+    def file_bytes(self, index: int) -> bytes:
+        """The bytes of the file of image `index`."""
+        return self._files.read(index)
+
+    def file_size(self, index: int) -> int:
+        """How many bytes the file of image `index` has."""
+        return self._files.size(index)
 
     def image(self, index: int) -> Pixels:
         """Image `index`, uint8 [H, W, C]. Raises ImageError when it is unreadable or unlike the others."""
         name = self.names[index]
         try:
-            image = decode(self.read_bytes(name), channels=self.shape.channels).image
+            image = decode(self.file_bytes(index), channels=self.shape.channels).image
         except (ImageError, *UNREADABLE) as error:
             raise ImageError("unreadable", f"{name}: {error}") from error
         if image.size != self.shape.size:
@@ -148,7 +147,7 @@ class ImageDataset:
         digest = hashlib.sha256()
         # One thread: for what is in memory, more of them get in each other's way.
         for index, name in enumerate(progress(self.names, "Hashing the dataset")):
-            sha = hashlib.sha256(self.read_bytes(name)).hexdigest()
+            sha = hashlib.sha256(self.file_bytes(index)).hexdigest()
             digest.update(json.dumps([name, sha, self.label(index) if self.labels is not None else None]).encode())
         if self.shape.channels != 3:
             digest.update(json.dumps({"channels": self.shape.channels}).encode())
@@ -199,19 +198,35 @@ class ImageDataset:
             return str(error)
         return None
 
-    def _list(self) -> set[str]:
-        if self.path.is_dir():
-            files = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
-            return {file.relative_to(self.path).as_posix() for file in files}
-        return {entry.filename for entry in self._zip().infolist() if not entry.is_dir()}
+    def _join(self, paths: Sequence[Path]) -> None:
+        # Take over the ZIPs of a list, which must be alike.
+        parts: list[ImageDataset] = []
+        files = []
+        for path in progress(paths, "Opening ZIPs", unit="ZIP"):
+            part = ImageDataset(path)
+            assert isinstance(part._files, archives.Zips)
+            part._files.close()
+            self._require_alike(part, parts[0] if parts else part)
+            parts.append(part)
+            files.append(part._files)
+        self._files = archives.Zips.joined(files)
+        self.names = self._files.names
+        labels = [part.labels for part in parts if part.labels is not None]
+        self.labels = np.concatenate(labels) if labels else None
+        self.classes, self.num_classes = parts[0].classes, parts[0].num_classes
+        self.shape = parts[0].shape
 
-    def _zip(self) -> zipfile.ZipFile:
-        # One handle a thread and process: a shared file position would mix up concurrent reads.
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.archive, self._local.pid = zipfile.ZipFile(self.path), os.getpid()
-        archive = self._local.archive
-        assert isinstance(archive, zipfile.ZipFile)
-        return archive
+    def _require_alike(self, part: "ImageDataset", first: "ImageDataset") -> None:
+        if part.shape != first.shape:
+            raise RequestError(
+                f"{self.path} must list ZIPs of images of one shape; {first.path} has {first.shape}, {part.path} "
+                f"{part.shape}. Prepare them again with one `resolution` and `shape`"
+            )
+        if (part.classes, part.num_classes) != (first.classes, first.num_classes):
+            raise RequestError(
+                f"{self.path} must list ZIPs of the same classes in the same order; {first.path} has "
+                f"{_told_classes(first)}, {part.path} {_told_classes(part)}. `salon prepare` makes one dataset of both"
+            )
 
     def _require_shape(self) -> None:
         if self.shape.width == self.shape.height:
@@ -225,9 +240,9 @@ class ImageDataset:
                 "`salon prepare`"
             ) from error
 
-    def _read_labels(self, described: bytes) -> DatasetLabels | None:
+    def _read_labels(self, labels_file: bytes | None) -> DatasetLabels | None:
         where = f"dataset.json in {self.path}"
-        labels = dataset_json.parse(described, where)
+        labels = None if labels_file is None else dataset_json.parse(labels_file, where)
         if labels is None:
             return None
         missing = [name for name in self.names if canonical_name(name) not in labels.by_name]
@@ -239,6 +254,12 @@ class ImageDataset:
                 "`salon prepare` numbers them anew"
             )
         return labels
+
+
+def _told_classes(dataset: ImageDataset) -> str:
+    if not dataset.classes or len(dataset.classes) > 20:
+        return f"{dataset.num_classes or 'no'} classes"
+    return ", ".join(dataset.classes)
 
 
 def _said(error: BaseException) -> str:

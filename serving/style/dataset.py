@@ -4,7 +4,6 @@ Folders by style, a ZIP of such, a prepared dataset, or its manifest; artists co
 WikiArt forms them, "claude-monet_the-sea.jpg", see serving.style.artists.
 """
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from eval.data.files_source import FilesSource
 from eval.data.image_sources import DatasetSource
+from gan.data.archives import is_prepared
 from gan.data.collection import Collection
 from gan.data.manifest import Manifest
 from gan.errors import RequestError
@@ -52,7 +52,7 @@ def open_paintings(data: Path, manifest: Path | None = None) -> Paintings:
     """
     data, manifest = _dataset_of(data, manifest)
     source: DatasetSource | FilesSource
-    if manifest is not None or _is_prepared(data):
+    if manifest is not None or is_prepared(data):
         source = DatasetSource(Collection.open(data, manifest))
         columns = _columns(source, source.collection.manifest)
     else:
@@ -75,15 +75,6 @@ def _dataset_of(data: Path, manifest: Path | None) -> tuple[Path, Path | None]:
     raise RequestError(
         f"`data` {data} is a manifest without its dataset beside it; give `data` DATASET `manifest` {data}"
     )
-
-
-def _is_prepared(data: Path) -> bool:
-    if data.is_dir():
-        return (data / "dataset.json").is_file()
-    if not zipfile.is_zipfile(data):
-        return False  # which FilesSource says better
-    with zipfile.ZipFile(data) as archive:
-        return "dataset.json" in archive.namelist()
 
 
 def _columns(source: DatasetSource, manifest: Manifest | None) -> tuple[list[str | None], list[str | None], list[str]]:
