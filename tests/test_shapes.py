@@ -42,18 +42,23 @@ def made(request, made_once):
     shape = request.param
 
     def make(folder):
-        writer = DatasetWriter(folder / "data.zip", ".png", shape.channels)
-        for number in range(IMAGES):
-            writer.add(encode(to_image(painted(shape, number)), "png"), number % 2)
-        writer.close(["a", "b"])
-        columns = {"label": [number % 2 for number in range(IMAGES)], "genre": None, "score_density": None}
-        columns |= {"width": [shape.width] * IMAGES, "height": [shape.height] * IMAGES}
-        columns["pixel_sha256"] = [f"{number}" for number in range(IMAGES)]
-        scored(folder / "data.manifest", IMAGES, ImageDataset(folder / "data.zip").fingerprint(), **columns)
+        write(folder, shape, IMAGES)
         done("train", "--data", folder / "data.zip", "--out", folder / "runs", *QUICK_TRAINING, "--conditional")
         done("curate", "check", folder / "data.zip", "--device", "cpu", "--out", folder / "checked.manifest")
 
     return shape, made_once(f"shape {shape}", make)
+
+
+def write(folder, shape: ImageShape, count: int) -> None:
+    """A dataset of two classes, and its manifest."""
+    writer = DatasetWriter(folder / "data.zip", ".png", shape.channels)
+    for number in range(count):
+        writer.add(encode(to_image(painted(shape, number)), "png"), number % 2)
+    writer.close(["a", "b"])
+    columns = {"label": [number % 2 for number in range(count)], "genre": None, "score_density": None}
+    columns |= {"width": [shape.width] * count, "height": [shape.height] * count}
+    columns["pixel_sha256"] = [f"{number}" for number in range(count)]
+    scored(folder / "data.manifest", count, ImageDataset(folder / "data.zip").fingerprint(), **columns)
 
 
 def done(*words: object) -> str:
@@ -182,3 +187,30 @@ def test_curating(made, tmp_path):
         tmp_path / "map.html",
     )
     done("curate", "auto", data, "--device", "cpu", "--out", tmp_path / "auto.manifest")
+
+
+@pytest.mark.parametrize("shape", [ImageShape(512, 512), ImageShape(1024, 1024, 1)], ids=str)
+def test_large_images(shape, tmp_path):
+    write(tmp_path, shape, 8)
+    few = ("--set", "channel_base=1024", "--set", "channel_max=4", "--set", "batch_size=4", "--total-kimg", "0.004")
+    data, runs = tmp_path / "data.zip", tmp_path / "runs"
+    done("train", "--data", data, "--out", runs, *QUICK_TRAINING, *few, "--augment", "ada")
+    done("generate", "images", runs, "--seeds", "0-1", "--out", tmp_path / "files", "--device", "cpu")
+    assert opened(tmp_path / "files" / "seed0001.png").reshape(shape.hwc).std() > 0
+    done(
+        "generate",
+        "interpolate",
+        runs,
+        "--seeds",
+        "0-1",
+        "--frames",
+        "1",
+        "--out",
+        tmp_path / "l.mp4",
+        "--device",
+        "cpu",
+    )
+    real = ("--snapshot", runs, "--data", data, "--metrics", "kid", "--out", tmp_path / "e")
+    done("eval", "run", *real, *EVALUATION, "--num-images", "4")
+    done("curate", "check", data, "--device", "cpu", "--out", tmp_path / "checked.manifest")
+    done("export", "--snapshot", runs, "--out", tmp_path / "models", "--models", "generator")
