@@ -56,7 +56,7 @@ def refused(outcome, *fragments):
 
 
 def test_no_command_is_lost_or_renamed():
-    single = "demo doctor ema export gallery import prepare run serve synthetic train"
+    single = "demo doctor ema export gallery import prepare run serve synthetic train verify"
     groups = {
         "curate": "auto check diff learn log map materialize prune retrain review score",
         "dataset": "info join",
@@ -433,14 +433,14 @@ def test_train_refuses_data_that_cannot_be_learnt_from(tmp_path):
     refused(train(tmp_path / "absent.zip", out), "absent.zip does not exist", "salon prepare")
     refused(train(write_dataset(tmp_path / "empty.zip", []), out), "empty.zip holds no images")
     refused(
-        train(write_dataset(tmp_path / "wide.zip", [(32, 16)]), out),
-        "must hold square images",
-        "32x16",
+        train(write_dataset(tmp_path / "wide.zip", [(36, 16)]), out),
+        "2 to 8 times one power of two",
+        "36x16",
         "salon prepare",
     )
     mixed = write_dataset(tmp_path / "mixed.zip", [(16, 16), (32, 32), (16, 16)])
     refused(train(mixed, out), "1 images that cannot be trained on", "32x32 pixels, others 16x16")
-    refused(train(write_dataset(tmp_path / "24.zip", [(24, 24)] * 4), out), "resolution must be a power of two", "24")
+    refused(train(write_dataset(tmp_path / "36.zip", [(36, 36)] * 4), out), "2 to 8 times one power of two", "36x36")
     (tmp_path / "text.zip").write_text("no archive")
     refused(train(tmp_path / "text.zip", out), "must be a ZIP or a folder of images")
     with zipfile.ZipFile(write_dataset(tmp_path / "broken.zip", [(16, 16)] * 2), "a") as archive:

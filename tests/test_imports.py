@@ -23,7 +23,8 @@ ROOMS = [
     *("eval.blind", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.map"),
     *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
-    *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.style", "serving.gallery"),
+    *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.verify"),
+    *("serving.style", "serving.gallery"),
     "serving.pipeline",
 ]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pyarrow", "av", "safetensors"}

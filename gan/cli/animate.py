@@ -5,7 +5,14 @@ from pathlib import Path
 import click
 
 from gan.cli.command import Command, takes
-from gan.cli.generate_options import batch_option, class_indices, load, precision_option, snapshot_argument
+from gan.cli.generate_options import (
+    batch_option,
+    class_indices,
+    load,
+    precision_option,
+    recipe_of,
+    snapshot_argument,
+)
 from gan.cli.options import (
     PATH,
     FiniteRange,
@@ -13,6 +20,7 @@ from gan.cli.options import (
     class_option,
     device_option,
     json_option,
+    metadata_option,
     overwrite_option,
     psi_option,
 )
@@ -39,10 +47,18 @@ from gan.sampling.request import SamplingRequest
 @batch_option
 @precision_option
 @device_option
+@metadata_option
 @overwrite_option
 @json_option
 def interpolate(
-    sampling: SamplingRequest, seeds: str, frames: int, fps: float, out: Path, overwrite: bool, as_json: bool
+    sampling: SamplingRequest,
+    seeds: str,
+    frames: int,
+    fps: float,
+    out: Path,
+    metadata: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Interpolate between seeds in a closed loop, as an animation."""
     import torch
@@ -60,7 +76,8 @@ def interpolate(
     keys = map_seeds(G, seed_list, classes, truncation_psi=sampling.truncation_psi)
     ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
     pixels = map(for_display, synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
-    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps)
+    recipe = recipe_of(source, sampling, "interpolation", seeds=seed_list, frames=frames) if metadata else None
+    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps, recipe=recipe)
     figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
 
@@ -69,13 +86,17 @@ def interpolate(
 @click.argument("run", type=PATH)
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Grids a second.")
+@metadata_option
 @overwrite_option
 @json_option
-def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) -> None:
+def timelapse(run: Path, out: Path, fps: float, metadata: bool, overwrite: bool, as_json: bool) -> None:
     """Animate the image grids of a RUN, which show the generator learn."""
     import numpy as np
     from PIL import Image
 
+    from gan.config import TrainingConfig
+    from gan.data.recipe import Recipe
+    from gan.runtime.files import read_json
     from gan.sampling import animation
     from gan.training.run_dir import Run, require_run
 
@@ -86,6 +107,8 @@ def timelapse(run: Path, out: Path, fps: float, overwrite: bool, as_json: bool) 
     if not grids:
         raise RequestError(f"RUN must be a run with image grids in {run / 'grids'}; there are none")
     pixels = (np.asarray(Image.open(grid).convert("RGB")) for grid in grids)
-    animation.save(pixels, out, fps, hold=round(2 * fps) or 1)
+    config = TrainingConfig.from_dict(read_json(Run(run).config_file))
+    recipe = Recipe(kind="timelapse", model=run.name, dataset=config.dataset) if metadata else None
+    animation.save(pixels, out, fps, hold=round(2 * fps) or 1, recipe=recipe)
     figures = {"run": str(run), "file": str(out), "frames": len(grids)}
     result(f"{len(grids)} image grids of {run}: {out}", figures, as_json)

@@ -1,7 +1,9 @@
 """The group `salon generate`, with images and mix; the animations are in gan.cli.animate. Heavy imports wait."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +19,7 @@ from gan.cli.generate_options import (
     noise_option,
     parse_grid,
     precision_option,
+    recipe_of,
     snapshot_argument,
 )
 from gan.cli.groups import LazyGroup
@@ -30,6 +33,7 @@ from gan.cli.options import (
     graphs_option,
     grid_option,
     json_option,
+    metadata_option,
     overwrite_option,
     psi_option,
     together,
@@ -39,6 +43,9 @@ from gan.rejection.request import SelectionRequest
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 from gan.sampling.request import SamplingRequest
+
+if TYPE_CHECKING:
+    from gan.data.recipe import Recipe
 
 SUBCOMMANDS = {
     "images": "gan.cli.generate:images",
@@ -119,6 +126,7 @@ candidate_options = together(
 @device_option
 @rejection_options
 @candidate_options
+@metadata_option
 @overwrite_option
 @json_option
 def images(
@@ -128,6 +136,7 @@ def images(
     out: Path,
     grid: str | None,
     format: str,
+    metadata: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -174,8 +183,13 @@ def images(
     assert seed_list is not None
     pixels = progress(sampler(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
     files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
-    for file, image in zip(files, [image_grid.grid(list(pixels), columns, rows)] if grid else pixels, strict=True):
-        save(image, file)
+    recipes: Iterable[Recipe | None] = [None] * len(files)
+    if metadata:
+        one = recipe_of(source, sampling, "grid" if grid else "image", seeds=seed_list, grid=grid)
+        recipes = [one] if grid else (replace(one, seeds=[seed]) for seed in seed_list)
+    made = [image_grid.grid(list(pixels), columns, rows)] if grid else pixels
+    for file, image, recipe in zip(files, made, recipes, strict=True):
+        save(image, file, recipe=recipe)
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seed_list), "seeds": seed_list, "seconds": seconds}
     of = f" of {figures['rejection']['candidates']} candidates" if selection.reject else ""
@@ -200,18 +214,22 @@ def images(
 @class_option
 @precision_option
 @device_option
+@metadata_option
 @overwrite_option
 @json_option
 def mix(
-    sampling: SamplingRequest, rows: str, columns: str, layers: str, out: Path, overwrite: bool, as_json: bool
+    sampling: SamplingRequest,
+    rows: str,
+    columns: str,
+    layers: str,
+    out: Path,
+    metadata: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Mix styles: a grid whose cells are their row's image with some layers of their column's."""
-    import numpy as np
-    import torch
-
     from gan.data.images import check_suffix, save
-    from gan.sampling import image_grid, latents
-    from gan.sampling.generate import map_seeds, synthesize
+    from gan.sampling import image_grid, latents, mixing
 
     row_seeds, column_seeds = latents.parse_numbers(rows, "rows"), latents.parse_numbers(columns, "columns")
     mixed_layers = latents.parse_numbers(layers, "layers")
@@ -219,16 +237,20 @@ def mix(
     refuse_existing([out], overwrite)
     source, G = load(sampling)
     check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.shape, image_grid.GAP)
-    row_ws, column_ws = (
-        map_seeds(G, s, class_indices(source, sampling.class_name, len(s)), truncation_psi=sampling.truncation_psi)
-        for s in (row_seeds, column_seeds)
+    classes = class_indices(source, sampling.class_name, 1)
+    pixels = mixing.mix(
+        G,
+        row_seeds,
+        column_seeds,
+        mixed_layers,
+        classes[0] if classes else None,
+        truncation_psi=sampling.truncation_psi,
+        noise_mode=sampling.noise_mode,
     )
-    mixed_ws = latents.mix(row_ws.cpu().numpy(), column_ws.cpu().numpy(), mixed_layers)
-    ws = torch.cat([column_ws, row_ws, torch.from_numpy(mixed_ws).to(row_ws)])
-    noise_seeds = column_seeds + row_seeds + [row for row in row_seeds for _ in column_seeds]
-    cells = np.stack(list(synthesize(G, ws, noise_mode=sampling.noise_mode, seeds=noise_seeds)))
-    top, left, inner = np.split(cells, [len(column_seeds), len(column_seeds) + len(row_seeds)])
-    save(image_grid.mixing_grid(list(left), list(top), list(inner)), out)
+    recipe = None
+    if metadata:
+        recipe = recipe_of(source, sampling, "mix", seeds=row_seeds, columns=column_seeds, layers=mixed_layers)
+    save(pixels, out, recipe=recipe)
     figures: dict[str, Any] = {"snapshot": str(source.path), "file": str(out)}
     figures |= {"rows": row_seeds, "columns": column_seeds, "layers": mixed_layers}
     text = f"A grid of {len(row_seeds)} rows and {len(column_seeds)} columns from {source.path}: {out}"

@@ -1,7 +1,7 @@
 """What the commands below `salon generate` share: options, the checks of them, the generator. Heavy imports wait."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from gan.errors import RequestError
 from gan.image_shape import ImageShape
 
 if TYPE_CHECKING:
+    from gan.data.recipe import Recipe
     from gan.networks.generator import Generator
     from gan.sampling.request import SamplingRequest
     from gan.snapshot import Snapshot
@@ -45,6 +46,25 @@ def load(sampling: "SamplingRequest") -> "tuple[Snapshot, Generator]":
     source = snapshot.find(sampling.snapshot)
     precision.apply(source.G_ema, sampling.precision)
     return source, source.G_ema.to(target)
+
+
+def recipe_of(source: "Snapshot", sampling: "SamplingRequest", kind: str, **values: Any) -> "Recipe":
+    """How pictures of a snapshot are made, for their files. `values` are further fields of Recipe."""
+    from gan.data.recipe import Recipe
+    from gan.runtime.files import sha256
+
+    return Recipe(
+        kind=kind,
+        class_name=sampling.class_name,
+        truncation_psi=sampling.truncation_psi,
+        truncation_cutoff=sampling.truncation_cutoff,
+        noise_mode=sampling.noise_mode,
+        precision=sampling.precision,
+        snapshot=sha256(source.path),
+        dataset=source.config.dataset,
+        kimg=source.cur_nimg / 1000,
+        **values,
+    )
 
 
 def class_indices(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:

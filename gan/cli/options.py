@@ -48,6 +48,13 @@ class FiniteRange(click.FloatRange):
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
 )
+metadata_option = click.option(
+    "--no-metadata",
+    "metadata",
+    flag_value=False,
+    default=True,
+    help="Leave out of the files that they are generated, and how: their mark and recipe, which salon verify reads.",
+)
 device_option = click.option(
     "--device",
     metavar="NAME",

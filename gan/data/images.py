@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gan.data.recipe import Recipe
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
@@ -85,21 +86,22 @@ def tile(pixels: Pixels, columns: int, gap: int = 0, background: int = 255) -> P
     return grid
 
 
-def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
+def encode(image: Image.Image, format: str, quality: int = 95, recipe: Recipe | None = None) -> bytes:
     """An image file's bytes, the same for the same pixels: JPEG with full colour resolution, PNG, or lossless WebP.
 
-    JPEG has no alpha, which is laid over white.
+    JPEG has no alpha, which is laid over white. A generated image's file says so, and how, by its `recipe`.
     """
     buffer = io.BytesIO()
+    options = {} if recipe is None else recipe.save_options(format)
     if format == "jpeg" and image.mode == "RGBA":
         image = Image.fromarray(to_rgb(np.asarray(image)))
     if format == "jpeg":
-        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+        image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, **options)
     elif format == "png":
-        image.save(buffer, "PNG")
+        image.save(buffer, "PNG", **options)
     elif format == "webp":
         # exact: what lies behind full transparency stays as it is
-        image.save(buffer, "WEBP", lossless=True, quality=quality, method=4, **_exact(image))
+        image.save(buffer, "WEBP", lossless=True, quality=quality, method=4, **_exact(image), **options)
     else:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r} instead")
     return buffer.getvalue()
@@ -120,14 +122,14 @@ def check_suffix(path: Path, parameter: str = "path", when: str = "") -> str:
     return format
 
 
-def save(pixels: Pixels, path: Path, quality: int = 95) -> None:
-    """Write HWC pixels to `path`, atomically; its suffix gives the format.
+def save(pixels: Pixels, path: Path, quality: int = 95, recipe: Recipe | None = None) -> None:
+    """Write HWC pixels to `path`, atomically, with the `recipe` of generated ones; its suffix gives the format.
 
     Raises RequestError for a suffix that is none of .jpg, .jpeg, .png, .webp.
     """
     format = check_suffix(path)
     with atomic(path) as temporary:
-        temporary.write_bytes(encode(to_image(pixels), format, quality))
+        temporary.write_bytes(encode(to_image(pixels), format, quality, recipe))
 
 
 def refuse_images(out: Path) -> None:

@@ -7,24 +7,27 @@ from pathlib import Path
 from PIL import Image
 
 from gan.data.images import Pixels
+from gan.data.recipe import Recipe
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
 SUFFIXES = (".mp4", ".webp", ".gif")
 
 
-def save(frames: Iterable[Pixels], path: Path, fps: float, hold: int = 1) -> None:
+def save(frames: Iterable[Pixels], path: Path, fps: float, hold: int = 1, recipe: Recipe | None = None) -> None:
     """Write uint8 HWC frames of one size to `path`, atomically; its suffix gives the format. It loops where that can.
 
-    The last frame is shown for `hold` frames. Raises RequestError for a suffix that is none of .mp4, .webp, .gif.
+    The last frame is shown for `hold` frames. The file has the `recipe` of what it shows. Raises RequestError for a
+    suffix that is none of .mp4, .webp, .gif.
     """
     suffix = check_suffix(path)
     with atomic(path) as temporary:
         if suffix == ".mp4":
-            _save_mp4(_held(frames, hold), temporary, fps)
+            _save_mp4(_held(frames, hold), temporary, fps, recipe)
         else:
             images = [Image.fromarray(frame) for frame in _held(frames, hold)]
             options = {"save_all": True, "append_images": images[1:], "duration": round(1000 / fps), "loop": 0}
+            options |= {} if recipe is None else recipe.save_options(suffix[1:])
             if suffix == ".webp":
                 images[0].save(temporary, "WEBP", quality=90, method=4, **options)
             else:
@@ -49,10 +52,12 @@ def _held(frames: Iterable[Pixels], hold: int) -> Iterator[Pixels]:
         yield frame
 
 
-def _save_mp4(frames: Iterable[Pixels], path: Path, fps: float) -> None:
+def _save_mp4(frames: Iterable[Pixels], path: Path, fps: float, recipe: Recipe | None) -> None:
     import av
 
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        if recipe is not None:
+            container.metadata["comment"] = recipe.comment()
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "16", "preset": "medium"}

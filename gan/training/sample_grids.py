@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gan.data import images
 from gan.data.dataset import ImageDataset
+from gan.data.recipe import Recipe
 from gan.sampling import generate
 from gan.training.learner import Learner
 from gan.training.run_dir import Run
@@ -41,5 +42,12 @@ class SampleGrids:
         path = self.run.grid_path(self.learner.cur_nimg)
         if not path.exists():
             pixels = np.stack(list(generate.generate(self.learner.G_ema, self.seeds, self.classes)))
-            images.save(images.tile(images.for_display(pixels), self.COLUMNS), path)
+            recipe = Recipe(
+                kind="grid",
+                seeds=self.seeds,
+                grid=f"{self.COLUMNS}x{self.ROWS}",
+                dataset=self.learner.config.dataset,
+                kimg=self.learner.cur_nimg / 1000,
+            )
+            images.save(images.tile(images.for_display(pixels), self.COLUMNS), path, recipe=recipe)
         return path

@@ -1,0 +1,200 @@
+"""What a generated picture's file says of itself: that a generator made it, with what, and how to make it again.
+
+The mark is IPTC's DigitalSourceType trainedAlgorithmicMedia, in XMP, which programs that ask for it read. The recipe is
+JSON in the same XMP, and a sentence in dc:description, in PNGs also in a text chunk. MP4 and GIF have it as a comment.
+"""
+
+import html
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, PngImagePlugin
+
+from gan import __version__
+from gan.errors import RequestError
+
+TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+NAMESPACE = "urn:salon:recipe:1.0/"
+KINDS = ("image", "grid", "mix", "interpolation", "timelapse")
+MP4 = (b"ftyp", 4)  # what an MP4 has, and where
+_PNG_XMP, _DESCRIPTION = "XML:com.adobe.xmp", "Description"
+_RECIPE = re.compile(r'salon:recipe="([^"]*)"')
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmlns:dc="http://purl.org/dc/elements/1.1/"
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:salon="{namespace}"
+    Iptc4xmpExt:DigitalSourceType="{mark}"
+    xmp:CreatorTool="{tool}"
+    salon:recipe="{recipe}">
+   <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{sentence}</rdf:li></rdf:Alt></dc:description>
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a picture was made. What does not apply is None or empty, and is not written."""
+
+    kind: str  # one of KINDS
+    seeds: Sequence[int] = ()  # of the image, of a grid row by row, of an animation's keys; of a mix the rows'
+    columns: Sequence[int] = ()  # seeds of a mix's columns
+    layers: Sequence[int] = ()  # that a mix takes from its columns
+    grid: str | None = None  # columns x rows
+    frames: int | None = None  # of an interpolation, from seed to seed
+    class_name: str | None = None
+    truncation_psi: float | None = None
+    truncation_cutoff: int | None = None  # layers that are truncated; None: all
+    noise_mode: str | None = None
+    precision: str | None = None
+    model: str | None = None  # name and version of a served generator
+    snapshot: str | None = None  # SHA-256 of its file
+    dataset: str | None = None  # fingerprint of what the generator learned from
+    kimg: float | None = None  # thousands of images that it had seen
+    salon: str = __version__
+
+    def to_json(self) -> str:
+        """One line, without what does not apply."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: list(values[name]) for name in ("seeds", "columns", "layers")}
+        told = {name: value for name, value in values.items() if value not in (None, [])}
+        return json.dumps(told, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The inverse of to_json. Raises ValueError for anything else; fields of later versions are passed over."""
+        values = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or values.get("kind") not in KINDS:
+            raise ValueError(f"a recipe must be a JSON object of one of the kinds {', '.join(KINDS)}")
+        recipe = cls(**{name: value for name, value in values.items() if name in known})
+        recipe._check()
+        return recipe
+
+    def _check(self) -> None:
+        for name in ("seeds", "columns", "layers"):
+            numbers = getattr(self, name)
+            if not isinstance(numbers, list | tuple) or not all(type(n) is int and n >= 0 for n in numbers):
+                raise ValueError(f"{name} of a recipe must be whole numbers from 0 on")
+        for name, kinds in (("truncation_psi", (int, float)), ("truncation_cutoff", (int,)), ("frames", (int,))):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise ValueError(f"{name} of a recipe must be a number; got {value!r} instead")
+        for name in ("grid", "class_name", "noise_mode", "precision", "model", "snapshot", "dataset", "salon"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name} of a recipe must be text; got {value!r} instead")
+
+    def sentence(self) -> str:
+        """For a person to read."""
+        of = {"mix": "style mixing of"}.get(self.kind, f"{self.kind} of" if self.kind != "image" else "image of")
+        many = "seed" if len(self.seeds) == 1 else "seeds"
+        parts = [f"{of} {many} {_numbers(self.seeds)}" if self.seeds else self.kind]
+        if self.columns:
+            parts.append(f"with layers {_numbers(self.layers)} of seeds {_numbers(self.columns)}")
+        if self.class_name is not None:
+            parts.append(f"class {self.class_name}")
+        if self.truncation_psi is not None:
+            parts.append(f"truncation psi {self.truncation_psi:g}")
+        if self.model is not None:
+            parts.append(f"model {self.model}")
+        if self.snapshot is not None:
+            parts.append(f"snapshot {self.snapshot[:12]}")
+        return f"Generated by a trained model with Salon {self.salon}: {', '.join(parts)}."
+
+    def xmp(self) -> bytes:
+        """An XMP packet with the mark, the recipe and the sentence."""
+        texts = {"recipe": self.to_json(), "sentence": self.sentence(), "tool": f"Salon {self.salon}"}
+        escaped = {name: html.escape(text) for name, text in texts.items()}
+        return _PACKET.format(namespace=NAMESPACE, mark=TRAINED, **escaped).encode()
+
+    def save_options(self, format: str) -> dict[str, Any]:
+        """What Pillow's save takes of it, for a file of the format jpeg, png, webp or gif."""
+        if format == "png":
+            info = PngImagePlugin.PngInfo()
+            info.add_itxt("Software", f"Salon {self.salon}")
+            info.add_itxt(_DESCRIPTION, self.sentence())
+            info.add_itxt(_PNG_XMP, self.xmp().decode())
+            return {"pnginfo": info}
+        return {"comment": self.comment()} if format == "gif" else {"xmp": self.xmp()}
+
+    def comment(self) -> str:
+        """What files without XMP have: the sentence, the mark and the recipe, each on a line."""
+        return f"{self.sentence()}\nDigitalSourceType: {TRAINED}\n{self.to_json()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a file says of where it comes from."""
+
+    marked: bool  # as made by a trained model
+    recipe: Recipe | None  # Salon's, where it is there and can be read
+    format: str  # jpeg, png, webp, gif or mp4
+
+
+def read(path: Path) -> Provenance:
+    """What a picture or animation says of where it comes from. Nothing in it is trusted, and nothing is executed.
+
+    Raises RequestError when it is none, or cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+    format, text = _mp4(path) if content[MP4[1] :].startswith(MP4[0]) else _picture(path, content)
+    return Provenance(marked=TRAINED in text, recipe=_recipe(text), format=format)
+
+
+def _picture(path: Path, content: bytes) -> tuple[str, str]:
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
+            info, format = image.info, str(image.format).lower()
+            image.load()  # a PNG may have text behind its pixels
+            found = {**info, **image.info}
+    except Exception as error:  # a hostile file can make a decoder raise anything
+        raise RequestError(f"{path} must be a PNG, JPEG, WebP, GIF or MP4; it is none, or is damaged") from error
+    texts = (found.get(name, "") for name in (_PNG_XMP, "xmp", "comment"))
+    return format, "\n".join(t.decode("utf-8", "replace") if isinstance(t, bytes) else str(t) for t in texts)
+
+
+def _mp4(path: Path) -> tuple[str, str]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return "mp4", container.metadata.get("comment", "")
+    except (av.FFmpegError, OSError) as error:
+        raise RequestError(f"{path} must be a PNG, JPEG, WebP, GIF or MP4; it is damaged: {error}") from error
+
+
+def _recipe(text: str) -> Recipe | None:
+    found = _RECIPE.search(text)
+    candidates = [html.unescape(found[1])] if found else text.splitlines()[::-1][:1]
+    for candidate in candidates:
+        try:
+            return Recipe.from_json(candidate)
+        except (ValueError, TypeError, RecursionError):
+            continue
+    return None
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    # 0, 1, 2, 3, 7 -> 0-3, 7
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs[:12])
+    return shown + (", ..." if len(runs) > 12 else "")

@@ -1,0 +1,103 @@
+"""Whether a picture is what its recipe says: it is generated again, and compared level by level."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gan.data.classes import class_index
+from gan.data.images import Pixels, encode, to_image
+from gan.data.recipe import Provenance, Recipe, read
+from gan.errors import RequestError
+from gan.networks import precision
+from gan.runtime.files import sha256
+from gan.sampling import image_grid
+from gan.sampling.generate import generate
+from gan.sampling.mixing import mix
+from gan.snapshot import Snapshot
+
+MOST = 4096  # images that a recipe is followed for
+STILL = ("image", "grid", "mix")  # kinds that are generated again
+
+Make = Callable[[Recipe], Pixels]  # recipe -> the picture, uint8 [H, W, C]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What a picture says, and how far it is from the one that its recipe makes."""
+
+    path: Path
+    said: Provenance
+    reason: str | None = None  # why it was not compared
+    largest: int | None = None  # difference in levels, of 255; None: not compared
+    mean: float | None = None
+
+    def same(self, tolerance: int) -> bool | None:
+        """Whether no level is further off than `tolerance`; None where it was not compared."""
+        return None if self.largest is None else self.largest <= tolerance
+
+
+def verify(path: Path, snapshot: str | None = None, make: Make | None = None) -> Verification:
+    """Read a picture's mark and recipe, and with `make`, of the snapshot with this SHA-256, compare it with its like.
+
+    Raises RequestError for what is no picture, and for a recipe that the generator cannot follow.
+    """
+    said = read(path)
+    recipe = said.recipe
+    if make is None or snapshot is None:
+        return Verification(path=path, said=said)
+    if recipe is None or recipe.kind not in STILL or not recipe.snapshot:
+        reason = "it has no recipe" if recipe is None else f"its recipe is of {recipe.kind}, which is not compared"
+        return Verification(path=path, said=said, reason=reason)
+    if recipe.snapshot != snapshot:
+        reason = f"it was made with the snapshot {recipe.snapshot[:12]}, not with {snapshot[:12]}"
+        return Verification(path=path, said=said, reason=reason)
+    if max(len(recipe.seeds), 1) * max(len(recipe.columns), 1) > MOST:
+        raise RequestError(f"{path} must have a recipe of at most {MOST:,} images")
+    wanted = np.asarray(_as_file(make(recipe), said.format)).astype(int)
+    with Image.open(path) as image:
+        there = np.asarray(image).astype(int)
+    if there.shape != wanted.shape:
+        shapes = " and ".join("x".join(map(str, one.shape[1::-1])) for one in (there, wanted))
+        return Verification(path=path, said=said, reason=f"it and what its recipe makes differ in shape: {shapes}")
+    off = np.abs(there - wanted)
+    return Verification(path=path, said=said, largest=int(off.max()), mean=float(off.mean()))
+
+
+def of_snapshot(source: Snapshot, device: torch.device) -> tuple[str, Make]:
+    """The SHA-256 of a snapshot, and what makes pictures of it as recipes say."""
+
+    def make(recipe: Recipe) -> Pixels:
+        G = source.G_ema
+        precision.apply(G, recipe.precision or "fp32")
+        G.to(device)
+        index = class_index(recipe.class_name, source.config.network.num_classes, source.classes)
+        psi, noise = (1.0 if recipe.truncation_psi is None else recipe.truncation_psi), recipe.noise_mode or "const"
+        seeds = list(recipe.seeds)
+        if recipe.kind == "mix":
+            return mix(G, seeds, recipe.columns, recipe.layers, index, truncation_psi=psi, noise_mode=noise)
+        classes, cutoff = None if index is None else [index] * len(seeds), recipe.truncation_cutoff
+        made = generate(G, seeds, classes, truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise)
+        return arranged(recipe, list(made))
+
+    return sha256(source.path), make
+
+
+def arranged(recipe: Recipe, images: Sequence[Pixels]) -> Pixels:
+    """The images of a recipe's seeds as it shows them. Raises RequestError where it names a grid that is none."""
+    if recipe.kind == "image":
+        (image,) = images
+        return image
+    columns, _, rows = (recipe.grid or "").partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and len(images) <= int(columns) * int(rows) <= MOST):
+        raise RequestError(f"the recipe must have a grid for {len(images)} images; got {recipe.grid} instead")
+    return image_grid.grid(images, int(columns), int(rows))
+
+
+def _as_file(pixels: Pixels, format: str) -> Image.Image:
+    # As the file has it: a JPEG loses levels, and has no alpha.
+    return Image.open(io.BytesIO(encode(to_image(pixels), format)))
