@@ -59,7 +59,7 @@ def verify(
     """
     from gan.sampling import verify as library
 
-    asked = context.get_parameter_source("url") not in (None, click.core.ParameterSource.DEFAULT)
+    asked = context.get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE  # not by the variable alone
     if asked and snapshot is not None:
         raise RequestError("`snapshot` and `url` exclude each other")
     found: list[Verification] = []
