@@ -93,6 +93,8 @@ def encode(image: Image.Image, format: str, quality: int = 95) -> bytes:
     buffer = io.BytesIO()
     if format == "jpeg" and image.mode == "RGBA":
         image = Image.fromarray(to_rgb(np.asarray(image)))
+    image = image.copy()
+    image.info.pop("icc_profile", None)  # sRGB's, as decoding makes it, says when it was made
     if format == "jpeg":
         image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
     elif format == "png":
