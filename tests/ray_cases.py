@@ -59,7 +59,7 @@ def base(tmp_path_factory) -> Path:
 
 def prepared(base, name, *options, code=0):
     arguments = "prepare", base / "pictures", "--labels", base / "labels.csv", "--out", base / name
-    outcome = run_salon(*arguments, "--resolution", 16, "--crops", 2, *options)
+    outcome = run_salon(*arguments, "--resolution", 16, "--shape", "3:2", "--crops", 2, *options)
     assert outcome.code == code, outcome.err
     return outcome
 

@@ -41,7 +41,8 @@ def test_crops_never_overlap_and_never_leave_the_original() -> None:
     for width, height, count in itertools.product((64, 97, 200, 640), (64, 130, 333), (2, 3, 5, 7, 12, 30)):
         boxes = crop_boxes(width, height, count, (16, 16))
         sides = {(across, down) for _, _, across, down in boxes}
-        assert all(across == down for across, down in sides) and len(sides) <= 1 and len(boxes) <= count and len(boxes) != 1 and len(set(boxes)) == len(boxes)
+        assert all(across == down for across, down in sides)
+        assert len(sides) <= 1 and len(boxes) <= count and len(boxes) != 1 and len(set(boxes)) == len(boxes)
         covered = np.zeros([height, width], int)
         for left, top, side, _ in boxes:
             assert side >= 16 and 0 <= left <= width - side and 0 <= top <= height - side

@@ -310,6 +310,19 @@ def test_draft_keeps_the_orientation_and_the_ink() -> None:
     assert np.abs(np.array(found.image.getpixel((50, 50))) - np.array(RED)).max() <= 3
 
 
+def test_draft_leaves_each_side_its_pixels() -> None:
+    image = solid("RGB", RED, (1600, 800))
+    for orientation, least, size in (
+        (1, (300, 100), (400, 200)),
+        (1, (100, 300), (800, 400)),
+        (6, (100, 300), (200, 400)),
+        (6, (300, 100), (400, 800)),
+        (6, (900, 100), (800, 1600)),
+    ):
+        content = encoded(image, "JPEG", exif=exif_bytes(orientation))
+        assert decode(content, at_least=least).image.size == size, (orientation, least)
+
+
 def test_max_pixels_is_a_bound_and_leaves_pillow_as_it_was() -> None:
     content = encoded(solid("RGB", RED, (40, 40)), "PNG")
     before = Image.MAX_IMAGE_PIXELS

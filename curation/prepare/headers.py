@@ -18,6 +18,7 @@ from gan.image_shape import KINDS, ImageShape
 from gan.runtime.console import progress
 
 LOOKED_AT = 2000  # files from which a shape or channels are found
+SHOWN = 3  # shapes that the report names
 _HEAD = 2**16  # bytes that are read first of a file at an address; few headers are longer
 _ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _GREY = ("1", "L", "LA", "La", "I", "F")  # and those of 16 bits
@@ -51,23 +52,23 @@ class Look:
         return proposals([(header.width, header.height) for header in drawn(self.headers)])
 
     def figures(self, resolution: int | None) -> dict[str, Any]:
-        """For the report: how many files were looked at, their kinds, and with a `resolution` the three best shapes."""
+        """For the report: how many files were looked at, and their kinds; with a `resolution` also the best shapes."""
         kinds = Counter(header.channels for header in self.headers)
-        shapes = [] if resolution is None else self.proposals[:3]
+        shapes = [] if resolution is None else [_figures(one, resolution) for one in self.proposals[:SHOWN]]
         return {
             "looked_at": len(self.headers),
             "of": self.files,
             "kinds": {KINDS[channels]: kinds[channels] for channels in KINDS},
-            "shapes": [
-                {
-                    "shape": str(ImageShape(*scaled(one.base, resolution))),
-                    "cropped": round(one.cropped, 4),
-                    "stretched": round(one.stretched, 4),
-                }
-                for one in shapes
-                if resolution is not None
-            ],
+            "shapes": shapes,
         }
+
+
+def _figures(proposal: Proposal, resolution: int) -> dict[str, Any]:
+    return {
+        "shape": str(ImageShape(*scaled(proposal.base, resolution))),
+        "cropped": round(proposal.cropped, 4),
+        "stretched": round(proposal.stretched, 4),
+    }
 
 
 def drawn(items: Sequence[Any]) -> list[Any]:

@@ -139,11 +139,7 @@ def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, An
     del others["shape"], others["max_crop"]
     return {
         "sources": [shown(s) if isinstance(s, str) else s.resolve().name for s in request.sources],
-        **(
-            {"resolution": shape.width}
-            if shape.width == shape.height
-            else {"width": shape.width, "height": shape.height}
-        ),
+        **({"resolution": shape.width} if shape.width == shape.height else {"size": shape.size}),
         **({} if shape.channels == 3 else {"channels": shape.channels}),
         **others,
         **({} if settings.max_crop == 1 else {"max_crop": settings.max_crop}),

@@ -121,14 +121,17 @@ def _chosen(figures: dict[str, Any]) -> list[str]:
     look = figures["look"]
     if look is None:
         return []
-    lines = [f"{look['looked_at']:,} of {look['of']:,} files were looked at for what follows"]
-    kinds = [f"{count:,} {kind}" for kind, count in look["kinds"].items() if count]
-    lines.append(f"Channels: {KINDS[figures['channels']]}; the files are {', '.join(kinds) or 'none'}")
+    lines = []
+    kinds = {kind: count for kind, count in look["kinds"].items() if count}
+    if set(kinds) != {KINDS[3]}:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        lines.append(f"Channels: {KINDS[figures['channels']]}; of the files looked at {told or 'none'}")
     if look["shapes"]:
         rows = [(one["shape"], f"{one['cropped']:.1%}", f"{one['stretched']:.2f}") for one in look["shapes"]]
-        lines += ["What all images would lose in the best shapes: cut off, or stretched instead, on average"]
-        lines += [table(rows, ["shape", "cropped", "stretched"])]
-    return [*lines, ""]
+        of = f"{look['looked_at']:,} of {look['of']:,} files"
+        lines.append(f"Shapes that lose least, by {of}: what cropping would cut off on average, or the mean stretch")
+        lines.append(table(rows, ["shape", "cropped", "stretched"]))
+    return [*lines, ""] if lines else []
 
 
 def _bars(counts: dict[str, int]) -> str:

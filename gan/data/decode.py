@@ -121,7 +121,8 @@ def size_and_mode(content: bytes | IO[bytes], *, max_pixels: int = MAX_PIXELS) -
     with _opened(content, max_pixels) as image:
         width, height = image.size
         mode = "RGBA" if image.has_transparency_data and image.mode not in ("LA", "La", "PA") else image.mode
-        return (height, width, mode) if _orientation(image) >= 5 else (width, height, mode)
+        turned = _orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow has the upright size
+        return (height, width, mode) if turned else (width, height, mode)
 
 
 def format_of(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
