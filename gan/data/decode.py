@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from gan.errors import ImageError
 
@@ -204,15 +204,16 @@ def _decode(image: Image.Image, at_least: tuple[int, int] | None, background: Co
     if not width or not height:
         raise ImageError("corrupt", f"it has {width}x{height} pixels")
     orientation = _orientation(image)
-    colours, alpha = _split(image)
-    upright = _to_srgb(colours, image.info.get("icc_profile"))
-    if channels == 4:
-        upright = upright.copy()
-        upright.putalpha(255 if alpha is None else alpha)
-    elif alpha is not None:
-        canvas = Image.new("RGB", upright.size, background)
-        canvas.paste(upright, mask=alpha)
-        upright = canvas
+    profile = image.info.get("icc_profile")
+    if channels == 4 and mode == "RGBA" and not profile:
+        upright = image  # as it is: a large one is not in memory twice
+    else:
+        upright, alpha = _split(image)
+        upright = _to_srgb(upright, profile)
+        if channels == 4:
+            upright.putalpha(255 if alpha is None else alpha)
+        elif alpha is not None:
+            upright.paste(background, (0, 0, *upright.size), ImageChops.invert(alpha))
     if channels == 1:
         upright = upright.convert("L")
     if orientation in _UPRIGHT:
@@ -238,7 +239,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return image.convert("L") if image.mode in ("L", "LA") else rgba.convert("RGB"), rgba.getchannel("A")
     if image.mode == "1":
         return image.convert("L"), None
