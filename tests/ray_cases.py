@@ -19,6 +19,7 @@ from curation.prepare.resize import ImageSettings
 from gan.data import manifest
 from gan.data.synthetic_scenes import painting
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.runtime import cluster as clusters
 from gan.runtime.cluster import KeptBlocks, connected
 
@@ -58,7 +59,7 @@ def base(tmp_path_factory) -> Path:
 
 def prepared(base, name, *options, code=0):
     arguments = "prepare", base / "pictures", "--labels", base / "labels.csv", "--out", base / name
-    outcome = run_salon(*arguments, "--resolution", 16, "--crops", 2, *options)
+    outcome = run_salon(*arguments, "--resolution", 16, "--shape", "3:2", "--crops", 2, *options)
     assert outcome.code == code, outcome.err
     return outcome
 
@@ -135,7 +136,7 @@ def test_check_and_score_give_the_manifests_of_this_machine(base, monkeypatch, t
 
 
 def test_a_task_gives_so_many_images_at_most():
-    settings = {"resolution": 16, "fit": "crop", "format": "png", "quality": 95, "filter": "box"}
+    settings = {"shape": ImageShape(16, 16), "fit": "crop", "format": "png", "quality": 95, "filter": "box"}
     one = ImageSettings(**settings, background=(0, 0, 0), max_pixels=1)
     crops = ImageSettings(**settings, background=(0, 0, 0), max_pixels=1, crops=9)
     image = ImageFile("in", "a.png", Path("a.png"))

@@ -34,16 +34,17 @@ from gan.errors import RequestError
     ],
 )
 def test_where_crops_lie(size: tuple[int, int], count: int, boxes: list[tuple[int, int, int]]) -> None:
-    assert crop_boxes(*size, count, 20) == boxes
+    assert crop_boxes(*size, count, (20, 20)) == [(left, top, side, side) for left, top, side in boxes]
 
 
 def test_crops_never_overlap_and_never_leave_the_original() -> None:
     for width, height, count in itertools.product((64, 97, 200, 640), (64, 130, 333), (2, 3, 5, 7, 12, 30)):
-        boxes = crop_boxes(width, height, count, 16)
-        sides = {side for _, _, side in boxes}
+        boxes = crop_boxes(width, height, count, (16, 16))
+        sides = {(across, down) for _, _, across, down in boxes}
+        assert all(across == down for across, down in sides)
         assert len(sides) <= 1 and len(boxes) <= count and len(boxes) != 1 and len(set(boxes)) == len(boxes)
         covered = np.zeros([height, width], int)
-        for left, top, side in boxes:
+        for left, top, side, _ in boxes:
             assert side >= 16 and 0 <= left <= width - side and 0 <= top <= height - side
             covered[top : top + side, left : left + side] += 1
         assert covered.max(initial=0) <= 1

@@ -24,9 +24,16 @@ from curation.prepare.worker_pool import fault_tolerant_map
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 
 SETTINGS = ImageSettings(
-    resolution=16, fit="stretch", format="png", quality=95, filter="box", background=(255, 255, 255), max_pixels=10**8
+    shape=ImageShape(16, 16),
+    fit="stretch",
+    format="png",
+    quality=95,
+    filter="box",
+    background=(255, 255, 255),
+    max_pixels=10**8,
 )
 
 

@@ -16,6 +16,7 @@ from test_curation_prepare_archives import tar, zipped
 from test_curation_prepare_parquet import embedded, hugging_face
 from test_curation_prepare_pipeline import fill, hidden, image, request, rows
 from test_curation_prepare_video import film, greys
+from test_gan_data_decode import encoded, textured
 
 from curation.prepare import remote
 from curation.prepare.pipeline import collect
@@ -251,6 +252,20 @@ def test_nothing_beyond_the_limit_is_fetched(tmp_path: Path, web: Web, s3: Any) 
     assert web.asked == {"0.png": 1, "1.png": 1}
     figures = collect(request(["s3://art/paintings"], tmp_path / "e.zip", limit=1))
     assert figures["bytes_in"] == len(FILES["a-b/3.png"] if sorted(FILES)[0] == "a-b/3.png" else FILES["a/1.png"])
+
+
+def test_sizes_at_addresses_are_read_from_the_first_bytes(tmp_path: Path, web: Web, s3: Any) -> None:
+    header = b"\xff\xfe\xff\xff" + bytes(0xFFFD)  # a comment of JPEG, as long as it can be
+    jpeg = encoded(textured((30, 20)), "JPEG")
+    web.files = {"a.jpg": jpeg + bytes(10**6), "late.jpg": jpeg[:2] + 2 * header + jpeg[2:], "b.jpg": jpeg[:10]}
+    lists = fill(tmp_path, {"list.txt": "\n".join(map(web.url, [*web.files, "none.jpg"])).encode()})
+    figures = collect(request(lists / "list.txt", tmp_path / "d.zip", shape="auto", keep_duplicates=True))
+    assert (figures["width"], figures["height"], figures["images"]) == (24, 16, 2)
+    assert (figures["look"]["looked_at"], figures["look"]["of"]) == (2, 4)
+    assert web.asked == {"a.jpg": 2, "late.jpg": 3, "b.jpg": 2, "none.jpg": 2}
+    assert len(remote.read_head(web.url("a.jpg"), 99)) == 99
+    s3.put_object(Bucket="art", Key="wide/1.jpg", Body=web.files["a.jpg"])
+    assert collect(request(["s3://art/wide"], None, shape="auto"))["width"] == 24
 
 
 def test_no_more_than_the_limit_of_bytes_is_fetched(web: Web, s3: Any) -> None:

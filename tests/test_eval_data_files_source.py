@@ -20,6 +20,7 @@ from eval.evaluate import REPORT, evaluate
 from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 
 SIDE = 16
 
@@ -58,7 +59,7 @@ def test_each_file_has_the_pixels_that_prepare_gives_it(tmp_path):
     source = FilesSource(tmp_path / "odd")
     assert source.names == names and source.left_out == {} and source.note() is None
     settings = ImageSettings(
-        resolution=SIDE, fit="stretch", format="png", quality=95, filter="lanczos", background=(255,) * 3,
+        shape=ImageShape(SIDE, SIDE), fit="stretch", format="png", quality=95, filter="lanczos", background=(255,) * 3,
         max_pixels=10**6,
     )  # fmt: skip
     listing = find([tmp_path / "odd"], tmp_path / "scratch")

@@ -296,7 +296,7 @@ def test_background() -> None:
 
 def test_large_jpeg_is_drafted() -> None:
     content = encoded(solid("RGB", RED, (2000, 1000)), "JPEG")
-    found = decode(content, at_least=200)
+    found = decode(content, at_least=(200, 200))
     assert (found.width, found.height) == (2000, 1000)
     assert found.image.size == (500, 250)  # a quarter; an eighth would have one side below 200
     assert decode(content).image.size == (2000, 1000)
@@ -304,10 +304,23 @@ def test_large_jpeg_is_drafted() -> None:
 
 def test_draft_keeps_the_orientation_and_the_ink() -> None:
     image = solid("CMYK", (0, 255, 255, 0), (1600, 800))
-    found = decode(encoded(image, "JPEG", quality=100, exif=exif_bytes(6)), at_least=100)
+    found = decode(encoded(image, "JPEG", quality=100, exif=exif_bytes(6)), at_least=(100, 100))
     assert (found.width, found.height) == (800, 1600)
     assert found.image.size == (100, 200)
     assert np.abs(np.array(found.image.getpixel((50, 50))) - np.array(RED)).max() <= 3
+
+
+def test_draft_leaves_each_side_its_pixels() -> None:
+    image = solid("RGB", RED, (1600, 800))
+    for orientation, least, size in (
+        (1, (300, 100), (400, 200)),
+        (1, (100, 300), (800, 400)),
+        (6, (100, 300), (200, 400)),
+        (6, (300, 100), (400, 800)),
+        (6, (900, 100), (800, 1600)),
+    ):
+        content = encoded(image, "JPEG", exif=exif_bytes(orientation))
+        assert decode(content, at_least=least).image.size == size, (orientation, least)
 
 
 def test_max_pixels_is_a_bound_and_leaves_pillow_as_it_was() -> None:

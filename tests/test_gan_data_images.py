@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from gan.data import images
 from gan.errors import RequestError
@@ -83,6 +83,16 @@ def test_jpegs_keep_full_colour_resolution():
     with Image.open(io.BytesIO(images.encode(Image.fromarray(pixels), "jpeg", 95))) as image:
         decoded = np.asarray(image).astype(int)
     assert (decoded[:, ::2, 0] > 200).all() and (decoded[:, 1::2, 0] < 55).all()
+
+
+@pytest.mark.parametrize("format", list(images.FORMATS))
+def test_a_colour_profile_is_not_encoded(format):
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    bare = images.encode(image, format)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.info["icc_profile"] = profile
+    assert images.encode(image, format) == bare
+    assert image.info["icc_profile"] == profile
 
 
 def test_encode_refuses_an_unknown_format():

@@ -24,23 +24,55 @@ class PathOrAddress(click.Path):
 @takes(PrepareRequest)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, type=PathOrAddress(path_type=Path))
 @click.option("--out", metavar="DATASET.zip", type=PATH, help="The dataset to write.")
-@click.option("--resolution", metavar="PX", type=int, help="Side of the square images: a power of two, 8 to 1024.")
+@click.option(
+    "--resolution",
+    metavar="PX",
+    type=int,
+    help="Side of the square images: a power of two, 8 to 1024. With --shape A:B or auto, four cells of the base: 3:2, "
+    "which is 6x4 cells, at 256 gives 384x256.",
+)
+@click.option(
+    "--shape",
+    metavar="WxH|A:B|auto",
+    help="Shape of the images: a width and height such as 384x256, which needs no --resolution, a ratio such as 3:2 or "
+    "4:5, or auto, the ratio that loses least of this collection; the three best are printed, and --dry-run writes "
+    "nothing else. Both sides are 2 to 8 times one power of two. Default: square.",
+)
+@click.option(
+    "--buckets",
+    is_flag=True,
+    help="Buckets of the collection, a dataset each: DATASET.portrait.zip and DATASET.landscape.zip, each of the shape "
+    "that loses least of it, and DATASET.square.zip of images whose sides differ by up to a tenth.",
+)
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "crop", "pad"]),
-    help="Fit into the square: stretch keeps the whole composition, crop the middle, pad adds a border.",
+    help="Fit into the shape: stretch keeps the whole composition, crop the middle, pad adds a border. Default: "
+    "stretch; with --shape or --buckets crop, within --max-crop.",
+)
+@click.option(
+    "--max-crop",
+    metavar="SHARE",
+    type=FiniteRange(0, 1, max_open=True),
+    help="Share of a side that is cropped at most; what is still too long is stretched. Default: all with --fit crop, "
+    "else a quarter.",
+)
+@click.option(
+    "--channels",
+    type=click.Choice(["rgb", "grey", "rgba", "auto"]),
+    help="Channels to keep: auto takes grey where all images are grey, rgba where some are transparent.",
 )
 @click.option(
     "--crops",
     metavar="N",
     type=WholeRange(1, 256),
-    help="Number of square crops of an original, which do not overlap and are as large as they can be; fewer where "
-    "they would be smaller than --resolution, and the original, as --fit has it, where there is no room for two.",
+    help="Number of crops of an original, which do not overlap and are as large as they can be; fewer where they would "
+    "be smaller than the images, and the original, as --fit has it, where there is no room for two.",
 )
 @click.option(
     "--format",
     type=click.Choice(["jpeg", "png", "webp"]),
-    help="File format: jpeg with full colour resolution, or png or webp without loss.",
+    help="File format: jpeg with full colour resolution, or png or webp without loss. Default: jpeg; with alpha png.",
 )
 @click.option("--quality", metavar="1-100", type=WholeRange(1, 100), help="Quality of JPEGs.")
 @click.option(
@@ -51,7 +83,7 @@ class PathOrAddress(click.Path):
 @click.option(
     "--background",
     metavar="COLOUR",
-    help="Colour behind transparent parts and in the border of --fit pad: a name or #rrggbb.",
+    help="Colour behind transparent parts and in the border of --fit pad, a name or #rrggbb; not with alpha.",
 )
 @click.option(
     "--labels",
@@ -114,7 +146,7 @@ class PathOrAddress(click.Path):
 @overwrite_option
 @json_option
 def prepare(request: PrepareRequest, as_json: bool) -> None:
-    """Make a dataset of square images from folders, ZIPs, tars and Parquet files of images, here or at addresses.
+    """Make a dataset of images of one shape from folders, ZIPs, tars and Parquet files of images, here or at addresses.
 
     SOURCE is a folder, searched deep (hidden files are passed over, links to files are read, links to folders followed
     once), or a ZIP or tar, compressed or not, such as WebDataset's shards, or a Parquet file with the bytes or
@@ -129,6 +161,8 @@ def prepare(request: PrepareRequest, as_json: bool) -> None:
     salon prepare paintings/ --out paintings64.zip --resolution 64
     salon prepare wikiart.zip --out by_genre.zip --resolution 256 \\
         --wikiart-csv lists/ --style Impressionism --labels genre
+    salon prepare paintings/ --resolution 256 --shape auto --dry-run
+    salon prepare landscapes/ --out landscapes.zip --shape 384x256
     salon prepare scans/ --out details512.zip --resolution 512 --crops 9
     salon prepare s3://bucket/paintings --out paintings64.zip --resolution 64
     salon prepare --wikiart-csv lists/ --style Impressionism --dry-run

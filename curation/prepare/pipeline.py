@@ -20,40 +20,67 @@ import numpy as np
 import pyarrow as pa
 
 from curation.prepare.engines import prepared, remove_kept, versions
-from curation.prepare.plan import Output, PreparationPlan, Task, make_plan, parameters
+from curation.prepare.plan import Output, PreparationPlan, Task, make_plans, parameters
 from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import EncodedImage
+from curation.prepare.shapes import BUCKETS
 from curation.prepare.statistics import SCENE, Statistics
 from curation.prepare.video import SAME_SCENE, difference
 from gan.data import manifest
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import FORMATS
 from gan.errors import RequestError
-from gan.runtime.console import progress
+from gan.runtime.console import progress, say
 from gan.runtime.files import atomic, remove_stale_partials, write_json
 
 REVIEWER = "salon prepare"
-CROP = pa.schema([(name, pa.int64()) for name in ("crop_left", "crop_top", "crop_side")])  # pixels of the original
+SQUARE_CROP = ("crop_left", "crop_top", "crop_side")  # columns, in pixels of the original
+CROP = ("crop_left", "crop_top", "crop_width", "crop_height")
 EMPTY = np.zeros([3, 0], np.float32)  # histograms of no frame
 UNLABELLED = EncodedImage(reason="no label")
 Row = dict[str, Any]
 
 
+class _NoImages(RequestError):
+    """No image of a collection can be used."""
+
+
 def collect(request: PrepareRequest) -> dict[str, Any]:
     """Prepare a dataset, or in a dry run only read -> the figures of the report.
 
+    With `buckets` they are those of each dataset, under "buckets"; None where a bucket has no image that can be used.
     Raises RequestError when no image can be used; then nothing is written.
     """
     started = time.perf_counter()
     with _scratch(request.archive) as scratch:
-        return _collect(request, make_plan(request, scratch), started)
+        plans = make_plans(request, scratch)
+        if not request.buckets:
+            return _collect(request, plans[0], started)
+        return _collect_buckets(request, plans)
+
+
+def _collect_buckets(request: PrepareRequest, plans: list[PreparationPlan]) -> dict[str, Any]:
+    figures: dict[str, dict[str, Any] | None] = dict.fromkeys(BUCKETS)
+    problem = _NoImages("`sources` must hold at least one image that can be used; got none: no files at all")
+    for plan in plans:
+        try:
+            figures[plan.bucket] = _collect(request, plan, time.perf_counter())
+        except _NoImages as error:
+            problem = error
+            say(f"No dataset of {plan.bucket} images is made: {error}")
+    if not any(figures.values()):
+        raise problem
+    return {"buckets": figures}
 
 
 def _collect(request: PrepareRequest, plan: PreparationPlan, started: float) -> dict[str, Any]:
-    statistics = Statistics()
+    statistics = Statistics(settings=plan.settings)
     origin = {"parameters": parameters(request, plan.settings), "versions": versions()}
-    with closing(_encoded(plan, request)) as images:
-        rows = _decided(_scenes(images), statistics, keep_duplicates=request.keep_duplicates)
+    if look := plan.look:
+        images = f"The {plan.bucket} images" if plan.bucket else "The images"
+        say(f"{images} become {plan.settings.shape}, by the headers of {look['looked_at']:,} of {look['of']:,} files")
+    with closing(_encoded(plan, request)) as encoded:
+        rows = _decided(_scenes(encoded), statistics, keep_duplicates=request.keep_duplicates)
         if plan.output is None:
             deque(rows, maxlen=0)  # only count
             _require_images(statistics, plan)
@@ -108,6 +135,7 @@ def _decided(
 
 def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> Row:
     painting = task.painting
+    left, top, width, height = image.crop or (None, None, None, None)
     return {
         "name": None,
         "source": image.shown(task.file),
@@ -120,11 +148,19 @@ def _row(task: Task, image: EncodedImage, verdict: str, reason: str | None) -> R
         "width": image.width,
         "height": image.height,
         "mode": image.mode,
-        **dict(zip(CROP.names, image.crop or (None, None, None), strict=True)),
+        **{"crop_left": left, "crop_top": top, "crop_width": width, "crop_height": height, "crop_side": width},
         "verdict": verdict,
         "reason": reason,
         "reviewer": REVIEWER,
     }
+
+
+def _columns(plan: PreparationPlan) -> pa.Schema:
+    """The manifest's columns for crops; of squares the side is enough."""
+    if plan.settings.crops == 1:
+        return pa.schema([])
+    shape = plan.settings.shape
+    return pa.schema([(name, pa.int64()) for name in (SQUARE_CROP if shape.width == shape.height else CROP)])
 
 
 def _write(
@@ -144,8 +180,7 @@ def _write(
         _require_images(statistics, plan)
         statistics.bytes_out = archive.stat().st_size
         fingerprint = ImageDataset(archive).fingerprint()
-        columns = CROP if plan.settings.crops > 1 else pa.schema([])
-        details = {"columns": columns, "dataset": fingerprint, "parent": None, **origin}
+        details = {"columns": _columns(plan), "dataset": fingerprint, "parent": None, **origin}
         digest = _replace_manifest(output.manifest, _read_rows(spool), **details)
         names = {"archive": str(out), "fingerprint": fingerprint, "manifest": digest}
         figures = {**names, **statistics.figures(plan, time.perf_counter() - started), **origin}
@@ -156,7 +191,7 @@ def _write(
 
 def _write_archive(archive: Path, spool: Path, rows: Iterable[tuple[Row, EncodedImage]], plan: PreparationPlan) -> None:
     """Write the kept images to `archive`, and all rows to `spool`, a line of JSON each: memory stays bounded."""
-    writer = DatasetWriter(archive, FORMATS[plan.settings.format])
+    writer = DatasetWriter(archive, FORMATS[plan.settings.format], plan.settings.shape.channels)
     with open(spool, "w", encoding="utf-8") as file:
         for row, image in rows:
             if row["verdict"] == manifest.KEEP:
@@ -199,7 +234,7 @@ def _require_images(statistics: Statistics, plan: PreparationPlan) -> None:
     counts |= {"videos": plan.videos_ignored}
     counts |= plan.wikiart or {}
     text = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no files at all"
-    raise RequestError(f"`sources` must hold at least one image that can be used; got none: {text}")
+    raise _NoImages(f"`sources` must hold at least one image that can be used; got none: {text}")
 
 
 def _replace_manifest(path: Path, rows: Iterable[Row], **header: Any) -> str:

@@ -13,15 +13,19 @@ from PIL import ImageColor
 
 from curation.prepare.addresses import shown
 from curation.prepare.find_images import find
+from curation.prepare.headers import Look, drawn, read_headers
 from curation.prepare.image_files import ImageFile
 from curation.prepare.labels import Labels, assign
-from curation.prepare.request import EVERY, PrepareRequest
+from curation.prepare.request import CHANNELS, EVERY, MAX_CROP, PrepareRequest
 from curation.prepare.resize import ImageSettings
+from curation.prepare.shapes import AUTO, BUCKETS, bucket_of, require_resolution, scaled
 from curation.prepare.video import clips
 from curation.prepare.wikiart import Painting, WikiArt
 from curation.prepare.worker_pool import cores, fault_tolerant_map
 from gan.data.collection import manifest_beside
+from gan.data.decode import Colour
 from gan.errors import RequestError
+from gan.image_shape import SQUARE, ImageShape
 
 _COUNTS = ("found", "found_by_name_only", "found_loosely", "ambiguous", "not_in_lists", "not_selected")
 
@@ -43,6 +47,14 @@ class Output:
     manifest: Path
     report: Path
 
+    @classmethod
+    def beside(cls, archive: Path) -> "Output":
+        """What lies beside an archive. Raises RequestError where its manifest has no place."""
+        manifest = manifest_beside(archive)
+        if manifest.exists() and not (manifest / "manifest.json").is_file():
+            raise RequestError(f"`out` must leave room for its manifest; {manifest} exists and is no manifest: move it")
+        return cls(archive=archive, manifest=manifest, report=archive.with_suffix(".report.json"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationPlan:
@@ -55,6 +67,8 @@ class PreparationPlan:
     wikiart: dict[str, int] | None  # how the files were found in the lists
     settings: ImageSettings
     output: Output | None  # None: a dry run
+    look: dict[str, Any] | None = None  # what the headers say, where they decide
+    bucket: str = ""
 
     @property
     def files(self) -> list[ImageFile]:
@@ -66,20 +80,22 @@ class PreparationPlan:
         return self.labels is None or task.label is not None
 
 
-def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
+def make_plans(request: PrepareRequest, scratch: Path) -> list[PreparationPlan]:
     """Find the image files, look them up in the WikiArt lists, select and label them; see `find` for `scratch`.
 
-    Raises RequestError for sources, lists, labels or a background that cannot be used, and an unknown name.
+    With `buckets` there is a plan for each bucket that has images, else one. Raises RequestError for sources, lists,
+    labels or a background that cannot be used, and an unknown name.
     """
-    settings, output = _settings(request), _output(request)
+    background = _colour(request.background)
+    outputs = {bucket: Output.beside(archive) for bucket, archive in request.archives.items()}
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
-    outputs = [output.archive, output.manifest, output.report] if output else []
+    own = [path for output in outputs.values() for path in (output.archive, output.manifest, output.report)]
     label_column = request.label_column if request.labels == "dataset" else None
     chosen = any(request.chosen.values())  # then the limit counts what is chosen
-    videos = settings.video_every is not None
+    every = _every(request)
     limit = None if chosen else request.limit
-    listing = find(request.sources, scratch, outputs, label_column, limit, videos=videos)
+    listing = find(request.sources, scratch, own, label_column, limit, videos=every is not None)
     files, counts = listing.files, None
     paintings: Sequence[Painting | None] = [None] * len(files)
     if wikiart:
@@ -97,24 +113,37 @@ def make_plan(request: PrepareRequest, scratch: Path) -> PreparationPlan:
     indices = labels.indices if labels else [None] * len(files)
     rows = zip(files, paintings, indices, strict=True)
     tasks: Iterable[Task] = [Task(file=file, painting=painting, label=label) for file, painting, label in rows]
-    if settings.video_every is not None:
-        tasks = _with_frames(list(tasks), settings.video_every, request.workers or cores(), labelled=labels is not None)
-    return PreparationPlan(
-        tasks=_limited(tasks, request.limit),
-        labels=labels,
-        ignored=listing.ignored,
-        videos_ignored=listing.videos_ignored,
-        wikiart=counts,
-        settings=settings,
-        output=output,
-    )
+    if every is not None:
+        tasks = _with_frames(list(tasks), every, request.workers or cores(), labelled=labels is not None)
+    parts = _parts(_limited(tasks, request.limit), request, labelled=labels is not None)
+    return [
+        PreparationPlan(
+            tasks=part.tasks,
+            labels=labels,
+            ignored=listing.ignored,
+            videos_ignored=listing.videos_ignored,
+            wikiart=counts,
+            settings=_settings(request, background, part),
+            output=outputs.get(part.bucket),
+            look=part.look.figures(request.resolution if _is_proposed(request, part) else None) if part.look else None,
+            bucket=part.bucket,
+        )
+        for part in parts
+    ]
 
 
 def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, Any]:
     """What decides the result: neither the number of workers nor where the files lie."""
+    shape = settings.shape
+    others = asdict(settings)
+    del others["shape"], others["max_crop"]
     return {
         "sources": [shown(s) if isinstance(s, str) else s.resolve().name for s in request.sources],
-        **asdict(settings),
+        **({"resolution": shape.width} if shape.width == shape.height else {"size": shape.size}),
+        **({} if shape.channels == 3 else {"channels": shape.channels}),
+        **others,
+        **({} if settings.max_crop == 1 else {"max_crop": settings.max_crop}),
+        **({"buckets": True} if request.buckets else {}),
         "labels": Path(request.labels).name if request.labels else None,
         "label_column": request.label_column,
         **{kind: list(names) for kind, names in request.chosen.items()},
@@ -124,26 +153,80 @@ def parameters(request: PrepareRequest, settings: ImageSettings) -> dict[str, An
     }
 
 
-def _settings(request: PrepareRequest) -> ImageSettings:
-    assert request.resolution is not None
-    try:
-        red, green, blue = ImageColor.getrgb(request.background)[:3]
-    except ValueError:
-        raise RequestError(
-            f"`background` must be a colour such as white or #20304f; got {request.background} instead"
-        ) from None
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The tasks of one dataset, and what was seen of their files."""
+
+    tasks: list[Task]
+    look: Look | None = None
+    bucket: str = ""
+
+
+def _parts(tasks: list[Task], request: PrepareRequest, *, labelled: bool) -> list[_Part]:
+    """All tasks as one part, or those of each bucket: what has no size to go by is in the largest."""
+    if request.size is not None and request.channels != AUTO:
+        return [_Part(tasks=tasks)]
+    seen = [task for task in tasks if not (labelled and task.label is None)]
+    seen = seen if request.buckets else drawn(seen)
+    headers = read_headers(
+        [task.file for task in seen],
+        every=_every(request),
+        max_pixels=request.max_pixels,
+        channels=request.channels,
+        workers=request.workers or cores(),
+    )
+    if not request.buckets:
+        return [_Part(tasks=tasks, look=Look([header for header in headers if header], len(tasks)))]
+    sizes = {id(task): header for task, header in zip(seen, headers, strict=True) if header}
+    names = {task: bucket_of(header.width, header.height) for task, header in sizes.items()}
+    largest = max(BUCKETS, key=list(names.values()).count)
+    parts = {bucket: [task for task in tasks if names.get(id(task), largest) == bucket] for bucket in BUCKETS}
+    return [
+        _Part(tasks=own, look=Look([sizes[id(task)] for task in own if id(task) in sizes], len(own)), bucket=bucket)
+        for bucket, own in parts.items()
+        if own
+    ]
+
+
+def _settings(request: PrepareRequest, background: Colour, part: _Part) -> ImageSettings:
+    channels, size = CHANNELS.get(request.channels), request.size
+    if part.look and channels is None:
+        channels = part.look.channels
+        request.require_alpha(channels, "`channels` auto finds images that are transparent")
+    if part.look and size is None:
+        base = part.look.proposals[0].base if _is_proposed(request, part) else SQUARE
+        size = scaled(base, require_resolution(request.resolution))
+    assert channels and size
     return ImageSettings(
-        resolution=request.resolution,
-        fit=request.fit,
-        format=request.format,
+        shape=ImageShape(*size, channels),
+        fit=request.fit or ("crop" if request.crops_by_default else "stretch"),
+        max_crop=(MAX_CROP if request.crops_by_default else 1) if request.max_crop is None else request.max_crop,
+        format=request.format or ("png" if channels == 4 else "jpeg"),
         quality=request.quality,
         filter=request.filter,
-        background=(red, green, blue),
+        background=background,
         max_pixels=request.max_pixels,
         crops=request.crops,
-        video_every=request.video_every or (EVERY if request.video_scenes else None),
+        video_every=_every(request),
         video_scenes=request.video_scenes,
     )
+
+
+def _is_proposed(request: PrepareRequest, part: _Part) -> bool:
+    """Whether the sizes of a part's images decide its shape."""
+    return request.size is None and part.bucket != "square"
+
+
+def _every(request: PrepareRequest) -> float | None:
+    return request.video_every or (EVERY if request.video_scenes else None)
+
+
+def _colour(name: str) -> Colour:
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise RequestError(f"`background` must be a colour such as white or #20304f; got {name} instead") from None
+    return red, green, blue
 
 
 def _with_frames(tasks: list[Task], every: float, workers: int, *, labelled: bool) -> Generator[Task]:
@@ -174,16 +257,6 @@ def _limited(tasks: Iterable[Task], limit: int | None) -> list[Task]:
         if left <= 0:
             break
     return chosen
-
-
-def _output(request: PrepareRequest) -> Output | None:
-    archive = request.archive
-    if archive is None:
-        return None
-    manifest = manifest_beside(archive)
-    if manifest.exists() and not (manifest / "manifest.json").is_file():
-        raise RequestError(f"`out` must leave room for its manifest; {manifest} exists and is no manifest: move it")
-    return Output(archive=archive, manifest=manifest, report=archive.with_suffix(".report.json"))
 
 
 def _look_up(

@@ -42,6 +42,11 @@ def read(address: str, max_bytes: int) -> bytes:
     return content
 
 
+def read_head(address: str, size: int) -> bytes:
+    """The first bytes of a file, `size` at most. Raises ImageError."""
+    return _attempt(address, lambda: _read(address, size))
+
+
 def download(address: str, path: Path) -> None:
     """Fetch a file to `path`. Raises ImageError, and SalonError when the disk is full."""
     try:

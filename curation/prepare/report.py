@@ -2,15 +2,22 @@
 
 from typing import Any
 
-from gan.image_shape import ImageShape
+from gan.image_shape import KINDS, ImageShape
 from gan.runtime.console import in_options, table
 
 BAR = 40  # characters of the longest bar
 SHOWN = 3  # examples of quarantined images per reason
+LOSSES = {  # what becomes of images that are of another shape
+    "cropped": "{images:,} cropped, by {mean:.1%} of a side on average, {largest:.1%} at most",
+    "stretched": "{images:,} stretched, {mean:.2f} times on average, {largest:.2f} at most",
+    "padded": "{images:,} padded, by {mean:.1%} of a side on average, {largest:.1%} at most",
+}
 
 
 def preparation(figures: dict[str, Any]) -> str:
     """The printed report of `salon prepare`."""
+    if "buckets" in figures:
+        return "\n\n".join(_bucket(name, found) for name, found in figures["buckets"].items())
     quarantined = sum(figures["quarantined"].values())
     scenes = f"{figures['same_scene']:,} of the same scene, " if figures["same_scene"] else ""
     lines = [
@@ -31,8 +38,7 @@ def preparation(figures: dict[str, Any]) -> str:
         lines.append(f"WikiArt lists: {', '.join(counts)}")
     lines += ["Modes: " + ", ".join(f"{mode} {count:,}" for mode, count in figures["modes"].items()), ""]
     lines += ["Width : height of the originals", _bars(figures["aspects"])]
-    share = figures["beyond_1.5_to_1"] / figures["images"]
-    lines += [f"Beyond 1.5:1 in either direction: {figures['beyond_1.5_to_1']:,} ({share:.1%}){_fate(figures)}", ""]
+    lines += [*_fates(figures), "", *_chosen(figures)]
     for title, bars in (("Labels", figures["labels"]), ("Genres", figures["genres"])):
         if bars:
             lines += [title, _bars(bars), ""]
@@ -92,9 +98,48 @@ def joined(figures: dict[str, Any]) -> str:
     )
 
 
-def _fate(figures: dict[str, Any]) -> str:
-    fates = {"stretch": ", stretched to a square", "crop": ", cropped to a square", "pad": ", padded to a square"}
-    return fates[figures["parameters"]["fit"]]
+def _bucket(name: str, figures: dict[str, Any] | None) -> str:
+    title = name.capitalize()
+    if figures is None:
+        return f"{title}: no images, and nothing was written"
+    return f"{title}: {_shape(figures)}\n{preparation(figures)}"
+
+
+def _shape(figures: dict[str, Any]) -> ImageShape:
+    return ImageShape(figures["width"], figures["height"], figures["channels"])
+
+
+def _fates(figures: dict[str, Any]) -> list[str]:
+    """How the images came to be of one shape."""
+    lines = []
+    square, options = figures["width"] == figures["height"], figures["parameters"]
+    if square:
+        fate = {"stretch": "stretched", "crop": "cropped", "pad": "padded"}[options["fit"]]
+        count = figures["beyond_1.5_to_1"]
+        share = f"{count / figures['images']:.1%}"
+        lines.append(f"Beyond 1.5:1 in either direction: {count:,} ({share}), {fate} to a square")
+    if square and "max_crop" not in options:
+        return lines
+    told = [text.format(**figures[name]) for name, text in LOSSES.items() if figures[name]["images"]]
+    return [*lines, f"To {_shape(figures)}: {'; '.join(told) or 'nothing is lost'}"]
+
+
+def _chosen(figures: dict[str, Any]) -> list[str]:
+    """What the headers decided."""
+    look = figures["look"]
+    if look is None:
+        return []
+    lines = []
+    kinds = {kind: count for kind, count in look["kinds"].items() if count}
+    if set(kinds) != {KINDS[3]}:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        lines.append(f"Channels: {KINDS[figures['channels']]}; of the files looked at {told or 'none'}")
+    if look["shapes"]:
+        rows = [(one["shape"], f"{one['cropped']:.1%}", f"{one['stretched']:.2f}") for one in look["shapes"]]
+        of = f"{look['looked_at']:,} of {look['of']:,} files"
+        lines.append(f"Shapes that lose least, by {of}: what cropping would cut off on average, or the mean stretch")
+        lines.append(table(rows, ["shape", "cropped", "stretched"]))
+    return [*lines, ""] if lines else []
 
 
 def _bars(counts: dict[str, int]) -> str:

@@ -1,8 +1,8 @@
-"""One image file -> square, encoded images. What the worker processes do."""
+"""One image file -> encoded images of one shape. What the worker processes do."""
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from curation.prepare.video import frames, histograms, name_of
 from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, DecodedImage, decode
 from gan.data.images import encode
 from gan.errors import ImageError
+from gan.image_shape import ImageShape
 
 FILTERS = {  # Pillow widens each one's support when it makes an image smaller, so none of them aliases
     "lanczos": Image.Resampling.LANCZOS,
@@ -28,14 +29,15 @@ FILTERS = {  # Pillow widens each one's support when it makes an image smaller, 
 class ImageSettings:
     """How images are made to fit."""
 
-    resolution: int  # px
+    shape: ImageShape
     fit: str  # stretch, crop or pad
     format: str  # jpeg, png or webp
     quality: int  # of JPEG, 1 to 100
     filter: str  # one of FILTERS
     background: Colour
     max_pixels: int  # larger originals are refused
-    crops: int = 1  # squares that a large original gives; 1: it is fitted whole
+    max_crop: float = 1  # share of a side that crop cuts off at most
+    crops: int = 1  # parts that a large original gives; 1: it is fitted whole
     video_every: float | None = None  # seconds between a video's frames; None: videos are not read
     video_scenes: bool = False  # whether frames of one scene count once
 
@@ -46,7 +48,7 @@ class EncodedImage:
 
     content: bytes | None = None
     file_sha256: str | None = None
-    pixel_sha256: str | None = None  # of the RGB bytes before encoding
+    pixel_sha256: str | None = None  # of the bytes before encoding
     width: int | None = None  # of the original
     height: int | None = None
     mode: str | None = None
@@ -83,12 +85,14 @@ def prepare(file: ImageFile, settings: ImageSettings) -> list[EncodedImage]:
         else:
             content = read(file, settings.max_pixels * MAX_BYTES_PER_PIXEL)
             known["file_sha256"] = hashlib.sha256(content).hexdigest()
+            # The filter then still has pixels to choose from. A grid of crops divides each side by the root at most.
+            times = 2 * math.ceil(math.sqrt(settings.crops))
             decoded = decode(
                 content,
-                # The filter then still has pixels to choose from. A square grid of crops divides each side by the root.
-                at_least=2 * settings.resolution * math.ceil(math.sqrt(settings.crops)),
+                at_least=(times * settings.shape.width, times * settings.shape.height),
                 background=settings.background,
                 max_pixels=settings.max_pixels,
+                channels=settings.shape.channels,
             )
             images += _encoded(decoded, settings, known, len(content))
     except ImageError as error:
@@ -103,13 +107,15 @@ def _encoded(
 ) -> list[EncodedImage]:
     """The crops of an image, or where it gives none, the whole image fitted; the bytes are those of the first."""
     colours = histograms(decoded.image) if settings.video_scenes and "frame" in known else None
-    crops = crop_boxes(decoded.width, decoded.height, settings.crops, settings.resolution)
+    if decoded.image.mode != settings.shape.mode:  # of a video
+        decoded = replace(decoded, image=decoded.image.convert(settings.shape.mode))
+    crops = crop_boxes(decoded.width, decoded.height, settings.crops, settings.shape.size)
     images = []
     for number, crop in enumerate(crops or [None], 1):
-        square = _cut(decoded, crop, settings) if crop else fit(decoded.image, settings)
+        fitted = _cut(decoded, crop, settings) if crop else fit(decoded.image, settings)
         image = EncodedImage(
-            content=encode(square, settings.format, settings.quality),
-            pixel_sha256=hashlib.sha256(square.tobytes()).hexdigest(),
+            content=encode(fitted, settings.format, settings.quality),
+            pixel_sha256=hashlib.sha256(fitted.tobytes()).hexdigest(),
             width=decoded.width,
             height=decoded.height,
             mode=decoded.mode,
@@ -124,10 +130,9 @@ def _encoded(
 
 
 def _cut(decoded: DecodedImage, crop: Box, settings: ImageSettings) -> Image.Image:
-    left, top, side = crop
+    left, top, width, height = crop
     x, y = decoded.image.width / decoded.width, decoded.image.height / decoded.height  # a JPEG may be decoded smaller
-    box = (left * x, top * y, (left + side) * x, (top + side) * y)
-    return decoded.image.resize((settings.resolution, settings.resolution), FILTERS[settings.filter], box=box)
+    return _resized(decoded.image, settings, (left * x, top * y, (left + width) * x, (top + height) * y))
 
 
 def crashed(file: ImageFile) -> list[EncodedImage]:
@@ -136,17 +141,41 @@ def crashed(file: ImageFile) -> list[EncodedImage]:
 
 
 def fit(image: Image.Image, settings: ImageSettings) -> Image.Image:
-    """RGB of any size -> RGB, resolution x resolution: the whole stretched, the middle square, or the whole padded."""
-    size, filter = settings.resolution, FILTERS[settings.filter]
-    width, height = image.size
-    if settings.fit == "stretch":
-        return image.resize((size, size), filter)
-    if settings.fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        return image.resize((size, size), filter, box=(left, top, left + side, top + side))
-    scale = size / max(width, height)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = Image.new("RGB", (size, size), settings.background)
-    canvas.paste(image.resize(inner, filter), ((size - inner[0]) // 2, (size - inner[1]) // 2))
-    return canvas
+    """An image of any size -> one of the shape: the whole stretched, its middle, or the whole padded."""
+    if settings.fit != "pad":
+        kept_width, kept_height = kept(*image.size, settings)
+        left, top = (image.width - kept_width) / 2, (image.height - kept_height) / 2
+        return _resized(image, settings, (left, top, left + kept_width, top + kept_height))
+    shape = settings.shape
+    scale = min(shape.width / image.width, shape.height / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    canvas = Image.new("RGB", shape.size, settings.background).convert(shape.mode)
+    if shape.channels == 4:
+        canvas.putalpha(0)
+    resized = image.resize(inner, FILTERS[settings.filter])
+    canvas.paste(resized, ((shape.width - inner[0]) // 2, (shape.height - inner[1]) // 2))
+    return _cleared(canvas)
+
+
+def kept(width: int, height: int, settings: ImageSettings) -> tuple[float, float]:
+    """Width and height of the middle of an image of this size that `fit` shows."""
+    if settings.fit != "crop":
+        return width, height
+    aspect, most = settings.shape.width / settings.shape.height, settings.max_crop
+    return (
+        min(width, max(height * aspect, width * (1 - most))),
+        min(height, max(width / aspect, height * (1 - most))),
+    )
+
+
+def _resized(image: Image.Image, settings: ImageSettings, box: tuple[float, float, float, float]) -> Image.Image:
+    return _cleared(image.resize(settings.shape.size, FILTERS[settings.filter], box=box))
+
+
+def _cleared(image: Image.Image) -> Image.Image:
+    """The image with zeros where it is fully transparent: what cannot be seen makes no difference."""
+    if image.mode != "RGBA":
+        return image
+    pixels = np.array(image)
+    pixels[pixels[..., 3] == 0] = 0
+    return Image.fromarray(pixels)

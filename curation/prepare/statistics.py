@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.prepare.plan import PreparationPlan, Task
-from curation.prepare.resize import EncodedImage
+from curation.prepare.resize import EncodedImage, ImageSettings, kept
 from gan.data.manifest import DROP, KEEP, QUARANTINE
 
 EXAMPLES = 1000  # quarantined images that the report names; the manifest names all
@@ -28,17 +28,42 @@ def aspect_name(width: int, height: int) -> str:
     return next(name for bound, name in _ASPECTS if width / height <= bound)
 
 
+@dataclass
+class Losses:
+    """How many images lose something, and how much."""
+
+    images: int = 0
+    total: float = 0
+    largest: float = 0
+
+    def add(self, value: float) -> None:
+        """Count an image."""
+        self.images += 1
+        self.total += value
+        self.largest = max(self.largest, value)
+
+    def figures(self) -> dict[str, Any]:
+        """For the report; of no images, no mean."""
+        if not self.images:
+            return {"images": 0, "mean": None, "largest": None}
+        return {"images": self.images, "mean": round(self.total / self.images, 4), "largest": round(self.largest, 4)}
+
+
 @dataclass(kw_only=True)
 class Statistics:
     """Counts of verdicts, and of what the kept images are like."""
 
+    settings: ImageSettings
     found: int = 0
     kept: int = 0
     crops: int = 0  # of the kept images
     duplicates: int = 0
     same_scene: int = 0  # frames of videos
     unlabelled: int = 0
-    stretched: int = 0
+    beyond: int = 0  # STRETCHED
+    cropped: Losses = field(default_factory=Losses)  # share of a side that is cut off
+    stretched: Losses = field(default_factory=Losses)  # factor by which width : height changes
+    padded: Losses = field(default_factory=Losses)  # share of a side that is border
     bytes_in: int = 0  # of the kept images' files
     bytes_out: int = 0  # of the kept images, encoded
     reasons: Counter[str] = field(default_factory=Counter)
@@ -69,17 +94,39 @@ class Statistics:
             self.modes[image.mode] += 1
             self.aspects[aspect_name(image.width, image.height)] += 1
             longer, shorter = max(image.width, image.height), min(image.width, image.height)
-            self.stretched += image.crop is None and longer > STRETCHED * shorter
+            self.beyond += image.crop is None and longer > STRETCHED * shorter
+            if image.crop is None:
+                self._add_losses(image.width, image.height)
             self.crops += image.crop is not None
             if task.label is not None:
                 self.labels[task.label] += 1
             self.genres[task.painting.genre or "(none)" if task.painting else "(not in the lists)"] += 1
 
+    def _add_losses(self, width: int, height: int) -> None:
+        """Count what an image of this size loses, where it is half a pixel of the prepared image or more."""
+        shape = self.settings.shape
+        seen = 1 - 1 / (2 * max(shape.size))  # what is nearer to 1 is no loss
+        kept_width, kept_height = kept(width, height, self.settings)
+        left = min(kept_width / width, kept_height / height)
+        if left < seen:
+            self.cropped.add(1 - left)
+        factor = kept_width * shape.height / (kept_height * shape.width)
+        same = min(factor, 1 / factor)
+        if same < seen and self.settings.fit == "pad":
+            self.padded.add(1 - same)
+        elif same < seen:
+            self.stretched.add(1 / same)
+
     def figures(self, plan: PreparationPlan, seconds: float) -> dict[str, Any]:
         """The figures of the report; `ratio` is bytes out / bytes in."""
         labels = plan.labels
         classes = range(labels.num_classes if labels else 0)
+        shape = self.settings.shape
         return {
+            "width": shape.width,
+            "height": shape.height,
+            "channels": shape.channels,
+            "look": plan.look,
             "images": self.kept,
             "crops": self.crops,
             "found": self.found,
@@ -91,7 +138,10 @@ class Statistics:
             "videos_ignored": plan.videos_ignored,
             "modes": dict(sorted(self.modes.items())),
             "aspects": {name: self.aspects[name] for _, name in _ASPECTS},
-            "beyond_1.5_to_1": self.stretched,
+            "beyond_1.5_to_1": self.beyond,
+            "cropped": self.cropped.figures(),
+            "stretched": self.stretched.figures(),
+            "padded": self.padded.figures(),
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "ratio": round(self.bytes_out / self.bytes_in, 4) if self.bytes_in else None,

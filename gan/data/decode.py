@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from gan.errors import ImageError
 
@@ -37,6 +37,7 @@ FORMATS: list[str] = [
 ]
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"8BPS", b"\0\0\0\x0cjP")
 
+_FIRST = max(map(len, MAGIC))
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,16 +93,17 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
 def decode(
     file: Path | bytes,
     *,
-    at_least: int | None = None,
+    at_least: tuple[int, int] | None = None,
     background: Colour = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
     channels: int = 3,
 ) -> DecodedImage:
     """Read an image file, or the bytes of one -> its pixels, upright, in sRGB: grey, RGB, or RGBA by its `channels`.
 
-    With `at_least`, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, with both sides still at
-    least that many pixels. Without alpha, `background` shows through what is transparent. Pillow's limits are set for
-    the whole process meanwhile; threads with the same `max_pixels` decode side by side, others wait for each other.
+    With `at_least`, a width and a height, a JPEG that is much larger is decoded at 1/2, 1/4 or 1/8 of its size, upright
+    still at least that wide and that high. Without alpha, `background` shows through what is transparent. Pillow's
+    limits are set for the whole process meanwhile; threads with the same `max_pixels` decode side by side, others wait
+    for each other.
 
     Raises ImageError; `reason` is "empty", "not an image", "truncated", "corrupt", "too large", "out of memory", or one
     of those of `read_file`.
@@ -111,12 +113,16 @@ def decode(
         return _decode(image, at_least, background, channels)
 
 
-def size_and_mode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
-    """Width and height, upright, and Pillow's mode of an image file's bytes, by its header. Raises ImageError."""
+def size_and_mode(content: bytes | IO[bytes], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
+    """Width and height, upright, and mode of an image file, by its header: Pillow's, or RGBA where alpha is no channel.
+
+    Of a stream, which must be one to seek in, little more than the header is read. Raises ImageError.
+    """
     with _opened(content, max_pixels) as image:
         width, height = image.size
         mode = "RGBA" if image.has_transparency_data and image.mode not in ("LA", "La", "PA") else image.mode
-        return (height, width, mode) if _orientation(image) >= 5 else (width, height, mode)
+        turned = _orientation(image) >= 5 and image.format != "TIFF"  # of which Pillow has the upright size
+        return (height, width, mode) if turned else (width, height, mode)
 
 
 def format_of(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
@@ -126,17 +132,20 @@ def format_of(content: bytes, *, max_pixels: int = MAX_PIXELS) -> str:
 
 
 @contextmanager
-def _opened(content: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(content: bytes | IO[bytes], max_pixels: int) -> Iterator[Image.Image]:
     # An image whose header was read; what goes wrong with it until it is closed is an ImageError.
-    if not content:
-        raise ImageError("empty", "the file has no bytes")
+    first = b""
     try:
-        with _limits(max_pixels), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        file = io.BytesIO(content) if isinstance(content, bytes) else content
+        first = file.read(_FIRST)
+        if not first:
+            raise ImageError("empty", "the file has no bytes")
+        with _limits(max_pixels), Image.open(file, formats=FORMATS) as image:
             yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if content.startswith(MAGIC):
+        if first.startswith(MAGIC):
             raise ImageError("corrupt", "it begins like an image, but its header cannot be read") from error
         raise ImageError("not an image", "no known image format begins like this") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -187,23 +196,24 @@ class _Limits:
 _limits = _Limits()
 
 
-def _decode(image: Image.Image, at_least: int | None, background: Colour, channels: int) -> DecodedImage:
+def _decode(image: Image.Image, at_least: tuple[int, int] | None, background: Colour, channels: int) -> DecodedImage:
     mode, format, (width, height) = image.mode, str(image.format), image.size
     if at_least and format in ("JPEG", "MPO"):
-        image.draft(None, (at_least, at_least))
+        image.draft(None, at_least[::-1] if _orientation(image) >= 5 else at_least)
     image.load()
     if not width or not height:
         raise ImageError("corrupt", f"it has {width}x{height} pixels")
     orientation = _orientation(image)
-    colours, alpha = _split(image)
-    upright = _to_srgb(colours, image.info.get("icc_profile"))
-    if channels == 4:
-        upright = upright.copy()
-        upright.putalpha(255 if alpha is None else alpha)
-    elif alpha is not None:
-        canvas = Image.new("RGB", upright.size, background)
-        canvas.paste(upright, mask=alpha)
-        upright = canvas
+    profile = image.info.get("icc_profile")
+    if channels == 4 and mode == "RGBA" and not profile:
+        upright = image  # as it is: a large one is not in memory twice
+    else:
+        upright, alpha = _split(image)
+        upright = _to_srgb(upright, profile)
+        if channels == 4:
+            upright.putalpha(255 if alpha is None else alpha)
+        elif alpha is not None:
+            upright.paste(background, (0, 0, *upright.size), ImageChops.invert(alpha))
     if channels == 1:
         upright = upright.convert("L")
     if orientation in _UPRIGHT:
@@ -229,7 +239,7 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     if image.mode == "La":
         image = image.convert("LA")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return image.convert("L") if image.mode in ("L", "LA") else rgba.convert("RGB"), rgba.getchannel("A")
     if image.mode == "1":
         return image.convert("L"), None

@@ -95,6 +95,8 @@ def encode(image: Image.Image, format: str, quality: int = 95, recipe: Recipe | 
     options = {} if recipe is None else recipe.save_options(format)
     if format == "jpeg" and image.mode == "RGBA":
         image = Image.fromarray(to_rgb(np.asarray(image)))
+    image = image.copy()
+    image.info.pop("icc_profile", None)  # sRGB's, as decoding makes it, says when it was made
     if format == "jpeg":
         image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True, **options)
     elif format == "png":
