@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.prepare.pipeline import CROP
+from curation.prepare.pipeline import CROP, SQUARE_CROP
 from gan import __version__
 from gan.data import archives, manifest
 from gan.data.collection import Collection, manifest_beside
@@ -32,7 +32,8 @@ def join_manifests(dataset: Path) -> dict[str, Any]:
     images = ImageDataset(dataset)
     parts = {path: Collection.open(path, columns=[]).require_manifest() for path in archives.listed(dataset)}
     schemas = [manifest.header_schema(part.header) for part in parts.values()]
-    columns = [*manifest.SCHEMA, *(field for field in CROP if any(field in schema for schema in schemas))]
+    crops = pa.schema([(name, pa.int64()) for name in dict.fromkeys([*SQUARE_CROP, *CROP])])
+    columns = [*manifest.SCHEMA, *(field for field in crops if any(field in schema for schema in schemas))]
     digest = manifest.write_tables(
         out,
         (table for path, part in parts.items() for table in _renamed(part.path, archives.prefix(path), columns)),
