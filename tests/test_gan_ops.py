@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from gan.networks.layers import Conv2d, FullyConnected
 from gan.ops.add_image import add_image
-from gan.ops.bias_act import bias_act, bias_act_reference
+from gan.ops.bias_act import _bias_act, bias_act, bias_act_reference
 from gan.ops.conv2d_resample import conv2d_resample
 from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, modulated_conv2d_reference
 from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upfirdn2d_reference, upsample2d
@@ -120,6 +120,9 @@ def test_bias_act_of_other_dimensions_and_by_default():
         assert torch.equal(function(x[..., 0], b), x[..., 0] + b[:, None])
         assert torch.equal(function(x, scale=b.expand(3, 2)), x * b[:, None, None])
         assert torch.equal(function(x, noise=noise, strength=b[0]), x + noise * b[0])
+        assert torch.equal(function(x, gain=2), x * 2)
+    for gain in (1.0, 2.0):
+        assert torch.equal(_bias_act.plain(x, b, None, None, None, "linear", gain), (x + b[:, None, None]) * gain)
     x, noise = double(2, 2, 2, 2), double(1, 1, 2, 2)
     check_gradients(lambda x, e, s: bias_act(x, act="lrelu", noise=e, strength=s), x, noise, double())
     check_gradients(lambda x, s: bias_act(x, act="lrelu", noise=noise.detach(), strength=s), x, double())

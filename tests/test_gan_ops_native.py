@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan.errors import SalonError
 from gan.ops import backend, native, native_kernels
+from gan.ops import conv3x3 as conv3x3_module
 from gan.ops.conv3x3 import MIN_CHANNELS, applies, conv3x3
 from gan.runtime import parallel
 
@@ -23,7 +24,7 @@ from gan.runtime import parallel
 @pytest.fixture(autouse=True)
 def few_channels_are_enough(monkeypatch):
     """Let small inputs, too, take the native form."""
-    monkeypatch.setattr(sys.modules["gan.ops.conv3x3"], "MIN_CHANNELS", 16)
+    monkeypatch.setattr(conv3x3_module, "MIN_CHANNELS", 16)
 
 
 needs_library = pytest.mark.skipif(native.library() is None, reason=native.status())
@@ -77,6 +78,33 @@ def test_second_and_third_derivatives():
     exact = derivatives(x64, w64, lambda a, b: F.conv2d(a, b, padding=1))
     for actual, expected in zip(derivatives(x, w, conv3x3), exact, strict=True):
         assert_near(actual.detach(), expected.detach(), 2e-4)
+
+
+@needs_library
+def test_parts_of_the_tiles_give_what_all_give(monkeypatch):
+    x, w = inputs(3, 33, 17, 18, 27)  # 3 * 5 * 7 tiles
+    chunk = 36 * 50 * 10  # of ten tiles
+    parts = [(first, min(11, 105 - first)) for first in range(0, 105, 11)]
+    assert conv3x3_module._chunks(x, 50, chunk) == parts and conv3x3_module._chunks(x, 50, 10**9) == [(0, 105)]
+    monkeypatch.setattr(conv3x3_module, "_CHUNK", chunk)
+    x64, w64 = (t.double().requires_grad_(True) for t in (x, w))
+    expected = F.conv2d(x64, w64, padding=1)
+    assert_near(conv3x3_module.correlate(x, conv3x3_module.transformed(w), chunk), expected.detach())
+    y, g = conv3x3(x.requires_grad_(True), w.requires_grad_(True)), torch.randn_like(expected)
+    assert_near(y, expected.detach())
+    exact = torch.autograd.grad(expected, (x64, w64), g)
+    for actual, gradient in zip(torch.autograd.grad(y, (x, w), g.float()), exact, strict=True):
+        assert_near(actual, gradient)
+
+
+@needs_library
+def test_as_few_channels_and_tiles_as_pay():
+    def served(n, c, o, h, w):
+        return applies(torch.zeros(n, c, h, w), o)
+
+    assert served(2, 16, 16, 16, 16) and served(2, 16, 16, 13, 13) and served(32, 16, 16, 1, 1)
+    assert not any((served(2, 15, 16, 16, 16), served(2, 16, 15, 16, 16), served(31, 16, 16, 4, 4)))
+    assert not served(2, 16, 16, 12, 16)
 
 
 def test_other_inputs_are_left_to_torch():
