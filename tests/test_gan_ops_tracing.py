@@ -1,6 +1,7 @@
 """Each operator as torch's own checks see it, and the networks as torch.compile and torch.export see them."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -85,13 +86,23 @@ def test_third_derivatives_of_bias_act():
     )
     y = torch.randn_like(x)
 
-    def gradients(g, x, scale, noise=None):
-        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, [True, True, True])
+    def gradients(g, x, scale, noise=None, needs=(True, True, True)):
+        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, list(needs))
 
-    for constants in ((), (noise,)):
+    alone = [(None, needs) for needs in itertools.product([False, True], repeat=3) if sum(needs) == 1]
+    for constants in ((), (noise,), *alone):
         inputs = [t.clone().requires_grad_(True) for t in (g, x, scale)]
         assert gradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
         assert gradgradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs, fast_mode=True)
+
+    def along(x, v):
+        """The derivative of the scale's gradients along v, by g, which is bilinear in x and v."""
+        grad_scale = gradients(g.requires_grad_(), x, scale, needs=(False, True, False))[1]
+        return torch.autograd.grad(grad_scale, g, v, create_graph=True)[0]
+
+    v = torch.randn_like(scale)
+    assert gradcheck(lambda x: along(x, v), x.clone().requires_grad_())
+    assert gradcheck(lambda v: along(x, v), v.clone().requires_grad_())
 
 
 @pytest.mark.parametrize("name", NAMES)
