@@ -10,7 +10,7 @@ from gan.networks.layers import Conv2d, FullyConnected
 from gan.ops.add_image import add_image
 from gan.ops.bias_act import _bias_act, bias_act, bias_act_reference
 from gan.ops.conv2d_resample import conv2d_resample
-from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, modulated_conv2d_reference
+from gan.ops.modulated_conv2d import demodulation, modulated_conv2d, modulated_conv2d_reference, within_float16
 from gan.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upfirdn2d_reference, upsample2d
 
 TAPS = {"1331": (1, 3, 3, 1), "asymmetric": (1.0, 2.0, 5.0), "one": (1.0,)}
@@ -186,6 +186,25 @@ def test_demodulation_gives_unit_variance():
     y = bias_act(modulated_conv2d(x, w, s), scale=demodulation(w, s))
     deviation = y[:, :, 1:-1, 1:-1].std(dim=[2, 3])
     assert deviation.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_kernels_of_zero_are_demodulated_by_epsilon():
+    x, w, s = torch.ones(2, 3, 4, 4), torch.zeros(5, 3, 3, 3), torch.ones(2, 3)
+    torch.testing.assert_close(demodulation(w, s), torch.full([2, 5], 1e4))  # equation 3, with 1e-8
+    assert (modulated_conv2d_reference(x, w, s) == 0).all()
+    x, w, s = double(2, 3, 4, 4), double(5, 3, 3, 3), double(2, 3)
+    plain, demodulated = modulated_conv2d(x, w, s), modulated_conv2d_reference(x, w, s)
+    torch.testing.assert_close(bias_act(plain, scale=demodulation(w, s)), demodulated)  # by default, of the same size
+
+
+def test_scales_for_float16_are_at_most_one():
+    weight, styles = torch.full([2, 3, 3, 3], 1e-8), torch.tensor([[1e-8, -1e-8, 0], [0, 0, 0], [500, -2, 1]])
+    weight[1] = 0
+    low, scaled, undo = within_float16(weight, styles)
+    assert low.dtype == torch.float16 and undo.shape == (3, 1)
+    assert (low.float() * 27**0.5).max().item() == pytest.approx(0.5, rel=1e-3)  # a largest of 1e-8, and as much
+    assert scaled.abs().amax(dim=1).tolist() == pytest.approx([0.5, 0, 1])
+    torch.testing.assert_close(scaled * undo * low[0, 0, 0, 0], styles * weight[0, 0, 0, 0], rtol=1e-3, atol=0)
 
 
 def test_layers_keep_variance_and_gradients():
