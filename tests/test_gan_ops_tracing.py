@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_gan_device import Names
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
@@ -145,6 +146,22 @@ def test_a_backward_pass_computes_only_what_it_leads_to():
         with Names() as second:
             g.square().sum().backward()
         assert not image.names & of_weights and both.names & of_weights and second.names & of_weights
+
+
+def test_operators_differentiate_themselves_but_for_autocast():
+    x, y = (torch.randn(2, channels, 5, 7, requires_grad=True) for channels in (3, 4))
+    weight, b = torch.randn(4, 3, 3, 3), torch.randn(3)
+    for ours, name, plain in (
+        (lambda: conv3x3.conv3x3(x, weight), "conv3x3", lambda: F.conv2d(x, weight, padding=1)),
+        (lambda: conv3x3_stride2.down(x, weight), "conv3x3_down", lambda: F.conv2d(x, weight, stride=2)),
+        (lambda: conv3x3_stride2.up(y, weight), "conv3x3_up", lambda: F.conv_transpose2d(y, weight, stride=2)),
+        (lambda: bias_act.bias_act(x, b), "bias_act", lambda: bias_act.bias_act_reference(x, b)),
+    ):
+        assert ours().grad_fn.name() == f"{name}Backward"
+        torch.testing.assert_close(ours(), plain())
+        with torch.autocast("cpu", torch.bfloat16):  # which knows torch's own operators
+            assert ours().grad_fn.name() == plain().grad_fn.name()
+            assert ours().dtype == plain().dtype and torch.equal(ours(), plain())
 
 
 @pytest.fixture
