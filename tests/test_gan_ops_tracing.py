@@ -134,6 +134,19 @@ def test_the_plain_form_computes_the_same(name):
     torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_of_one_input_alone_is_its_gradient_among_all(name):
+    op, tensors, others = cases(torch.float64)[name]
+    given = [t for t in tensors if t is not None and t.requires_grad]
+    y = op(*tensors, *others)
+    v = torch.randn_like(y)
+    for alone, expected in zip(given, torch.autograd.grad(y, given, v, retain_graph=True), strict=True):
+        inputs = [t if t is None or t is alone else t.detach() for t in tensors]
+        (asked,) = torch.autograd.grad(y, alone, v, retain_graph=True)
+        (needed,) = torch.autograd.grad(op(*inputs, *others), alone, v)
+        torch.testing.assert_close([asked, needed], [expected, expected])
+
+
 def test_a_backward_pass_computes_only_what_it_leads_to():
     of_weights = {"convolution_backward", "conv3x3_weight_gradient"}
     x, weight = torch.randn(1, 2, 4, 4, requires_grad=True), torch.randn(3, 2, 3, 3, requires_grad=True)
