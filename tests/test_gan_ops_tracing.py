@@ -134,6 +134,17 @@ def test_the_plain_form_computes_the_same(name):
     torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
 
 
+@pytest.mark.parametrize("name", ["conv1x1", "conv3x3", "sample2d", "upfirdn2d up"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is:DeprecationWarning")  # the ONNX exporter still uses it
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of sizes, which are constants here
+def test_what_torch_jit_traces_is_the_plain_form(name):
+    op, tensors, others = cases(torch.float32)[name]
+    tensors = [t.detach() for t in tensors]
+    traced = torch.jit.trace(lambda *t: op(*t, *others), tensors, check_trace=False)
+    assert "salon" not in str(traced.inlined_graph) and "aten::" in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(*tensors), op.plain(*tensors, *others))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_of_one_input_alone_is_its_gradient_among_all(name):
     op, tensors, others = cases(torch.float64)[name]
