@@ -16,6 +16,7 @@ from conftest import empty_cache, run_salon
 from curation.prepare.engines import block_size
 from curation.prepare.image_files import Clip, ImageFile
 from curation.prepare.resize import ImageSettings
+from eval.features.extractor import Extractor
 from gan.data import manifest
 from gan.data.synthetic_scenes import painting
 from gan.errors import RequestError
@@ -123,6 +124,8 @@ def test_check_and_score_give_the_manifests_of_this_machine(base, monkeypatch, t
     for engine in ("local", "ray"):
         monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / engine)))
         own = "--engine", engine, "--device", "cpu"
+        if engine == "ray":  # whose workers are other processes
+            monkeypatch.setattr(Extractor, "__call__", None)
         checked, scored = base / f"{engine}.checked", base / f"{engine}.scored"
         for arguments in (
             ("check", base / "local.zip", "--out", checked),

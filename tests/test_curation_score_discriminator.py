@@ -1,7 +1,9 @@
 """salon curate check and score on real files with real networks: columns, lineage, new images, discriminators."""
 
 import hashlib
+import re
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,8 @@ import torch
 from conftest import as_torchrun, empty_cache, run_salon, write_dataset
 from PIL import Image
 
-from curation.score import discriminator_scores, sampled_bits
+from curation.score import density, discriminator_scores, sampled_bits
+from curation.score import score as scoring
 from eval.features.extractor import Extractor
 from eval.metrics import approximate, on_device
 from gan import snapshot
@@ -155,9 +158,32 @@ def test_score_gives_outliers_the_lowest_scores_and_everything_an_error(folder, 
     assert manifest.read_header(folder / "scored")["parent"] == manifest.read(folder / "checked").hash
 
 
+def test_the_figures_say_what_was_scored_and_the_manifest_how(folder, scored):
+    parameters = {
+        "command": "salon curate score",
+        "methods": ["density", "knn"],
+        "strata": "none",
+        "models": None,
+        "seed": 0,
+        "extractor": scored["extractors"]["content"],
+        "extractors": scored["extractors"],
+        "state": "state.npz",
+    }
+    assert manifest.read_header(folder / "scored")["parameters"] == parameters
+    assert parameters["extractor"]["extractor"] == "efficientnet-lite0"
+    rates = {name: scored[name] for name in ("seconds", "images_per_second")}
+    places = {"manifest": str(folder / "scored"), "hash": manifest.read(folder / "scored").hash}
+    assert scored == {"images": 26, "scored": 26, **rates, **places, **parameters}
+    assert rates["images_per_second"] * rates["seconds"] == pytest.approx(
+        26, abs=0.1 + 0.001 * rates["images_per_second"]
+    )
+
+
 def test_the_same_request_gives_the_same_manifest(folder, scored):
+    started = time.perf_counter()
     again = curate("score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "again")
     assert again["hash"] == scored["hash"]
+    assert 0 < again["seconds"] <= time.perf_counter() - started + 0.001  # rounded
 
 
 def test_new_images_are_scored_by_the_state_alone(folder, scored):
@@ -180,6 +206,71 @@ def test_new_images_are_scored_by_the_state_alone(folder, scored):
             continue  # one picture twice: both now have the scores of one of them
         assert row["score_density"] == new[name]["score_density"] and row["score_knn_se"] == new[name]["score_knn_se"]
     assert np.isfinite([new["new40.png"]["score_density"], new["new41.png"]["score_knn"]]).all()
+
+
+def test_known_images_without_a_score_or_a_hash_are_scored(folder, scored):
+    table, old = manifest.read(folder / "scored").rows, manifest.read_header(folder / "scored")
+    known = table.to_pylist()
+    for number, row in enumerate(known):
+        row["score_knn"] = float(number)
+    for row in known[3:5]:  # neither pictures nor copies of any other
+        row["score_density"] = None
+    known[5]["pixel_sha256"], known[6]["score_knn"] = None, None
+    manifest.write_tables(
+        folder / "known", [pa.Table.from_pylist(known, table.schema)], dataset=old["dataset"], parent=old["parent"]
+    )
+    figures = curate(
+        *("score", folder / "set.zip", "--manifest", folder / "checked", "--out", folder / "filled"),
+        *("--state", folder / "state.npz", "--known", folder / "known"),
+    )
+    assert figures["images"] == 26 and figures["scored"] == 3
+    found = manifest.read(folder / "filled").rows.to_pylist()
+    kept = {number for number, row in enumerate(found) if row["score_knn"] == number}
+    assert set(range(26)) - kept == {0, 3, 4, 5, 6}
+    assert (
+        found[0]["score_knn"] == 24 and found[6]["score_knn"] is None
+    )  # 0 and 24: one picture, of which the last counts
+    assert all(np.isfinite(row["score_density"]) for row in found)
+
+
+def test_strata_and_what_their_images_were_compared_with_are_recorded(folder, scored):
+    table = manifest.read(folder / "checked").rows
+    given = table.to_pylist()
+    for number, row in enumerate(given):
+        row["genre"] = "coast" if number < 20 else "wood"
+    old = manifest.read_header(folder / "checked")
+    manifest.write_tables(
+        folder / "genres", [pa.Table.from_pylist(given, table.schema)], dataset=old["dataset"], parent=old["parent"]
+    )
+    pooled = {"pooled": {"coast": 20, "wood": 6}}  # fewer than a hundred each
+    for out in ("by-genre", "by-genre-again"):  # the models are fitted, and then read
+        figures = curate(
+            *("score", folder / "set.zip", "--manifest", folder / "genres", "--out", folder / out),
+            *("--strata", "genre", "--state", folder / "by-genre.npz"),
+        )
+        assert figures["strata"] == "genre" and figures["models"] == pooled
+    found = [rows(folder / name) for name in ("by-genre", "by-genre-again", "scored")]
+    for name, row in found[0].items():
+        for column in ("score_density", "score_density_se", "score_knn", "score_knn_se"):
+            assert row[column] == found[2][name][column]  # all are pooled
+    assert found[1]["03.png"]["score_knn"] != found[0]["03.png"]["score_knn"]  # by models that have seen it, too
+
+
+def test_a_state_of_other_features_is_refused(folder, scored):
+    curate(
+        *("score", folder / "set.zip", "--out", folder / "style", "--features", "style"),
+        *("--state", folder / "style.npz"),
+    )
+    names = {"state": "efficientnet-lite0", "style": "efficientnet-lite0-style"}
+    for own, of_state in (("style", "state"), ("state", "style")):
+        features = ("--features", "style" if own == "style" else "content")
+        arguments = ("--state", folder / f"{of_state}.npz", *features, "--device", "cpu")
+        outcome = run_salon("curate", "score", folder / "set.zip", "--out", folder / "refused", *arguments)
+        assert outcome.code == 2 and not (folder / "refused").exists()
+        said = rf"{of_state}\.npz must be of the features {names[own]}/\S+; it is of {names[of_state]}/"
+        assert re.search(said, outcome.err), outcome.err
+    standards = [density.load(folder / f"{name}.npz").strata[density.POOLED].standard for name in names]
+    assert not standards[0].size and len(standards[1]) == 2  # what is standardized is style alone
 
 
 def test_finished_shards_are_not_made_again(folder, scored, monkeypatch):
@@ -243,6 +334,15 @@ def test_d_low_is_over_snapshots_and_companies(folder, judge):
     assert mean == pytest.approx(values.mean(axis=0)) and error == pytest.approx(values.std(axis=0, ddof=1) / 8**0.5)
 
 
+def test_a_run_is_all_of_its_snapshots_and_a_file_is_one(judge, tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    names = [f"snapshot-{cur_nimg:010}.safetensors" for cur_nimg in (2000, 1000)]
+    for name in names:
+        shutil.copy(judge, tmp_path / "snapshots" / name)
+    assert [found.path.name for found in scoring._snapshots(tmp_path)] == names
+    assert [found.path for found in scoring._snapshots(judge)] == [judge]
+
+
 def test_d_low_of_other_classes_is_refused_in_one_line(folder, judge, tmp_path):
     network = replace(snapshot.load(judge).config.network, num_classes=2)
     path, config = tmp_path / "judge.safetensors", TrainingConfig(network=network, dataset="0" * 64)
@@ -263,7 +363,9 @@ def test_d_low_of_other_classes_is_refused_in_one_line(folder, judge, tmp_path):
     assert outcome.err == f"Error: DATASET must hold images of 2 classes, day, night; {folder / 'set.zip'} has 0\n"
 
 
-def test_d_low(folder, judge):
+def test_d_low(folder, judge, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALON_CACHE", str(empty_cache(tmp_path / "cache")))
+    monkeypatch.setattr(Extractor, "__call__", None)  # no features are needed
     curate("score", folder / "set.zip", "--out", folder / "low", "--method", "d-low", "--run", judge)
     found = rows(folder / "low")
     assert all(np.isfinite(row["score_d_low"]) and row["score_d_low_se"] >= 0 for row in found.values())

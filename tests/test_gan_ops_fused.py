@@ -93,6 +93,23 @@ def test_bias_act(either, dtype, act, with_bias, with_scale, noises):
             assert_near(actual, expected, DTYPES[dtype])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_bias_act_takes_parts_as_they_lie_and_a_strength(either, dtype):
+    torch.manual_seed(0)
+    noise = torch.randn(2, 1, 7, 5).transpose(2, 3)
+    inputs = [image([2, 16, 5, 7], dtype), torch.randn(32), torch.randn(2, 19), torch.tensor(0.3)]
+
+    def run(function, inputs, noise):
+        def call(x, b, scale, strength):
+            return function(x, b[::2], "lrelu", 0.7, scale=scale[:, :16], noise=noise, strength=strength)
+
+        return derivatives(call, inputs)
+
+    exact = run(bias_act_reference, [t.double() for t in inputs], noise.double())
+    for actual, expected in zip(run(bias_act, inputs, noise), exact, strict=True):
+        assert_near(actual, expected, DTYPES[dtype])
+
+
 def test_bias_act_passes_on_what_is_not_finite(either):
     x = torch.randn(2, 16, 4, 4)
     x[0, 0, 0, 0], x[1, 3, 2, 1] = torch.nan, torch.inf

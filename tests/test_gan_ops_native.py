@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gan.errors import SalonError
-from gan.ops import backend, native
+from gan.ops import backend, native, native_kernels
+from gan.ops import conv3x3 as conv3x3_module
 from gan.ops.conv3x3 import MIN_CHANNELS, applies, conv3x3
 from gan.runtime import parallel
 
@@ -22,7 +24,7 @@ from gan.runtime import parallel
 @pytest.fixture(autouse=True)
 def few_channels_are_enough(monkeypatch):
     """Let small inputs, too, take the native form."""
-    monkeypatch.setattr(sys.modules["gan.ops.conv3x3"], "MIN_CHANNELS", 16)
+    monkeypatch.setattr(conv3x3_module, "MIN_CHANNELS", 16)
 
 
 needs_library = pytest.mark.skipif(native.library() is None, reason=native.status())
@@ -76,6 +78,33 @@ def test_second_and_third_derivatives():
     exact = derivatives(x64, w64, lambda a, b: F.conv2d(a, b, padding=1))
     for actual, expected in zip(derivatives(x, w, conv3x3), exact, strict=True):
         assert_near(actual.detach(), expected.detach(), 2e-4)
+
+
+@needs_library
+def test_parts_of_the_tiles_give_what_all_give(monkeypatch):
+    x, w = inputs(3, 33, 17, 18, 27)  # 3 * 5 * 7 tiles
+    chunk = 36 * 50 * 10  # of ten tiles
+    parts = [(first, min(11, 105 - first)) for first in range(0, 105, 11)]
+    assert conv3x3_module._chunks(x, 50, chunk) == parts and conv3x3_module._chunks(x, 50, 10**9) == [(0, 105)]
+    monkeypatch.setattr(conv3x3_module, "_CHUNK", chunk)
+    x64, w64 = (t.double().requires_grad_(True) for t in (x, w))
+    expected = F.conv2d(x64, w64, padding=1)
+    assert_near(conv3x3_module.correlate(x, conv3x3_module.transformed(w), chunk), expected.detach())
+    y, g = conv3x3(x.requires_grad_(True), w.requires_grad_(True)), torch.randn_like(expected)
+    assert_near(y, expected.detach())
+    exact = torch.autograd.grad(expected, (x64, w64), g)
+    for actual, gradient in zip(torch.autograd.grad(y, (x, w), g.float()), exact, strict=True):
+        assert_near(actual, gradient)
+
+
+@needs_library
+def test_as_few_channels_and_tiles_as_pay():
+    def served(n, c, o, h, w):
+        return applies(torch.zeros(n, c, h, w), o)
+
+    assert served(2, 16, 16, 16, 16) and served(2, 16, 16, 13, 13) and served(32, 16, 16, 1, 1)
+    assert not any((served(2, 15, 16, 16, 16), served(2, 16, 15, 16, 16), served(31, 16, 16, 4, 4)))
+    assert not served(2, 16, 16, 12, 16)
 
 
 def test_other_inputs_are_left_to_torch():
@@ -145,12 +174,44 @@ def test_the_kernels_of_a_gpu_are_chosen_by_the_environment(choose, monkeypatch)
     assert backend.status("cuda") == "compiled for cuda" and backend.library("cuda")
     choose("triton")
     assert not backend.library("cuda")
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert backend.status("cuda") == "torch alone (SALON_NATIVE=0)"
+    monkeypatch.delenv(native.SWITCH)
+    backend._triton.cache_clear()
     monkeypatch.setitem(sys.modules, "triton", None)  # as if it were not installed
     assert backend.status("cuda").startswith("torch alone (no Triton:")
     choose("opencl")
     with pytest.raises(SalonError, match="SALON_GPU_OPS must be one of triton, cuda, torch; got 'opencl' instead"):
         backend.status("cuda")
     assert backend.status("cpu") == native.status("cpu")
+
+
+def test_kernels_serve_images_of_their_dtypes_and_others_in_float32(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda kind="cpu": {"cpu": kind}.get(kind))
+    x, b = torch.zeros(1, 2, 3, 4), torch.zeros(2)
+    assert backend.kernels(x) is backend.kernels(x.bfloat16(), b, None) is native_kernels
+    assert backend.fast("cpu")
+    for given in ((x[:0],), (x.double(),), (x.half(),), (x, b.double()), (x, b, b.bfloat16()), (x.to("meta"),)):
+        assert backend.kernels(*given) is None
+    monkeypatch.setattr(native, "library", lambda kind="cpu": None)
+    assert backend.kernels(x) is None and not backend.fast("cpu")
+
+
+def test_kernels_of_a_gpu_are_those_chosen_and_of_the_dtypes_that_work(monkeypatch):
+    monkeypatch.setattr(backend, "_triton", lambda: (triton, (torch.float16,), "of Triton"))
+    monkeypatch.setattr(native, "library", lambda kind="cpu": {"cuda": kind}.get(kind))
+    triton = object()
+    with FakeTensorMode():
+        x = torch.empty(1, 2, 3, 4, device="cuda")
+        for value, of_half, of_float in (
+            ("triton", triton, None),
+            ("cuda", None, native_kernels),
+            ("torch", None, None),
+        ):
+            monkeypatch.setenv(backend.SWITCH, value)
+            assert backend.kernels(x.half()) is of_half and backend.kernels(x) is of_float
+    monkeypatch.delenv(backend.SWITCH)
+    assert backend.choice() == "triton" and backend.fast("cuda") and backend.status("cuda") == "of Triton"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Triton works on this GPU")
@@ -249,3 +310,53 @@ def test_without_ninja_the_reason_is_given(tmp_path, monkeypatch, compile_code):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SalonError, match="no ninja: pip install ninja"):
         native._ninja()
+
+
+def test_other_flags_and_another_target_are_another_build(compile_code, tmp_path):
+    first = compile_code(one=CODE.format(name="one", value=1))
+    sources = list(tmp_path.rglob("one.cpp"))
+    flags = ("-O1", "-fPIC", "-DDOLLAR='$'")
+    others = [
+        native.build(shutil.which("c++"), flags, sources, target)
+        for flags, target in ((flags[:2], "test"), (flags, "x"))
+    ]
+    assert len({first, *others}) == 3 and native.build(shutil.which("c++"), flags, sources, "test") == first
+
+
+def test_tensors_numbers_and_threads_are_handed_over_in_order(compile_code, monkeypatch):
+    code = """
+extern "C" void note(float* y, long whole, float broken, void* none, int threads) {
+    y[0] = whole, y[1] = broken, y[2] = none == nullptr, y[3] = threads;
+}
+"""
+    found = ctypes.CDLL(str(compile_code(note=code)))
+    monkeypatch.setattr(native, "library", lambda kind: {"cpu": found}[kind])
+    y = torch.zeros(4)
+    native.call("note", y, 2**20, 0.5, None)
+    assert y.tolist() == [2**20, 0.5, 1, torch.get_num_threads()]
+
+
+def test_what_is_missing_or_fails_is_told(tmp_path, monkeypatch):
+    load = native._load.__wrapped__
+    monkeypatch.setenv(native.SWITCH, "0")
+    assert load("cpu") == load("cuda") == (None, "torch alone (SALON_NATIVE=0)")
+    monkeypatch.delenv(native.SWITCH)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert load("cpu") == (None, "torch alone (no C++ compiler: install g++ for faster CPU training)")
+    assert load("cuda") == (None, "torch alone (no nvcc: install the CUDA toolkit for faster GPU training)")
+    for name in ("clang++", "g++", "c++", "other"):  # each goes before the ones before it
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {name} is broken >&2\necho twice >&2\nexit 1\n")
+        program.chmod(0o755)
+        if name == "other":
+            monkeypatch.setenv("CXX", str(program))
+        assert load("cpu") == (None, f"torch alone (the native code could not be built: {name} is broken)")
+    monkeypatch.setenv("CXX", str(tmp_path / "absent"))
+    found, reason = load("cpu")
+    assert found is None and "could not be built: " in reason and "absent" in reason
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo")
+def test_a_processor_is_known_by_its_instruction_sets():
+    assert native._processor().startswith(("flags", "Features"))

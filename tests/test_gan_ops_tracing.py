@@ -1,9 +1,11 @@
 """Each operator as torch's own checks see it, and the networks as torch.compile and torch.export see them."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from test_gan_device import Names
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
@@ -85,13 +87,23 @@ def test_third_derivatives_of_bias_act():
     )
     y = torch.randn_like(x)
 
-    def gradients(g, x, scale, noise=None):
-        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, [True, True, True])
+    def gradients(g, x, scale, noise=None, needs=(True, True, True)):
+        return bias_act._bias_act_gradients(g, x, y, scale, noise, "lrelu", 0.7, list(needs))
 
-    for constants in ((), (noise,)):
+    alone = [(None, needs) for needs in itertools.product([False, True], repeat=3) if sum(needs) == 1]
+    for constants in ((), (noise,), *alone):
         inputs = [t.clone().requires_grad_(True) for t in (g, x, scale)]
         assert gradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs)
         assert gradgradcheck(lambda *t, constants=constants: gradients(*t, *constants), inputs, fast_mode=True)
+
+    def along(x, v):
+        """The derivative of the scale's gradients along v, by g, which is bilinear in x and v."""
+        grad_scale = gradients(g.requires_grad_(), x, scale, needs=(False, True, False))[1]
+        return torch.autograd.grad(grad_scale, g, v, create_graph=True)[0]
+
+    v = torch.randn_like(scale)
+    assert gradcheck(lambda x: along(x, v), x.clone().requires_grad_())
+    assert gradcheck(lambda v: along(x, v), v.clone().requires_grad_())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +134,30 @@ def test_the_plain_form_computes_the_same(name):
     torch.testing.assert_close(op.plain(*tensors, *others), op(*tensors, *others))
 
 
+@pytest.mark.parametrize("name", ["conv1x1", "conv3x3", "sample2d", "upfirdn2d up"])
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is:DeprecationWarning")  # the ONNX exporter still uses it
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of sizes, which are constants here
+def test_what_torch_jit_traces_is_the_plain_form(name):
+    op, tensors, others = cases(torch.float32)[name]
+    tensors = [t.detach() for t in tensors]
+    traced = torch.jit.trace(lambda *t: op(*t, *others), tensors, check_trace=False)
+    assert "salon" not in str(traced.inlined_graph) and "aten::" in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(*tensors), op.plain(*tensors, *others))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gradient_of_one_input_alone_is_its_gradient_among_all(name):
+    op, tensors, others = cases(torch.float64)[name]
+    given = [t for t in tensors if t is not None and t.requires_grad]
+    y = op(*tensors, *others)
+    v = torch.randn_like(y)
+    for alone, expected in zip(given, torch.autograd.grad(y, given, v, retain_graph=True), strict=True):
+        inputs = [t if t is None or t is alone else t.detach() for t in tensors]
+        (asked,) = torch.autograd.grad(y, alone, v, retain_graph=True)
+        (needed,) = torch.autograd.grad(op(*inputs, *others), alone, v)
+        torch.testing.assert_close([asked, needed], [expected, expected])
+
+
 def test_a_backward_pass_computes_only_what_it_leads_to():
     of_weights = {"convolution_backward", "conv3x3_weight_gradient"}
     x, weight = torch.randn(1, 2, 4, 4, requires_grad=True), torch.randn(3, 2, 3, 3, requires_grad=True)
@@ -134,6 +170,22 @@ def test_a_backward_pass_computes_only_what_it_leads_to():
         with Names() as second:
             g.square().sum().backward()
         assert not image.names & of_weights and both.names & of_weights and second.names & of_weights
+
+
+def test_operators_differentiate_themselves_but_for_autocast():
+    x, y = (torch.randn(2, channels, 5, 7, requires_grad=True) for channels in (3, 4))
+    weight, b = torch.randn(4, 3, 3, 3), torch.randn(3)
+    for ours, name, plain in (
+        (lambda: conv3x3.conv3x3(x, weight), "conv3x3", lambda: F.conv2d(x, weight, padding=1)),
+        (lambda: conv3x3_stride2.down(x, weight), "conv3x3_down", lambda: F.conv2d(x, weight, stride=2)),
+        (lambda: conv3x3_stride2.up(y, weight), "conv3x3_up", lambda: F.conv_transpose2d(y, weight, stride=2)),
+        (lambda: bias_act.bias_act(x, b), "bias_act", lambda: bias_act.bias_act_reference(x, b)),
+    ):
+        assert ours().grad_fn.name() == f"{name}Backward"
+        torch.testing.assert_close(ours(), plain())
+        with torch.autocast("cpu", torch.bfloat16):  # which knows torch's own operators
+            assert ours().grad_fn.name() == plain().grad_fn.name()
+            assert ours().dtype == plain().dtype and torch.equal(ours(), plain())
 
 
 @pytest.fixture

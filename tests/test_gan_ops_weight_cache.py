@@ -5,7 +5,7 @@ import torch
 
 from gan.config import NetworkConfig
 from gan.networks.generator import Generator
-from gan.ops.weight_cache import WeightCache, cached
+from gan.ops.weight_cache import WeightCache, cached, cast
 from gan.sampling import generate
 
 NETWORK = NetworkConfig(resolution=32, z_dim=16, w_dim=16, mapping_layers=1, channel_base=2048, channel_max=64)
@@ -57,3 +57,34 @@ def test_nothing_is_kept_outside_with_gradients_or_of_other_tensors():
             assert len(made) == 4
             assert cached(weight, "twice", make) is cached(weight, "twice", make)
     assert len(made) == 5
+
+
+def test_a_cache_that_is_left_gives_way_to_the_one_before():
+    weight, made = torch.nn.Parameter(torch.ones(3)), []
+
+    def make():
+        made.append(1)
+        return weight * 2
+
+    outer, inner = WeightCache(), WeightCache()
+    with torch.no_grad():
+        with outer:
+            first = cached(weight, "twice", make)
+            with inner:
+                second = cached(weight, "twice", make)
+                with outer:
+                    assert cached(weight, "twice", make) is first
+                assert cached(weight, "twice", make) is second is not first
+            assert cached(weight, "twice", make) is first
+            assert cached(weight, "other", make) is not first
+        assert cached(weight, "twice", make) is not first
+    assert len(made) == 4
+
+
+def test_a_weight_is_cast_once_to_each_dtype():
+    weight = torch.nn.Parameter(torch.ones(3))
+    with torch.no_grad(), WeightCache():
+        for dtype in (torch.float16, torch.bfloat16):
+            found = cast(weight, dtype)
+            assert found.dtype == dtype and cast(weight, dtype) is found
+        assert cast(weight, torch.float32) is weight

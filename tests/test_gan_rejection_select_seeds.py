@@ -1,5 +1,6 @@
 """`salon generate --reject`, end to end: a real run, a real dataset, the seeds that are accepted."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, 
         drs = algorithms.DiscriminatorRejection(fitted.calibrate(gen_logits), budget=3)
         drs.probabilities(logits[: -(-examined // 4) * 4])  # no chunk after the last one
         assert (figures["gamma"], figures["maximum"]) == pytest.approx((drs.gamma, drs.maximum))
+        assert figures["maximum_raised"] == drs.raised
     elif method == "mh":
         start = np.random.default_rng(0).choice(fitted.calibrate(real_logits), 5)
         column, restarted = algorithms.metropolis_hastings(logits[:15].reshape(5, 3), start, uniform[:15].reshape(5, 3))
@@ -140,6 +142,22 @@ def test_seeds_are_accepted_by_the_formulas_on_calibrated_logits(method, steep, 
         taken, examined = algorithms.draw(algorithms.budgeted_probabilities(logits[:15], 3), uniform[0]), 15
     assert seeds == [candidates[place] for place in taken]
     assert figures["candidates"] == examined and figures["acceptance"] == 5 / examined
+
+
+def test_chains_set_out_from_real_images_and_some_begin_again(steep, real):
+    request = SelectionRequest(reject="mh", count=12, budget=2, calibration_data=real, calibration="none")
+    seeds, figures = choose(steep, pixels_of, lambda seeds: None, None, request)
+    critic = DiscriminatorLogits(steep.D, pixels_of(range(MAX_SEED, MAX_SEED - 12, -1), None))
+    dataset = ImageDataset(real)
+    order = np.random.default_rng(0).permutation(60)
+    real_logits = critic([dataset.pixels(int(i)).transpose(1, 2, 0) for i in order])
+    logits, uniform = (
+        given.reshape(12, 2) for given in (critic(pixels_of(range(24), None)), algorithms.uniforms(range(24)))
+    )
+    start = np.random.default_rng(0).choice(real_logits, 12)
+    column, restarted = algorithms.metropolis_hastings(logits, start, uniform)
+    assert seeds == [2 * chain + place for chain, place in enumerate(column)]
+    assert figures["restarted"] == restarted.sum() and 1 < restarted.sum() < 11
 
 
 def test_a_gpu_works_a_chunk_ahead_and_accepts_the_same(steep, real, monkeypatch):
@@ -152,13 +170,49 @@ def test_a_gpu_works_a_chunk_ahead_and_accepts_the_same(steep, real, monkeypatch
         return pixels_of(seeds, classes)
 
     choices = []
-    for ahead in (0, 1):
-        monkeypatch.setattr(select_seeds, "delayed", lambda items, _, ahead=ahead: delayed(items, ahead))
+    for ahead in (None, 0, 1):
+        if ahead is not None:
+            monkeypatch.setattr(select_seeds, "delayed", lambda items, _, ahead=ahead: delayed(items, ahead))
         made.append([])
         choices.append(choose(steep, generate, lambda seeds: None, range(80), request))
-    assert choices[0] == choices[1]
+    assert choices[0] == choices[1] == choices[2]
     count = -(-choices[0][1]["candidates"] // 4) * 4  # to the end of the chunk with the last one
-    assert made == [list(range(count)), list(range(count + 4))]
+    assert made == [list(range(count)), list(range(count)), list(range(count + 4))]  # a CPU by itself makes no more
+
+
+def test_no_burn_in_is_made_where_nothing_is_calibrated(steep):
+    made = []
+
+    def generate(seeds, classes):
+        made.extend(seeds)
+        return pixels_of(seeds, classes)
+
+    request = SelectionRequest(reject="obrs", count=2, budget=3, burn_in=16, calibration="none")
+    choose(steep, generate, lambda seeds: None, range(9), request)
+    assert sorted(made) == [*range(6), *range(MAX_SEED - 11, MAX_SEED + 1)]  # candidates, and the references
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_a_line_that_turns_the_order_round_is_told(method, steep, real, capsys):
+    D, slopes = copy.deepcopy(steep.D), []
+    request = SelectionRequest(reject="obrs", count=2, budget=3, calibration_data=real, burn_in=16, calibration=method)
+    for factor in (1, -1, 0):  # as it was, the other way round, and the same logit for all
+        D.b4.out.weight.copy_(steep.D.b4.out.weight * factor)
+        _, figures = choose(dataclasses.replace(steep, D=D), pixels_of, lambda seeds: None, range(6), request)
+        slope = figures["calibration"].get("slope")
+        assert ("accepts the wrong ones" in capsys.readouterr().err) == (slope is not None and slope <= 0)
+        slopes.append(slope)
+    assert slopes == [None] * 3 if method == "isotonic" else (sorted(np.sign(slopes)) == [-1, 0, 1])
+
+
+def test_a_discriminator_of_one_class_is_given_it(steep, real, tmp_path):
+    network = dataclasses.replace(steep.config.network, num_classes=1)
+    config = dataclasses.replace(steep.config, network=network)
+    source = dataclasses.replace(steep, D=Discriminator(network).eval().requires_grad_(False), config=config)
+    data = write_dataset(tmp_path / "one.zip", [(16, 16)] * 16, [0] * 16)
+    request = SelectionRequest(reject="obrs", count=2, budget=3, calibration_data=data, burn_in=16)
+    seeds, _ = choose(source, pixels_of, lambda seeds: [0] * len(seeds), range(6), request)
+    assert len(seeds) == 2
 
 
 @pytest.mark.parametrize("method", ["mh", "obrs"])
@@ -201,7 +255,7 @@ def test_what_decides_gamma():
     assert given().needed == 28 and given(budget=9).needed == 63
 
 
-def test_real_images_are_those_of_the_class(steep, real):
+def test_real_images_are_those_of_the_class(steep, real, tmp_path):
     dataset = ImageDataset(real)
     for wanted in (0, 1):
         found = select_seeds._shuffled(dataset, wanted, 2)
@@ -210,11 +264,13 @@ def test_real_images_are_those_of_the_class(steep, real):
     assert sorted(select_seeds._shuffled(dataset, None, 0)) == list(range(60))
     with pytest.raises(RequestError, match="must hold images of the class 5; it has none"):
         select_seeds._shuffled(dataset, 5, 6)
-    with pytest.raises(RequestError, match=r"must hold images of 1 classes; .* has 2"):
+    with pytest.raises(RequestError, match=r"^`calibration_data` must hold images of 1 classes; .* has 2"):
         select_seeds._shuffled(dataset, None, 1)
     for wanted in (None, 0):  # a class of another name is another class, whatever its index
         with pytest.raises(RequestError, match=r"must hold images of 2 classes, dusk, dawn; .* has 2: "):
             select_seeds._shuffled(dataset, wanted, 2, ["dusk", "dawn"])
+    nameless = ImageDataset(write_dataset(tmp_path / "nameless.zip", [(16, 16)] * 6, [0, 1, 2] * 2))
+    assert len(select_seeds._shuffled(nameless, 0, 2, ["day", "night"])) == 2  # names that cannot be compared
 
 
 def test_drs_takes_gamma_and_percentiles(select, tmp_path):
@@ -262,8 +318,9 @@ def test_keep_training_writes_a_new_snapshot_with_a_better_discriminator(select,
     assert outcome.code == 0, outcome.err
     found = outcome.json["rejection"]["keep_training"]
     assert 0 < found["best_step"] <= found["steps"] <= 6
-    assert found["loss_after"] < found["loss_before"]
-    assert outcome.json["rejection"]["calibration"]["images"] == 12  # the fifth of 60 that D has not met
+    assert found["loss_after"] < found["loss_before"] and found["snapshot"] == str(better)
+    assert "on 36 images, for at most 0.05 kimg" in outcome.err  # three fifths of 60, and one to stop by
+    assert outcome.json["rejection"]["calibration"]["images"] == 12  # the fifth that D has not met
     old, new = snapshot.find(tiny_run), snapshot.load(better)
     assert new.config == old.config and new.cur_nimg == old.cur_nimg
     same = {name: torch.equal(value, new.G_ema.state_dict()[name]) for name, value in old.G_ema.state_dict().items()}

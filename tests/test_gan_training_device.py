@@ -211,6 +211,21 @@ def test_what_follows_the_first_bad_value_is_not_mistaken_for_it():
         check.require(3)
 
 
+def test_what_was_found_is_forgotten_with_the_iterations_since():
+    check = FiniteCheck(CPU)
+
+    def watch(*values):
+        for value in values:
+            check.watch({"loss/G": torch.tensor(value, requires_grad=True)})
+            check.end_iteration()
+
+    watch(1.0, float("inf"), 1.0, 1.0)
+    check.reset()
+    watch(1.0, float("nan"), 1.0)
+    with pytest.raises(NonFiniteError, match=r"^loss/G became nan in iteration 5$"):
+        check.require(7)
+
+
 def test_a_state_that_is_loaded_forgets_what_was_bad():
     learner = asynchronous(make_config())
     state = learner.state_dict()

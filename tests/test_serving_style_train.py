@@ -149,6 +149,12 @@ def test_a_head_is_the_regression_that_folds_chose_with_its_temperature(styles):
     assert head.weight.dtype == head.bias.dtype == np.float32 and head.weight.shape == (styles, 8)
 
 
+def test_of_strengths_that_do_alike_the_strongest_regularisation_is_chosen():
+    labels = np.arange(20) % 2
+    head = style_head.fit(np.ones([20, 2], np.float32), labels, np.arange(20), seed=0)
+    assert head.strength == min(style_head.STRENGTHS)
+
+
 def test_a_rare_style_weighs_as_much_as_a_frequent_one():
     rng = np.random.default_rng(3)
     labels = (np.arange(400) % 10 == 0).astype(np.int64)
@@ -167,8 +173,11 @@ def test_a_temperature_is_looked_for_in_its_range():
 def test_five_artists_of_every_style_are_enough():
     labels = np.repeat([0, 1], 25)
     assert len(style_head.split(labels, np.arange(50) // 5, 0)) == 5
+    assert len(style_head.split(labels, np.arange(50) % 5, 0)) == 5  # five artists, each of both styles
     with pytest.raises(RequestError, match="more artists"):
         style_head.split(labels, np.arange(50) // 15, 0)
+    with pytest.raises(RequestError, match="more artists"):
+        style_head.split(labels, np.maximum(np.arange(50) // 5, 5) % 10, 0)  # one artist has all of a style
     with pytest.raises(RequestError, match="more artists"):
         style_head.split(np.r_[labels, [2] * 4], np.arange(54), 0)  # four images of a style, in five folds
 

@@ -317,7 +317,7 @@ def _tangent_backward(ctx: Any, along: torch.Tensor) -> tuple[torch.Tensor | Non
         needs = [need_v_b, need_scale and v_x is not None, need_v_noise]
         by_v_x, *others = _bias_act_gradients(along, v_x, y, scale, noise, ctx.act, ctx.gain, needs)
         by_v_b, by_scale, by_v_noise = (others.pop(0) if need else None for need in needs)
-    if need_x or need_v_scale:
+    if v_scale is not None and (need_x or need_v_scale):  # without it x plays no part
         needs = [False, need_v_scale, False]
         by_x, *others = _bias_act_gradients(along, x, y, v_scale, None, ctx.act, ctx.gain, needs)
         by_v_scale = others[0] if others else None
