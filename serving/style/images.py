@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from eval.data.files_source import FilesSource
 from gan import __version__
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError
 from gan.runtime.console import progress, say
 from gan.sampling.latents import MAX_SEED, Floats
@@ -58,7 +58,7 @@ def classify_images(
             generator = _served(client)
             seeds = list(range(request.seed, request.seed + (request.num_images or GENERATED)))
             names = [f"seed {seed}" for seed in seeds]
-            if own:
+            if own or generator.about("generator").channels != 3:  # no ensemble of these is served
                 pairs = _classified(generator.generate(seeds, request.truncation_psi, request.label), classify)
             else:
                 pairs = generator.generate_and_classify(seeds, request.truncation_psi, request.label)
@@ -87,7 +87,7 @@ def _served(client: Client | None) -> Client:
 def _classified(images: Iterable[Pixels], classify: Classify) -> Iterator[tuple[Pixels, Floats]]:
     images = iter(images)
     while batch := list(islice(images, MAX_BATCH)):
-        yield from zip(batch, classify(batch), strict=True)
+        yield from zip(batch, classify([to_rgb(image) for image in batch]), strict=True)
 
 
 def _card(about: ModelMetadata) -> dict[str, Any]:
