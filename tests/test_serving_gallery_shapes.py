@@ -92,7 +92,7 @@ def test_images_and_blanks_have_their_own_proportions(stand, browser, width):
         browser.open(address, f"{blanks}.length === 12")
         sides = "(e => [e.getBoundingClientRect()].map(r => r.width / r.height)[0])"
         assert browser.run(f"{blanks}.map{sides}") == pytest.approx([ratio] * 12, rel=0.02)
-        del stand.held["generate"]
+        stand.held["generate"].release(100)  # of all that follow
         for view in ("wall", "picture", "mix", "journey"):
             browser.open(f"{address}?view={view}&seed=4294967295&to=4294967294", READY)
             shown = browser.run(f"{IMAGES}.map{sides}")
