@@ -1,10 +1,12 @@
 """Generators of images that are not square, grey, or with alpha: exported, served, asked for, and checked."""
 
+import base64
 import io
 import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from conftest import run_salon
 from PIL import Image
@@ -12,15 +14,20 @@ from test_serving_export import ask, drawn, near
 from test_serving_export_generator_graph import lively
 from tritonclient import grpc
 
+from eval.data.thumbnails import QUALITY
 from gan import snapshot
 from gan.data import images
-from gan.data.images import encode, to_image, to_rgb
+from gan.data.dataset import DatasetWriter
+from gan.data.images import encode, for_display, to_image, to_rgb
 from gan.networks.discriminator import Discriminator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
 from gan.sampling import generate, image_grid
 from gan.sampling.latents import MAX_SEED
 from serving.client.client import Client
 from serving.contract import ModelMetadata, inputs, outputs
+from serving.export import onnx_file
+from serving.style.dataset import open_paintings
+from serving.style.prevalence import Errors, Proportion
 
 SEEDS = [0, 7, 3]
 SHAPES = {  # name of a generator -> its network, and the size and mode of its images
@@ -37,7 +44,21 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def made(made_once, tiny_config, classifier_file):
+def classifier(classifier_file, tmp_path_factory):
+    """The style classifier that goes by the mean colours, with a card that says how often it errs."""
+    path = tmp_path_factory.mktemp("with-card") / "style.onnx"
+    right = Proportion(hits=90, n=100)
+    errors = Errors(sensitivity=right, specificity=right).to_dict()
+    model = onnx.load(classifier_file)
+    about = onnx_file.read_about(classifier_file)
+    card = {"target": "red", "errors": dict.fromkeys(about.styles, errors)}
+    model.metadata_props[0].value = replace(about, card=card).to_json()
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(made_once, tiny_config, classifier):
     """A snapshot of each generator, untrained, with a discriminator; and all, with a classifier, as a repository."""
 
     def make(folder):
@@ -49,7 +70,7 @@ def made(made_once, tiny_config, classifier_file):
                 block.torgb.bias.mul_(0.1)
             path = folder / f"{name}.safetensors"
             snapshot.save(path, G, D, config, 0, CLASSES.get(name))
-            options = ("--snapshot", path, "--name", name, "--classifier", classifier_file, "--max-batch", 4)
+            options = ("--snapshot", path, "--name", name, "--classifier", classifier, "--max-batch", 4)
             outcome = run_salon("export", *options, "--out", folder / "models")
             assert outcome.code == 0, outcome.err
 
@@ -185,14 +206,37 @@ def test_status_tells_width_height_and_channels(url):
     assert all(text.count(f" {size} ") == sum(t == size for t in told.values()) for size in sizes.values())
 
 
+def test_a_style_check_judges_rgb_and_shows_what_people_look_at(url, name, snapshots, classifier, tmp_path):
+    _, expected = own(snapshots[name])
+    scores = np.exp(to_rgb(expected).mean((1, 2)) / 8)
+    red = (scores / scores.sum(1, keepdims=True))[:, 0]
+    command = ("style", "check", "--url", url, "--model", name, "--num-images", 8, *words(name))
+    outcome = run_salon(*command, "--out", tmp_path / "checked", "--json")
+    assert outcome.code == 0, outcome.err
+    found = {item["name"]: item["probability"] for item in outcome.json["most"]}
+    assert [found[f"seed {seed}"] for seed in SEEDS] == pytest.approx(red.tolist(), abs=1e-2)
+    seen = {"wide": None, "tall": "grey as RGB", "clear": "alpha over white"}
+    assert outcome.json["source"].get("channels") == seen[name] and outcome.json["side"] == min(SHAPES[name][1])
+    again = run_salon(*command, "--classifier", classifier, "--json").json
+    assert again["raw"] == outcome.json["raw"]
+    page = (tmp_path / "checked" / "report.html").read_text()
+    thumbnail = encode(Image.fromarray(for_display(next(generated(url, name)))), "jpeg", QUALITY)
+    assert base64.b64encode(thumbnail).decode() in page
+
+
+def generated(url: str, name: str):
+    with Client(url, model=name) as client:
+        yield from client.generate(SEEDS, 0.7, label(name))
+
+
 # Without a server
 
 
-def test_what_is_not_rgb_is_exported_without_the_ensemble_of_its_styles(models, snapshots, classifier_file, tmp_path):
+def test_what_is_not_rgb_is_exported_without_the_ensemble_of_its_styles(models, snapshots, classifier, tmp_path):
     kinds = {path.name for path in models.iterdir() if path.is_dir()}
     assert "wide_generate_and_classify" in kinds
     assert not {"tall_generate_and_classify", "clear_generate_and_classify"} & kinds
-    few = ("--models", "generator,style_classifier,generate_and_classify", "--classifier", classifier_file)
+    few = ("--models", "generator,style_classifier,generate_and_classify", "--classifier", classifier)
     outcome = run_salon("export", "--snapshot", snapshots["tall"], *few, "--out", tmp_path / "models")
     assert outcome.code == 2 and "--models generate_and_classify needs a generator of RGB images" in outcome.err
     assert not (tmp_path / "models").exists()
@@ -209,3 +253,16 @@ def test_metadata_tells_the_shape_only_where_it_is_not_square_rgb():
     for change in ({"height": None}, {"width": 0}, {"width": "24"}, {"channels": 2}, {"channels": [3]}):
         with pytest.raises(ValueError, match=r"(channels|width and height) must be"):
             ModelMetadata.from_json(json.dumps(json.loads(wide.to_json()) | change))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_style_classifier_learns_from_datasets_of_any_shape(channels, tmp_path):
+    rng, archive = np.random.default_rng(0), tmp_path / "styles.zip"
+    paintings = rng.integers(0, 256, [20, 16, 24, channels], np.uint8)
+    writer = DatasetWriter(archive, ".png", channels)
+    for index, painting in enumerate(paintings):
+        writer.add(encode(to_image(painting), "png"), index % 2)
+    writer.close(["Blots", "Stripes"])
+    opened = open_paintings(archive)
+    assert opened.counts == {"Blots": 10, "Stripes": 10}
+    assert np.array_equal(np.stack(list(opened.source.pixels(0, 20))), to_rgb(paintings))

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from eval.data.files_source import FilesSource
+from eval.data.snapshot_source import seen_as
 from gan import __version__
 from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError
@@ -64,7 +65,7 @@ def classify_images(
                 pairs = generator.generate_and_classify(seeds, request.truncation_psi, request.label)
             origin = {"kind": "generator", "name": connection.model, "seed": request.seed}
             origin |= {"truncation_psi": request.truncation_psi, "class": request.label, "url": connection.url}
-            origin |= {"snapshot": generator.about("generator").snapshot}
+            origin |= {"snapshot": generator.about("generator").snapshot, **seen_as(generator.about("generator").shape)}
         classified = collect(progress(pairs, "Checking the style", len(names)), names)
     file = request.classifier
     classifier = {"file": str(file) if file else connection.url, "sha256": own.sha256 if own else None}
