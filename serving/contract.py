@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 
 FORMAT = "salon-serving-1"
 MAX_BATCH = 16  # images a request
@@ -51,9 +52,9 @@ class ModelMetadata:
     z_dim: int | None = None
     w_dim: int | None = None
     num_ws: int | None = None
-    resolution: int | None = None  # pixels; of images that are not square see gan.config.NetworkConfig
-    width: int | None = None  # pixels of images that are not square
-    height: int | None = None
+    resolution: int | None = None  # pixels: the side of square images; of others see gan.config.NetworkConfig
+    width: int | None = None  # pixels; None: the images are square
+    height: int | None = None  # the same
     channels: int = 3  # 1 grey, 3 RGB, 4 RGBA
     num_classes: int = 0
     classes: list[str] = field(default_factory=list)  # names, where the dataset has them
@@ -78,9 +79,9 @@ class ModelMetadata:
         return values
 
     @property
-    def image_dims(self) -> tuple[int, int, int]:
-        """Height, width and channels of a generator's images."""
-        return self.height or _size(self.resolution), self.width or _size(self.resolution), self.channels
+    def shape(self) -> ImageShape:
+        """Of a generator's images."""
+        return ImageShape(self.width or _size(self.resolution), self.height or _size(self.resolution), self.channels)
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -161,7 +162,7 @@ def inputs(metadata: ModelMetadata) -> list[Tensor]:
         optional = [dataclasses.replace(psi, optional=True), Tensor("format", "BYTES", (1,), optional=True)]
         return [Tensor("seed", "INT64", (1,)), *optional, *label]
     if metadata.kind == "discriminator":
-        return [Tensor("image", "UINT8", metadata.image_dims), *label]
+        return [Tensor("image", "UINT8", metadata.shape.hwc), *label]
     return [Tensor("image", "UINT8", (-1, -1, 3))]  # style_classifier
 
 
@@ -173,7 +174,7 @@ def outputs(metadata: ModelMetadata) -> list[Tensor]:
         return [Tensor("file", "BYTES", (1,))]
     tensors = []
     if metadata.kind in ("generator", "synthesis", "generate_and_score", "generate_and_classify"):
-        tensors.append(Tensor("image", "UINT8", metadata.image_dims))  # NHWC
+        tensors.append(Tensor("image", "UINT8", metadata.shape.hwc))  # NHWC
     if metadata.kind in ("discriminator", "generate_and_score"):
         tensors.append(
             Tensor("logit", "FP32", (1,))

@@ -18,6 +18,7 @@ from gan import snapshot
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError
+from gan.image_shape import ImageShape
 from gan.sampling import generate
 from gan.training import checkpoint
 from serving import contract
@@ -81,6 +82,9 @@ def test_descriptions_of_models(old):
         about = model_config.read_about(old / f"{kind}.pbtxt")
         assert about.kind == kind and about.generator == "generator" and about.resolution == 8
         assert about.classes == ["day", "night"] and contract.inputs(about) and contract.outputs(about)
+        assert about.shape == ImageShape(8, 8, 3)
+        written = (old / f"{kind}.pbtxt").read_text(encoding="utf-8").replace(r"\"", '"')
+        assert f'"{about.to_json()}"' in written  # of square RGB images: byte for byte what it was
 
 
 def test_style_classifier(old):

@@ -13,6 +13,7 @@ import pytest
 from conftest import HANG
 from fake_transport import KINDS, STYLES, FakeTransport, about, judge, picture
 
+from gan.data.images import to_rgb
 from gan.errors import RequestError, SalonError
 from gan.rejection import algorithms
 from gan.sampling import latents
@@ -158,9 +159,17 @@ def test_pictures_of_all_sizes_are_classified_in_order():
         assert np.array_equal(c.classify(iter(images)), np.stack(list(map(judge, images))))
         assert sorted(len(arrays["image"]) for _, arrays, _ in transport.asked) == [1, 1, 2, 2, MAX_BATCH]
         assert c.classify([]).shape == (0, 3)
-        for bad in (images[0].astype(np.float32), images[0][:, :, :1], images[0][:0]):
-            with pytest.raises(RequestError, match=r"`images` must be uint8 \[H, W, 3\]"):
+        for bad in (images[0].astype(np.float32), images[0][:, :, :2], images[0][:0], images[0][0]):
+            with pytest.raises(RequestError, match=r"`images` must be uint8 \[H, W, C\] of 1, 3 or 4 channels"):
                 c.classify([bad])
+
+
+def test_grey_and_what_has_alpha_is_classified_as_rgb():
+    rgba = np.random.default_rng(0).integers(0, 256, [4, 6, 4], np.uint8)
+    grey, over_white = rgba[..., :1], to_rgb(rgba)
+    with client() as c:
+        found = c.classify([rgba, grey, over_white])
+    assert np.array_equal(found, np.stack([judge(over_white), judge(np.repeat(grey, 3, 2)), judge(over_white)]))
 
 
 def test_large_pictures_go_out_in_small_requests(monkeypatch):

@@ -155,7 +155,7 @@ def test_status(served):
     rows = {line.split()[0]: line.split() for line in lines[3:]}
     assert list(rows) == sorted(served.models)
     assert rows["generator"] == [
-        *("generator", "1", "READY", "generator", "5a1017", "16", "2", "0", "8", "1.50", "2.50")
+        *("generator", "1", "READY", "generator", "5a1017", "16x16", "2", "0", "8", "1.50", "2.50")
     ]
     figures = query("status", "--json").json
     assert figures["ready"] and [m["name"] for m in figures["models"]] == sorted(served.models)

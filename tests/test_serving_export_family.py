@@ -20,14 +20,14 @@ KINDS = ("generator", "mapping", "synthesis", "discriminator", "generate_and_sco
 STYLES = ["Cubism", "Rococo"]
 
 
-def make_family(tmp_path: Path, snapshot: str, kinds=KINDS, name="generator", styles=(), resolution=16) -> list[Model]:
+def make_family(tmp_path: Path, snapshot: str, kinds=KINDS, name="generator", styles=(), **shape) -> list[Model]:
     """Models of a snapshot, each with a file that says which."""
     models = []
     for kind in kinds:
         files = tmp_path / "files" / snapshot / name / kind
         files.mkdir(parents=True, exist_ok=True)
         (files / "model.onnx").write_text(f"{kind} of {snapshot}")
-        sizes = {"z_dim": 8, "w_dim": 8, "num_ws": 6, "resolution": resolution}
+        sizes = {"z_dim": 8, "w_dim": 8, "num_ws": 6, "resolution": 16, **shape}
         own = {"generator": name, "snapshot": snapshot, "cur_nimg": 1000, **sizes} if kind != CLASSIFIER else {}
         given = list(styles) if kind in (CLASSIFIER, "generate_and_classify") else []
         metadata = ModelMetadata(kind=kind, styles=given, card={"of": snapshot} if kind == CLASSIFIER else {}, **own)
@@ -259,6 +259,9 @@ def test_the_version_before_is_served_too_where_it_fits(tmp_path, models):
     assert description(models, "generate_and_score").parts == {"generator": 3, "discriminator": 3}
     repository.publish(make_family(tmp_path, "d" * 64, resolution=32))
     assert list(description(models, "mapping").versions) == [4]
+    for version, shape in enumerate(({"width": 24, "height": 16}, {"channels": 1}), 5):  # others alone
+        repository.publish(make_family(tmp_path, str(version) * 64, **shape))
+        assert list(description(models, "mapping").versions) == [version]
 
 
 def test_an_ensemble_keeps_its_classifier(tmp_path):

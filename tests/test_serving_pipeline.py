@@ -1,5 +1,6 @@
 """The pipeline as one file: what the file may say, what runs again when, and what a stop leaves."""
 
+import base64
 import dataclasses
 import json
 import os
@@ -10,10 +11,14 @@ import threading
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import run_salon, until
+from PIL import Image
 
-from gan.data.dataset import ImageDataset
+from eval.data.thumbnails import QUALITY
+from gan.data.dataset import DatasetWriter, ImageDataset
+from gan.data.images import encode, for_display, to_image
 from gan.errors import RequestError
 from serving.pipeline import config, demo, report, runner
 from serving.pipeline.runner import Record
@@ -285,6 +290,19 @@ def test_a_rate_is_never_shown_without_its_warning(tmp_path):
     assert "warning" not in report.headline(sound)
     notes = dataclasses.replace(record, stage="retrain", figures={"sentence": "s", "notes": ["One.", "Two."]})
     assert "<li>One.</li><li>Two.</li>" in shown(tmp_path, notes).read_text()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_any_shape_and_channels_are_shown(tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, [16, 24, channels], np.uint8)
+    writer = DatasetWriter(tmp_path / "wide.zip", ".png", channels)
+    for _ in range(2):
+        writer.add(encode(to_image(pixels), "png"))
+    writer.close()
+    figures = {"images": 2, "found": 2, "bytes_out": 1}
+    record = Record(stage="prepare", outcome="done", line=[], output="wide.zip", seconds=1, figures=figures)
+    thumbnail = encode(Image.fromarray(for_display(pixels)), "jpeg", QUALITY)
+    assert shown(tmp_path, record).read_text().count(base64.b64encode(thumbnail).decode()) == 2
 
 
 def test_a_command_is_copied_whole_and_broken_only_between_options(tmp_path, browser):

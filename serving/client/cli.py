@@ -185,6 +185,7 @@ def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
 @generator_options
 def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool) -> None:
     """Generate a closed path through seeds, as an animation."""
+    from gan.data.images import for_display
     from gan.sampling import animation, latents
 
     seeds, out, fps = latents.parse_numbers(request.seeds), request.out, request.fps
@@ -193,7 +194,8 @@ def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool
     with _client(connection) as client:
         figures = _source(client)
         ws = latents.loop(client.map_seeds(seeds, request.truncation_psi, request.label), request.frames)
-        animation.save(progress(client.synthesize(ws), "Generating", len(ws), unit="frame"), out, fps)
+        frames = map(for_display, client.synthesize(ws))
+        animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps)
     figures |= {"file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {client.url}: {out}", figures, as_json)
 
@@ -237,7 +239,7 @@ def status(connection: Connection, as_json: bool) -> None:
         about = model["about"] or {}
         times = ["" if model[key] is None else f"{model[key]:.2f}" for key in ("queue_ms", "compute_ms", "total_ms")]
         state = f"{model['state']} {model['reason']}".strip()
-        kind, pixels = about.get("kind", ""), about.get("resolution") or ""
+        kind, pixels = about.get("kind", ""), model["pixels"] or ""
         counts = [model["succeeded"], model["failed"], model["images"]]
         snapshot = (about.get("snapshot") or "")[:8]
         rows.append([model["name"], model["version"], state, kind, snapshot, pixels, *counts, *times])

@@ -2,7 +2,7 @@
 
     with Client("grpc://127.0.0.1:8001") as client:
         for image in client.generate(range(16), truncation_psi=0.7):
-            ...  # uint8 [H, W, 3]
+            ...  # uint8 [H, W, C]
         probabilities = client.classify([image])  # float32 [1, K], of client.about("style_classifier").styles
 
 Requests go out several at a time and come back in order. What a request holds follows from its place alone, never from
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gan.data.classes import class_index
 from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError, SalonError
+from gan.image_shape import MODES
 from gan.sampling import latents
 from gan.sampling.latents import Floats
 from serving.client import status
@@ -180,9 +181,12 @@ class Client:
     # Classifying
 
     def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats:
-        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, C] each, as RGB."""
+        """Probabilities of styles [N, K], float32, of images of any size, uint8 [H, W, C] each.
+
+        They are judged as RGB: grey thrice, alpha over white.
+        """
         metadata = self.about(CLASSIFIER)
-        requests = ({"image": batch} for batch in _batches(map(to_rgb, images), metadata.max_batch))
+        requests = ({"image": batch} for batch in _batches(images, metadata.max_batch))
         rows = [answer["probabilities"] for answer in self._run(metadata, requests, cancel)]
         return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
 
@@ -349,9 +353,12 @@ def _split(items: Any, size: int) -> Iterator[Any]:
 def _batches(images: Iterable[Pixels], max_batch: int) -> Iterator[NDArray[np.uint8]]:
     # Neighbours of one size together [N, H, W, 3], as many as a request takes.
     batch: list[Pixels] = []
-    for image in images:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise RequestError(f"`images` must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)} instead")
+    for given in images:
+        if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] not in MODES or not given.size:
+            raise RequestError(
+                f"`images` must be uint8 [H, W, C] of 1, 3 or 4 channels; got {given.dtype} {list(given.shape)} instead"
+            )
+        image = to_rgb(given)
         full = len(batch) == min(MAX_BATCH, max_batch) or (len(batch) + 1) * image.nbytes > _MOST_BYTES
         if batch and (full or image.shape != batch[0].shape):
             yield np.stack(batch)

@@ -17,9 +17,10 @@ def summarize(
     """Name, version and readiness of the server, and one entry a version of a model, from the answers of a
     serving.client.transport.Transport and the models' `metadata` by name and version.
 
-    An entry holds name, version, state, reason, about (its metadata; None: not of Salon's making), succeeded and failed
-    requests, images, executions, and mean milliseconds a request: queue_ms in the queue, compute_ms in the model,
-    total_ms from its arrival to its answer; None where there was no request. Ensembles have total_ms alone.
+    An entry holds name, version, state, reason, about (its metadata; None: not of Salon's making), pixels (of its
+    images, such as "384x256" or "64x64 grey"; None: it makes none), succeeded and failed requests, images, executions,
+    and mean milliseconds a request: queue_ms in the queue, compute_ms in the model, total_ms from its arrival to its
+    answer; None where there was no request. Ensembles have total_ms alone.
     """
     counted = {(entry["name"], entry.get("version", "")): entry for entry in statistics}
     models = []
@@ -33,6 +34,7 @@ def summarize(
                 "state": entry.get("state", "UNAVAILABLE"),
                 "reason": entry.get("reason", ""),
                 "about": dataclasses.asdict(about) if about else None,
+                "pixels": str(about.shape) if about and about.resolution else None,
                 **_figures(counted.get((name, version), {})),
             }
         )

@@ -212,7 +212,7 @@ def _classifier_about(path: Path) -> ModelMetadata:
 
 
 def _check_classifier(path: Path, about: ModelMetadata, max_batch: int, opset: int) -> None:
-    # Nothing here can say what it should compute; but for any square and batch it must give probabilities, the same in
+    # Nothing here can say what it should compute; but for any size and batch it must give probabilities, the same in
     # whatever opset.
     try:
         before = None
@@ -222,11 +222,11 @@ def _check_classifier(path: Path, about: ModelMetadata, max_batch: int, opset: i
         onnx_file.check(path, about, opset)
         run = _run(path, ("probabilities",))
         rng = np.random.default_rng(0)
-        for batch, side in ((1, 64), (3, 256), (max_batch, 32)):
-            image: Array = rng.integers(0, 256, [batch, side, side, 3], np.uint8)
+        for batch, width, height in ((1, 64, 64), (3, 256, 192), (max_batch, 32, 40)):
+            image: Array = rng.integers(0, 256, [batch, height, width, 3], np.uint8)
             found = run({"image": image})["probabilities"]
             if found.shape != (batch, len(about.styles)) or not np.allclose(found.sum(axis=1), 1, atol=1e-3):
-                raise SalonError(f"it gives no probabilities for {batch} images of {side}x{side}")
+                raise SalonError(f"it gives no probabilities for {batch} images of {width}x{height}")
             if before and not np.allclose(found, before({"image": image})["probabilities"], atol=1e-3):
                 raise SalonError(f"it gives other probabilities in opset {opset}")
     except Exception as error:  # of whatever class a runtime raises

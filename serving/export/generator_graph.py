@@ -50,7 +50,8 @@ class SynthesisGraph(nn.Module):
 
 def to_image(img: torch.Tensor) -> torch.Tensor:
     """img float32 NCHW -> image uint8 NHWC, rounded as gan.data.images.to_pixels does. NaN becomes grey."""
-    img = torch.where(torch.isnan(img), torch.zeros_like(img), img)
+    # One zero for all: zeros of img's shape would hide from the graph's shapes that there is one channel.
+    img = torch.where(torch.isnan(img), torch.zeros([]), img)
     return (img * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 

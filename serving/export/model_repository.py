@@ -230,7 +230,8 @@ class ModelRepository:
 def _fit(old: Description, new: Model) -> bool:
     # Whether one config.pbtxt can describe both.
     def shape(about: ModelMetadata) -> tuple[object, ...]:
-        return *(getattr(about, size) for size in SIZES), about.num_classes, about.styles
+        sizes = *(getattr(about, size) for size in SIZES), about.width, about.height, about.channels
+        return *sizes, about.num_classes, about.styles
 
     ours = "python" if new.metadata.kind == "seed_to_png" else new.settings.backend
     return old.backend == ours and shape(old.metadata) == shape(new.metadata)

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -27,7 +26,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from gan.data.images import Pixels, encode
+from gan.data.images import Pixels, encode, for_display, to_image
 from gan.errors import RequestError, SalonError
 from gan.runtime import page, web
 from gan.runtime.console import say
@@ -159,7 +158,7 @@ class Gallery:
         body = self.files.get(key)
         if body is None:
             (pixels,) = await self._generate(request, [spec], generator)
-            body = await in_thread(self.encoders[1], lambda cancel: encode(Image.fromarray(pixels), format))
+            body = await in_thread(self.encoders[1], lambda cancel: encode(to_image(pixels), format))
             self.files.keep(key, body)
         return Response(body, media_type=f"image/{format}", headers=self._caching(request, key, generator))
 
@@ -238,9 +237,13 @@ def _visitor(request: Request) -> str:
 
 def _generator_figures(generator: ServedGenerator) -> dict[str, Any]:
     """What /about tells of a generator."""
+    shape = generator.metadata.shape
     return {
         "name": generator.name,
         "resolution": generator.metadata.resolution,
+        "width": shape.width,
+        "height": shape.height,
+        "channels": shape.channels,
         "classes": _class_names(generator),
         "mixes": generator.has_latents,
         "classifier": bool(generator.styles),
@@ -284,7 +287,7 @@ def _animation(frames: Sequence[Pixels], format: str, cancel: Cancellation) -> b
     def wanted() -> Iterator[Pixels]:
         for frame in frames:
             cancel.check()
-            yield frame
+            yield for_display(frame)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"interpolation.{format}"

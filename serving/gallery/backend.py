@@ -123,7 +123,7 @@ class Backend:
         return self.verdicts.get(spec.tag(generator.metadata))
 
     async def generate(self, specs: Sequence[ImageSpec], generator: ServedGenerator, visitor: str = "") -> list[Pixels]:
-        """The images, uint8 [H, W, 3], all of one truncation and class.
+        """The images, uint8 [H, W, C], all of one truncation and class.
 
         Raises Unavailable, SalonError and RequestError.
         """

@@ -182,7 +182,14 @@ function described(image) {
 }
 
 // Small images are blown up with their pixels as they are, not blurred.
-const small = () => model().resolution < 256;
+const small = () => model().width * model().height < 256 * 256;
+
+// What is shown, or waited for, has the proportions of the generator's images, and their alpha a ground.
+function fit() {
+  $("stage").style.setProperty("--ratio", model().width / model().height);
+  $("stage").style.setProperty("--scale", Math.sqrt(model().width / model().height));
+  $("stage").toggleAttribute("data-alpha", model().channels === 4);
+}
 
 function thumbnail(image) {
   const href = `?${parameters({ ...state, view: "picture", seed: image.seed })}`;
@@ -200,6 +207,7 @@ function thumbnail(image) {
 // Empty frames, where nothing was shown yet.
 function blanks() {
   const { view } = state;
+  fit();
   const frame = () => element("figure", {}, element("span", { class: "blank" }), element("figcaption", {}));
   $("grid").replaceChildren(...(view === "wall" ? Array.from({ length: about.wall }, frame) : []));
   $("parents").replaceChildren(...(view === "mix" ? [frame(), frame()] : []));
@@ -207,6 +215,7 @@ function blanks() {
 
 function show() {
   const { view } = state;
+  fit();
   $("grid").replaceChildren(...(view === "wall" ? scene.map(thumbnail) : []));
   $("parents").replaceChildren(...(view === "mix" ? scene.slice(0, 2).map(thumbnail) : []));
   $("step").max = scene.length - 1;
@@ -229,7 +238,7 @@ function showOne(image) {
   $("image").src = image.src;
   $("image").className = small() ? "small" : "";
   $("title").textContent = image.title;
-  $("size").textContent = `${model().resolution} × ${model().resolution} pixels`;
+  $("size").textContent = `${model().width} × ${model().height} pixels`;
   caption(image, "");
   $("image").alt = described(image);
   $("download").href = image.file;

@@ -10,7 +10,7 @@ from PIL import Image
 
 from eval.data.thumbnails import QUALITY, THUMBNAIL
 from eval.metrics.confidence_intervals import wilson
-from gan.data.images import Pixels, encode
+from gan.data.images import Pixels, encode, for_display
 from gan.errors import RequestError
 from gan.sampling.latents import Floats
 from serving.contract import ModelMetadata
@@ -31,10 +31,10 @@ class ClassifiedImages:
 
 
 def collect(pairs: Iterable[tuple[Pixels, Floats]], names: Iterable[str]) -> ClassifiedImages:
-    """Classified images of pairs: pixels [H, W, 3] and probabilities [K]. Only thumbnails stay in memory."""
+    """Classified images of pairs: pixels [H, W, C] and probabilities [K]. Only thumbnails stay in memory."""
     rows, thumbnails, sides = [], [], []
     for pixels, probabilities in pairs:
-        image = Image.fromarray(pixels)
+        image = Image.fromarray(for_display(pixels))
         sides.append(min(image.size))
         image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         thumbnails.append(encode(image, "jpeg", QUALITY))

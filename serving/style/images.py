@@ -7,8 +7,9 @@ from itertools import islice
 from typing import Any, Protocol
 
 from eval.data.files_source import FilesSource
+from eval.data.snapshot_source import seen_as
 from gan import __version__
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError
 from gan.runtime.console import progress, say
 from gan.sampling.latents import MAX_SEED, Floats
@@ -58,13 +59,13 @@ def classify_images(
             generator = _served(client)
             seeds = list(range(request.seed, request.seed + (request.num_images or GENERATED)))
             names = [f"seed {seed}" for seed in seeds]
-            if own:
+            if own or generator.about("generator").channels != 3:  # no ensemble of these is served
                 pairs = _classified(generator.generate(seeds, request.truncation_psi, request.label), classify)
             else:
                 pairs = generator.generate_and_classify(seeds, request.truncation_psi, request.label)
             origin = {"kind": "generator", "name": connection.model, "seed": request.seed}
             origin |= {"truncation_psi": request.truncation_psi, "class": request.label, "url": connection.url}
-            origin |= {"snapshot": generator.about("generator").snapshot}
+            origin |= {"snapshot": generator.about("generator").snapshot, **seen_as(generator.about("generator").shape)}
         classified = collect(progress(pairs, "Checking the style", len(names)), names)
     file = request.classifier
     classifier = {"file": str(file) if file else connection.url, "sha256": own.sha256 if own else None}
@@ -87,7 +88,7 @@ def _served(client: Client | None) -> Client:
 def _classified(images: Iterable[Pixels], classify: Classify) -> Iterator[tuple[Pixels, Floats]]:
     images = iter(images)
     while batch := list(islice(images, MAX_BATCH)):
-        yield from zip(batch, classify(batch), strict=True)
+        yield from zip(batch, classify([to_rgb(image) for image in batch]), strict=True)
 
 
 def _card(about: ModelMetadata) -> dict[str, Any]:
