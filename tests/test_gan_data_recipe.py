@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from gan.data.images import encode
-from gan.data.recipe import TRAINED, Recipe, read
+from gan.data.recipe import Recipe, read
+from gan.data.xmp import TRAINED
 from gan.errors import RequestError
 from gan.sampling import animation
 
@@ -100,7 +101,7 @@ def test_a_hostile_recipe_is_none(tmp_path, recipe):
 
 def test_fields_of_later_versions_are_passed_over():
     assert Recipe.from_json('{"kind": "image", "seeds": [3], "mood": "blue"}').seeds == [3]
-    assert json.loads(Recipe(kind="image", seeds=[3], salon="9").to_json()) == {
+    assert Recipe(kind="image", seeds=[3], salon="9").to_dict() == {
         "kind": "image",
         "seeds": [3],
         "salon": "9",

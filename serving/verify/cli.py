@@ -1,6 +1,5 @@
 """The command `salon verify`. Heavy imports wait until it runs."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -103,7 +102,7 @@ def _figures(found: "Verification", tolerance: int) -> dict[str, Any]:
         "file": str(found.path),
         "format": found.said.format,
         "marked": found.said.marked,
-        "recipe": None if recipe is None else json.loads(recipe.to_json()),
+        "recipe": None if recipe is None else recipe.to_dict(),
         "same": found.same(tolerance),
         "largest_difference": found.largest,
         "mean_difference": found.mean,
