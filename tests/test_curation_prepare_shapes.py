@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from fractions import Fraction
@@ -10,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon, until
 from PIL import Image
-from test_curation_prepare_pipeline import fill, image, rows
+from test_curation_prepare_pipeline import children_of, fill, gone, image, rows, start
 from test_curation_prepare_video import film
 from test_gan_data_decode import BAD, COLOURS, encoded, exif_bytes, grey16, half_transparent_rgba, palette_with_alpha
 
@@ -413,6 +414,30 @@ def test_a_bucket_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -
     assert "truncated 1" in outcome.err or "corrupt 1" in outcome.err
     assert "Landscape: no images, and nothing was written" in outcome.out
     assert len(ImageDataset(tmp_path / "d.portrait.zip")) == 2 and not (tmp_path / "d.landscape.zip").exists()
+
+
+def test_a_kill_between_buckets_loses_nothing_that_is_done(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", {"a.png": image(1, (80, 120)), "copies/0000.png": image(2, (900, 600))})
+    for number in range(1, 2000):  # far from done when it is killed
+        os.link(source / "copies/0000.png", source / f"copies/{number:04d}.png")
+    out = tmp_path / "out/d.zip"
+    with start(source, out, "--buckets") as process:
+        begun = tmp_path / f"out/.d.landscape.zip.rows.{process.pid}.partial"
+        until(begun.exists, process)
+        below = children_of(process.pid)
+        process.kill()
+        process.communicate(timeout=HANG)
+    until(lambda: gone(below))
+    portrait = tmp_path / "out/d.portrait.zip"
+    whole = portrait.read_bytes()
+    assert manifest.read(portrait.with_suffix(".manifest")).dataset == ImageDataset(portrait).fingerprint()
+    assert not (tmp_path / "out/d.landscape.zip").exists()
+    for number in range(3, 2000):
+        (source / f"copies/{number:04d}.png").unlink()
+    again = run_salon(*("prepare", source, "--out", out, "--resolution", 64, "--buckets", "--overwrite"))
+    assert again.code == 0 and portrait.read_bytes() == whole
+    assert len(rows(tmp_path / "out/d.landscape.zip")) == 3
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_crops_have_the_shape(tmp_path: Path) -> None:
