@@ -17,6 +17,7 @@ from test_curation_prepare_pipeline import children_of, fill, gone, image, rows,
 from test_curation_prepare_video import film
 from test_gan_data_decode import BAD, COLOURS, encoded, exif_bytes, grey16, half_transparent_rgba, palette_with_alpha
 
+from curation.prepare.crops import crop_boxes
 from curation.prepare.find_images import find
 from curation.prepare.headers import Header, Look, drawn, read_headers
 from curation.prepare.image_files import ImageFile
@@ -418,7 +419,7 @@ def test_a_bucket_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -
 
 def test_a_kill_between_buckets_loses_nothing_that_is_done(tmp_path: Path) -> None:
     source = fill(tmp_path / "in", {"a.png": image(1, (80, 120)), "copies/0000.png": image(2, (900, 600))})
-    for number in range(1, 2000):  # far from done when it is killed
+    for number in range(1, 400):  # far from done when it is killed
         os.link(source / "copies/0000.png", source / f"copies/{number:04d}.png")
     out = tmp_path / "out/d.zip"
     with start(source, out, "--buckets") as process:
@@ -432,12 +433,39 @@ def test_a_kill_between_buckets_loses_nothing_that_is_done(tmp_path: Path) -> No
     whole = portrait.read_bytes()
     assert manifest.read(portrait.with_suffix(".manifest")).dataset == ImageDataset(portrait).fingerprint()
     assert not (tmp_path / "out/d.landscape.zip").exists()
-    for number in range(3, 2000):
+    for number in range(3, 400):
         (source / f"copies/{number:04d}.png").unlink()
     again = run_salon(*("prepare", source, "--out", out, "--resolution", 64, "--buckets", "--overwrite"))
     assert again.code == 0 and portrait.read_bytes() == whole
     assert len(rows(tmp_path / "out/d.landscape.zip")) == 3
     assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_has_the_pixels_that_its_crop_needs(tmp_path: Path, orientation: int) -> None:
+    row = np.repeat(np.tile(np.array([64, 192], np.uint8), 16), 4)  # that an eighth of the size would make grey
+    picture = Image.fromarray(np.tile(row, (512, 1)))
+    if orientation == 6:
+        picture = picture.transpose(Image.Transpose.ROTATE_90)
+    content = encoded(picture, "JPEG", quality=98, exif=exif_bytes(orientation))
+    (tmp_path / "a.jpg").write_bytes(content)
+    (made,) = prepare(ImageFile("in", "a.jpg", tmp_path / "a.jpg"), settings(ImageShape(32, 8, 1)))
+    assert made.content and (made.width, made.height) == (128, 512)
+    found = np.asarray(Image.open(io.BytesIO(made.content)), int)
+    np.testing.assert_allclose(found, np.tile(row[::4].astype(int), (8, 1)), atol=6)
+
+
+@pytest.mark.parametrize(
+    ("size", "boxes"),
+    [
+        ((400, 100), [(0, 0, 150, 100), (250, 0, 150, 100)]),
+        ((150, 250), [(0, 0, 150, 100), (0, 150, 150, 100)]),
+        ((47, 31), []),
+        ((48, 31), [(0, 7, 24, 16), (24, 7, 24, 16)]),
+    ],
+)
+def test_where_crops_of_a_shape_lie(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> None:
+    assert crop_boxes(*size, 2, (24, 16)) == boxes
 
 
 def test_crops_have_the_shape(tmp_path: Path) -> None:
