@@ -24,7 +24,7 @@ from curation.prepare.image_files import ImageFile
 from curation.prepare.pipeline import collect
 from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import ImageSettings, kept, prepare
-from curation.prepare.shapes import bucket_of, proposals, size_of
+from curation.prepare.shapes import bucket_of, cropped_in_buckets, proposals, size_of
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.decode import decode
@@ -192,6 +192,12 @@ def test_the_shape_that_loses_least() -> None:
     assert [(one.base, one.cropped) for one in proposals([])] == [((4, 4), 0)]
 
 
+def test_what_buckets_would_lose() -> None:
+    sizes = [(300, 200)] * 2 + [(200, 300), (100, 100), (110, 100)]
+    assert cropped_in_buckets(sizes) == pytest.approx((1 - 100 / 110) / 5)
+    assert cropped_in_buckets([]) == 0
+
+
 def test_buckets_of_sizes() -> None:
     sizes = [(100, 110), (110, 100), (100, 111), (111, 100), (1, 3)]
     assert [bucket_of(*size) for size in sizes] == ["square", "square", "portrait", "landscape", "portrait"]
@@ -327,8 +333,10 @@ def test_auto_proposes_by_upright_sizes_and_counts_what_is_lost(tmp_path: Path) 
     assert look["shapes"][0]["shape"] == "16x24" and look["kinds"] == {"grey": 0, "RGB": 5, "RGBA": 0}
     expected = [1 - 60 / 60, 1 - 60 / 61, 1 - 60 / 62, 1 - 60 / 160, 1 - 40 / 60]
     assert look["shapes"][0]["cropped"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert look["cropped_in_buckets"] == pytest.approx(np.mean([*expected[:4], 0]), abs=1e-4)
     text = run_salon("prepare", source, "--shape", "auto", "--resolution", 16, "--out", out, "--workers", 1)
     assert "The images become 16x24, by the headers of 5 of 6 files" in text.err
+    assert "With --buckets, each of its own shape, 13.5%\n" in text.out
     assert "16x24    " in text.out and "Beyond 1.5:1" not in text.out
     figures = json.loads(out.with_suffix(".report.json").read_text())
     # A quarter of a side at most is cropped; of 160 pixels 120 are left, which are twice as long as they should be.
