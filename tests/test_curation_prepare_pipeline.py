@@ -417,8 +417,8 @@ def gone(pids: set[int]) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
-def start(source: Path, out: Path) -> "subprocess.Popen[bytes]":
-    arguments = ["prepare", str(source), "--out", str(out), "--resolution", "64", "--workers", "2"]
+def start(source: Path, out: Path, *options: str) -> "subprocess.Popen[bytes]":
+    arguments = ["prepare", str(source), "--out", str(out), "--resolution", "64", "--workers", "2", *options]
     return subprocess.Popen(
         [sys.executable, "-m", "gan", *arguments],
         cwd=Path(__file__).parent.parent,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from fractions import Fraction
@@ -10,19 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_salon
+from conftest import HANG, run_salon, until
 from PIL import Image
-from test_curation_prepare_pipeline import fill, image, rows
+from test_curation_prepare_pipeline import children_of, fill, gone, image, rows, start
 from test_curation_prepare_video import film
 from test_gan_data_decode import BAD, COLOURS, encoded, exif_bytes, grey16, half_transparent_rgba, palette_with_alpha
 
+from curation.prepare.crops import crop_boxes
 from curation.prepare.find_images import find
 from curation.prepare.headers import Header, Look, drawn, read_headers
 from curation.prepare.image_files import ImageFile
 from curation.prepare.pipeline import collect
 from curation.prepare.request import PrepareRequest
 from curation.prepare.resize import ImageSettings, kept, prepare
-from curation.prepare.shapes import bucket_of, proposals, size_of
+from curation.prepare.shapes import bucket_of, cropped_in_buckets, proposals, size_of
 from gan.data import manifest
 from gan.data.dataset import ImageDataset
 from gan.data.decode import decode
@@ -190,6 +192,12 @@ def test_the_shape_that_loses_least() -> None:
     assert [(one.base, one.cropped) for one in proposals([])] == [((4, 4), 0)]
 
 
+def test_what_buckets_would_lose() -> None:
+    sizes = [(300, 200)] * 2 + [(200, 300), (100, 100), (110, 100)]
+    assert cropped_in_buckets(sizes) == pytest.approx((1 - 100 / 110) / 5)
+    assert cropped_in_buckets([]) == 0
+
+
 def test_buckets_of_sizes() -> None:
     sizes = [(100, 110), (110, 100), (100, 111), (111, 100), (1, 3)]
     assert [bucket_of(*size) for size in sizes] == ["square", "square", "portrait", "landscape", "portrait"]
@@ -325,8 +333,10 @@ def test_auto_proposes_by_upright_sizes_and_counts_what_is_lost(tmp_path: Path) 
     assert look["shapes"][0]["shape"] == "16x24" and look["kinds"] == {"grey": 0, "RGB": 5, "RGBA": 0}
     expected = [1 - 60 / 60, 1 - 60 / 61, 1 - 60 / 62, 1 - 60 / 160, 1 - 40 / 60]
     assert look["shapes"][0]["cropped"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert look["cropped_in_buckets"] == pytest.approx(np.mean([*expected[:4], 0]), abs=1e-4)
     text = run_salon("prepare", source, "--shape", "auto", "--resolution", 16, "--out", out, "--workers", 1)
     assert "The images become 16x24, by the headers of 5 of 6 files" in text.err
+    assert "With --buckets, each of its own shape, 13.5%\n" in text.out
     assert "16x24    " in text.out and "Beyond 1.5:1" not in text.out
     figures = json.loads(out.with_suffix(".report.json").read_text())
     # A quarter of a side at most is cropped; of 160 pixels 120 are left, which are twice as long as they should be.
@@ -413,6 +423,57 @@ def test_a_bucket_that_cannot_be_made_costs_the_others_nothing(tmp_path: Path) -
     assert "truncated 1" in outcome.err or "corrupt 1" in outcome.err
     assert "Landscape: no images, and nothing was written" in outcome.out
     assert len(ImageDataset(tmp_path / "d.portrait.zip")) == 2 and not (tmp_path / "d.landscape.zip").exists()
+
+
+def test_a_kill_between_buckets_loses_nothing_that_is_done(tmp_path: Path) -> None:
+    source = fill(tmp_path / "in", {"a.png": image(1, (80, 120)), "copies/0000.png": image(2, (900, 600))})
+    for number in range(1, 400):  # far from done when it is killed
+        os.link(source / "copies/0000.png", source / f"copies/{number:04d}.png")
+    out = tmp_path / "out/d.zip"
+    with start(source, out, "--buckets") as process:
+        begun = tmp_path / f"out/.d.landscape.zip.rows.{process.pid}.partial"
+        until(begun.exists, process)
+        below = children_of(process.pid)
+        process.kill()
+        process.communicate(timeout=HANG)
+    until(lambda: gone(below))
+    portrait = tmp_path / "out/d.portrait.zip"
+    whole = portrait.read_bytes()
+    assert manifest.read(portrait.with_suffix(".manifest")).dataset == ImageDataset(portrait).fingerprint()
+    assert not (tmp_path / "out/d.landscape.zip").exists()
+    for number in range(3, 400):
+        (source / f"copies/{number:04d}.png").unlink()
+    again = run_salon(*("prepare", source, "--out", out, "--resolution", 64, "--buckets", "--overwrite"))
+    assert again.code == 0 and portrait.read_bytes() == whole
+    assert len(rows(tmp_path / "out/d.landscape.zip")) == 3
+    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_has_the_pixels_that_its_crop_needs(tmp_path: Path, orientation: int) -> None:
+    row = np.repeat(np.tile(np.array([64, 192], np.uint8), 16), 4)  # that an eighth of the size would make grey
+    picture = Image.fromarray(np.tile(row, (512, 1)))
+    if orientation == 6:
+        picture = picture.transpose(Image.Transpose.ROTATE_90)
+    content = encoded(picture, "JPEG", quality=98, exif=exif_bytes(orientation))
+    (tmp_path / "a.jpg").write_bytes(content)
+    (made,) = prepare(ImageFile("in", "a.jpg", tmp_path / "a.jpg"), settings(ImageShape(32, 8, 1)))
+    assert made.content and (made.width, made.height) == (128, 512)
+    found = np.asarray(Image.open(io.BytesIO(made.content)), int)
+    np.testing.assert_allclose(found, np.tile(row[::4].astype(int), (8, 1)), atol=6)
+
+
+@pytest.mark.parametrize(
+    ("size", "boxes"),
+    [
+        ((400, 100), [(0, 0, 150, 100), (250, 0, 150, 100)]),
+        ((150, 250), [(0, 0, 150, 100), (0, 150, 150, 100)]),
+        ((47, 31), []),
+        ((48, 31), [(0, 7, 24, 16), (24, 7, 24, 16)]),
+    ],
+)
+def test_where_crops_of_a_shape_lie(size: tuple[int, int], boxes: list[tuple[int, int, int, int]]) -> None:
+    assert crop_boxes(*size, 2, (24, 16)) == boxes
 
 
 def test_crops_have_the_shape(tmp_path: Path) -> None:

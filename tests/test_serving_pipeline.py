@@ -65,6 +65,7 @@ def outcomes(outcome):
         ("images = 3\n[prepare]", "images must be a folder, a ZIP or a list"),
         ("folder = ''\n[synthetic]", "folder must be a path"),
         ("[prepare]", r"must have either images = FOLDER or a table \[synthetic\]"),
+        ("[synthetic]\n[prepare]\nbuckets = true", r"\[prepare\] must make one dataset; buckets makes several"),
         ("images = 'x'\n[synthetic]", r"must have either images = FOLDER or a table \[synthetic\]"),
         ("images = 'nowhere'\n[prepare]", "images nowhere do not exist"),
         ("[synthetic]\n[train]", r"\[train\] needs \[prepare\]"),

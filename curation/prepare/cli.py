@@ -35,8 +35,8 @@ class PathOrAddress(click.Path):
     "--shape",
     metavar="WxH|A:B|auto",
     help="Shape of the images: a width and height such as 384x256, which needs no --resolution, a ratio such as 3:2 or "
-    "4:5, or auto, the ratio that loses least of this collection; the three best are printed, and --dry-run writes "
-    "nothing else. Both sides are 2 to 8 times one power of two. Default: square.",
+    "4:5, or auto, the ratio that loses least of this collection; --dry-run prints the three best and writes nothing. "
+    "Both sides are 2 to 8 times one power of two. Default: square.",
 )
 @click.option(
     "--buckets",

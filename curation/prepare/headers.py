@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.prepare import remote
 from curation.prepare.image_files import ImageFile, opened, read
-from curation.prepare.shapes import AUTO, Proposal, Size, proposals, scaled
+from curation.prepare.shapes import AUTO, Proposal, Size, cropped_in_buckets, proposals, scaled
 from curation.prepare.video import frames
 from curation.prepare.worker_pool import fault_tolerant_map
 from gan.data.decode import MAX_BYTES_PER_PIXEL, decode, size_and_mode
@@ -49,7 +49,12 @@ class Look:
     @property
     def proposals(self) -> list[Proposal]:
         """What shapes lose of it, that which loses least first."""
-        return proposals([(header.width, header.height) for header in drawn(self.headers)])
+        return proposals(self.sizes)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Width and height of some evenly spaced images."""
+        return [(header.width, header.height) for header in drawn(self.headers)]
 
     def figures(self, resolution: int | None) -> dict[str, Any]:
         """For the report: how many files were looked at, and their kinds; with a `resolution` also the best shapes."""
@@ -60,6 +65,7 @@ class Look:
             "of": self.files,
             "kinds": {KINDS[channels]: kinds[channels] for channels in KINDS},
             "shapes": shapes,
+            "cropped_in_buckets": round(cropped_in_buckets(self.sizes), 4),
         }
 
 

@@ -139,6 +139,8 @@ def _chosen(figures: dict[str, Any]) -> list[str]:
         of = f"{look['looked_at']:,} of {look['of']:,} files"
         lines.append(f"Shapes that lose least, by {of}: what cropping would cut off on average, or the mean stretch")
         lines.append(table(rows, ["shape", "cropped", "stretched"]))
+        if look["cropped_in_buckets"] < look["shapes"][0]["cropped"]:
+            lines.append(in_options(f"With `buckets`, each of its own shape, {look['cropped_in_buckets']:.1%}"))
     return [*lines, ""] if lines else []
 
 

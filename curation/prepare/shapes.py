@@ -69,6 +69,15 @@ def proposals(sizes: Sequence[Size]) -> list[Proposal]:
     return sorted(found, key=lambda one: (one.cropped, abs(one.base[0] - one.base[1]), one.base))
 
 
+def cropped_in_buckets(sizes: Sequence[Size]) -> float:
+    """Mean share of an image that cropping would cut off if each bucket had the shape that loses least of it."""
+    lost = 0.0
+    for bucket in BUCKETS:
+        own = [size for size in sizes if bucket_of(*size) == bucket]
+        lost += len(own) * next(one.cropped for one in proposals(own) if bucket != "square" or one.base == SQUARE)
+    return lost / max(len(sizes), 1)
+
+
 def bucket_of(width: int, height: int) -> str:
     """The bucket of an image of this size, upright."""
     if max(width, height) <= NEARLY_SQUARE * min(width, height):

@@ -52,6 +52,8 @@ def read(path: Path) -> PipelineFile:
     for name in content:
         if missing := [need for need in STAGES[name].needs if need not in content]:
             raise RequestError(f"{path}: [{name}] needs [{missing[0]}]")
+    if content.get("prepare", {}).get("buckets"):
+        raise RequestError(f"{path}: [prepare] must make one dataset; buckets makes several: choose a shape instead")
     base = path.parent
     place = next(p for p in [base / folder, *(base / folder).parents] if p.exists())
     if not place.is_dir():
