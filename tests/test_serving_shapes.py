@@ -68,6 +68,7 @@ def made(made_once, tiny_config, classifier):
             for block in G.synthesis.blocks:  # so that few values are at the ends of their range, alpha's too
                 block.torgb.weight.mul_(0.1)
                 block.torgb.bias.mul_(0.1)
+            G.synthesis.torgbs[-1].bias[3:] = -1.2  # alpha of some pixels is 0
             path = folder / f"{name}.safetensors"
             snapshot.save(path, G, D, config, 0, CLASSES.get(name))
             options = ("--snapshot", path, "--name", name, "--classifier", classifier, "--max-batch", 4)
@@ -117,7 +118,8 @@ def test_a_seed_is_the_image_of_salon_generate(client, name, snapshots):
     _, size, mode = SHAPES[name]
     assert to_image(expected[0]).size == size and to_image(expected[0]).mode == mode
     assert len({image.tobytes() for image in expected}) == 3
-    assert expected[..., -1].std() > 5 and ((expected > 0) & (expected < 255)).mean() > 0.7
+    assert expected[..., -1].std() > 5 and ((expected > 0) & (expected < 255)).mean() > 0.6
+    assert name != "clear" or 0 < (expected[..., 3] == 0).mean() < 0.5
     assert near(np.stack(list(client.generate(SEEDS, 0.7, label(name)))), expected)
     ws = client.map_seeds(SEEDS, 0.7, label(name))
     assert near(np.stack(list(client.synthesize(ws))), expected)
