@@ -23,7 +23,7 @@ ROOMS = [
     *("eval.blind", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.map"),
     *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
-    *("serving.contract", "serving.export", "serving.server", "serving.client", "serving.verify"),
+    *("serving.contract", "serving.recipes", "serving.export", "serving.server", "serving.client", "serving.verify"),
     *("serving.style", "serving.gallery"),
     "serving.pipeline",
 ]

@@ -8,12 +8,16 @@ import torch
 from conftest import run_salon
 from PIL import Image
 from test_cli import refused
+from test_serving_export import ask
+from tritonclient import grpc
 
 from gan import snapshot
 from gan.data.images import save
 from gan.data.recipe import Recipe, read
-from gan.sampling.generate import generate
+from gan.sampling.generate import generate, map_seeds, synthesize
 from gan.sampling.verify import of_snapshot, verify
+from serving.contract import ModelMetadata
+from serving.gallery.scenes import ImageSpec, combine
 
 
 @pytest.fixture
@@ -109,3 +113,54 @@ def test_without_metadata_nothing_is_said(tiny_run, tmp_path):
     assert run_salon(*words).code == 0
     found = read(tmp_path / "f" / "seed0000.png")
     assert not found.marked and found.recipe is None and b"Salon" not in (tmp_path / "f" / "seed0000.png").read_bytes()
+
+
+def test_what_a_server_makes_is_verified_by_it_and_by_the_snapshot(server, tiny_run, conditional_snapshot, tmp_path):
+    asked = ("--url", server.grpc_url)
+    generate_some = ("query", "generate", "--seeds", "0-2", *asked)
+    done = [
+        run_salon(*generate_some, "--out", tmp_path / "files", "--truncation-psi", "0.7"),
+        run_salon(*generate_some, "--out", tmp_path / "grid.jpg", "--grid", "2x2"),
+        run_salon(
+            "query", "mix", "--rows", "0-1", "--columns", "3", "--layers", "0-1", "--out", tmp_path / "m.png", *asked
+        ),
+        run_salon("query", "interpolate", "--seeds", "0-1", "--frames", "2", "--out", tmp_path / "l.mp4", *asked),
+    ]
+    assert {outcome.code for outcome in done} == {0}, done
+    told = {"seed": np.array([[7]], np.int64), "truncation_psi": np.array([[0.7]], np.float32)}
+    label = {"seed": np.array([[7]], np.int64), "label": np.array([[1]], np.int64)}
+    with grpc.InferenceServerClient(server.grpc_url.removeprefix("grpc://")) as client:
+        (files,) = ask(client, "seed_to_png", "file", **told, format=np.array([[b"webp"]], np.object_))
+        (tmp_path / "seed.webp").write_bytes(files[0, 0])
+        (files,) = ask(client, "times_seed_to_png", "file", **label)
+        (tmp_path / "night.png").write_bytes(files[0, 0])
+    stills = [*sorted((tmp_path / "files").iterdir()), *(tmp_path / n for n in ("grid.jpg", "m.png", "seed.webp"))]
+    for by in (asked, ("--snapshot", tiny_run, "--device", "cpu")):
+        outcome, figures = verified(*stills, *by)
+        assert outcome.code == 0 and figures["verified"] == 6, figures
+    recipe = figures["pictures"][-1]["recipe"]
+    assert (recipe["seeds"], recipe["truncation_psi"], recipe["model"]) == ([7], 0.7, "generator 1")
+    outcome, figures = verified(tmp_path / "night.png", "--snapshot", conditional_snapshot, "--device", "cpu")
+    assert outcome.code == 0 and figures["pictures"][0]["recipe"]["class_name"] == "night"
+    assert read(tmp_path / "l.mp4").recipe.frames == 2
+
+
+def test_the_gallerys_files_are_verified(tiny_run, tmp_path):
+    source = snapshot.find(tiny_run)
+    digest, _ = of_snapshot(source, torch.device("cpu"))
+    about = ModelMetadata(kind="generator", generator="generator", num_ws=6, snapshot=digest, version=3)
+    spec = ImageSpec(model="generator", seed=1, psi=0.6)
+    mixed = ImageSpec(model="generator", seed=1, psi=0.6, to=2, layers=("composition",))
+    ws = map_seeds(source.G_ema, [1, 2], truncation_psi=0.6)
+    for place, each in enumerate((spec, mixed)):
+        combined = torch.from_numpy(combine(each, ws[: len(each.seeds())].numpy()))
+        (pixels,) = synthesize(source.G_ema, combined)
+        save(pixels, tmp_path / f"{place}.png", recipe=each.recipe(about))
+    outcome, figures = verified(tmp_path / "0.png", tmp_path / "1.png", "--snapshot", tiny_run, "--tolerance", "0")
+    assert outcome.code == 0 and figures["verified"] == 2
+    assert figures["pictures"][1]["recipe"] | {"salon": ""} == {
+        **{"kind": "image", "seeds": [1], "columns": [2], "layers": [0, 1], "truncation_psi": 0.6},
+        **{"noise_mode": "const", "model": "generator 3", "snapshot": digest, "salon": ""},
+    }
+    journey = ImageSpec(model="generator", seed=1, to=2, steps=5).recipe(about)
+    assert (journey.kind, journey.seeds, journey.frames) == ("interpolation", [1, 2], 5)

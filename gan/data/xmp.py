@@ -37,7 +37,7 @@ _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def sentence(recipe: dict[str, Any]) -> str:
     """For a person to read."""
     kind, seeds, columns = recipe["kind"], recipe.get("seeds", []), recipe.get("columns", [])
-    of = {"mix": "style mixing of", "image": "image of"}.get(kind, f"{kind} of")
+    of = {"mix": "style mixing of", "image": "style mixing of" if columns else "image of"}.get(kind, f"{kind} of")
     parts = [f"{of} {'seed' if len(seeds) == 1 else 'seeds'} {_numbers(seeds)}" if seeds else kind]
     if columns:
         parts.append(f"with layers {_numbers(recipe.get('layers', []))} of seeds {_numbers(columns)}")

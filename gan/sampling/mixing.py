@@ -11,6 +11,24 @@ from gan.sampling import image_grid, latents
 from gan.sampling.generate import map_seeds, synthesize
 
 
+def mix_one(
+    G: Generator,
+    seed: int,
+    other: int,
+    layers: Sequence[int],
+    class_index: int | None = None,
+    *,
+    truncation_psi: float = 1.0,
+    noise_mode: str = "const",
+) -> Pixels:
+    """The image of one seed, uint8 [H, W, C], with `layers` of another's. Raises RequestError as mix."""
+    classes = None if class_index is None else [class_index] * 2
+    ws = map_seeds(G, [seed, other], classes, truncation_psi=truncation_psi)
+    mixed = torch.from_numpy(latents.mix(ws[:1].cpu().numpy(), ws[1:].cpu().numpy(), layers)).to(ws)
+    (image,) = synthesize(G, mixed, noise_mode=noise_mode, seeds=[seed])
+    return image
+
+
 def mix(
     G: Generator,
     rows: Sequence[int],

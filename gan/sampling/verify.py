@@ -17,7 +17,7 @@ from gan.networks import precision
 from gan.runtime.files import sha256
 from gan.sampling import image_grid
 from gan.sampling.generate import generate
-from gan.sampling.mixing import mix
+from gan.sampling.mixing import mix, mix_one
 from gan.snapshot import Snapshot
 
 MOST = 4096  # images that a recipe is followed for
@@ -58,6 +58,8 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
         return Verification(path=path, said=said, reason=reason)
     if max(len(recipe.seeds), 1) * max(len(recipe.columns), 1) > MOST:
         raise RequestError(f"{path} must have a recipe of at most {MOST:,} images")
+    if recipe.kind == "image" and (len(recipe.seeds) != 1 or len(recipe.columns) > 1):
+        raise RequestError(f"{path} must have a recipe of one seed, or two that are mixed")
     wanted = np.asarray(_as_file(make(recipe), said.format)).astype(int)
     with Image.open(path) as image:
         there = np.asarray(image).astype(int)
@@ -80,6 +82,9 @@ def of_snapshot(source: Snapshot, device: torch.device) -> tuple[str, Make]:
         seeds = list(recipe.seeds)
         if recipe.kind == "mix":
             return mix(G, seeds, recipe.columns, recipe.layers, index, truncation_psi=psi, noise_mode=noise)
+        if recipe.kind == "image" and recipe.columns:
+            (seed,), (other,) = seeds, recipe.columns
+            return mix_one(G, seed, other, recipe.layers, index, truncation_psi=psi, noise_mode=noise)
         classes, cutoff = None if index is None else [index] * len(seeds), recipe.truncation_cutoff
         made = generate(G, seeds, classes, truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise)
         return arranged(recipe, list(made))

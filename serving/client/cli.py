@@ -15,6 +15,7 @@ from gan.cli.options import (
     WholeRange,
     format_option,
     grid_option,
+    metadata_option,
     overwrite_option,
     psi_option,
     together,
@@ -26,6 +27,7 @@ from serving.client.options import concurrency_option, label_option, model_optio
 from serving.client.request import Connection, GenerateQuery, InterpolateQuery, MixQuery
 
 if TYPE_CHECKING:
+    from gan.data.recipe import Recipe
     from serving.client.client import Client
 
 
@@ -54,6 +56,7 @@ generator_options = together(
     psi_option,
     label_option,
     concurrency_option,
+    metadata_option,
     overwrite_option,
     server_options,
 )
@@ -78,7 +81,7 @@ generator_options = together(
     "--budget", metavar="K", type=WholeRange(1), help=f"Candidates for each accepted image. Default: {_BUDGET}."
 )
 @generator_options
-def generate(request: GenerateQuery, connection: Connection, as_json: bool) -> None:
+def generate(request: GenerateQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
     """Generate images of seeds: one image a seed, the same that `salon generate` gives."""
     import time
 
@@ -97,15 +100,25 @@ def generate(request: GenerateQuery, connection: Connection, as_json: bool) -> N
         assert seeds is not None
         files = [out] if request.grid else _files(request, seeds)
         generated = progress(client.generate(seeds, request.truncation_psi, request.label), "Generating", len(seeds))
+        kind, grid = ("grid" if request.grid else "image"), request.grid
+        recipe = _recipe(client, request, kind, seeds=seeds, grid=grid) if metadata else None
         if request.grid:
-            images.save(image_grid.grid(list(generated), columns, rows), out)
+            images.save(image_grid.grid(list(generated), columns, rows), out, recipe=recipe)
         else:
-            for file, pixels in zip(files, generated, strict=True):
-                images.save(pixels, file)
+            for file, seed, pixels in zip(files, seeds, generated, strict=True):
+                images.save(pixels, file, recipe=recipe and dataclasses.replace(recipe, seeds=[seed]))
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seeds), "seeds": seeds, "seconds": seconds}
     of = f" of {figures['rejection']['candidates']} candidates" if request.reject else ""
     result(f"{len(seeds)} images{of} in {seconds:.1f} s from {client.url}: {out}", figures, as_json)
+
+
+def _recipe(client: "Client", request: Any, kind: str, **values: Any) -> "Recipe":
+    # How the served generator made a picture, for its file.
+    from serving.recipes import served_recipe
+
+    values |= {"class_name": request.label, "truncation_psi": request.truncation_psi}
+    return served_recipe(client.about("generator"), kind, **values)
 
 
 def _seeds(request: GenerateQuery) -> list[int] | None:
@@ -149,7 +162,7 @@ def _accepted(
 @click.option("--layers", metavar="LAYERS", help="Layers to take from the columns. Low: composition. High: colour.")
 @click.option("--out", metavar="FILE", type=PATH, help="File of the grid: .png, .jpg or .webp.")
 @generator_options
-def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
+def mix(request: MixQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
     """Generate a grid of style mixing: each cell is its row's image with some layers of its column's."""
     import numpy as np
 
@@ -167,9 +180,11 @@ def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
         row_ws, column_ws = np.split(ws, [len(rows)])
         ws = np.concatenate([ws, latents.mix(row_ws, column_ws, layers)])
         generated = list(progress(client.synthesize(ws), "Generating", len(ws)))
+        seeds = {"seeds": rows, "columns": columns, "layers": layers}
+        recipe = _recipe(client, request, "mix", **seeds) if metadata else None
     ends = len(rows), len(rows) + len(columns)
     grid = image_grid.mixing_grid(generated[: ends[0]], generated[ends[0] : ends[1]], generated[ends[1] :])
-    images.save(grid, request.out)
+    images.save(grid, request.out, recipe=recipe)
     figures |= {"file": str(request.out), "rows": rows, "columns": columns, "layers": layers}
     text = f"A grid of {len(rows)} rows and {len(columns)} columns from {client.url}: {request.out}"
     result(text, figures, as_json)
@@ -183,7 +198,7 @@ def mix(request: MixQuery, connection: Connection, as_json: bool) -> None:
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), help="Frames a second.")
 @click.option("--out", metavar="FILE", type=PATH, help="File of the animation: .mp4, .webp or .gif.")
 @generator_options
-def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool) -> None:
+def interpolate(request: InterpolateQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
     """Generate a closed path through seeds, as an animation."""
     from gan.data.images import for_display
     from gan.sampling import animation, latents
@@ -195,7 +210,8 @@ def interpolate(request: InterpolateQuery, connection: Connection, as_json: bool
         figures = _source(client)
         ws = latents.loop(client.map_seeds(seeds, request.truncation_psi, request.label), request.frames)
         frames = map(for_display, client.synthesize(ws))
-        animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps)
+        said = _recipe(client, request, "interpolation", seeds=seeds, frames=request.frames) if metadata else None
+        animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps, recipe=said)
     figures |= {"file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {client.url}: {out}", figures, as_json)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gan import __version__, snapshot
+from gan.data import xmp
 from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
 from gan.image_shape import SQUARE
@@ -145,6 +146,7 @@ class _Export:
         files.mkdir()
         if kind == "seed_to_png":
             _add_backend("seed_to_png.py", files)
+            shutil.copyfile(xmp.__file__, files / "salon_xmp.py")
             return Model(about, self.settings, files)
         if kind in NETWORKS:
             self._write_network(about, files / GRAPH)

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gan.data.images import Pixels, encode, for_display, to_image
+from gan.data.recipe import Recipe
 from gan.errors import RequestError, SalonError
 from gan.runtime import page, web
 from gan.runtime.console import say
@@ -158,7 +159,8 @@ class Gallery:
         body = self.files.get(key)
         if body is None:
             (pixels,) = await self._generate(request, [spec], generator)
-            body = await in_thread(self.encoders[1], lambda cancel: encode(to_image(pixels), format))
+            recipe = spec.recipe(generator.metadata)
+            body = await in_thread(self.encoders[1], lambda cancel: encode(to_image(pixels), format, recipe=recipe))
             self.files.keep(key, body)
         return Response(body, media_type=f"image/{format}", headers=self._caching(request, key, generator))
 
@@ -180,7 +182,7 @@ class Gallery:
             async with self.encoding.turn(_visitor(request)):
                 body = self.files.get(key)
                 if body is None:  # else another visitor asked for the same
-                    work = partial(_animation, [*frames, *frames[-2:0:-1]], format)
+                    work = partial(_animation, [*frames, *frames[-2:0:-1]], format, spec.recipe(generator.metadata))
                     body = await in_thread(self.encoders[0], work)
                     self.files.keep(key, body)
         return Response(body, media_type=ANIMATIONS[format], headers=self._caching(request, key, generator))
@@ -283,7 +285,7 @@ def _snapshot_version(generator: ServedGenerator) -> str:
     return (generator.metadata.snapshot or "")[:12]
 
 
-def _animation(frames: Sequence[Pixels], format: str, cancel: Cancellation) -> bytes:
+def _animation(frames: Sequence[Pixels], format: str, recipe: Recipe, cancel: Cancellation) -> bytes:
     def wanted() -> Iterator[Pixels]:
         for frame in frames:
             cancel.check()
@@ -291,7 +293,7 @@ def _animation(frames: Sequence[Pixels], format: str, cancel: Cancellation) -> b
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"interpolation.{format}"
-        animation.save(wanted(), path, FPS)
+        animation.save(wanted(), path, FPS, recipe=recipe)
         return path.read_bytes()
 
 

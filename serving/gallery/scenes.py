@@ -4,11 +4,14 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlencode
 
+from gan.data.recipe import Recipe
 from gan.errors import RequestError
 from gan.sampling.latents import MAX_SEED, Floats, loop, mix
 from serving.contract import IMAGE_FORMATS, PSI_RANGE, ModelMetadata
+from serving.recipes import served_recipe
 
 # The layers of a synthesis network from coarse to fine, in thirds, by what they decide (Karras et al. 2019, 3.1).
 PARTS = ("composition", "shapes", "colour")
@@ -74,6 +77,18 @@ class ImageSpec:
     def seeds(self) -> list[int]:
         """Seeds whose latents the image is made from: one or two."""
         return [self.seed] if self.to is None else [self.seed, self.to]
+
+    def recipe(self, metadata: ModelMetadata) -> Recipe:
+        """How the image, or the interpolation that it is a step of, is made."""
+        index = "" if self.label is None else str(self.label)
+        class_name = metadata.classes[self.label] if self.label is not None and metadata.classes else index or None
+        made: dict[str, Any] = {"class_name": class_name, "truncation_psi": self.psi}
+        if self.to is None:
+            return served_recipe(metadata, "image", seeds=[self.seed], **made)
+        if self.steps:
+            return served_recipe(metadata, "interpolation", seeds=[self.seed, self.to], frames=self.steps, **made)
+        chosen = layers(self.layers, metadata.num_ws or 0)
+        return served_recipe(metadata, "image", seeds=[self.seed], columns=[self.to], layers=chosen, **made)
 
     def title(self) -> str:
         """Caption of the image."""

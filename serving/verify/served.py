@@ -15,8 +15,12 @@ def of_server(client: Client) -> tuple[str, Make]:
         if recipe.truncation_cutoff is not None or recipe.noise_mode not in (None, "const"):
             raise RequestError("a served generator truncates all layers, and has const noise: verify with `snapshot`")
         psi, label = (1.0 if recipe.truncation_psi is None else recipe.truncation_psi), recipe.class_name
-        if recipe.kind != "mix":
+        if recipe.kind == "grid" or not recipe.columns:
             return arranged(recipe, list(client.generate(recipe.seeds, psi, label)))
+        if recipe.kind == "image" and recipe.columns:
+            ws = client.map_seeds([*recipe.seeds, *recipe.columns], psi, label)
+            (image,) = client.synthesize(latents.mix(ws[:1], ws[1:], recipe.layers))
+            return image
         rows, columns = (client.map_seeds(seeds, psi, label) for seeds in (recipe.seeds, recipe.columns))
         cells = latents.mix(rows, columns, recipe.layers)
         left, top, inner = (list(client.synthesize(ws)) for ws in (rows, columns, cells))

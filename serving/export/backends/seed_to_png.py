@@ -3,7 +3,7 @@
 The generator is asked in this model's own version, which is that of one export.
 
 It stands alone: the server's Python has numpy and Pillow, and no Salon. draw() is gan.sampling.latents.draw, and
-encode() gan.data.images.encode; tests compare them.
+encode() gan.data.images.encode; tests compare them. gan.data.xmp lies beside it as salon_xmp.py.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import json
 from typing import Any
 
 import numpy as np
+import salon_xmp
 import triton_python_backend_utils as pb_utils
 from PIL import Image
 
@@ -31,12 +32,12 @@ def draw(seeds: Array, z_dim: int) -> Array:
     return np.stack([np.random.RandomState(seed).standard_normal(z_dim) for seed in seeds]).astype(np.float32)
 
 
-def encode(pixels: Array, format: str) -> bytes:
-    """Bytes of the file of an image uint8 [H, W, C], or their base64 where the format ends so."""
+def encode(pixels: Array, format: str, recipe: dict[str, Any]) -> bytes:
+    """Bytes of the file of an image uint8 [H, W, C], with its recipe, or their base64 where the format ends so."""
     name = format.removesuffix(BASE64)
     buffer = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    options = OPTIONS[name]
+    options = OPTIONS[name] | salon_xmp.save_options(recipe, name)
     if image.mode == "RGBA" and name == "jpeg":
         colour, alpha = pixels[..., :3].astype(np.int64), pixels[..., 3:].astype(np.int64)
         image = Image.fromarray(((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8))
@@ -57,6 +58,14 @@ class TritonPythonModel:
         self._limits = json.loads(parameters["limits"]["string_value"])
         self._generator, self._z_dim = metadata["generator"], metadata["z_dim"]
         self._version = int(args["model_version"])
+        self._recipe = {
+            "kind": "image",
+            "noise_mode": "const",
+            "model": f"{self._generator} {self._version}",
+            "snapshot": metadata["snapshot"],
+            "salon": metadata["salon"],
+        }
+        self._classes = metadata["classes"]
         self._required = [tensor["name"] for tensor in config["input"] if not tensor.get("optional")]
 
     async def execute(self, requests: list[Any]) -> list[Any]:
@@ -95,7 +104,15 @@ class TritonPythonModel:
         if generated.has_error():
             raise pb_utils.TritonModelException(f"{self._generator} could not generate: {generated.error().message()}")
         image = pb_utils.get_output_tensor_by_name(generated, "image").as_numpy()
-        return np.array([[encode(pixels, format)] for pixels, format in zip(image, formats, strict=True)], np.object_)
+        files = []
+        for row, (pixels, format) in enumerate(zip(image, formats, strict=True)):
+            psi = float(f"{given['truncation_psi'][row, 0]:.7g}")  # of 32 bits
+            recipe = {**self._recipe, "seeds": [int(seeds[row, 0])], "truncation_psi": psi}
+            if "label" in given:
+                label = int(given["label"][row, 0])
+                recipe["class_name"] = self._classes[label] if self._classes else str(label)
+            files.append([encode(pixels, format, recipe)])
+        return np.array(files, np.object_)
 
     def _numbers(self, request: Any, name: str) -> Any:
         tensor = pb_utils.get_input_tensor_by_name(request, name)
