@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan.ops import native
+from gan.ops import native, native_kernels
 from gan.ops.bias_act import bias_act, bias_act_reference
 from gan.ops.upfirdn2d import setup_filter, upfirdn2d, upfirdn2d_reference
 
@@ -108,6 +108,17 @@ def test_bias_act_takes_parts_as_they_lie_and_a_strength(either, dtype):
     exact = run(bias_act_reference, [t.double() for t in inputs], noise.double())
     for actual, expected in zip(run(bias_act, inputs, noise), exact, strict=True):
         assert_near(actual, expected, DTYPES[dtype])
+
+
+def test_gradients_of_a_scale_that_needs_none_want_no_image(either):
+    # So third derivatives ask for them.
+    g, y, scale = torch.randn(2, 16, 5, 7), torch.randn(2, 16, 5, 7), torch.randn(2, 16)
+    found = native_kernels.gradients(g, None, y, scale, None, 0.2, 1.5, [True, False, True])
+    t = g.double() * torch.where(y > 0, 1.5, 0.3)
+    for actual, expected in zip(
+        found, (t * scale[:, :, None, None], t.sum(dim=[0, 2, 3]), t.sum(dim=1, keepdim=True)), strict=True
+    ):
+        assert_near(actual, expected, 1e-5)
 
 
 def test_bias_act_passes_on_what_is_not_finite(either):

@@ -16,7 +16,7 @@ from gan.ops import add_image, bias_act, conv1x1, conv3x3, conv3x3_stride2, samp
 
 
 def cases(dtype: torch.dtype):
-    """name -> (operator, tensors, the other arguments)."""
+    """name -> (operator, tensors, the other arguments). No two axes of a case are as long, as far as that can be."""
     torch.manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -38,13 +38,13 @@ def cases(dtype: torch.dtype):
         "upfirdn2d down": (upfirdn2d._upfirdn2d, (draw(2, 3, 4, 5),), (f, 1, 2, [1, 1], 1.0, True)),
         "upfirdn2d of one pixel": (upfirdn2d._upfirdn2d, (draw(1, 1, 1, 1),), (f, 1, 1, [2, 1], 1.0, False)),
         "conv3x3": (conv3x3._conv3x3, (draw(2, 3, 4, 5), weight), ()),
-        "conv3x3_transpose": (conv3x3._conv3x3_transpose, (draw(2, 4, 4, 5), weight), ()),
-        "conv3x3_weight_gradient": (conv3x3._conv3x3_weight_gradient, (draw(2, 3, 4, 5), draw(2, 4, 4, 5)), ()),
+        "conv3x3_transpose": (conv3x3._conv3x3_transpose, (draw(2, 4, 6, 5), weight), ()),
+        "conv3x3_weight_gradient": (conv3x3._conv3x3_weight_gradient, (draw(2, 3, 6, 5), draw(2, 4, 6, 5)), ()),
         "conv3x3_down": (conv3x3_stride2._down, (big, weight), ()),
         "conv3x3_up": (conv3x3_stride2._up, (small, weight), ()),
         "conv3x3_stride2_weight_gradient": (conv3x3_stride2._weight_gradient, (big, small), ()),
-        "conv1x1": (conv1x1._conv1x1, (draw(2, 3, 4, 5), draw(2, 2, 3)), ()),
-        "conv1x1_kernel_gradient": (conv1x1._conv1x1_kernel_gradient, (draw(2, 3, 4, 5), draw(2, 2, 4, 5)), ()),
+        "conv1x1": (conv1x1._conv1x1, (draw(2, 7, 4, 5), draw(2, 3, 7)), ()),
+        "conv1x1_kernel_gradient": (conv1x1._conv1x1_kernel_gradient, (draw(2, 3, 4, 5), draw(2, 6, 4, 5)), ()),
         "sample2d": (sample2d._sample, (draw(2, 3, 5, 4),), (grid,)),
         "sample2d_adjoint": (sample2d._adjoint, (draw(2, 3, 3, 4),), (grid, 5, 4)),
     }
