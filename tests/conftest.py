@@ -30,7 +30,6 @@ from PIL import Image
 
 from gan.__main__ import main
 from gan.config import NetworkConfig, TrainingConfig
-from gan.data.dataset import DatasetWriter
 from gan.data.images import encode
 from gan.runtime import parallel
 
@@ -249,6 +248,8 @@ class Clock:
 def write_dataset(path: Path, sizes: list[tuple[int, int]], labels: list[int] | None = None, classes=None) -> Path:
     """Write a dataset of PNGs of random pixels, one for each (width, height)."""
     rng = np.random.default_rng(0)
+    from gan.data.dataset import DatasetWriter  # which imports what a client has not: see test_serving_client
+
     writer = DatasetWriter(path, ".png")
     for index, (width, height) in enumerate(sizes):
         image = Image.fromarray(rng.integers(0, 256, [height, width, 3], np.uint8))

@@ -435,7 +435,7 @@ def test_who_goes_leaves_no_work_behind(stand):
 def test_an_animation_is_counted_and_encoded_once(stand, monkeypatch):
     encoded = []
 
-    def save(frames, path, fps):
+    def save(frames, path, fps, recipe=None):
         encoded.append(len(list(frames)))
         path.write_bytes(b"movie")
 
@@ -463,7 +463,7 @@ def test_a_large_animation_costs_more_than_a_grid(stand):
 def test_animations_are_encoded_one_at_a_time(stand, monkeypatch):
     lock = threading.Lock()
 
-    def save(frames, path, fps):
+    def save(frames, path, fps, recipe=None):
         assert lock.acquire(blocking=False)
         path.write_bytes(b"%d" % next(iter(frames))[0, 0, 0])
         time.sleep(0.01)
