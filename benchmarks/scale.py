@@ -90,18 +90,34 @@ def manifest_diff(rows: int, folder: Path) -> Callable[[], object]:
     return lambda: diff(folder / "b", folder / "c", "genre")
 
 
-def dataset_open(rows: int, folder: Path) -> Callable[[], object]:
+def archive(rows: int, path: Path) -> None:
     from PIL import Image
 
-    from gan.data.dataset import DatasetWriter, ImageDataset
+    from gan.data.dataset import DatasetWriter
     from gan.data.images import encode
 
-    writer = DatasetWriter(folder / "set.zip", ".jpg")
+    writer = DatasetWriter(path, ".jpg")
     content = encode(Image.new("RGB", (16, 16)), "jpeg")
     for number in range(rows):
         writer.add(content, number % 27)
     writer.close([str(number) for number in range(27)])
+
+
+def dataset_open(rows: int, folder: Path) -> Callable[[], object]:
+    from gan.data.dataset import ImageDataset
+
+    archive(rows, folder / "set.zip")
     return lambda: ImageDataset(folder / "set.zip").fingerprint()
+
+
+def list_open(rows: int, folder: Path) -> Callable[[], object]:
+    from gan.data.dataset import ImageDataset
+
+    archive(rows // 10, folder / "0.zip")
+    for number in range(1, 10):
+        (folder / f"{number}.zip").hardlink_to(folder / "0.zip")
+    (folder / "set.zips").write_text("".join(f"{number}.zip\n" for number in range(10)))
+    return lambda: ImageDataset(folder / "set.zips").fingerprint()
 
 
 def density_fit(rows: int, folder: Path) -> Callable[[], object]:
@@ -211,6 +227,7 @@ STEPS: dict[str, tuple[str, Step]] = {
     "prune": ("prune: five scores fused, quotas, written", fuse_and_prune),
     "diff": ("diff of two manifests", manifest_diff),
     "dataset": ("dataset: open, fingerprint", dataset_open),
+    "list": ("dataset of ten ZIPs: open, fingerprint", list_open),
     "fit": ("density + knn: fit", density_fit),
     "score": (f"density + knn: score, {REFERENCES:,} references", density_score),
     "hashes": ("check: near duplicates, hashes", near_hashes),
