@@ -70,9 +70,18 @@ def manifest_read(rows: int, folder: Path) -> Callable[[], object]:
 
 def manifest_kept(rows: int, folder: Path) -> Callable[[], object]:
     from gan.data import manifest
+    from gan.data.collection import Collection
+    from gan.data.dataset import ImageDataset
 
     manifests(rows, folder, scores=False)
-    return lambda: manifest.read(folder / "a", ["name", "verdict"]).kept()
+    archive(rows, folder / "set.zip")
+    images = ImageDataset(folder / "set.zip")
+
+    def run() -> object:
+        read = manifest.read(folder / "a", ["name", "verdict"])
+        return Collection(dataset=images, fingerprint="x", manifest=read, selected=True).kept
+
+    return run
 
 
 def fuse_and_prune(rows: int, folder: Path) -> Callable[[], object]:

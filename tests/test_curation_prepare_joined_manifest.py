@@ -39,7 +39,7 @@ def test_the_manifest_has_the_rows_of_all_with_their_names_in_the_list(prepared)
         for row in part.rows.to_pylist():
             name = row["name"] and f"{stem}/{row['name']}"
             expected.append({"crop_left": None, "crop_top": None, "crop_side": None, **row, "name": name})
-    assert joined.rows.to_pylist() == expected
+    assert joined.whole().rows.to_pylist() == expected
     assert outcome.json["rows"] == len(expected) and sum(row["name"] is None for row in expected) == 2
     assert collection.column("label") == collection.dataset.labels.tolist()
 
