@@ -5,11 +5,13 @@
 Rows, hashes and features (1,280 numbers an image, as efficientnet-lite0 gives) are made up; those features that are
 searched for neighbours lie in shards on the disk, as the cache has them, with a spectrum as of paintings, 30 a series.
 Each step runs alone in a process, and no larger than it can be in --limit seconds of computing. Memory is
-what the step adds to what it is given, without pages of files, which are given back where memory lacks; or less where
-making its input has left memory free. density + knn: fit stops growing at 16,384 references a stratum.
+what the step adds to what it is given, without pages of files, which are given back where memory lacks.
+density + knn: fit stops growing at 16,384 references a stratum.
 At 10^8 is where the sizes of the last decade lead: time by a power law, memory by a line.
 """
 
+import ctypes
+import gc
 import json
 import math
 import subprocess
@@ -255,6 +257,7 @@ def measure(step: str, rows: int) -> dict[str, float]:
         folder = Path(name)
         run = STEPS[step][1](rows, folder)
         stored = _disk(folder)
+        _give_back()
         before, started, computed = _memory("RssAnon"), time.perf_counter(), time.process_time()
         with watched_memory() as peak:
             run()
@@ -265,6 +268,15 @@ def measure(step: str, rows: int) -> dict[str, float]:
             "peak_bytes": max(peak() - before, 0),
             "written_bytes": _disk(folder) - stored,
         }
+
+
+def _give_back() -> None:
+    # What making the input has left free would be used again, and not be counted.
+    import pyarrow as pa
+
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
