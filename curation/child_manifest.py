@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,27 @@ def write_child(collection: Collection, out: Path, columns: dict[str, pa.Array],
     `out` exists.
     """
     parent = collection.require_manifest()
-    rows = parent.rows
-    place = np.full(len(rows), -1)
+    place = np.full(len(parent.rows), -1)
     place[collection.rows] = np.arange(len(collection.rows))
     taken = pa.array(place, pa.int64(), mask=place < 0)
-    for name, values in columns.items():
-        if name in rows.column_names:
-            rows = rows.drop_columns([name])
-        rows = rows.append_column(name, values.take(taken))
+    tables = _with_columns(parent.path, {name: values.take(taken) for name, values in columns.items()})
     origin = {"parent": parent.hash, "parent_at": relative(parent.path, out), "dataset": parent.dataset}
     digest = parent.hash  # in the others, until the main process has told
     with distributed.main_first():
         if distributed.is_main():
-            digest = manifest.write_tables(out, [rows], **origin, versions={"salon": __version__}, **details)
+            digest = manifest.write_tables(out, tables, **origin, versions={"salon": __version__}, **details)
     return distributed.from_main(digest)
+
+
+def _with_columns(parent: Path, columns: dict[str, pa.Array]) -> Iterator[pa.Table]:
+    # The manifest's rows part by part, with these columns behind its others.
+    start = 0
+    for part in manifest.parts(parent):
+        rest = part.drop_columns([name for name in columns if name in part.column_names])
+        for name, values in columns.items():
+            rest = rest.append_column(name, values.slice(start, len(part)))
+        start += len(part)
+        yield rest
 
 
 def relative(parent: Path, out: Path) -> str:

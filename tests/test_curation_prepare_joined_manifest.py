@@ -38,8 +38,8 @@ def test_the_manifest_has_the_rows_of_all_with_their_names_in_the_list(prepared)
         assert joined.header["parameters"]["manifests"][f"{stem}.zip"] == part.hash
         for row in part.rows.to_pylist():
             name = row["name"] and f"{stem}/{row['name']}"
-            expected.append({**dict.fromkeys(joined.rows.column_names), **row, "name": name})
-    assert joined.rows.to_pylist() == expected
+            expected.append({**dict.fromkeys(joined.whole().rows.column_names), **row, "name": name})
+    assert joined.whole().rows.to_pylist() == expected
     assert outcome.json["rows"] == len(expected) and sum(row["name"] is None for row in expected) == 2
     assert collection.column("label") == collection.dataset.labels.tolist()
 

@@ -22,6 +22,7 @@ from gan.data.collection import Collection, manifest_beside
 from gan.data.dataset import UNREADABLE, ImageDataset
 from gan.data.images import encode
 from gan.data.name_table import NameTable
+from gan.data.zip_directory import entries
 from gan.errors import RequestError
 
 COUNTS = {"sea": 5, "sea-2": 3, "land": 4}  # images by ZIP; "sea-2/" comes before "sea/", as "-" does before "/"
@@ -196,6 +197,7 @@ def test_members_are_read_as_zipfile_reads_them(tmp_path, method):
     assert zips.names == sorted(files)
     for index, name in enumerate(zips.names):
         assert zips.read(index) == files[name] and zips.size(index) == len(files[name])
+        assert Zips.joined([zips.prefixed()]).read(index) == files[name]
 
 
 def test_zips_with_something_before_them_and_in_zip64_are_read(tmp_path, monkeypatch):
@@ -207,6 +209,27 @@ def test_zips_with_something_before_them_and_in_zip64_are_read(tmp_path, monkeyp
     assert [opened(path).read(index) for index in range(3)] == list(files.values())
     path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())
     assert [opened(path).read(index) for index in range(3)] == list(files.values())
+
+
+def test_names_and_places_are_those_of_zipfile(tmp_path):
+    path = write_zip(tmp_path / "d.zip", {"ä/ł.png": b"1", "caf_.png": b"22", "nul_b.png": b"", "a/": b""})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"of three images"
+    path.write_bytes(b"before" + path.read_bytes().replace(b"caf_", b"caf\x82").replace(b"nul_", b"nul\0"))
+    with zipfile.ZipFile(path) as archive:
+        expected = [
+            (each.filename, each.header_offset, each.compress_size, each.file_size, each.CRC, each.compress_type)
+            for each in archive.infolist()
+        ]
+    assert [(name, *member[:5]) for name, member in entries(path)] == expected and len(expected) == 5
+
+
+@pytest.mark.parametrize("part", [slice(0, 40), slice(-40, None), slice(-22, None)])
+def test_a_part_of_a_zip_is_none(tmp_path, part):
+    path = write_zip(tmp_path / "d.zip", some_files())
+    path.write_bytes(path.read_bytes()[part])
+    with pytest.raises(zipfile.BadZipFile):
+        archives.open_files(path)
 
 
 def test_of_members_of_one_name_the_last_is_read(tmp_path):

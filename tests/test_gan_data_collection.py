@@ -97,12 +97,14 @@ def test_the_manifest_beside_has_the_datasets_name(tmp_path):
     assert manifest_beside(tmp_path) == tmp_path.with_name(f"{tmp_path.name}.manifest")
 
 
-def test_names_and_verdicts_are_read_with_any_column(dataset, tmp_path):
+def test_names_and_verdicts_are_held_and_other_columns_read_when_asked_for(dataset, tmp_path):
     names = ImageDataset(dataset).names
     chosen = write_manifest(tmp_path / "chosen", dataset, [row(names[1], style="cubism"), row(names[2], "drop")])
-    collection = Collection.open(dataset, chosen, columns=["style"])
-    assert collection.manifest.rows.column_names == ["name", "verdict", "style"]
+    collection = Collection.open(dataset, chosen)
+    assert collection.manifest.rows.column_names == ["name", "verdict"]
     assert collection.kept.tolist() == [1] and collection.column("style") == ["cubism", None]
+    assert collection.column("none of its columns") == [None, None]
+    assert collection.manifest.whole().rows == manifests.read(chosen).rows
 
 
 def test_strata(dataset, tmp_path):

@@ -53,7 +53,8 @@ def auto(request: AutoRequest) -> dict[str, Any]:
     planned = prune.prune(request.prune(dry_run=True))
     steps.take("prune", request.out, {"parameters": planned["parameters"]}, lambda: prune.prune(request.prune()))
     made = _page(request, steps)
-    before, after = (manifest.read(path) for path in (request.scored, request.out))
+    before = manifest.read(request.scored, ["name", "verdict"])
+    after = manifest.read(request.out, ["name", "verdict", "reason", "flags"])
     return {
         "manifest": str(request.out),
         "hash": after.hash,
@@ -156,7 +157,7 @@ def _page(request: AutoRequest, steps: _Steps) -> int | None:
             return None
         steps.refuse([request.page])
     content = review_page.content(
-        collection.require_manifest(),
+        collection.require_manifest().whole(),
         collection.dataset,
         count=ReviewRequest.count,
         size=ReviewRequest.size,

@@ -241,7 +241,7 @@ def review(request: ReviewRequest, as_json: bool) -> None:
 
     out, overrule, reviewer = request.out, request.overrule, request.reviewer
     collection = open_to_write(request.data, request.manifest, *[path for path in (out, overrule) if path])
-    manifest = collection.require_manifest()
+    manifest = collection.require_manifest().whole()
     person = None
     if overrule and reviewer:
         person = review_server.ReviewSession(found=manifest, reviewer=reviewer, out=overrule)

@@ -19,6 +19,7 @@ from curation.score.methods import LEARNED, NEXT, RANKING, score_column
 from eval.data.feature_cache import features_of
 from gan import __version__
 from gan.data import manifest
+from gan.data.manifest import Manifest
 
 COMMAND = "salon curate learn"
 
@@ -32,7 +33,7 @@ def learn(request: LearnRequest) -> dict[str, Any]:
     started = time.perf_counter()
     with opened(request, only_kept=False) as (collection, extractors):
         extractor = extractors["content"]
-        rows = collection.require_manifest().rows.take(pa.array(collection.rows))
+        rows = _rows(collection.require_manifest()).take(pa.array(collection.rows))
         kept = np.asarray(manifest.is_kept(rows))
         teaching, candidates = sides(rows)
         verdict_model.require_verdicts(kept[teaching])
@@ -82,6 +83,12 @@ def default_score(rows: pa.Table) -> NDArray[np.float64] | None:
     """The rank [M] that salon curate prune goes by without methods; None where the rows have no such scores."""
     names = [score_column(method) for method in RANKING if score_column(method) in rows.column_names]
     return quotas.fuse([columns.floats(rows, name) for name in names]) if names else None
+
+
+def _rows(parent: Manifest) -> pa.Table:
+    # The columns that say who decided what, and the scores.
+    wanted = ("name", "verdict", "reason", "reviewer", "copy_of", *map(score_column, RANKING))
+    return pa.table({name: parent.column(name) for name in wanted if name in parent.schema.names})
 
 
 def _order(proposed: NDArray[np.int64], count: int) -> pa.Array:

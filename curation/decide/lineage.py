@@ -57,21 +57,24 @@ def diff(a: Path, b: Path, strata: str | None = None) -> dict[str, Any]:
     both manifests are of the same one, else by their source; those without a name by their source. Raises RequestError
     when that leaves two rows alike, or no image has a stratum.
     """
-    needed = ["name", "source", "verdict", "reason", "reviewer", *([strata] if strata else [])]
-    before, after = manifest.read(a, needed), manifest.read(b, needed)
-    if strata and not any(len(m.rows.column(strata).drop_null()) for m in (before, after)):
+    before, after = manifest.read(a, []), manifest.read(b, [])
+    if strata and not any(len(m.column(strata).drop_null()) for m in (before, after)):
         raise RequestError(f"`strata` {strata} needs a {strata} for some image; {a} and {b} have none")
     same_dataset = before.dataset == after.dataset
     key_a, key_b = _keys(before, same_dataset), _keys(after, same_dataset)
     place = pc.index_in(key_a, value_set=key_b)  # in b, null where it is not
     common = np.asarray(pc.is_valid(place))
-    added = np.asarray(pc.invert(pc.is_in(key_b, value_set=key_a)))
-    rows_a, rows_b = before.rows.filter(common), after.rows.take(place.drop_null())
-    old, new = (pc.fill_null(rows.column("verdict"), columns.NONE) for rows in (rows_a, rows_b))
+    added = len(key_b) - int(common.sum())
+    place = place.drop_null()
+    del key_a, key_b
+    old = pc.fill_null(before.column("verdict").filter(common), columns.NONE)
+    new = pc.fill_null(after.column("verdict").take(place), columns.NONE)
     changed = np.asarray(pc.not_equal(old, new))
     verdicts = zip(old.filter(changed).to_pylist(), new.filter(changed).to_pylist(), strict=True)
     changes = [f"{verdict} -> {other}" for verdict, other in verdicts]
-    decided = rows_b.filter(changed)
+    place = place.filter(pa.array(changed))
+    told = ["name", "source", "reason", "reviewer", *([strata] if strata else [])]
+    decided = pa.table({name: after.column(name).take(place) for name in told})
     indices, names = columns.strata(decided, strata)
     reasons = [(reason or columns.NONE).partition(":")[0] for reason in decided.column("reason").to_pylist()]
     columns_a, columns_b = (set(manifest.header_schema(m.header).names) for m in (before, after))
@@ -80,7 +83,7 @@ def diff(a: Path, b: Path, strata: str | None = None) -> dict[str, Any]:
         "b": _identity(after),
         "same_dataset": same_dataset,
         "changed": len(changes),
-        "added": int(added.sum()),
+        "added": added,
         "removed": int((~common).sum()),
         "changes": _sorted(Counter(changes)),
         "strata": _nested((names[i] for i in indices.tolist()), changes),
@@ -104,8 +107,9 @@ def _examples(decided: pa.Table, changes: Sequence[str]) -> list[dict[str, str |
 
 def _keys(read: Manifest, same_dataset: bool) -> pa.Array:
     first, second = ("name", "source") if same_dataset else ("source", "name")
-    keys = pc.coalesce(read.rows.column(first), read.rows.column(second)).combine_chunks()
-    if len(pc.unique(keys)) < len(keys):
+    parts = (pc.coalesce(*part.columns) for part in manifest.parts(read.path, [first, second]))
+    keys = pa.chunked_array([chunk for part in parts for chunk in part.chunks], pa.string()).combine_chunks()
+    if pc.count_distinct(keys, "all").as_py() < len(keys):
         raise RequestError(f"{read.path} must tell its rows apart by {first}; some are the same")
     return keys
 

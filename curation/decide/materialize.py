@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from curation.child_manifest import relative
@@ -76,7 +77,7 @@ def open_to_write(data: Path, manifest: Path, *outs: Path) -> Collection:
 def _kept(collection: Collection) -> NDArray[np.int64]:
     # Indices of the kept images, all of which the dataset must have.
     kept, manifest = collection.kept, collection.require_manifest()
-    count = len(manifest.kept())
+    count = len(pc.unique(manifest.rows.column("name").filter(manifests.is_kept(manifest.rows))))
     if not len(kept) or len(kept) < count:
         raise RequestError(
             f"{manifest.path} must keep images of {collection.dataset.path}; it keeps {count}, "

@@ -5,7 +5,7 @@ discriminator finds far more real than generated ones are what the generator lac
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ def prune(request: PruneRequest) -> dict[str, Any]:
     methods = _methods(request, present)
     scores = [score_column(method) for method in methods]
     logits = [name for name in columns.score_columns(present) if name.startswith(DISCRIMINATOR_PREFIX)]
-    needed = {*columns.NAMES, "verdict", "reviewer", "width", "height", *scores, *logits}
+    needed = {"name", "verdict", "reviewer", "width", "height", *scores, *logits}
+    needed |= set(columns.NAMES) if request.protect or request.drop else set()
     optional = (request.strata, "flags", "embedding_group", "check_pixels")
     needed |= {name for name in optional if name is not None and name in present}
     before = manifest.read(request.manifest, sorted(needed))
@@ -72,6 +73,7 @@ def prune(request: PruneRequest) -> dict[str, Any]:
         "protected": _names(before.rows, request.protect, "protect"),
         "listed": _names(before.rows, request.drop, "drop"),
     }
+    before = replace(before, rows=before.rows.select([]))  # they are read again, part by part, as they are written
     out = None if request.dry_run else request.out
     digest = None
     if out is not None:

@@ -30,7 +30,8 @@ def page_columns(collection: Collection, places: list[int], classes: Sequence[st
     Categories have `values`, the most frequent first, and `codes` [N], the place of each image's value or -1; numbers
     have `numbers` [N]. Only what differs among real images, or what some of them have and others lack, is a column.
     """
-    rows = collection.require_manifest().rows.take(pa.array(collection.rows[places]))
+    manifest, chosen = collection.require_manifest(), pa.array(collection.rows[places])
+    rows = pa.table({name: manifest.column(name).take(chosen) for name in manifest.schema.names})
     none = [None] * len(classes)
     columns = []
     if classes:
@@ -56,7 +57,7 @@ def lines(collection: Collection, places: list[int]) -> list[str | None]:
 
     None where no line can: a list has one name a line, no space around it, and lines with # in front are comments.
     """
-    columns = [[collection.column(name)[place] for place in places] for name in NAMES]
+    columns = [[values[place] for place in places] for values in map(collection.column, NAMES)]
     return [next((text for text in told if text and _is_line(text)), None) for told in zip(*columns, strict=True)]
 
 

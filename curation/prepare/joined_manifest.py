@@ -30,7 +30,7 @@ def join_manifests(dataset: Path) -> dict[str, Any]:
     if out.exists():
         raise RequestError(f"{out} must not exist yet; it may be another's work, and is not replaced")
     images = ImageDataset(dataset)
-    parts = {path: Collection.open(path, columns=[]).require_manifest() for path in archives.listed(dataset)}
+    parts = {path: Collection.open(path).require_manifest() for path in archives.listed(dataset)}
     schemas = [manifest.header_schema(part.header) for part in parts.values()]
     crops = pa.schema([(name, pa.int64()) for name in dict.fromkeys([*SQUARE_CROP, *CROP])])
     columns = [*manifest.SCHEMA, *(field for field in crops if any(field in schema for schema in schemas))]

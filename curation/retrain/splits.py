@@ -92,8 +92,8 @@ def _rows(
     parent: Manifest, names: Sequence[str], keep: Collection[str], held: Collection[str], reason: str
 ) -> Iterator[dict[str, Any]]:
     missing = set(names)
-    for batch in parent.rows.select(SCHEMA.names).to_batches():
-        for row in batch.to_pylist():
+    for part in manifests.parts(parent.path, SCHEMA.names):
+        for row in part.to_pylist():
             missing.discard(row["name"])
             yield _decided(row, keep, held, reason) if row["name"] else row
     for name in sorted(missing):  # the parent does not know them, and so does not keep them

@@ -122,7 +122,7 @@ def check(request: CheckRequest) -> dict[str, Any]:
 
 def _known(path: Path, collection: Collection) -> Images:
     # The dataset that new images are compared with.
-    known = Collection.open(path, columns=["pixel_sha256"])
+    known = Collection.open(path)
     if known.fingerprint == collection.fingerprint:
         raise RequestError(f"`known` must be another dataset than the one that is checked; got {path} for both")
     return Images.all_of(known)

@@ -11,6 +11,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,22 +21,14 @@ from gan.data.images import SUFFIXES
 from gan.data.name_table import NameTable
 from gan.data.names import is_hidden
 from gan.data.split_zip import require_whole
+from gan.data.zip_directory import MEMBER, entries
 from gan.errors import RequestError
 
 LABELS = "dataset.json"
 LIST_SUFFIX = ".zips"
+_SUFFIXES = tuple(SUFFIXES)
 _OPEN = 128  # files that a dataset holds open; Linux allows a process 1,024 by default
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field (APPNOTE 4.3.7)
-_MEMBER = np.dtype(
-    [
-        ("offset", np.uint64),  # of the local header in its file
-        ("stored", np.uint64),  # bytes in the file
-        ("size", np.uint64),  # bytes when decompressed
-        ("crc", np.uint32),
-        ("method", np.uint16),  # of compression
-        ("flags", np.uint16),
-    ]
-)
 _ENCRYPTED = 1  # of the flags
 
 
@@ -80,60 +73,68 @@ class Zips:
     def __init__(self, paths: Sequence[Path], prefixes: Sequence[str], counts: Sequence[int], names: NameTable) -> None:
         self.paths, self.names = list(paths), names
         self._prefixes, self._ends = list(prefixes), np.cumsum(counts).tolist()
-        self._members = np.empty(len(names), _MEMBER)
+        self._members = np.empty(len(names), MEMBER)
         self._opened = _cache_of_files()
 
     @classmethod
-    def of(cls, archive: zipfile.ZipFile, path: Path) -> "Zips":
-        """Those of one ZIP, which is open as `archive`."""
+    def open(cls, path: Path) -> "tuple[Zips, bytes | None]":
+        """Those of one ZIP, and the bytes of its dataset.json. Raises as `open_files` does."""
+        require_whole(path)
+        names: list[str] = []
+        members = np.fromiter((member for name, member in entries(path) if _added(name, names)), MEMBER)
+        order = sorted(range(len(names)), key=names.__getitem__)
         # Of members of one name the last counts, as for zipfile.
-        entries = {
-            entry.filename: entry for entry in archive.infolist() if not entry.is_dir() and _is_image(entry.filename)
-        }
-        names = sorted(entries)
-        zips = cls([path], [""], [len(names)], NameTable(names))
-        zips._members = np.fromiter((_row(entries[name]) for name in names), _MEMBER, len(names))
+        order = [place for place, after in pairwise([*order, -1]) if after < 0 or names[place] != names[after]]
+        images = [place for place in order if names[place] != LABELS]
+        zips = cls([path], [""], [len(images)], NameTable(names[place] for place in images))
+        zips._members = members[images]
+        labels = members[[place for place in order if names[place] == LABELS]]
+        return zips, zips._read(path, labels[0], LABELS) if len(labels) else None
+
+    def prefixed(self) -> "Zips":
+        """The same images of one ZIP by the names that they have in a list. Its file is closed until it is read."""
+        (path,) = self.paths
+        names = NameTable(prefix(path) + name for name in self.names)
+        zips = Zips([path], [prefix(path)], [len(names)], names)
+        zips._members = self._members
         return zips
 
     @classmethod
     def joined(cls, parts: Sequence["Zips"]) -> "Zips":
-        """Those of several ZIPs in the order of `listed`, an image's name beginning with the prefix of its ZIP."""
+        """The images of several ZIPs, which are `prefixed` and in the order of `listed`."""
         paths = [path for part in parts for path in part.paths]
-        prefixes = [prefix(path) for path in paths]
-        names = NameTable.joined(
-            NameTable(before + name for name in part.names) for before, part in zip(prefixes, parts, strict=True)
-        )
-        zips = cls(paths, prefixes, [len(part.names) for part in parts], names)
+        names = NameTable.joined(part.names for part in parts)
+        zips = cls(paths, [prefix(path) for path in paths], [len(part.names) for part in parts], names)
         zips._members = np.concatenate([part._members for part in parts])
         return zips
 
     def read(self, index: int) -> bytes:
         """The bytes of one image's file."""
         place = bisect_right(self._ends, index)
-        path = self.paths[place]
-        offset, stored, size, crc, method, flags = self._members[index].tolist()
+        return self._read(
+            self.paths[place], self._members[index], self.names[index].removeprefix(self._prefixes[place])
+        )
+
+    def _read(self, path: Path, member: np.void, name: str) -> bytes:
+        offset, stored, size, crc, method, flags = member.tolist()
         if flags & _ENCRYPTED or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             # zipfile knows more ways of compression, and the words for what it does not read; it lists the ZIP anew.
             with zipfile.ZipFile(path) as archive:
-                return archive.read(self.names[index].removeprefix(self._prefixes[place]))
+                return archive.read(name)
         file = self._opened(path)
         signature, *lengths = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size, offset))
         if signature != b"PK\3\4":
-            raise zipfile.BadZipFile(f"Bad magic number for file header of {self.names[index]!r}")
+            raise zipfile.BadZipFile(f"Bad magic number for file header of {name!r}")
         content = file.read(stored, offset + _LOCAL_HEADER.size + sum(lengths))
         if method == zipfile.ZIP_DEFLATED:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, max(size, 1))
         if len(content) != size or zlib.crc32(content) != crc:
-            raise zipfile.BadZipFile(f"Bad CRC-32 for file {self.names[index]!r}")
+            raise zipfile.BadZipFile(f"Bad CRC-32 for file {name!r}")
         return content
 
     def size(self, index: int) -> int:
         """How many bytes `read` gives."""
         return int(self._members["size"][index])
-
-    def close(self) -> None:
-        """Close the ZIPs until they are read again."""
-        self._opened = _cache_of_files()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_opened"}
@@ -170,10 +171,7 @@ def open_files(path: Path) -> tuple[Files, bytes | None]:
     """
     if path.is_dir():
         return Folder(path), (path / LABELS).read_bytes() if (path / LABELS).is_file() else None
-    require_whole(path)
-    with zipfile.ZipFile(path) as archive:
-        labels = archive.read(LABELS) if LABELS in archive.NameToInfo else None
-        return Zips.of(archive, path), labels
+    return Zips.open(path)
 
 
 def is_prepared(path: Path) -> bool:
@@ -182,8 +180,7 @@ def is_prepared(path: Path) -> bool:
         return (path / LABELS).is_file()
     if is_list(path) or not zipfile.is_zipfile(path):
         return is_list(path)
-    with zipfile.ZipFile(path) as archive:
-        return LABELS in archive.NameToInfo
+    return any(entry.name == LABELS for entry in entries(path))
 
 
 def is_list(path: Path) -> bool:
@@ -226,11 +223,11 @@ def prefix(path: Path) -> str:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES and not is_hidden(name)
+    return name.lower().endswith(_SUFFIXES) and not is_hidden(name)
 
 
-def _row(entry: zipfile.ZipInfo) -> tuple[int, ...]:
-    return (
-        *(entry.header_offset, entry.compress_size, entry.file_size),
-        *(entry.CRC, entry.compress_type, entry.flag_bits),
-    )
+def _added(name: str, names: list[str]) -> bool:
+    # Whether a dataset has a use for the member; its name is appended to `names` then.
+    if chosen := name == LABELS or _is_image(name):
+        names.append(name)
+    return chosen

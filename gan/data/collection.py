@@ -4,7 +4,6 @@ collection = Collection.open(Path("paintings64.zip"), manifest=Path("pruned.mani
 collection.dataset.image(int(collection.kept[0]))
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gan.data import manifest as manifests
@@ -19,6 +19,8 @@ from gan.data.dataset import ImageDataset
 from gan.data.manifest import Manifest
 from gan.data.strata import STRATA as STRATA
 from gan.errors import RequestError
+
+_COLUMNS = ("name", "verdict")  # that are read when a collection is opened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +39,28 @@ class Collection:
         dataset: Path,
         manifest: Path | None = None,
         *,
-        columns: Sequence[str] | None = None,
         beside: bool = True,
     ) -> "Collection":
         """Open a dataset with the `manifest` that selects among its images.
 
         Without `manifest` the one beside the dataset (see manifest_beside) describes the images, where it is of this
-        dataset; all images are used. `beside` False leaves that one unread. `columns` are those of the manifest to
-        read, besides "name" and "verdict"; None reads all. Raises RequestError when there is no such dataset or
+        dataset; all images are used. `beside` False leaves that one unread. The manifest's `rows` have
+        its columns "name" and "verdict", see `column` for others. Raises RequestError when there is no such dataset or
         manifest, `manifest` is of another dataset, or names no image of it.
         """
         images = ImageDataset(dataset)
         fingerprint = images.fingerprint()
-        read = None if columns is None else list(dict.fromkeys(["name", "verdict", *columns]))
         if manifest is None:
             path = manifest_beside(dataset)
-            description = manifests.read(path, read) if beside and path.is_dir() else None
+            description = manifests.read(path, _COLUMNS) if beside and path.is_dir() else None
             if description is not None and description.dataset != fingerprint:
                 description = None
             return cls(dataset=images, fingerprint=fingerprint, manifest=description)
-        return cls(dataset=images, fingerprint=fingerprint)._selected_by(manifests.read(manifest, read))
+        return cls(dataset=images, fingerprint=fingerprint)._selected_by(manifests.read(manifest, _COLUMNS))
 
     def selecting(self, manifest: Path) -> "Collection":
         """The same dataset, not hashed again, with the images that `manifest` selects. Raises as `open` does."""
-        return self._selected_by(manifests.read(manifest))
+        return self._selected_by(manifests.read(manifest, _COLUMNS))
 
     def _selected_by(self, manifest: Manifest) -> "Collection":
         if manifest.dataset != self.fingerprint:
@@ -103,18 +103,20 @@ class Collection:
         """Indices of the images to use: those with the verdict keep where a manifest was named, else all; int64 [K]."""
         if self.manifest is None or not self.selected:
             return np.arange(len(self.dataset))
-        names = self.manifest.kept()
-        return np.array([index for index, name in enumerate(self.dataset.names) if name in names], np.int64)
+        rows = self.manifest.rows
+        names = _binary(rows.column("name").filter(manifests.is_kept(rows)))
+        return np.flatnonzero(pc.is_in(self.dataset.names.array, value_set=names))
 
     @cached_property
     def _pairs(self) -> NDArray[np.int64]:
         # [2, M]: rows of the manifest that are images of the dataset, and the indices of these.
-        place = {name: index for index, name in enumerate(self.dataset.names)}
-        names = [] if self.manifest is None else self.manifest.rows.column("name").to_pylist()
-        pairs = np.array([(row, place[name]) for row, name in enumerate(names) if name in place], np.int64).reshape(
-            -1, 2
-        )
-        return pairs[np.isin(pairs[:, 1], self.kept)].T if self.only_kept else pairs.T
+        if self.manifest is None:
+            return np.empty([2, 0], np.int64)
+        names = self.dataset.names.array
+        place = pc.index_in(_binary(self.manifest.rows.column("name")), value_set=names)
+        indices = np.asarray(pc.fill_null(place, -1), np.int64)
+        pairs = np.stack([np.flatnonzero(indices >= 0), indices[indices >= 0]])
+        return pairs[:, np.isin(pairs[1], self.kept)] if self.only_kept else pairs
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -130,9 +132,9 @@ class Collection:
 
     def column(self, name: str) -> list[Any]:
         """The manifest's values for the images at `indices`; None for each where it has no such column."""
-        if self.manifest is None or name not in self.manifest.rows.column_names:
+        if self.manifest is None or name not in self.manifest.schema.names:
             return [None] * len(self.rows)
-        values: list[Any] = self.manifest.rows.column(name).take(pa.array(self.rows)).to_pylist()
+        values: list[Any] = self.manifest.column(name).take(pa.array(self.rows)).to_pylist()
         return values
 
     def stratum_names(self, column: str) -> list[str | None]:
@@ -157,6 +159,11 @@ class Collection:
             lack = f"{path} has no {column}" if path else f"{dataset.path} has none beside it"
             raise RequestError(f"`strata` {column} needs a manifest with a {column} for some image; {lack}")
         return names
+
+
+def _binary(names: pa.ChunkedArray) -> pa.Array:
+    # As NameTable has them.
+    return names.cast(pa.large_binary()).combine_chunks()
 
 
 def manifest_beside(dataset: Path) -> Path:

@@ -200,21 +200,20 @@ class ImageDataset:
 
     def _join(self, paths: Sequence[Path]) -> None:
         # Take over the ZIPs of a list, which must be alike.
-        parts: list[ImageDataset] = []
-        files = []
+        first: ImageDataset | None = None
+        files, labels = [], []
         for path in progress(paths, "Opening ZIPs", unit="ZIP"):
             part = ImageDataset(path)
+            first = first or part
+            self._require_alike(part, first)
             assert isinstance(part._files, archives.Zips)
-            part._files.close()
-            self._require_alike(part, parts[0] if parts else part)
-            parts.append(part)
-            files.append(part._files)
+            files.append(part._files.prefixed())
+            labels += [] if part.labels is None else [part.labels]
+        assert first is not None
         self._files = archives.Zips.joined(files)
         self.names = self._files.names
-        labels = [part.labels for part in parts if part.labels is not None]
         self.labels = np.concatenate(labels) if labels else None
-        self.classes, self.num_classes = parts[0].classes, parts[0].num_classes
-        self.shape = parts[0].shape
+        self.classes, self.num_classes, self.shape = first.classes, first.num_classes, first.shape
 
     def _require_alike(self, part: "ImageDataset", first: "ImageDataset") -> None:
         if part.shape != first.shape:

@@ -39,21 +39,30 @@ def parse(content: bytes, where: str) -> DatasetLabels | None:
 
     Raises RequestError, which begins with `where`, for anything else, and for labels that are no classes.
     """
-    try:
-        loaded = json.loads(content)
-        pairs, classes = loaded.get("labels"), loaded.get("classes")
-        if pairs is None:
-            return None
-        labels = {canonical_name(str(name)): label for name, label in pairs}
-        names = [str(name) for name in classes] if classes else None
-    except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{where} must hold {{'labels': [[name, class], ...]}}") from error
-    by_name = {name: _class(label, name, where) for name, label in labels.items()}
+    labels, names = _load(content, where)
+    if labels is None:
+        return None
     lengths = {len(label) for label in labels.values() if isinstance(label, list)}
+    for name, label in labels.items():
+        labels[name] = _class(label, name, where)  # in place: there may be millions
+    by_name: dict[str, int] = labels
     if len(lengths) > 1:
         raise RequestError(f"{where} must hold one-hot vectors of one length; got {sorted(lengths)} instead")
     at_least = (*lengths, len(names or ()), max(by_name.values(), default=-1) + 1)
     return DatasetLabels(by_name=by_name, classes=names, num_classes=max(at_least))
+
+
+def _load(content: bytes, where: str) -> tuple[dict[str, Any] | None, list[str] | None]:
+    # The labels as they are, by canonical name, and the names of classes.
+    try:
+        loaded = json.loads(content)
+        pairs, classes = loaded.get("labels"), loaded.get("classes")
+        if pairs is None:
+            return None, None
+        labels = {canonical_name(str(name)): label for name, label in pairs}
+        return labels, [str(name) for name in classes] if classes else None
+    except (ValueError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{where} must hold {{'labels': [[name, class], ...]}}") from error
 
 
 def _class(label: Any, name: str, where: str) -> int:

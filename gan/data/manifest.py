@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ _NO_COLUMNS = pa.schema([])
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A manifest that was read: its folder, the contents of `manifest.json`, and its rows."""
+    """A manifest that was read: its folder, the contents of `manifest.json`, and the columns of its rows that were."""
 
     path: Path
     header: dict[str, Any]
@@ -65,6 +65,21 @@ class Manifest:
     def hash(self) -> str:
         """Of the rows: their values in their order."""
         return str(self.header["hash"])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns that it has."""
+        return header_schema(self.header)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of all rows, from the disk where `rows` lacks it. Raises RequestError when it cannot be read."""
+        if name in self.rows.column_names:
+            return self.rows.column(name)
+        return _concatenated(parts(self.path, [name]), pa.schema([self.schema.field(name)])).column(name)
+
+    def whole(self) -> "Manifest":
+        """The same with all columns in `rows`. Raises RequestError when they cannot be read."""
+        return replace(self, rows=_concatenated(parts(self.path), self.schema))
 
     def kept(self) -> set[str]:
         """Names, in the dataset, of the images whose verdict is keep."""
@@ -152,19 +167,22 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Manifest:
     content_hash = hashlib.sha256("".join(sorted(hashes_v1)).encode()).hexdigest() if old else digest.hexdigest()
     if content_hash != header.get("hash"):
         raise RequestError(f"{path} must hold the rows its hash names; they were changed after it was written")
-    rows = pa.concat_tables([schema.empty_table().select(chosen), *tables])
-    return Manifest(path=Path(path), header=header, rows=rows)
+    fields = pa.schema([schema.field(name) for name in chosen])
+    return Manifest(path=Path(path), header=header, rows=_concatenated(tables, fields))
 
 
-def parts(path: Path) -> Iterator[pa.Table]:
-    """The rows part by part, with all columns, for those who verified them by `read` and cannot hold them all.
+def parts(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The rows part by part, for those who verified them by `read` and cannot hold them all; None: with all columns.
 
     Raises RequestError when a part cannot be read.
     """
     schema = header_schema(read_header(path))
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     try:
         for part in sorted(Path(path).glob("part-*.parquet")):
-            yield pq.read_table(pa.BufferReader(part.read_bytes())).select(schema.names).cast(schema)
+            table = pq.read_table(pa.BufferReader(part.read_bytes()), columns=schema.names)
+            yield table.select(schema.names).cast(schema)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise RequestError(f"{path} holds rows that cannot be read: {error}") from error
 
@@ -191,6 +209,10 @@ def header_schema(header: dict[str, Any]) -> pa.Schema:
     if not all(columns.get(column.name) == str(column.type) for column in SCHEMA):
         raise RequestError(f"manifest.json must name the columns {', '.join(SCHEMA.names)}; got {columns} instead")
     return pa.schema([(name, types[type]) for name, type in columns.items()])
+
+
+def _concatenated(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables([schema.empty_table(), *tables])
 
 
 def _tables(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:

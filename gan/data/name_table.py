@@ -2,11 +2,13 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import overload
 
 import pyarrow as pa
 
 _BLOCK = 65_536  # names that are Python objects at a time while all are gone through
+_NONE = pa.array([], pa.large_binary())
 
 
 class NameTable(Sequence[str]):
@@ -17,13 +19,14 @@ class NameTable(Sequence[str]):
 
     def __init__(self, names: Iterable[str]) -> None:
         encoded = (name.encode("utf-8", "surrogatepass") for name in names)
-        self.array: pa.LargeBinaryArray = pa.array(encoded, pa.large_binary())
+        blocks = iter(lambda: pa.array(list(islice(encoded, _BLOCK)), pa.large_binary()), _NONE)
+        self.array = _concatenated(blocks)
 
     @classmethod
     def joined(cls, tables: Iterable["NameTable"]) -> "NameTable":
         """The names of tables that follow one another in the order of names."""
         table = cls([])
-        table.array = pa.concat_arrays([table.array, *(part.array for part in tables)])
+        table.array = _concatenated(part.array for part in tables)
         return table
 
     def __len__(self) -> int:
@@ -62,6 +65,12 @@ class NameTable(Sequence[str]):
     def _place(self, name: str) -> int | None:
         place = bisect_left(self, name)
         return place if place < len(self) and self[place] == name else None
+
+
+def _concatenated(arrays: Iterable[pa.LargeBinaryArray]) -> pa.LargeBinaryArray:
+    joined = pa.concat_arrays([_NONE, *arrays])
+    pa.default_memory_pool().release_unused()  # what the pieces took
+    return joined
 
 
 def _decoded(name: bytes) -> str:

@@ -147,7 +147,7 @@ def resolve(request: TrainingRequest, device: "torch.device | None" = None) -> T
     lost = _lost_start(request)
     start = None if lost else find_start(request.resume, request.transfer)
     fields = request.fields()
-    collection = Collection.open(request.data, request.manifest, columns=(), beside=False)
+    collection = Collection.open(request.data, request.manifest, beside=False)
     dataset = collection.dataset
     if request.conditional and dataset.labels is None:
         raise RequestError(f"`conditional` needs labels; {request.data} has none: prepare it with labels")

@@ -104,7 +104,7 @@ def _figures(record: Record, records: Mapping[str, Record], base: Path) -> list[
         return [(_alone(grids[0]), "At the start"), (_alone(grids[-1]), "At the end")] if grids else []
     if record.stage == "prune":
         dataset = ImageDataset(base / records["prepare"].output)
-        rows = manifest.read(output).rows.select(["name", "source", "verdict"]).to_pylist()
+        rows = manifest.read(output, ["name", "source", "verdict"]).rows.to_pylist()
         kept = {row["name"] for row in rows if row["verdict"] == manifest.KEEP}
         dropped = [index for index, name in enumerate(dataset.names) if name not in kept]
         others = [index for index, name in enumerate(dataset.names) if name in kept]

@@ -82,10 +82,10 @@ def _columns(source: DatasetSource, manifest: Manifest | None) -> tuple[list[str
     styles = [source.label(index) for index in range(len(source))]
     if manifest is None:
         return styles, [None] * len(source), [""] * len(source)
-    names = manifest.rows["name"].to_pylist()
+    names = manifest.column("name").to_pylist()
     rows = {name: row for row, name in enumerate(names) if name}
     place = [rows.get(source.dataset.names[index]) for index in source.indices]
-    known = {column: manifest.rows[column].to_pylist() for column in ("style", "artist", "source")}
+    known = {column: manifest.column(column).to_pylist() for column in ("style", "artist", "source")}
     if any(known["style"]):
         styles = [None if row is None else known["style"][row] for row in place]
     artists = [None if row is None else known["artist"][row] for row in place]
