@@ -89,10 +89,13 @@ def test_images_and_blanks_have_their_own_proportions(stand, browser, width):
     stand.held["generate"] = threading.Semaphore(0)
     with opened(Gallery(lambda name: stand)) as address:
         blanks = "[...document.querySelectorAll('.blank')].filter(e => e.offsetParent)"
-        browser.open(address, f"{blanks}.length === 12")
         sides = "(e => [e.getBoundingClientRect()].map(r => r.width / r.height)[0])"
-        assert browser.run(f"{blanks}.map{sides}") == pytest.approx([ratio] * 12, rel=0.02)
-        stand.held["generate"].release(100)  # of all that follow
+        try:
+            browser.open(address, f"{blanks}.length === 12")
+            waiting = browser.run(f"{blanks}.map{sides}")
+        finally:
+            stand.held["generate"].release(100)  # of all that follow
+        assert waiting == pytest.approx([ratio] * 12, rel=0.02)
         for view in ("wall", "picture", "mix", "journey"):
             browser.open(f"{address}?view={view}&seed=4294967295&to=4294967294", READY)
             shown = browser.run(f"{IMAGES}.map{sides}")

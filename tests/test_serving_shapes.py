@@ -127,10 +127,10 @@ def test_a_seed_is_the_image_of_salon_generate(client, name, snapshots):
 
 @pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
 def test_a_seed_becomes_the_file_that_salon_writes(url, name, format):
-    given = drawn(1.0, [5]) | ({"label": np.array([[1]])} if name in CLASSES else {})
+    given = drawn(1.0, [0]) | ({"label": np.array([[1]])} if name in CLASSES else {})
     with grpc.InferenceServerClient(url.removeprefix("grpc://")) as triton:
         (image,) = ask(triton, name, "image", **given)
-        words = {"seed": np.array([[5]], np.int64), "format": np.array([[format.encode()]], np.object_)}
+        words = {"seed": np.array([[0]], np.int64), "format": np.array([[format.encode()]], np.object_)}
         words |= {key: given[key] for key in given if key == "label"}
         (files,) = ask(triton, f"{name}_seed_to_png", "file", **words)
     file, expected = (Image.open(io.BytesIO(f)) for f in (files[0, 0], encode(to_image(image[0]), format)))
