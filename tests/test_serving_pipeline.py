@@ -258,6 +258,18 @@ def test_a_demo_never_shows_other_pictures_than_asked_for(tmp_path):
     assert (out / demo.NAME).read_text() == edited
 
 
+@pytest.mark.parametrize(("shape", "wanted"), [("3:2", (48, 32)), ("40x32", (40, 32)), (None, (32, 32))])
+def test_a_demo_of_another_shape(tmp_path, shape, wanted):
+    file = demo.write(tmp_path / "out", None, shape)
+    assert run_salon("run", file, "--dry-run").code == 0
+    table = config.load(file)["prepare"]
+    words = [word for name in ("shape", "resolution") if name in table for word in (f"--{name}", str(table[name]))]
+    (tmp_path / "red").mkdir()
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "red" / "red.png")
+    outcome = run_salon("prepare", tmp_path / "red", *words, "--out", tmp_path / "d.zip")
+    assert outcome.code == 0 and ImageDataset(tmp_path / "d.zip").shape.size == wanted, outcome.err
+
+
 def test_a_demo_begins_with_pictures_and_not_among_them(tmp_path):
     (tmp_path / "empty").mkdir()
     outcome = run_salon("demo", "--data", tmp_path / "empty", "--out", tmp_path / "out")

@@ -1,6 +1,7 @@
 """Every command on images that are square, wide or tall, and grey, RGB or with alpha."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -108,6 +109,8 @@ def test_generating(made, tmp_path):
     assert np.array_equal(
         opened(tmp_path / "webp" / "seed0001.webp"), second if shape.channels == 4 else to_rgb(second)
     )
+    made_of = [*(tmp_path / "files").iterdir(), *(tmp_path / "webp").iterdir()]
+    done("verify", *made_of, "--snapshot", runs, "--tolerance", "0", "--device", "cpu")
     done("generate", "images", runs, "--seeds", "0-1", "--grid", "2x1", "--out", tmp_path / "grid.png", *common)
     assert np.array_equal(opened(tmp_path / "grid.png"), np.concatenate([for_display(first), for_display(second)], 1))
     done("generate", "mix", runs, "--rows", "0", "--columns", "1", "--out", tmp_path / "mix.png", *common)
@@ -173,6 +176,8 @@ def test_curating(made, tmp_path):
     page = tmp_path / "review.html"
     done("curate", "review", tmp_path / "pruned.manifest", "--data", data, "--out", page)
     assert "data:image/jpeg" in page.read_text()
+    done("curate", "diff", tmp_path / "scored.manifest", tmp_path / "pruned.manifest")
+    assert "curate prune" in done("curate", "log", tmp_path / "pruned.manifest")
     done("curate", "materialize", tmp_path / "pruned.manifest", "--data", data, "--out", tmp_path / "kept.zip")
     assert ImageDataset(tmp_path / "kept.zip").shape == shape and len(ImageDataset(tmp_path / "kept.zip")) < IMAGES
     done(
@@ -187,6 +192,34 @@ def test_curating(made, tmp_path):
         tmp_path / "map.html",
     )
     done("curate", "auto", data, "--device", "cpu", "--out", tmp_path / "auto.manifest")
+
+
+def test_exporting(made, tmp_path):
+    shape, folder = made
+    done("export", "--snapshot", folder / "runs", "--out", tmp_path / "models", "--models", "generator,discriminator")
+    dims = [*shape.hwc[:2], shape.channels]
+    for kind, of in (("generator", "output"), ("discriminator", "input")):
+        (image,) = re.findall(
+            rf'{of} \[.*?name: "image".*?dims: \[([^\]]*)\]',
+            " ".join((tmp_path / "models" / kind / "config.pbtxt").read_text().split()),
+        )
+        assert [int(side) for side in image.split(",")] == dims
+
+
+@pytest.mark.parametrize("made", [ImageShape(24, 16, 4)], ids=str, indirect=True)
+def test_retraining_and_comparing(made, tmp_path):
+    _, folder = made
+    data, out = folder / "data.zip", tmp_path / "retraining"
+    scores = ("curate", "score", data, "--manifest", folder / "checked.manifest", "--method", "density")
+    done(*scores, "--device", "cpu", "--out", tmp_path / "scored.manifest")
+    prune = ("curate", "prune", tmp_path / "scored.manifest", "--method", "density", "--keep", "0.8")
+    done(*prune, "--out", tmp_path / "pruned.manifest")
+    arms = ("--manifest", tmp_path / "pruned.manifest", "--kimg", "0.008", "--holdout", "0.3", "--repeats", "1")
+    rest = ("--num-images", "8", "--extractor", "efficientnet-lite0", "--workers", "0", "--device", "cpu")
+    done("curate", "retrain", "--run", folder / "runs", "--data", data, "--out", out, *arms, *rest)
+    assert "data:image" in (out / "report.html").read_text()
+    compare = ("eval", "compare", folder / "runs", "--data", data, "--metrics", "kid", "--out", tmp_path / "compared")
+    done(*compare, *EVALUATION)
 
 
 @pytest.mark.parametrize("shape", [ImageShape(512, 512), ImageShape(1024, 1024, 1)], ids=str)

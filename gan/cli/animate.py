@@ -20,18 +20,19 @@ from gan.cli.options import (
     class_option,
     device_option,
     json_option,
-    metadata_option,
+    marking_options,
     overwrite_option,
     psi_option,
 )
 from gan.errors import RequestError
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
-from gan.sampling.request import SamplingRequest
+from gan.sampling.request import MarkingRequest, SamplingRequest
 
 
 @click.command(cls=Command)
 @takes(SamplingRequest, "sampling")
+@takes(MarkingRequest, "marking")
 @snapshot_argument
 @click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="Frames a seed.")
@@ -47,7 +48,7 @@ from gan.sampling.request import SamplingRequest
 @batch_option
 @precision_option
 @device_option
-@metadata_option
+@marking_options
 @overwrite_option
 @json_option
 def interpolate(
@@ -56,7 +57,7 @@ def interpolate(
     frames: int,
     fps: float,
     out: Path,
-    metadata: bool,
+    marking: MarkingRequest,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -67,29 +68,33 @@ def interpolate(
     from gan.runtime.console import progress
     from gan.sampling import animation, latents
     from gan.sampling.generate import map_seeds, synthesize
+    from gan.sampling.marking import Marking
 
     seed_list = latents.parse_numbers(seeds)
     animation.check_suffix(out, "out")
     refuse_existing([out], overwrite)
+    marks = Marking(marking)
     source, G = load(sampling)
     classes = class_indices(source, sampling.class_name, len(seed_list))
     keys = map_seeds(G, seed_list, classes, truncation_psi=sampling.truncation_psi)
     ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
     pixels = map(for_display, synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
-    recipe = recipe_of(source, sampling, "interpolation", seeds=seed_list, frames=frames) if metadata else None
-    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps, recipe=recipe)
+    recipe = recipe_of(source, sampling, "interpolation", seeds=seed_list, frames=frames)
+    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps, recipe=marks.of(recipe))
+    marks.sign(out, recipe)
     figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
 
 
 @click.command(cls=Command)
+@takes(MarkingRequest, "marking")
 @click.argument("run", type=PATH)
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(0.1, 120), default=5, show_default=True, help="Grids a second.")
-@metadata_option
+@marking_options
 @overwrite_option
 @json_option
-def timelapse(run: Path, out: Path, fps: float, metadata: bool, overwrite: bool, as_json: bool) -> None:
+def timelapse(run: Path, out: Path, fps: float, marking: MarkingRequest, overwrite: bool, as_json: bool) -> None:
     """Animate the image grids of a RUN, which show the generator learn."""
     import numpy as np
     from PIL import Image
@@ -98,17 +103,20 @@ def timelapse(run: Path, out: Path, fps: float, metadata: bool, overwrite: bool,
     from gan.data.recipe import Recipe
     from gan.runtime.files import read_json
     from gan.sampling import animation
+    from gan.sampling.marking import Marking
     from gan.training.run_dir import Run, require_run
 
     animation.check_suffix(out, "out")
     refuse_existing([out], overwrite)
     require_run(run, "run")
+    marks = Marking(marking)
     grids = Run(run).list_grids()
     if not grids:
         raise RequestError(f"RUN must be a run with image grids in {run / 'grids'}; there are none")
     pixels = (np.asarray(Image.open(grid).convert("RGB")) for grid in grids)
     config = TrainingConfig.from_dict(read_json(Run(run).config_file))
-    recipe = Recipe(kind="timelapse", model=run.name, dataset=config.dataset) if metadata else None
-    animation.save(pixels, out, fps, hold=round(2 * fps) or 1, recipe=recipe)
+    recipe = Recipe(kind="timelapse", model=run.name, dataset=config.dataset)
+    animation.save(pixels, out, fps, hold=round(2 * fps) or 1, recipe=marks.of(recipe))
+    marks.sign(out, recipe)
     figures = {"run": str(run), "file": str(out), "frames": len(grids)}
     result(f"{len(grids)} image grids of {run}: {out}", figures, as_json)

@@ -1,6 +1,5 @@
 """The group `salon generate`, with images and mix; the animations are in gan.cli.animate. Heavy imports wait."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from gan.cli.options import (
     graphs_option,
     grid_option,
     json_option,
-    metadata_option,
+    marking_options,
     overwrite_option,
     psi_option,
     together,
@@ -42,10 +41,10 @@ from gan.cli.rejection_options import rejection_options
 from gan.rejection.request import SelectionRequest
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
-from gan.sampling.request import SamplingRequest
+from gan.sampling.request import MarkingRequest, SamplingRequest
 
 if TYPE_CHECKING:
-    from gan.data.recipe import Recipe
+    pass
 
 SUBCOMMANDS = {
     "images": "gan.cli.generate:images",
@@ -109,6 +108,7 @@ candidate_options = together(
 @click.command(cls=Command)
 @takes(SamplingRequest, "sampling")
 @takes(SelectionRequest, "selection")
+@takes(MarkingRequest, "marking")
 @snapshot_argument
 @click.option(
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
@@ -126,7 +126,7 @@ candidate_options = together(
 @device_option
 @rejection_options
 @candidate_options
-@metadata_option
+@marking_options
 @overwrite_option
 @json_option
 def images(
@@ -136,7 +136,7 @@ def images(
     out: Path,
     grid: str | None,
     format: str,
-    metadata: bool,
+    marking: MarkingRequest,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -149,10 +149,12 @@ def images(
     from gan.runtime.console import progress, say
     from gan.sampling import image_grid
     from gan.sampling.generate import Sampler
+    from gan.sampling.marking import Marking
 
     seed_list = _parse_seeds(seeds, selection, grid)
     columns, rows = parse_grid(grid, selection.count or len(seed_list or [])) if grid else (0, 0)
     _check_out(out, seed_list, grid, FORMATS[format], selection, overwrite)
+    marks = Marking(marking)
     source, G = load(sampling)
     if grid:
         check_size(out, columns, rows, G.config.shape)
@@ -183,13 +185,12 @@ def images(
     assert seed_list is not None
     pixels = progress(sampler(seed_list, classes and classes * len(seed_list)), "Generating", len(seed_list))
     files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
-    recipes: Iterable[Recipe | None] = [None] * len(files)
-    if metadata:
-        one = recipe_of(source, sampling, "grid" if grid else "image", seeds=seed_list, grid=grid)
-        recipes = [one] if grid else (replace(one, seeds=[seed]) for seed in seed_list)
+    one = recipe_of(source, sampling, "grid" if grid else "image", seeds=seed_list, grid=grid)
+    recipes = [one] if grid else (replace(one, seeds=[seed]) for seed in seed_list)
     made = [image_grid.grid(list(pixels), columns, rows)] if grid else pixels
     for file, image, recipe in zip(files, made, recipes, strict=True):
-        save(image, file, recipe=recipe)
+        save(image, file, recipe=marks.of(recipe))
+        marks.sign(file, recipe)
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seed_list), "seeds": seed_list, "seconds": seconds}
     of = f" of {figures['rejection']['candidates']} candidates" if selection.reject else ""
@@ -198,6 +199,7 @@ def images(
 
 @click.command(cls=Command)
 @takes(SamplingRequest, "sampling")
+@takes(MarkingRequest, "marking")
 @snapshot_argument
 @click.option("--rows", required=True, metavar="SEEDS", help="Seeds whose images the rows start from.")
 @click.option("--columns", required=True, metavar="SEEDS", help="Seeds that lend the rows their chosen layers.")
@@ -214,7 +216,7 @@ def images(
 @class_option
 @precision_option
 @device_option
-@metadata_option
+@marking_options
 @overwrite_option
 @json_option
 def mix(
@@ -223,18 +225,20 @@ def mix(
     columns: str,
     layers: str,
     out: Path,
-    metadata: bool,
+    marking: MarkingRequest,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Mix styles: a grid whose cells are their row's image with some layers of their column's."""
     from gan.data.images import check_suffix, save
     from gan.sampling import image_grid, latents, mixing
+    from gan.sampling.marking import Marking
 
     row_seeds, column_seeds = latents.parse_numbers(rows, "rows"), latents.parse_numbers(columns, "columns")
     mixed_layers = latents.parse_numbers(layers, "layers")
     check_suffix(out, "out")
     refuse_existing([out], overwrite)
+    marks = Marking(marking)
     source, G = load(sampling)
     check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.shape, image_grid.GAP)
     classes = class_indices(source, sampling.class_name, 1)
@@ -247,10 +251,9 @@ def mix(
         truncation_psi=sampling.truncation_psi,
         noise_mode=sampling.noise_mode,
     )
-    recipe = None
-    if metadata:
-        recipe = recipe_of(source, sampling, "mix", seeds=row_seeds, columns=column_seeds, layers=mixed_layers)
-    save(pixels, out, recipe=recipe)
+    recipe = recipe_of(source, sampling, "mix", seeds=row_seeds, columns=column_seeds, layers=mixed_layers)
+    save(pixels, out, recipe=marks.of(recipe))
+    marks.sign(out, recipe)
     figures: dict[str, Any] = {"snapshot": str(source.path), "file": str(out)}
     figures |= {"rows": row_seeds, "columns": column_seeds, "layers": mixed_layers}
     text = f"A grid of {len(row_seeds)} rows and {len(column_seeds)} columns from {source.path}: {out}"

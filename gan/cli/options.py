@@ -48,13 +48,6 @@ class FiniteRange(click.FloatRange):
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output; all else goes to standard error."
 )
-metadata_option = click.option(
-    "--no-metadata",
-    "metadata",
-    flag_value=False,
-    default=True,
-    help="Leave out of the files that they are generated, and how: their mark and recipe, which salon verify reads.",
-)
 device_option = click.option(
     "--device",
     metavar="NAME",
@@ -82,6 +75,24 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Function], Function]:
     """Several options as one decorator; --help has them in this order."""
     return lambda command: functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
+
+# How generated pictures' files are marked: fields of gan.sampling.request.MarkingRequest.
+marking_options = together(
+    click.option(
+        "--no-metadata",
+        "metadata",
+        flag_value=False,
+        default=True,
+        help="Leave the mark and the recipe out of the files: that they are generated, and how (see salon verify).",
+    ),
+    click.option(
+        "--sign-certificate",
+        metavar="FILE",
+        type=PATH,
+        help="Certificate, PEM with its chain, that signs the files as Content Credentials (C2PA).",
+    ),
+    click.option("--sign-key", metavar="FILE", type=PATH, help="Private key of --sign-certificate, PEM."),
+)
 
 engine_options = together(
     click.option(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gan.errors import RequestError
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingRequest:
@@ -17,3 +19,19 @@ class SamplingRequest:
     precision: str = "fp32"  # fp32, bf16 or fp16
     cuda_graphs: bool = False  # make each batch as a CUDA graph, where that is possible
     device: str = "auto"  # auto, cpu, cuda or cuda:N
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkingRequest:
+    """What the files of generated pictures say of themselves."""
+
+    metadata: bool = True  # that they are generated, and how
+    sign_certificate: Path | None = None  # PEM, with its chain: signs them as Content Credentials; None: no signature
+    sign_key: Path | None = None  # its private key, PEM
+
+    def __post_init__(self) -> None:
+        if (self.sign_certificate is None) != (self.sign_key is None):
+            missing = "sign_key" if self.sign_key is None else "sign_certificate"
+            raise RequestError(f"`{missing}` must be given too: a signature takes a certificate and its key")
+        if self.sign_certificate is not None and not self.metadata:
+            raise RequestError("`sign_certificate` signs the mark and the recipe; leave `metadata` as it is")

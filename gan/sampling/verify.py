@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from gan.data import content_credentials
 from gan.data.classes import class_index
+from gan.data.content_credentials import Signature
 from gan.data.images import Pixels, encode, to_image
 from gan.data.recipe import Provenance, Recipe, read
 from gan.errors import RequestError
@@ -32,6 +34,7 @@ class Verification:
 
     path: Path
     said: Provenance
+    signature: Signature | None = None
     reason: str | None = None  # why it was not compared
     largest: int | None = None  # difference in levels, of 255; None: not compared
     mean: float | None = None
@@ -44,18 +47,20 @@ class Verification:
 def verify(path: Path, snapshot: str | None = None, make: Make | None = None) -> Verification:
     """Read a picture's mark and recipe, and with `make`, of the snapshot with this SHA-256, compare it with its like.
 
-    Raises RequestError for what is no picture, and for a recipe that the generator cannot follow.
+    Raises RequestError for what is no picture, for a recipe that the generator cannot follow, and for a signed picture
+    where the extra that reads signatures is not installed.
     """
-    said = read(path)
+    said, signature = read(path), content_credentials.read(path) if content_credentials.present(path) else None
+    found = Verification(path=path, said=said, signature=signature)
     recipe = said.recipe
     if make is None or snapshot is None:
-        return Verification(path=path, said=said)
+        return found
     if recipe is None or recipe.kind not in STILL or not recipe.snapshot:
         reason = "it has no recipe" if recipe is None else f"its recipe is of {recipe.kind}, which is not compared"
-        return Verification(path=path, said=said, reason=reason)
+        return replace(found, reason=reason)
     if recipe.snapshot != snapshot:
         reason = f"it was made with the snapshot {recipe.snapshot[:12]}, not with {snapshot[:12]}"
-        return Verification(path=path, said=said, reason=reason)
+        return replace(found, reason=reason)
     if max(len(recipe.seeds), 1) * max(len(recipe.columns), 1) > MOST:
         raise RequestError(f"{path} must have a recipe of at most {MOST:,} images")
     if recipe.kind == "image" and (len(recipe.seeds) != 1 or len(recipe.columns) > 1):
@@ -65,9 +70,9 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
         there = np.asarray(image).astype(int)
     if there.shape != wanted.shape:
         shapes = " and ".join("x".join(map(str, one.shape[1::-1])) for one in (there, wanted))
-        return Verification(path=path, said=said, reason=f"it and what its recipe makes differ in shape: {shapes}")
+        return replace(found, reason=f"it and what its recipe makes differ in shape: {shapes}")
     off = np.abs(there - wanted)
-    return Verification(path=path, said=said, largest=int(off.max()), mean=float(off.mean()))
+    return replace(found, largest=int(off.max()), mean=float(off.mean()))
 
 
 def of_snapshot(source: Snapshot, device: torch.device) -> tuple[str, Make]:

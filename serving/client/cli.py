@@ -15,7 +15,7 @@ from gan.cli.options import (
     WholeRange,
     format_option,
     grid_option,
-    metadata_option,
+    marking_options,
     overwrite_option,
     psi_option,
     together,
@@ -23,6 +23,7 @@ from gan.cli.options import (
 from gan.errors import BoundError, RequestError
 from gan.runtime.console import progress, result, say, table
 from gan.runtime.files import refuse_existing
+from gan.sampling.request import MarkingRequest
 from serving.client.options import concurrency_option, label_option, model_option, server_options
 from serving.client.request import Connection, GenerateQuery, InterpolateQuery, MixQuery
 
@@ -56,7 +57,7 @@ generator_options = together(
     psi_option,
     label_option,
     concurrency_option,
-    metadata_option,
+    marking_options,
     overwrite_option,
     server_options,
 )
@@ -65,6 +66,7 @@ generator_options = together(
 @query.command()
 @takes(Connection, "connection")
 @takes(GenerateQuery)
+@takes(MarkingRequest, "marking")
 @click.option(
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
 )
@@ -81,17 +83,19 @@ generator_options = together(
     "--budget", metavar="K", type=WholeRange(1), help=f"Candidates for each accepted image. Default: {_BUDGET}."
 )
 @generator_options
-def generate(request: GenerateQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
+def generate(request: GenerateQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
     """Generate images of seeds: one image a seed, the same that `salon generate` gives."""
     import time
 
     from gan.data import images
     from gan.sampling import image_grid
+    from gan.sampling.marking import Marking
 
     if request.reject is None and request.seeds is None:
         raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
     out, seeds = request.out, _seeds(request)
     columns, rows = parse_grid(request.grid, request.count or len(seeds or [])) if request.grid else (0, 0)
+    marks = Marking(marking)
     start = time.perf_counter()
     with _client(connection) as client:
         figures = _source(client)
@@ -101,12 +105,12 @@ def generate(request: GenerateQuery, connection: Connection, metadata: bool, as_
         files = [out] if request.grid else _files(request, seeds)
         generated = progress(client.generate(seeds, request.truncation_psi, request.label), "Generating", len(seeds))
         kind, grid = ("grid" if request.grid else "image"), request.grid
-        recipe = _recipe(client, request, kind, seeds=seeds, grid=grid) if metadata else None
-        if request.grid:
-            images.save(image_grid.grid(list(generated), columns, rows), out, recipe=recipe)
-        else:
-            for file, seed, pixels in zip(files, seeds, generated, strict=True):
-                images.save(pixels, file, recipe=recipe and dataclasses.replace(recipe, seeds=[seed]))
+        recipe = _recipe(client, request, kind, seeds=seeds, grid=grid)
+        recipes = [recipe] if grid else (dataclasses.replace(recipe, seeds=[seed]) for seed in seeds)
+        made = [image_grid.grid(list(generated), columns, rows)] if grid else generated
+        for file, own, pixels in zip(files, recipes, made, strict=True):
+            images.save(pixels, file, recipe=marks.of(own))
+            marks.sign(file, own)
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seeds), "seeds": seeds, "seconds": seconds}
     of = f" of {figures['rejection']['candidates']} candidates" if request.reject else ""
@@ -157,23 +161,26 @@ def _accepted(
 @query.command()
 @takes(Connection, "connection")
 @takes(MixQuery)
+@takes(MarkingRequest, "marking")
 @click.option("--rows", metavar="SEEDS", help="Seeds whose images the rows start from.")
 @click.option("--columns", metavar="SEEDS", help="Seeds that give the rows their chosen layers.")
 @click.option("--layers", metavar="LAYERS", help="Layers to take from the columns. Low: composition. High: colour.")
 @click.option("--out", metavar="FILE", type=PATH, help="File of the grid: .png, .jpg or .webp.")
 @generator_options
-def mix(request: MixQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
+def mix(request: MixQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
     """Generate a grid of style mixing: each cell is its row's image with some layers of its column's."""
     import numpy as np
 
     from gan.data import images
     from gan.sampling import image_grid, latents
+    from gan.sampling.marking import Marking
 
     rows, columns, layers = (
         latents.parse_numbers(getattr(request, name), name) for name in ("rows", "columns", "layers")
     )
     _check_suffix(request.out)
     refuse_existing([request.out], request.overwrite)
+    marks = Marking(marking)
     with _client(connection) as client:
         figures = _source(client)
         ws = client.map_seeds(rows + columns, request.truncation_psi, request.label)
@@ -181,10 +188,11 @@ def mix(request: MixQuery, connection: Connection, metadata: bool, as_json: bool
         ws = np.concatenate([ws, latents.mix(row_ws, column_ws, layers)])
         generated = list(progress(client.synthesize(ws), "Generating", len(ws)))
         seeds = {"seeds": rows, "columns": columns, "layers": layers}
-        recipe = _recipe(client, request, "mix", **seeds) if metadata else None
+        recipe = _recipe(client, request, "mix", **seeds)
     ends = len(rows), len(rows) + len(columns)
     grid = image_grid.mixing_grid(generated[: ends[0]], generated[ends[0] : ends[1]], generated[ends[1] :])
-    images.save(grid, request.out, recipe=recipe)
+    images.save(grid, request.out, recipe=marks.of(recipe))
+    marks.sign(request.out, recipe)
     figures |= {"file": str(request.out), "rows": rows, "columns": columns, "layers": layers}
     text = f"A grid of {len(rows)} rows and {len(columns)} columns from {client.url}: {request.out}"
     result(text, figures, as_json)
@@ -193,25 +201,29 @@ def mix(request: MixQuery, connection: Connection, metadata: bool, as_json: bool
 @query.command()
 @takes(Connection, "connection")
 @takes(InterpolateQuery)
+@takes(MarkingRequest, "marking")
 @click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @click.option("--frames", metavar="N", type=WholeRange(1), help="Frames from one seed to the next.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), help="Frames a second.")
 @click.option("--out", metavar="FILE", type=PATH, help="File of the animation: .mp4, .webp or .gif.")
 @generator_options
-def interpolate(request: InterpolateQuery, connection: Connection, metadata: bool, as_json: bool) -> None:
+def interpolate(request: InterpolateQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
     """Generate a closed path through seeds, as an animation."""
     from gan.data.images import for_display
     from gan.sampling import animation, latents
+    from gan.sampling.marking import Marking
 
     seeds, out, fps = latents.parse_numbers(request.seeds), request.out, request.fps
     animation.check_suffix(out, "out")
     refuse_existing([out], request.overwrite)
+    marks = Marking(marking)
     with _client(connection) as client:
         figures = _source(client)
         ws = latents.loop(client.map_seeds(seeds, request.truncation_psi, request.label), request.frames)
         frames = map(for_display, client.synthesize(ws))
-        said = _recipe(client, request, "interpolation", seeds=seeds, frames=request.frames) if metadata else None
-        animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps, recipe=said)
+        recipe = _recipe(client, request, "interpolation", seeds=seeds, frames=request.frames)
+        animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps, recipe=marks.of(recipe))
+    marks.sign(out, recipe)
     figures |= {"file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
     result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {client.url}: {out}", figures, as_json)
 

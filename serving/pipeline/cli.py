@@ -57,9 +57,10 @@ def run(context: click.Context, file: Path, until: str | None, dry_run: bool, as
 @click.command(cls=Command)
 @click.option("--out", metavar="DIR", type=PATH, default="demo", show_default=True, help="Folder for everything.")
 @click.option("--data", metavar="FOLDER", type=PATH, help="Your own paintings, in place of made-up ones.")
+@click.option("--shape", metavar="WxH|A:B|auto", help="Shape of the images, as of salon prepare. Default: square.")
 @json_option
 @click.pass_context
-def demo(context: click.Context, out: Path, data: Path | None, as_json: bool) -> None:
+def demo(context: click.Context, out: Path, data: Path | None, shape: str | None, as_json: bool) -> None:
     """Run the whole pipeline on made-up paintings, or on your own: minutes, on two cores, without a GPU.
 
     Writes demo.toml, a file for salon run, and runs it: makes images with a few that do not belong, trains on them,
@@ -69,11 +70,12 @@ def demo(context: click.Context, out: Path, data: Path | None, as_json: bool) ->
     \b
     salon demo
     salon demo --data paintings --out my-demo
+    salon demo --data landscapes --shape 3:2 --out wide
     """
     from serving.pipeline import config
     from serving.pipeline import demo as demo_file
 
-    file = demo_file.write(out, data)
+    file = demo_file.write(out, data, shape)
     _run(config.read(file), context, None, False, as_json)
 
 

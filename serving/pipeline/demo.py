@@ -14,8 +14,10 @@ NAME = "demo.toml"
 TARGET = "impressionism"  # a style of gan.data.synthetic_styles
 
 
-def write(folder: Path, images: Path | None) -> Path:
+def write(folder: Path, images: Path | None, shape: str | None = None) -> Path:
     """Write the demo's file into `folder`, for made-up paintings or for a folder of images -> its path.
+
+    `shape` is that of curation.prepare.request.PrepareRequest.
 
     A file that is there stays as it is, unless nothing was made yet from its other images. Folders inside `images` are
     taken for styles; a style whose name holds that of TARGET, or else the first, is the one to check for. Raises
@@ -36,7 +38,11 @@ def write(folder: Path, images: Path | None) -> Path:
     )
     source = None if images is None else str(images.resolve())
     text = environment.get_template("demo.toml.j2").render(
-        images=source, styles=several, target=target if several else None
+        images=source,
+        styles=several,
+        target=target if several else None,
+        shape=shape,
+        sized=shape is not None and "x" in shape,
     )
     file = folder / NAME
     if not file.exists():

@@ -48,8 +48,9 @@ def verify(
 ) -> int:
     """Read where a PICTURE says that it comes from; with --snapshot or --url, generate it again and compare.
 
-    Read are PNG, JPEG, WebP, GIF and MP4. Exit code 3: some picture is not what its recipe makes, or could not be
-    compared. A picture without a mark may be generated all the same: marks are lost where a program writes anew.
+    Read are PNG, JPEG, WebP, GIF and MP4. Exit code 3: some picture is not what its recipe makes, could not be
+    compared, or was changed after it was signed. A picture without a mark may be generated all the same: marks are
+    lost where a program writes a picture anew.
 
     \b
     salon verify images/seed0003.png
@@ -72,7 +73,8 @@ def verify(
     if compared and len(found) > 1:
         lines.append(f"{figures['verified']} of {len(found)} pictures are what their recipes make")
     result("\n".join(lines), figures, as_json)
-    return 3 if compared and not all(good) else 0
+    broken = any(each.signature and not each.signature.unchanged for each in found)
+    return 3 if broken or (compared and not all(good)) else 0
 
 
 @contextmanager
@@ -102,6 +104,7 @@ def _figures(found: "Verification", tolerance: int) -> dict[str, Any]:
         "file": str(found.path),
         "format": found.said.format,
         "marked": found.said.marked,
+        "signature": None if found.signature is None else asdict(found.signature),
         "recipe": None if recipe is None else recipe.to_dict(),
         "same": found.same(tolerance),
         "largest_difference": found.largest,
@@ -118,6 +121,10 @@ def _lines(found: "Verification", tolerance: int) -> "Iterator[str]":
         yield f"{found.path}: {'marked as made by a trained model, without a recipe' if marked else 'no mark'}"
     if recipe is not None and not marked:
         yield "  The mark for machines is missing"
+    if signature := found.signature:
+        state = "unchanged since" if signature.unchanged else "CHANGED SINCE, or not signed rightly"
+        reasons = f" ({', '.join(signature.reasons)})" if signature.reasons else ""
+        yield f"  Signed by {signature.by}, {state}{reasons}"
     if found.reason:
         yield f"  Not compared: {found.reason}"
     elif found.largest is not None:
