@@ -1,7 +1,6 @@
 """Every command on images that are square, wide or tall, and grey, RGB or with alpha."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -16,6 +15,8 @@ from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import encode, for_display, to_image, to_rgb
 from gan.image_shape import ImageShape
 from gan.sampling.generate import generate
+from serving.contract import inputs, outputs
+from serving.export.onnx_file import read_about
 
 SHAPES = [ImageShape(w, h, channels) for w, h in ((16, 16), (24, 16), (16, 20)) for channels in (1, 3, 4)]
 IMAGES = 24
@@ -197,17 +198,13 @@ def test_curating(made, tmp_path):
 def test_exporting(made, tmp_path):
     shape, folder = made
     done("export", "--snapshot", folder / "runs", "--out", tmp_path / "models", "--models", "generator,discriminator")
-    dims = [*shape.hwc[:2], shape.channels]
-    for kind, of in (("generator", "output"), ("discriminator", "input")):
-        (image,) = re.findall(
-            rf'{of} \[.*?name: "image".*?dims: \[([^\]]*)\]',
-            " ".join((tmp_path / "models" / kind / "config.pbtxt").read_text().split()),
-        )
-        assert [int(side) for side in image.split(",")] == dims
+    for kind, tensors in (("generator", outputs), ("discriminator", inputs)):
+        about = read_about(tmp_path / "models" / kind / "1" / "model.onnx")
+        assert about.shape == shape and tensors(about)[0].dims == shape.hwc
 
 
 @pytest.mark.parametrize("made", [ImageShape(24, 16, 4)], ids=str, indirect=True)
-def test_retraining_and_comparing(made, tmp_path):
+def test_retraining(made, tmp_path):
     _, folder = made
     data, out = folder / "data.zip", tmp_path / "retraining"
     scores = ("curate", "score", data, "--manifest", folder / "checked.manifest", "--method", "density")
@@ -218,8 +215,6 @@ def test_retraining_and_comparing(made, tmp_path):
     rest = ("--num-images", "8", "--extractor", "efficientnet-lite0", "--workers", "0", "--device", "cpu")
     done("curate", "retrain", "--run", folder / "runs", "--data", data, "--out", out, *arms, *rest)
     assert "data:image" in (out / "report.html").read_text()
-    compare = ("eval", "compare", folder / "runs", "--data", data, "--metrics", "kid", "--out", tmp_path / "compared")
-    done(*compare, *EVALUATION)
 
 
 @pytest.mark.parametrize("shape", [ImageShape(512, 512), ImageShape(1024, 1024, 1)], ids=str)
