@@ -42,7 +42,7 @@ class AcceptedSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, each made now."""
         seeds = self._seeds[first:end]
-        return self._source.rgb(seeds, self._source.classes(seeds))
+        return self._source.generate(seeds, self._source.classes(seeds))
 
     def format(self, index: int) -> str:
         """Never a file's."""

@@ -30,7 +30,7 @@ from eval.metrics.novelty import Controlled, Nearest
 from eval.report.html import write_page
 from eval.request import NoveltyRequest
 from gan.data.collection import Collection
-from gan.data.images import Pixels, encode
+from gan.data.images import Pixels, encode, for_display
 from gan.device.selection import select
 from gan.errors import RequestError
 from gan.runtime import distributed
@@ -351,6 +351,6 @@ def _pixels(source: Source, index: int) -> Pixels:
 
 
 def _jpeg(pixels: Pixels) -> bytes:
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(for_display(pixels))
     image.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
     return encode(image, "jpeg", 85)

@@ -9,8 +9,12 @@ from conftest import QUICK_TRAINING, run_salon
 from PIL import Image
 from test_curation_decide_verdicts import scored
 
+from eval.data.feature_cache import cached
+from eval.data.image_sources import DatasetSource
+from eval.features.extractor import load_extractor
 from gan import snapshot
 from gan.config import TrainingConfig
+from gan.data.collection import Collection
 from gan.data.dataset import DatasetWriter, ImageDataset
 from gan.data.images import encode, for_display, to_image, to_rgb
 from gan.image_shape import ImageShape
@@ -131,7 +135,12 @@ def test_generating(made, tmp_path):
 
 
 def test_evaluating(made, tmp_path):
-    _, folder = made
+    shape, folder = made
+    dataset = DatasetSource(Collection.open(folder / "data.zip"))
+    lite = load_extractor("efficientnet-lite0", device="cpu")
+    _, small = cached(dataset, [lite], batch_size=8, description="Images")
+    shown = np.asarray(small.image(3)).astype(int)  # a JPEG, over a checked ground where there is alpha
+    assert np.abs(shown - for_display(painted(shape, 3))).mean() < 10
     real = ("--snapshot", folder / "runs", "--data", folder / "data.zip")
     results = json.loads(done("eval", "run", *real, "--metrics", "kid,pr", "--out", tmp_path / "e", *EVALUATION))
     assert all(metric["value"] is not None for metric in results["results"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from curation.retrain.splits import Indices
 from gan.data.dataset import ImageDataset
-from gan.data.images import Pixels, to_rgb
+from gan.data.images import Pixels
 
 NOISE = "noise"  # folder of its evaluation
 
@@ -29,10 +29,10 @@ class NoiseSource:
         return self._count
 
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
-        """Images first..end, uint8 [H, W, 3]."""
+        """Images first..end, uint8 [H, W, C]."""
         for index in range(first, end):
             rng = np.random.default_rng([self._seed, index])
-            yield to_rgb(random_phases(self._dataset.pixels(int(rng.choice(self._indices))), rng).transpose(1, 2, 0))
+            yield random_phases(self._dataset.pixels(int(rng.choice(self._indices))), rng).transpose(1, 2, 0)
 
     def format(self, index: int) -> str:
         """Never a file's."""

@@ -17,7 +17,7 @@ from PIL import Image
 from eval.data.image_sources import DatasetSource, Source, is_snapshot, open_files
 from gan.data.archives import is_prepared
 from gan.data.collection import Collection
-from gan.data.images import Pixels, encode
+from gan.data.images import Pixels, encode, for_display
 from gan.errors import RequestError
 
 REAL, GENERATED = "real", "generated"
@@ -113,7 +113,7 @@ def _encoded(pixels: Pixels, side: int, *, whole: bool) -> bytes:
 def _pixels(source: Source, index: int) -> Pixels:
     (pixels,) = source.pixels(index, index + 1)
     assert pixels is not None  # sources are opened so that a damaged image is an error
-    return pixels
+    return for_display(pixels)
 
 
 def _strata(source: Source) -> list[str | None]:

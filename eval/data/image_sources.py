@@ -1,7 +1,7 @@
 """Where images come from: a snapshot's seeds, a dataset, a folder or ZIP of images, an array, or any iterator.
 
-A source gives uint8 images [H, W, 3] by index, and says who it is: `identity` decides every pixel, so features that
-were made of it may be kept under it.
+A source gives uint8 images [H, W, C] by index, which extractors see as RGB, and says who it is: `identity` decides
+every pixel, so features that were made of it may be kept under it.
 """
 
 import uuid
@@ -35,7 +35,7 @@ class Source(Protocol):
         ...
 
     def pixels(self, first: int, end: int) -> Iterator[Pixels | None]:
-        """Images first..end, uint8 [H, W, 3] of any sizes; None for one that cannot be read and need not be."""
+        """Images first..end, uint8 [H, W, C] of any sizes; None for one that cannot be read and need not be."""
         ...
 
     def format(self, index: int) -> str:
@@ -70,9 +70,9 @@ class DatasetImages:
             yield from ordered_map(pool, self.read, range(first, end))
 
     def read(self, position: int) -> Pixels | None:
-        """One image, uint8 [H, W, 3]."""
+        """One image, uint8 [H, W, C]."""
         try:
-            return self.dataset.rgb(position)
+            return self.dataset.image(position)
         except ImageError as error:
             if not self._required[position]:
                 return None

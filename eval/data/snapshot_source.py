@@ -9,7 +9,7 @@ import torch
 
 from gan import snapshot
 from gan.data.classes import class_name
-from gan.data.images import SEEN_AS, Pixels, to_rgb
+from gan.data.images import SEEN_AS, Pixels
 from gan.errors import RequestError
 from gan.image_shape import ImageShape
 from gan.runtime.files import sha256
@@ -87,10 +87,6 @@ class SnapshotSource:
         """Images of any seeds, generated now, uint8 [H, W, C]."""
         return self._sampler(seeds, classes)
 
-    def rgb(self, seeds: Sequence[int], classes: Sequence[int] | None) -> Iterator[Pixels]:
-        """The same as networks that judge images take them, uint8 [H, W, 3]."""
-        return map(to_rgb, self.generate(seeds, classes))
-
     def use_graphs(self) -> str | None:
         """See gan.sampling.generate.Sampler."""
         return self._sampler.use_graphs()
@@ -98,7 +94,7 @@ class SnapshotSource:
     def pixels(self, first: int, end: int) -> Iterator[Pixels]:
         """Images first..end, generated now."""
         seeds = self.seeds(first, end)
-        return self.rgb(seeds, self.classes(seeds))
+        return self.generate(seeds, self.classes(seeds))
 
     def format(self, index: int) -> str:
         """Never a file's."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from eval.data.image_sources import Source
 from eval.features.preprocess import FileProperties
-from gan.data.images import Pixels, encode
+from gan.data.images import Pixels, encode, for_display
 from gan.runtime.files import atomic
 
 THUMBNAIL = 96  # longest side in pixels
@@ -81,7 +81,7 @@ class Thumbnails:
 
 
 def _shrunk(pixels: Pixels) -> Small:
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(for_display(pixels))
     size = image.size
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     return encode(image, "jpeg", QUALITY), size

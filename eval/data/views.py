@@ -11,7 +11,7 @@ from eval.data.image_sources import DatasetSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from eval.metrics.feature_stats import Features
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 from gan.runtime.files import cache_folder
 
 ORIGINAL = "original"
@@ -31,7 +31,7 @@ VIEWS = {"original": (ORIGINAL,), "flips": FLIPS, "crops": CROPS}  # kind -> vie
 
 
 def seen(pixels: Pixels, view: str) -> Pixels:
-    """A view of an image, uint8 [H, W, 3]; crops are smaller."""
+    """A view of an image, uint8 [H, W, C]; crops are smaller."""
     place = view.removesuffix(", flip")
     if place in _CROPS:
         height, width = pixels.shape[:2]
@@ -92,7 +92,7 @@ def agreement(image: Pixels, real: Pixels, views: Sequence[str]) -> tuple[float,
 
 def _small(pixels: Pixels) -> Any:
     # -> [SIDE * SIDE] around 0, of length 1
-    grey = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = Image.fromarray(to_rgb(pixels)).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, np.float64).ravel()
     values = values - values.mean()
     length = np.linalg.norm(values)

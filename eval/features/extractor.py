@@ -17,7 +17,7 @@ from eval.features import runtimes, weights
 from eval.features.fast_trunk import Bfloat16, Run, check, fast
 from eval.features.preprocess import PRESETS, Preset
 from eval.features.registry import INCEPTION, NETWORKS, Network
-from gan.data.images import Pixels
+from gan.data.images import SEEN_AS, Pixels, to_rgb
 from gan.device.determinism import deterministic, tf32
 from gan.device.memory import Download
 from gan.device.selection import select
@@ -35,6 +35,13 @@ Floats = NDArray[np.float32]
 # TF32 and bfloat16 are accepted where they move features by less than this Fréchet distance, as a share of their
 # variance tr S, on this many images or more. A distance between two sets moves by less where both sets move alike.
 MAX_CALIBRATION, MIN_CALIBRATION_IMAGES = 5e-3, 64
+
+
+def as_rgb(pixels: Pixels | Sequence[Pixels]) -> Pixels | list[Pixels]:
+    """Images of any channels as networks see them; see gan.data.images.to_rgb."""
+    if isinstance(pixels, np.ndarray):
+        return to_rgb(pixels) if pixels.shape[-1] in SEEN_AS else pixels
+    return [to_rgb(image) if image.shape[-1] in SEEN_AS else image for image in pixels]
 
 
 class Extractor:
@@ -60,7 +67,7 @@ class Extractor:
         return None if self.device.type == "cpu" else self.device
 
     def __call__(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
-        """uint8 [N, H, W, 3], or a list of N images [H, W, 3] -> {"features": float32 [N, dim], "logits": ...}.
+        """uint8 [N, H, W, C], or a list of N images [H, W, C], as RGB -> {"features": float32 [N, dim], "logits": ...}.
 
         Raises ValueError for other shapes and dtypes, RequestError while another precision than fp32 is not calibrated.
         """
@@ -97,7 +104,7 @@ class Extractor:
     def _extract(self, pixels: Pixels | Sequence[Pixels]) -> "Extraction":
         batches = []
         for start in range(0, len(pixels), self.batch_size):
-            batch = pixels[start : start + self.batch_size]
+            batch = as_rgb(pixels[start : start + self.batch_size])
             with torch.inference_mode(), deterministic(), self._tf32():
                 x = self._preset(batch, self._network.size, self.device)
                 batches.append(self._run(x.sub_(self._mean).div_(self._std)).float())

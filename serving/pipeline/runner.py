@@ -175,6 +175,7 @@ def _command(line: list[str], base: Path, printed: str) -> None:
     os.dup2(descriptor, 1)
     os.close(descriptor)
     sys.argv = ["salon", *line]
+    sys.modules.pop("gan.__main__", None)  # the parent's, of which runpy would warn
     runpy.run_module("gan", run_name="__main__", alter_sys=True)  # as `python -m gan` does
 
 

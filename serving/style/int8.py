@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.features.extractor import BATCH_SIZE, Extractor
+from eval.features.extractor import BATCH_SIZE, Extractor, as_rgb
 from eval.features.registry import Network
 from gan.data.images import Pixels
 from gan.errors import RequestError
@@ -47,7 +47,7 @@ class Int8Extractor(Extractor):
 
     def __call__(self, pixels: Pixels | Sequence[Pixels]) -> dict[str, Floats]:
         """uint8 images [H, W, 3] -> {"features": float32 [N, D]}."""
-        rows = [self._session.run([FEATURES], {"image": image[None]})[0] for image in pixels]
+        rows = [self._session.run([FEATURES], {"image": image[None]})[0] for image in as_rgb(pixels)]
         return {"features": np.concatenate([np.empty([0, self.dim], np.float32), *rows])}
 
 

@@ -19,7 +19,7 @@ from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor, find_weights, load_extractor
 from eval.features.registry import NETWORKS
 from gan import __version__
-from gan.data.images import Pixels
+from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError
 from gan.runtime.console import progress, say
 from serving.contract import CLASSIFIER, ModelMetadata
@@ -160,7 +160,7 @@ def _some(request: StyleTrainingRequest, paintings: Paintings, count: int) -> tu
     # So many images by chance: their places, and their pixels [H, W, 3].
     chosen = np.random.default_rng(request.seed).permutation(len(paintings.labels))[:count]
     positions = paintings.indices[chosen].tolist()
-    images = [image for i in positions for image in paintings.source.pixels(i, i + 1) if image is not None]
+    images = [to_rgb(image) for i in positions for image in paintings.source.pixels(i, i + 1) if image is not None]
     return chosen, images
 
 

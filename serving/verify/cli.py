@@ -128,6 +128,6 @@ def _lines(found: "Verification", tolerance: int) -> "Iterator[str]":
     if found.reason:
         yield f"  Not compared: {found.reason}"
     elif found.largest is not None:
-        off = f"at most {found.largest} levels off, {found.mean:.2g} on average"
+        off = f"at most {found.largest} level{'s' if found.largest > 1 else ''} off, {found.mean:.2g} on average"
         verdict = "What its recipe makes" if found.same(tolerance) else "NOT what its recipe makes"
         yield f"  {verdict}: {'the same to the level' if not found.largest else off}"
