@@ -24,6 +24,7 @@ from serving.export.onnx_file import read_about
 
 SHAPES = [ImageShape(w, h, channels) for w, h in ((16, 16), (24, 16), (16, 20)) for channels in (1, 3, 4)]
 IMAGES = 24
+AVERAGES = ("--post-hoc-ema", "--kimg-per-tick", "0.008")
 METHODS = ("--method", "density", "--method", "d-low")
 EVALUATION = ("--extractor", "efficientnet-lite0", "--device", "cpu", "--num-images", "16", "--json")
 
@@ -45,14 +46,25 @@ def painted(shape: ImageShape, number: int) -> np.ndarray:
 @pytest.fixture(params=SHAPES, ids=str)
 def made(request, made_once):
     """The shape, and a folder with a dataset of it, a manifest that check wrote, and a run."""
-    shape = request.param
+    return request.param, folder_of(request.param, made_once)
 
+
+def folder_of(shape: ImageShape, made_once):
     def make(folder):
         write(folder, shape, IMAGES)
-        done("train", "--data", folder / "data.zip", "--out", folder / "runs", *QUICK_TRAINING, "--conditional")
+        done(
+            "train",
+            "--data",
+            folder / "data.zip",
+            "--out",
+            folder / "runs",
+            *QUICK_TRAINING,
+            "--conditional",
+            *AVERAGES,
+        )
         done("curate", "check", folder / "data.zip", "--device", "cpu", "--out", folder / "checked.manifest")
 
-    return shape, made_once(f"shape {shape}", make)
+    return made_once(f"shape {shape}", make)
 
 
 def write(folder, shape: ImageShape, count: int) -> None:
@@ -93,6 +105,8 @@ def test_training(made):
     )
     reals = opened(run / "grids" / "reals.jpg")
     assert reals.ndim == 3 and reals.shape[0] % shape.height == reals.shape[1] % shape.width == 0
+    done("ema", "--run", run, "--width", "0.2", "--out", run.parent.with_name("averaged.safetensors"), "--overwrite")
+    assert snapshot.load(folder / "averaged.safetensors").config.network.shape == shape
     info = json.loads(done("dataset", "info", folder / "data.zip", "--montage", folder / "montage.png", "--json"))
     assert (info["width"], info["height"], info["channels"]) == (*shape.size, shape.channels)
     assert (
@@ -210,6 +224,35 @@ def test_exporting(made, tmp_path):
     for kind, tensors in (("generator", outputs), ("discriminator", inputs)):
         about = read_about(tmp_path / "models" / kind / "1" / "model.onnx")
         assert about.shape == shape and tensors(about)[0].dims == shape.hwc
+
+
+def test_classifying_styles(made, tmp_path, quick_style):
+    _, folder = made
+    style = ("--data", folder / "data.zip", "--target", "a", "--group-by", "image", "--out", tmp_path / "style.onnx")
+    done("style", "train", *style, "--device", "cpu", "--report", tmp_path / "trained")
+    pictures = ("--seeds", "0-15", "--class", "b", "--out", tmp_path / "files", "--device", "cpu")
+    done("generate", "images", folder / "runs", *pictures)
+    check = ("--images", tmp_path / "files", "--classifier", tmp_path / "style.onnx", "--target", "a")
+    done("style", "check", *check, "--out", tmp_path / "checked")
+
+
+def test_querying(made_once, triton, tmp_path):
+    """One server for the generators of all shapes."""
+    names = {f"g{number}": shape for number, shape in enumerate(SHAPES)}
+    kinds = ("--models", "generator,mapping,synthesis,seed_to_png", "--max-batch", "2")
+    for name, shape in names.items():
+        runs = folder_of(shape, made_once) / "runs"
+        done("export", "--snapshot", runs, "--name", name, "--out", tmp_path / "models", *kinds)
+    url = triton(tmp_path / "models").grpc_url
+    for name, shape in names.items():
+        asked = ("--url", url, "--model", name, "--class", "b")
+        done("query", "generate", "--seeds", "0-1", "--out", tmp_path / name, *asked)
+        done("query", "mix", "--rows", "0", "--columns", "1", "--out", tmp_path / f"{name}.png", *asked)
+        done("query", "interpolate", "--seeds", "0-1", "--frames", "1", "--out", tmp_path / f"{name}.webp", *asked)
+        assert opened(tmp_path / name / "seed0001.png").reshape(shape.hwc).std() > 0
+        assert opened(tmp_path / f"{name}.png").shape == (2 * shape.height + 2, 2 * shape.width + 2, 3)
+        files = (tmp_path / name / "seed0000.png", tmp_path / f"{name}.png")
+        done("verify", *files, "--snapshot", folder_of(shape, made_once) / "runs", "--device", "cpu")
 
 
 @pytest.mark.parametrize("made", [ImageShape(24, 16, 4)], ids=str, indirect=True)
