@@ -82,6 +82,10 @@ def test_pictures_of_others_are_not_compared(wall, tiny_run, conditional_snapsho
     outcome, figures = verified(wall / "plain.png", "--snapshot", tiny_run)
     assert outcome.code == 3 and figures["pictures"][0]["reason"] == "it has no recipe"
     assert run_salon("verify", wall / "plain.png").out == f"{wall / 'plain.png'}: no mark\n"
+    sheet = max((tiny_run / "grids").glob("grid-*.jpg"))
+    outcome, figures = verified(sheet, "--snapshot", tiny_run)
+    assert outcome.code == 3 and "names no snapshot" in figures["pictures"][0]["reason"]
+    assert figures["pictures"][0]["marked"] and not read(tiny_run / "grids" / "reals.jpg").marked
     both = ("verify", wall / "mix.png", "--snapshot", tiny_run, "--url", "grpc://127.0.0.1:1")
     refused(run_salon(*both), "--snapshot and --url exclude each other")
 

@@ -55,9 +55,12 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
     recipe = said.recipe
     if make is None or snapshot is None:
         return found
-    if recipe is None or recipe.kind not in STILL or not recipe.snapshot:
-        reason = "it has no recipe" if recipe is None else f"its recipe is of {recipe.kind}, which is not compared"
-        return replace(found, reason=reason)
+    if recipe is None:
+        return replace(found, reason="it has no recipe")
+    if recipe.kind not in STILL:
+        return replace(found, reason=f"its recipe is of {recipe.kind}, which is not compared")
+    if not recipe.snapshot:
+        return replace(found, reason="its recipe names no snapshot, as those of a training's image grids")
     if recipe.snapshot != snapshot:
         reason = f"it was made with the snapshot {recipe.snapshot[:12]}, not with {snapshot[:12]}"
         return replace(found, reason=reason)

@@ -55,30 +55,40 @@ def fit_shape(weights: Weights, theirs: NetworkConfig, mine: NetworkConfig) -> W
     The constant and D's last block are stretched over the base. Channels go through RGB: grey is its mean, and what had
     no alpha begins opaque, so that G generates, and D sees, what they did.
     """
-    fitted = dict(weights)
     if theirs.base != mine.base:
-        for name, value in weights.items():
-            if name == "synthesis.b4.const":
-                fitted[name] = _stretched(value, mine.grid(4))
-            elif name == "b4.fc.weight":
-                cells = value.view(len(value), -1, *theirs.grid(4))
-                wide = _stretched(cells, mine.grid(4)).flatten(1)
-                fitted[name] = wide * (value.shape[1] / wide.shape[1]) ** 0.5  # equalised, and as large a sum
+        weights = _fit_base(weights, theirs.grid(4), mine.grid(4))
     if theirs.image_channels != mine.image_channels:
-        there, here = theirs.image_channels, mine.image_channels
         last = f"synthesis.b{min(theirs.resolution, mine.resolution)}.torgb.bias"  # of those whose images are added
-        for name, value in weights.items():
-            if ".torgb.weight" in name or ".torgb.bias" in name:
-                matrix, offset = _channels(there, here)
-                fitted[name] = torch.tensordot(matrix.to(value), value, 1)
-                if name == last:
-                    fitted[name] += offset.to(value)
-            elif ".fromrgb.weight" in name:
-                matrix, offset = _channels(here, there)
-                seen = torch.tensordot(value.flatten(1), matrix.to(value), 1)  # [out, here]
-                fitted[name] = (seen * (here / there) ** 0.5)[:, :, None, None]
-                bias = name.replace("weight", "bias")
-                fitted[bias] = weights[bias] + value.flatten(1) @ offset.to(value) / there**0.5
+        weights = _fit_channels(weights, theirs.image_channels, mine.image_channels, last)
+    return weights
+
+
+def _fit_base(weights: Weights, there: tuple[int, int], here: tuple[int, int]) -> Weights:
+    fitted = dict(weights)
+    for name, value in weights.items():
+        if name == "synthesis.b4.const":
+            fitted[name] = _stretched(value, here)
+        elif name == "b4.fc.weight":
+            wide = _stretched(value.view(len(value), -1, *there), here).flatten(1)
+            fitted[name] = wide * (value.shape[1] / wide.shape[1]) ** 0.5  # equalised, and as large a sum
+    return fitted
+
+
+def _fit_channels(weights: Weights, there: int, here: int, last: str) -> Weights:
+    # `last`: the bias of the images that are added last, which makes them opaque.
+    fitted = dict(weights)
+    for name, value in weights.items():
+        if ".torgb.weight" in name or ".torgb.bias" in name:
+            matrix, offset = _channels(there, here)
+            fitted[name] = torch.tensordot(matrix.to(value), value, 1)
+            if name == last:
+                fitted[name] += offset.to(value)
+        elif ".fromrgb.weight" in name:
+            matrix, offset = _channels(here, there)
+            seen = torch.tensordot(value.flatten(1), matrix.to(value), 1)  # [out, here]
+            fitted[name] = (seen * (here / there) ** 0.5)[:, :, None, None]  # equalised by the root of the inputs
+            bias = name.replace("weight", "bias")
+            fitted[bias] = weights[bias] + value.flatten(1) @ offset.to(value) / there**0.5
     return fitted
 
 
