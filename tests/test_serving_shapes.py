@@ -15,6 +15,7 @@ from test_serving_export_generator_graph import lively
 from tritonclient import grpc
 
 from eval.data.thumbnails import QUALITY
+from eval.features.extractor import as_rgb
 from gan import snapshot
 from gan.data import images
 from gan.data.dataset import DatasetWriter
@@ -267,4 +268,4 @@ def test_a_style_classifier_learns_from_datasets_of_any_shape(channels, tmp_path
     writer.close(["Blots", "Stripes"])
     opened = open_paintings(archive)
     assert opened.counts == {"Blots": 10, "Stripes": 10}
-    assert np.array_equal(np.stack(list(opened.source.pixels(0, 20))), to_rgb(paintings))
+    assert np.array_equal(np.stack(as_rgb(list(opened.source.pixels(0, 20)))), to_rgb(paintings))

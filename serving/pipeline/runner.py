@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -175,7 +176,7 @@ def _command(line: list[str], base: Path, printed: str) -> None:
     os.dup2(descriptor, 1)
     os.close(descriptor)
     sys.argv = ["salon", *line]
-    sys.modules.pop("gan.__main__", None)  # the parent's, of which runpy would warn
+    warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)  # the parent's import
     runpy.run_module("gan", run_name="__main__", alter_sys=True)  # as `python -m gan` does
 
 
