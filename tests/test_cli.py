@@ -198,7 +198,7 @@ def test_train_dry_run_writes_nothing(tiny_dataset, tmp_path):
     figures = outcome.json
     assert figures["images"] == 12 and figures["config"]["network"]["resolution"] == 16
     assert figures["config"]["r1_gamma"] == 0.0002 * 16**2 / 16
-    assert f"R1 gamma: {figures['config']['r1_gamma']:.4g} (from resolution and batch size)" in outcome.err
+    assert f"R1 gamma: {figures['config']['r1_gamma']:.4g} (from the images' size and the batch size)" in outcome.err
     assert Path(figures["run"]).parent == tmp_path / "runs"
 
 

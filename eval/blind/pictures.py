@@ -1,9 +1,10 @@
 """The pictures of a blind test: as many real as generated ones, all sent in one way, size and length.
 
-Each is cut to its largest square in the middle and shrunk to one size, that of the smallest of all at most, so that
-none is enlarged. All are sent as JPEGs of one quality, without metadata, and padded to one number of bytes. Real
-pictures often were JPEGs before, and generated ones never: the last compression is in both, and stronger than what
-shrinking leaves of an earlier one; only where real pictures are not shrunk may strong artefacts of theirs stay visible.
+Where their proportions differ, each is cut to its largest square in the middle; all are shrunk to one size, that of the
+smallest at most, so that none is enlarged. They are sent as JPEGs of one quality, without metadata, and padded to one
+number of bytes. Real pictures often were JPEGs before, and generated ones never: the last compression is in both, and
+stronger than what shrinking leaves of an earlier one; only where real pictures are not shrunk may strong artefacts of
+theirs stay visible.
 """
 
 from collections.abc import Sequence

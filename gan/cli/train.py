@@ -75,7 +75,7 @@ def _every(name: str, what: str) -> Callable[[Function], Function]:
     "r1_gamma",
     metavar="GAMMA",
     type=FiniteRange(0),
-    help="Weight of R1. Default: 0.0002 * resolution^2 / batch size.",
+    help="Weight of R1. Default: 0.0002 * width * height / batch size.",
 )
 @click.option(
     "--precision",
@@ -311,7 +311,7 @@ def _tell_request(request: TrainingRequest, training: "Training") -> None:
     config, collection = training.config, training.collection
     say(json.dumps(config.to_dict(), indent=2))
     heuristic = "r1_gamma" not in request.fields() | PRESETS[request.preset]
-    origin = " (from resolution and batch size)" if heuristic else ""
+    origin = " (from the images' size and the batch size)" if heuristic else ""
     for name, reason in training.chosen.items():
         say(f"`{name}` auto: {reason}")
     say(f"R1 gamma: {config.r1_gamma:.4g}{origin}")
