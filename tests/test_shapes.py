@@ -1,6 +1,7 @@
 """Every command on images that are square, wide or tall, and grey, RGB or with alpha."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -267,6 +268,27 @@ def test_retraining(made, tmp_path):
     rest = ("--num-images", "8", "--extractor", "efficientnet-lite0", "--workers", "0", "--device", "cpu")
     done("curate", "retrain", "--run", folder / "runs", "--data", data, "--out", out, *arms, *rest)
     assert "data:image" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("made", [ImageShape(24, 16, 4)], ids=str, indirect=True)
+def test_comparing_and_joining(made, tmp_path):
+    shape, folder = made
+    (run,) = (path for path in (folder / "runs").iterdir() if path.is_dir())
+    real = ("--data", folder / "data.zip", "--metrics", "kid")
+    done("eval", "ema", "--run", run, *real, "--widths", "0.1,0.2", "--out", tmp_path / "widths", *EVALUATION)
+    evaluations = [tmp_path / name for name in ("a", "b")]
+    for out, psi in zip(evaluations, ("1", "0.5"), strict=True):
+        rest = ("--truncation-psi", psi, "--out", out)
+        done("eval", "run", "--snapshot", run, *real, *rest, *EVALUATION)
+    done("eval", "compare", *evaluations, "--json")
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.zip").write_bytes((folder / "data.zip").read_bytes())
+        shutil.copytree(folder / "data.manifest", tmp_path / f"{name}.manifest")
+    (tmp_path / "both.zips").write_text("one.zip\ntwo.zip\n")
+    done("dataset", "join", tmp_path / "both.zips")
+    both = ImageDataset(tmp_path / "both.zips")
+    assert both.shape == shape and len(both) == 2 * IMAGES
+    done("curate", "check", tmp_path / "both.zips", "--device", "cpu", "--out", tmp_path / "checked.manifest")
 
 
 @pytest.mark.parametrize(
