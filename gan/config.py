@@ -15,6 +15,7 @@ from gan.image_shape import RESOLUTIONS, SQUARE, Base, ImageShape, base_of
 
 MAX_SEED = 2**32 - 1  # that every generator of random numbers takes
 MAX_BATCH = 4096  # images an iteration
+NOISE_MODES = ("const", "random", "none")  # noise inputs of the generator: stored, drawn, or without
 PRECISIONS = ("fp32", "bf16", "fp16")
 FROM_WEIGHTS = {"ema_rampup": None, "ada_kimg": 100.0}  # of a run that starts from trained networks, as the reference
 FP16_CLAMP = 256.0  # conv_clamp of new networks in fp16 (Karras et al. 2020, ADA, appendix)

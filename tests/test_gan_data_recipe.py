@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gan.data.images import encode
-from gan.data.recipe import Recipe, read
+from gan.data.recipe import Provenance, Recipe, read
 from gan.data.xmp import TRAINED
 from gan.errors import RequestError
 from gan.sampling import animation
@@ -43,7 +43,7 @@ def test_an_image_says_how_it_was_made_and_has_the_same_pixels(tmp_path, format,
     found = read(file)
     assert found.marked and found.format == format and found.recipe == RECIPE
     file.write_bytes(plain)
-    assert read(file) == read(file).__class__(marked=False, recipe=None, format=format)
+    assert read(file) == Provenance(marked=False, recipe=None, format=format)
 
 
 def test_other_programs_find_the_mark_as_xmp():
@@ -89,6 +89,13 @@ def test_a_mark_of_others_is_found_without_a_recipe(tmp_path):
         '{"kind": "image", "seeds": [-1]}',
         '{"kind": "image", "seeds": [true]}',
         '{"kind": "spell"}',
+        '{"kind": "image", "seeds": [4294967296]}',
+        '{"kind": "image", "seeds": [1], "noise_mode": "loud"}',
+        '{"kind": "image", "seeds": [1], "precision": "fp8"}',
+        '{"kind": "image", "seeds": [1], "truncation_psi": NaN}',
+        '{"kind": "image", "seeds": [1], "truncation_cutoff": -1}',
+        '{"kind": "grid", "seeds": [], "grid": "2x2"}',
+        '{"kind": "mix", "seeds": [1], "layers": [0]}',
         '{"kind": "image", "truncation_psi": "1"}',
         '{"kind": "image", "snapshot": 5}',
         "[" * 100_000,

@@ -99,7 +99,6 @@ def timelapse(run: Path, out: Path, fps: float, marking: MarkingRequest, overwri
     import numpy as np
     from PIL import Image
 
-    from gan.config import TrainingConfig
     from gan.data.recipe import Recipe
     from gan.runtime.files import read_json
     from gan.sampling import animation
@@ -114,8 +113,7 @@ def timelapse(run: Path, out: Path, fps: float, marking: MarkingRequest, overwri
     if not grids:
         raise RequestError(f"RUN must be a run with image grids in {run / 'grids'}; there are none")
     pixels = (np.asarray(Image.open(grid).convert("RGB")) for grid in grids)
-    config = TrainingConfig.from_dict(read_json(Run(run).config_file))
-    recipe = Recipe(kind="timelapse", model=run.name, dataset=config.dataset)
+    recipe = Recipe(kind="timelapse", model=run.name, dataset=read_json(Run(run).config_file)["dataset"])
     animation.save(pixels, out, fps, hold=round(2 * fps) or 1, recipe=marks.of(recipe))
     marks.sign(out, recipe)
     figures = {"run": str(run), "file": str(out), "frames": len(grids)}

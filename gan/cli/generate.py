@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -42,9 +42,6 @@ from gan.rejection.request import SelectionRequest
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
 from gan.sampling.request import MarkingRequest, SamplingRequest
-
-if TYPE_CHECKING:
-    pass
 
 SUBCOMMANDS = {
     "images": "gan.cli.generate:images",

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from gan import __version__
+from gan.config import MAX_SEED, NOISE_MODES, PRECISIONS
 from gan.data import xmp
 from gan.errors import RequestError
 
@@ -64,12 +65,21 @@ class Recipe:
     def _check(self) -> None:
         for name in ("seeds", "columns", "layers"):
             numbers = getattr(self, name)
-            if not isinstance(numbers, list | tuple) or not all(type(n) is int and n >= 0 for n in numbers):
-                raise ValueError(f"{name} of a recipe must be whole numbers from 0 on")
+            if not isinstance(numbers, list | tuple) or not all(type(n) is int and 0 <= n <= MAX_SEED for n in numbers):
+                raise ValueError(f"{name} of a recipe must be whole numbers from 0 to {MAX_SEED}")
+        if self.kind != "timelapse" and (not self.seeds or (self.kind == "mix" and not self.columns)):
+            raise ValueError(f"a recipe of {self.kind} must name its seeds")
         for name, kinds in (("truncation_psi", (int, float)), ("truncation_cutoff", (int,)), ("frames", (int,))):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, kinds) or not -1e9 < value < 1e9
+            ):
                 raise ValueError(f"{name} of a recipe must be a number; got {value!r} instead")
+        if (self.truncation_cutoff or 0) < 0:
+            raise ValueError(f"truncation_cutoff of a recipe must be 0 or more; got {self.truncation_cutoff} instead")
+        for name, choices in (("noise_mode", NOISE_MODES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(f"{name} of a recipe must be one of {', '.join(choices)}")
         for name in ("grid", "class_name", "noise_mode", "precision", "model", "snapshot", "dataset", "salon"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from gan.config import NetworkConfig
+from gan.config import NOISE_MODES, NetworkConfig
 from gan.networks import modulation
 from gan.networks.equalised import Equalised
 from gan.networks.layers import FullyConnected, clamped, normalize_second_moment
@@ -18,7 +18,6 @@ from gan.ops.conv1x1 import conv1x1
 from gan.ops.modulated_conv2d import EPSILON, demodulation, modulated_conv2d, within_float16
 from gan.ops.upfirdn2d import setup_filter, upsample2d
 
-NOISE_MODES = ("const", "random", "none")
 MAPPING_LR_MULTIPLIER = 0.01
 W_AVG_BETA = 0.995
 

@@ -68,7 +68,10 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
         raise RequestError(f"{path} must have a recipe of at most {MOST:,} images")
     if recipe.kind == "image" and (len(recipe.seeds) != 1 or len(recipe.columns) > 1):
         raise RequestError(f"{path} must have a recipe of one seed, or two that are mixed")
-    wanted = np.asarray(_as_file(make(recipe), said.format)).astype(int)
+    try:
+        wanted = np.asarray(_as_file(make(recipe), said.format)).astype(int)
+    except RequestError as error:
+        raise RequestError(f"{path} has a recipe that the generator cannot follow: {error}") from error
     with Image.open(path) as image:
         there = np.asarray(image).astype(int)
     if there.shape != wanted.shape:
