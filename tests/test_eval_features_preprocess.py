@@ -120,3 +120,11 @@ def test_read_only_pixels_as_decoders_give_them_are_taken(name):
     expected = PRESETS[name](pixels, 9)
     pixels.flags.writeable = False
     assert torch.equal(PRESETS[name]([pixels[0]], 9), expected)
+
+
+@pytest.mark.parametrize("size", [(30, 50), (50, 31)])
+def test_pad_keeps_the_proportions_in_the_middle_of_a_grey_square(size):
+    pixels = noise(1, size[1], size[0], 3)
+    square = Image.new("RGB", (50, 50), (128, 128, 128))
+    square.paste(Image.fromarray(pixels[0]), ((50 - size[0]) // 2, (50 - size[1]) // 2))
+    assert torch.equal(PRESETS["pad"](pixels, 24), PRESETS["clean"](np.asarray(square)[None], 24))

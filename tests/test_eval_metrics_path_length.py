@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from eval.metrics.lpips import SMALLEST, STAGES, Lpips
-from eval.metrics.path_length import path_distances, path_length, slerp
+from eval.metrics.path_length import LARGEST, _seen, path_distances, path_length, slerp
 from gan.data.images import to_float, to_pixels
 from gan.errors import RequestError
 from gan.networks.generator import Generator
@@ -308,3 +308,15 @@ def test_torch_fidelity_has_the_same_lpips(paintings, monkeypatch):
     theirs = peer.SampleSimilarityLPIPS("lpips-vgg16")
     expected = theirs((paintings + 1) * 127.5, (paintings.flip(0) + 1) * 127.5).flatten()
     torch.testing.assert_close(Lpips.load(*WEIGHTS)(paintings, paintings.flip(0)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_seen_of_images_that_are_not_square_or_not_rgb():
+    wide = torch.rand(1, 3, 8, 2 * LARGEST)
+    seen = _seen(wide, False)
+    assert seen.shape == (1, 3, 4, LARGEST)
+    torch.testing.assert_close(seen, torch.nn.functional.avg_pool2d(wide, 2))
+    rgba = torch.rand(1, 4, 4, 6) * 3 - 1.5  # beyond the range, as generators give it
+    alpha = ((rgba[:, 3:] + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(_seen(rgba, False), rgba[:, :3] * alpha + 1 - alpha)
+    grey = torch.rand(2, 1, 4, 6)
+    assert torch.equal(_seen(grey, False), grey.repeat(1, 3, 1, 1))

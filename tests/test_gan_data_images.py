@@ -98,3 +98,17 @@ def test_a_colour_profile_is_not_encoded(format):
 def test_encode_refuses_an_unknown_format():
     with pytest.raises(ValueError, match="format must be one of jpeg, png, webp; got 'tiff'"):
         images.encode(Image.new("RGB", (1, 1)), "tiff")
+
+
+def test_what_networks_and_people_see_of_alpha_and_grey():
+    rgba = np.zeros([1, 16, 4], np.uint8)
+    rgba[0, :, :3], rgba[0, :, 3] = (10, 100, 250), np.arange(16) * 17  # from clear to opaque
+    share = rgba[..., 3:] / 255
+    assert np.array_equal(images.to_rgb(rgba), np.rint(rgba[..., :3] * share + 255 * (1 - share)).astype(np.uint8))
+    clear = images.for_display(np.zeros([16, 24, 4], np.uint8))
+    assert (clear[:8, :8] == 255).all() and (clear[:8, 8:16] == 204).all() and (clear[8:, :8] == 204).all()
+    assert (clear[8:, 8:16] == 255).all() and (clear[:8, 16:] == 255).all()
+    assert np.array_equal(images.for_display(rgba)[0, 15], rgba[0, 15, :3])
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    for seen in (images.to_rgb(grey), images.for_display(grey)):
+        assert seen.shape == (2, 3, 3) and (seen == grey).all()
