@@ -176,9 +176,11 @@ def require_possible(metrics: Sequence[str], extractor: Extractor, n: int, refer
 def identity_of(metric: str, reference: Reference, n: int, options: Mapping[str, Any]) -> Identity:
     """Identity of a result of `n` images against a reference."""
     extractor = reference.extractor
+    seen_as = reference.source.identity.get("channels")  # of images that are not RGB
     return Identity(
         metric=metric if extractor.is_inception else _OTHERWISE.get(metric, metric),
-        **{part: extractor.identity[part] for part in ("extractor", "preprocess", "precision", "backend", "weights")},
+        **{part: extractor.identity[part] for part in ("extractor", "precision", "backend", "weights")},
+        preprocess=extractor.identity["preprocess"] + (f", {seen_as}" if seen_as else ""),
         reference=digest(reference.source.identity),
         reference_n=len(reference),
         dims=reference.dims,

@@ -215,3 +215,17 @@ def test_not_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "empty/oblong.png").write_bytes(buffer.getvalue())
     with pytest.raises(RequestError, match=r"2 to 8 times one power of two in width and height; oblong\.png has 9x6"):
         ImageDataset(tmp_path / "empty")
+
+
+def test_the_same_files_of_other_channels_are_another_dataset(tmp_path):
+    files = [encode(Image.new("RGBA", (8, 8), (level, 0, 0, 128)), "png") for level in (10, 200)]
+    prints = {}
+    for channels in (1, 3, 4):
+        writer = DatasetWriter(tmp_path / f"{channels}.zip", ".png", channels)
+        for content in files:
+            writer.add(content)
+        writer.close()
+        dataset = ImageDataset(tmp_path / f"{channels}.zip")
+        assert dataset.image(1).shape == (8, 8, channels)
+        prints[channels] = dataset.fingerprint()
+    assert len(set(prints.values())) == 3

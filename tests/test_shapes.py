@@ -159,6 +159,8 @@ def test_evaluating(made, tmp_path):
     real = ("--snapshot", folder / "runs", "--data", folder / "data.zip")
     results = json.loads(done("eval", "run", *real, "--metrics", "kid,pr", "--out", tmp_path / "e", *EVALUATION))
     assert all(metric["value"] is not None for metric in results["results"])
+    said = {1: "imagenet, grey as RGB", 3: "imagenet", 4: "imagenet, alpha over white"}[shape.channels]
+    assert all(f"@efficientnet-lite0/{said}/fp32/" in metric["key"] for metric in results["results"])
     files = done(
         "generate",
         "images",
