@@ -7,8 +7,8 @@ import html
 import io
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from gan.data import xmp
 from gan.errors import RequestError
 
 KINDS = ("image", "grid", "mix", "interpolation", "timelapse")
+NUMBERS = ("seeds", "columns", "layers", "rows")
+HASHES = ("snapshot", "dataset", "ws", "directions")
 MP4 = (b"ftyp", 4)  # what an MP4 has, and where
 _RECIPE = re.compile(r'salon:recipe="([^"]*)"')
 
@@ -32,6 +34,10 @@ class Recipe:
     seeds: Sequence[int] = ()  # of the image, of a grid row by row, of an animation's keys; of a mix the rows'
     columns: Sequence[int] = ()  # seeds of a mix's columns
     layers: Sequence[int] = ()  # that a mix takes from its columns
+    ws: str | None = None  # SHA-256 of the file of ws that it was made from, instead of seeds
+    rows: Sequence[int] = ()  # of that file
+    edits: Mapping[str, float] = field(default_factory=dict)  # direction -> amount, in standard deviations
+    directions: str | None = None  # SHA-256 of the file of these directions
     grid: str | None = None  # columns x rows
     frames: int | None = None  # of an interpolation, from seed to seed
     class_name: str | None = None
@@ -47,15 +53,15 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, without what does not apply."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values |= {name: list(values[name]) for name in ("seeds", "columns", "layers")}
-        return {name: value for name, value in values.items() if value not in (None, [])}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {name: list(values[name]) for name in NUMBERS} | {"edits": dict(self.edits)}
+        return {name: value for name, value in values.items() if value not in (None, [], {})}
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
         """From the JSON of to_dict. Raises ValueError for anything else; fields of later versions are passed over."""
         values = json.loads(text)
-        known = {field.name for field in fields(cls)}
+        known = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or values.get("kind") not in KINDS:
             raise ValueError(f"a recipe must be a JSON object of one of the kinds {', '.join(KINDS)}")
         recipe = cls(**{name: value for name, value in values.items() if name in known})
@@ -63,12 +69,18 @@ class Recipe:
         return recipe
 
     def _check(self) -> None:
-        for name in ("seeds", "columns", "layers"):
+        for name in NUMBERS:
             numbers = getattr(self, name)
             if not isinstance(numbers, list | tuple) or not all(type(n) is int and 0 <= n <= MAX_SEED for n in numbers):
                 raise ValueError(f"{name} of a recipe must be whole numbers from 0 to {MAX_SEED}")
-        if self.kind != "timelapse" and (not self.seeds or (self.kind == "mix" and not self.columns)):
-            raise ValueError(f"a recipe of {self.kind} must name its seeds")
+        if self.kind != "timelapse" and not (self.seeds or self.rows):
+            raise ValueError(f"a recipe of {self.kind} must name its seeds, or rows of a file of ws")
+        if self.kind == "mix" and not self.columns:
+            raise ValueError("a recipe of mix must name its columns")
+        if not isinstance(self.edits, dict) or not all(
+            type(amount) in (int, float) and abs(amount) < 1e9 for amount in self.edits.values()
+        ):
+            raise ValueError("edits of a recipe must be an object of directions and amounts")
         for name, kinds in (("truncation_psi", (int, float)), ("truncation_cutoff", (int,)), ("frames", (int,))):
             value = getattr(self, name)
             if value is not None and (
@@ -80,7 +92,7 @@ class Recipe:
         for name, choices in (("noise_mode", NOISE_MODES), ("precision", PRECISIONS)):
             if getattr(self, name) not in (None, *choices):
                 raise ValueError(f"{name} of a recipe must be one of {', '.join(choices)}")
-        for name in ("grid", "class_name", "noise_mode", "precision", "model", "snapshot", "dataset", "salon"):
+        for name in ("grid", "class_name", "noise_mode", "precision", "model", *HASHES, "salon"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name} of a recipe must be text; got {value!r} instead")
