@@ -65,7 +65,8 @@ def named_in_strings(module: str) -> set[str]:
     """The project's modules that a module names in strings, as importlib takes them and lazy groups of commands do."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {text.partition(":")[0] for text in texts} & set(FILES)
+    # "salon" is the name of the distribution and of the command, too.
+    return {text.partition(":")[0] for text in texts} & set(FILES) - {"salon"}
 
 
 def type_checking(node: ast.AST) -> bool:

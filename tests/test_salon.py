@@ -94,7 +94,7 @@ def test_faults_name_the_parameter(G, tmp_path):
         G.generate([0], class_name="landscape")
     with pytest.raises(salon.RequestError, match="`precision` must be one of"):
         salon.load(tmp_path, precision="fp64")
-    with pytest.raises(salon.RequestError, match="`colour` is no field of PrepareRequest, whose fields are .*buckets"):
+    with pytest.raises(salon.RequestError, match=r"`colour` is no field of PrepareRequest, whose fields are .*buckets"):
         salon.prepare(tmp_path, tmp_path / "a.zip", colour=3)
     with pytest.raises(ValueError, match="resolution"):
         salon.prepare(tmp_path, tmp_path / "a.zip", resolution=60)
