@@ -1,6 +1,8 @@
 """Keyframe files: what they say, and what is refused with the key and the field."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -118,3 +120,11 @@ def test_options_go_before_the_file_and_the_file_before_the_usual():
     assert drives.chosen({"low": psi}, {}) == {"low": psi}
     assert drives.chosen(None, {"low": sky}) == {"low": sky}
     assert drives.chosen({"low": psi, "mid": sky}, {"low": sky, "mid": None}) == {"low": sky}
+
+
+def test_the_guides_file_is_one(tmp_path):
+    page = Path(__file__).parents[1] / "docs" / "guide" / "journeys.md"
+    key, sound = re.findall(r"```toml[^\n]*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "journey.toml").write_text(f"{key}\n{sound}")
+    found = keyframes.read(tmp_path / "journey.toml")
+    assert len(found.keys) == 3 and set(found.drives) == {"onset", "low", "mid"}
