@@ -21,7 +21,7 @@ from gan.runtime.files import sha256
 from gan.sampling import animation, latents
 from gan.sampling.directions import Direction, Directions
 from gan.sampling.generate import generate, map_seeds, synthesize
-from gan.sampling.journey import plan
+from gan.sampling.journey_plan import plan
 from gan.sampling.journey_request import JourneyRequest
 from gan.sampling.request import SamplingRequest
 from gan.sampling.ws_file import WsFile
@@ -295,6 +295,12 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path):
         out = tmp_path / f"new{suffix}"
         refused(run_salon(*ask, out, "--seeds", "1", *music), "--out must end in .mp4 with --audio", out)
     assert not list(tmp_path.iterdir())
+
+
+def test_far_too_many_frames_are_refused(folder, source, tmp_path):
+    (tmp_path / "long.toml").write_text("[[key]]\nseed = 1\nseconds = 3600\n" * 10)
+    with pytest.raises(RequestError, match="at most 1,000,000 frames; got 1,080,000"):
+        planned(folder, source, keyframes=tmp_path / "long.toml")
 
 
 def test_requests_are_checked(tmp_path):

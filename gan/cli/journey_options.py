@@ -57,7 +57,7 @@ def travel(
     from gan.data.images import for_display
     from gan.runtime.console import progress
     from gan.sampling import animation
-    from gan.sampling.journey import plan
+    from gan.sampling.journey_plan import plan
     from gan.sampling.latents import parse_numbers
     from gan.sampling.marking import Marking
 

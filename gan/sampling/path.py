@@ -6,6 +6,7 @@ ws of keys are float32 [K, num_ws, w_dim]; times are float64 [N], in seconds fro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Timeline:
     def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.int64], Times]:
         """Times -> the key before each, the key after it, and how far it is from one to the other, in [0, 1)."""
         count = len(self.seconds)
-        starts = np.array([float(sum(self.seconds[:index], Fraction(0))) for index in range(count)])
+        starts = np.array([float(value) for value in accumulate(self.seconds[:-1], initial=Fraction(0))])
         lengths = np.array([float(value) for value in self.seconds])
         within = np.mod(times, float(self.total)) if self.loop else times
         before = np.searchsorted(starts, within, side="right") - 1
