@@ -157,10 +157,12 @@ def test_without_a_loop_it_ends_at_the_last_key(folder, source):
 
 
 @pytest.mark.parametrize("easing", ["linear", "spherical", "smooth"])
-def test_a_path_in_parts_is_the_path(easing, folder, source, monkeypatch):
-    whole = np.concatenate(list(planned(folder, source, easing=easing).ws()))
+@pytest.mark.parametrize("drive", [None, ("onset=speed", "low=psi:0.5", "mid=sky:2")])
+def test_a_path_in_parts_is_the_path(easing, drive, folder, source, monkeypatch):
+    sound = {} if drive is None else {"audio": folder / "music.wav", "drive": drive}
+    whole = np.concatenate(list(planned(folder, source, easing=easing, **sound).ws()))
     monkeypatch.setattr("gan.sampling.journey.CHUNK", 4)
-    assert np.array_equal(np.concatenate(list(planned(folder, source, easing=easing).ws())), whole)
+    assert np.array_equal(np.concatenate(list(planned(folder, source, easing=easing, **sound).ws())), whole)
 
 
 def ws_of(journey):
