@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_salon
+from PIL import Image
 from test_cli import refused
 from test_gan_blending import generator, network
 from test_gan_sampling_audio import bursts, tone, write
@@ -248,6 +249,18 @@ def test_keyframes_alone_are_written_and_rows_alone_are_enough(folder, tmp_path)
         assert outcome.code == 0, outcome.err
         assert outcome.json["frames"] == 10 and outcome.json["loop"] is False
         assert read(tmp_path / name).recipe.keyframes == sha256(tmp_path / "rows.toml")
+
+
+@pytest.mark.parametrize("shape", [ImageShape(16, 20, 1), ImageShape(24, 16, 4)], ids=str)
+def test_grey_and_alpha_travel_too(shape, tmp_path):
+    config = network(shape)
+    training = TrainingConfig(network=config, dataset="0" * 64, batch_size=8)
+    snapshot.save(tmp_path / "G.safetensors", generator(config, 1), None, training, 0, None)
+    (tmp_path / "two.toml").write_text("[[key]]\nseed = 1\nseconds = 0.2\n[[key]]\nseed = 2\nseconds = 0.4")
+    ask = ("generate", "interpolate", tmp_path / "G.safetensors", "--keyframes", tmp_path / "two.toml", "--fps", 10)
+    assert run_salon(*ask, "--easing", "spherical", "--out", tmp_path / "a.webp").code == 0
+    with Image.open(tmp_path / "a.webp") as made:
+        assert (made.size, made.mode, made.n_frames) == (shape.size, "RGB", 6)
 
 
 BROKEN = {

@@ -19,8 +19,8 @@ ALIKE = (
 
 def known(source: Snapshot) -> set[str]:
     """SHA-256 of a snapshot's file, of what its training started from, and of what it was blended of."""
-    found = {sha256(source.path), source.config.resume_from} | set((source.blend or {}).get("ancestors", ()))
-    return {each for each in found if each is not None}
+    before = (source.blend or {}).get("ancestors", ())
+    return {each for each in (sha256(source.path), source.config.resume_from, *before) if each is not None}
 
 
 def related(a: Snapshot, b: Snapshot) -> bool:
