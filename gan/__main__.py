@@ -26,6 +26,7 @@ COMMANDS = {  # in the order in which a person meets them
     "dataset": "curation.prepare.cli:dataset",
     "train": "gan.cli.train:train",
     "ema": "gan.cli.ema:ema",
+    "blend": "gan.cli.blend:blend",
     "import": "gan.cli.import_weights:import_weights",
     "generate": "gan.cli.generate:generate",
     "verify": "serving.verify.cli:verify",

@@ -15,7 +15,7 @@ PACKAGES = ["gan", "eval", "curation", "serving", "salon"]  # each may import th
 ROOMS = [
     *("gan.errors", "gan.runtime", "gan.ops", "gan.device", "gan.image_shape", "gan.config", "gan.data"),
     *("gan.networks", "gan.snapshot"),
-    *("gan.sampling", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
+    *("gan.sampling", "gan.blending", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
     *("eval.request", "eval.features", "eval.suite", "eval.metrics", "eval.data", "eval.metric_registry"),
     *("eval.thresholds", "eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report"),
     "eval.evaluate",

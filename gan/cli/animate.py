@@ -13,6 +13,7 @@ from gan.cli.generate_options import (
     recipe_of,
     snapshot_argument,
 )
+from gan.cli.journey_options import journey_options, travel
 from gan.cli.options import (
     PATH,
     FiniteRange,
@@ -27,14 +28,17 @@ from gan.cli.options import (
 from gan.errors import RequestError
 from gan.runtime.console import result
 from gan.runtime.files import refuse_existing
+from gan.sampling.journey_request import JourneyRequest
 from gan.sampling.request import MarkingRequest, SamplingRequest
 
 
 @click.command(cls=Command)
 @takes(SamplingRequest, "sampling")
+@takes(JourneyRequest, "journey")
 @takes(MarkingRequest, "marking")
 @snapshot_argument
-@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@journey_options
 @click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="Frames a seed.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
@@ -51,9 +55,12 @@ from gan.sampling.request import MarkingRequest, SamplingRequest
 @marking_options
 @overwrite_option
 @json_option
+@click.pass_context
 def interpolate(
+    context: click.Context,
     sampling: SamplingRequest,
-    seeds: str,
+    journey: JourneyRequest,
+    seeds: str | None,
     frames: int,
     fps: float,
     out: Path,
@@ -61,7 +68,20 @@ def interpolate(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Interpolate between seeds in a closed loop, as an animation."""
+    """Interpolate between seeds in a closed loop, as an animation; or along keyframes, to a sound.
+
+    \b
+    salon generate interpolate runs --seeds 0-5 --out loop.mp4
+    salon generate interpolate runs --keyframes journey.toml --easing spherical --out journey.mp4
+    salon generate interpolate runs --seeds 0-5 --audio music.flac --drive low=psi:0.4 --out music.mp4
+    """
+    if journey.asked:
+        chosen = context.get_parameter_source("frames") is click.core.ParameterSource.COMMANDLINE
+        pace = {"frames": frames if chosen else None, "fps": fps}
+        travel(sampling, journey, marking, seeds, pace, out, overwrite, as_json)
+        return
+    if seeds is None:
+        raise click.UsageError("Missing option '--seeds'; or name them in a file with --keyframes.")
     import torch
 
     from gan.data.images import for_display

@@ -19,9 +19,9 @@ from gan.config import MAX_SEED, NOISE_MODES, PRECISIONS
 from gan.data import xmp
 from gan.errors import RequestError
 
-KINDS = ("image", "grid", "mix", "interpolation", "timelapse")
+KINDS = ("image", "grid", "mix", "interpolation", "timelapse", "journey", "blend")
 NUMBERS = ("seeds", "columns", "layers", "rows")
-HASHES = ("snapshot", "dataset", "ws", "directions")
+HASHES = ("snapshot", "other", "dataset", "ws", "directions", "keyframes", "audio")
 MP4 = (b"ftyp", 4)  # what an MP4 has, and where
 _RECIPE = re.compile(r'salon:recipe="([^"]*)"')
 
@@ -39,7 +39,10 @@ class Recipe:
     edits: Mapping[str, float] = field(default_factory=dict)  # direction -> amount, in standard deviations
     directions: str | None = None  # SHA-256 of the file of these directions
     grid: str | None = None  # columns x rows
-    frames: int | None = None  # of an interpolation, from seed to seed
+    frames: int | None = None  # of an interpolation from seed to seed, of a journey in all
+    keyframes: str | None = None  # SHA-256 of a journey's file
+    audio: str | None = None  # SHA-256 of the file of sound that drives it
+    journey: Mapping[str, Any] = field(default_factory=dict)  # easing, loop, seconds and drives of it, as JSON has them
     class_name: str | None = None
     truncation_psi: float | None = None
     truncation_cutoff: int | None = None  # layers that are truncated; None: all
@@ -47,6 +50,7 @@ class Recipe:
     precision: str | None = None
     model: str | None = None  # name and version of a served generator
     snapshot: str | None = None  # SHA-256 of its file
+    other: str | None = None  # SHA-256 of the snapshot that it is blended with
     dataset: str | None = None  # fingerprint of what the generator learned from
     kimg: float | None = None  # thousands of images that it had seen
     salon: str = __version__
@@ -55,6 +59,7 @@ class Recipe:
         """Plain values, without what does not apply."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values |= {name: list(values[name]) for name in NUMBERS} | {"edits": dict(self.edits)}
+        values["journey"] = dict(self.journey)
         return {name: value for name, value in values.items() if value not in (None, [], {})}
 
     @classmethod
@@ -73,7 +78,7 @@ class Recipe:
             numbers = getattr(self, name)
             if not isinstance(numbers, list | tuple) or not all(type(n) is int and 0 <= n <= MAX_SEED for n in numbers):
                 raise ValueError(f"{name} of a recipe must be whole numbers from 0 to {MAX_SEED}")
-        if self.kind != "timelapse" and not (self.seeds or self.rows):
+        if self.kind != "timelapse" and not (self.seeds or self.rows or self.keyframes):
             raise ValueError(f"a recipe of {self.kind} must name its seeds, or rows of a file of ws")
         if self.kind == "mix" and not self.columns:
             raise ValueError("a recipe of mix must name its columns")
@@ -81,6 +86,8 @@ class Recipe:
             type(amount) in (int, float) and abs(amount) < 1e9 for amount in self.edits.values()
         ):
             raise ValueError("edits of a recipe must be an object of directions and amounts")
+        if not isinstance(self.journey, dict):
+            raise ValueError("journey of a recipe must be an object")
         for name, kinds in (("truncation_psi", (int, float)), ("truncation_cutoff", (int,)), ("frames", (int,))):
             value = getattr(self, name)
             if value is not None and (
