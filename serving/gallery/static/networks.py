@@ -53,7 +53,9 @@ def write(source: Snapshot, digest: str, out: Path) -> str:
 
 def _off(files: dict[str, Path], mapping: ModelMetadata, reference: Reference) -> int:
     # Levels by which images are off at most.
-    to_ws, to_image = (networks.runner(files[kind], (name,)) for kind, name in (("mapping", "ws"), ("synthesis", "image")))
+    to_ws, to_image = (
+        networks.runner(files[kind], (name,)) for kind, name in (("mapping", "ws"), ("synthesis", "image"))
+    )
     names, largest = [tensor.name for tensor in inputs(mapping)], 0
     for row in range(len(reference)):
         ws = to_ws({name: reference.tensors[name][row : row + 1] for name in names})

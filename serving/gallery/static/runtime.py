@@ -63,7 +63,9 @@ def copy_licenses(out: Path) -> None:
         if source.is_file():
             shutil.copyfile(source, out / name)
         else:
-            say(f"Warning: this onnxruntime has no {name}, which belongs beside the files of {PACKAGE}: add it yourself")
+            say(
+                f"Warning: this onnxruntime has no {name}, which belongs beside the files of {PACKAGE}: add it yourself"
+            )
 
 
 def _of_folder(folder: Path) -> Path:
