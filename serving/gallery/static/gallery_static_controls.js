@@ -3,6 +3,7 @@
 const psiText = (psi) => `ψ ${psi.toFixed(2).replace("-", "\u2212")}`;
 const amountText = (amount) => `${amount > 0 ? "+" : ""}${amount.toFixed(1).replace("-", "\u2212")} σ`;
 const randomSeed = () => Math.floor(Math.random() * 100000);
+const RANDOM = { wall: "Random grid", picture: "Random image", mix: "Random pair" };
 const sliders = new Map(); // name of a direction -> its slider and what shows its amount
 
 function arrange() {
@@ -35,6 +36,7 @@ function arrange() {
   }
   for (const keys of $("keys").querySelectorAll("[data-views]")) keys.hidden = !keys.dataset.views.includes(view);
   $("stage").dataset.view = view;
+  $("random").textContent = RANDOM[view];
   document.title = view === "wall" ? "Salon" : `Seed ${state.seed} · Salon`;
 }
 

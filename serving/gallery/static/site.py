@@ -75,7 +75,7 @@ def _check_place(out: Path, overwrite: bool) -> None:
     inside = sorted(file.name for file in out.iterdir()) if out.exists() else []
     if others := [name for name in inside if name not in NAMES]:
         raise RequestError(f"`static` must be a folder of the gallery's own; {out} holds {others[0]}: choose another")
-    refuse_existing([out / name for name in inside[:1]], overwrite, parameter="static")
+    refuse_existing([out] if inside else [], overwrite, parameter="static")
 
 
 def _open_directions(file: Path | None, source: Snapshot) -> Directions | None:
