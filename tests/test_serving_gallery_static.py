@@ -53,6 +53,11 @@ def saved(folder: Path, config: TrainingConfig, classes: list[str] | None = None
     return path
 
 
+def direction(name: str, w_dim: int, **values) -> Direction:
+    vector = np.random.default_rng(len(name) + values["first"]).standard_normal(w_dim).astype(np.float32)
+    return Direction(name=name, vector=vector / np.linalg.norm(vector), method="pca", **values)
+
+
 @pytest.fixture(scope="module")
 def source(made_once, tiny_config) -> Path:
     """A generator of two classes, of the preset tiny at 64x64, and directions of it beside."""
@@ -61,14 +66,9 @@ def source(made_once, tiny_config) -> Path:
 
     def make(folder: Path) -> None:
         path = saved(folder, replace(tiny_config, network=network), CLASSES)
-        rng = np.random.default_rng(0)
-        vectors = rng.standard_normal([2, network.w_dim]).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         entries = [
-            Direction(name=name, vector=vector, sigma=sigma, first=first, last=last, method="pca")
-            for name, vector, sigma, first, last in zip(
-                ("sky", "pc2"), vectors, (1.7, 0.9), (0, 3), (4, network.num_ws - 1), strict=True
-            )
+            direction("sky", network.w_dim, sigma=1.7, first=0, last=4),
+            direction("pc2", network.w_dim, sigma=0.9, first=3, last=network.num_ws - 1),
         ]
         directions = Directions.of(entries, num_ws=network.num_ws, snapshot=sha256(path))
         directions.save(folder / "directions.npz")
@@ -314,4 +314,11 @@ def test_requests_that_do_not_fit_are_refused(source, tiny_run, tmp_path):
     refused(run_salon("gallery", *out, "--snapshot", tmp_path / "none"), "none must be a snapshot")
     directions = ("--directions", source.with_name("directions.npz"))
     refused(run_salon("gallery", *out, "--snapshot", tiny_run, *directions), "--directions must be")
+    entries = [direction("sky", 8, sigma=1, first=0, last=3)]
+    Directions.of(entries, num_ws=6, snapshot="ab" * 32).save(tmp_path / "other.npz")
+    other = ("--directions", tmp_path / "other.npz")
+    refused(
+        run_salon("gallery", *out, "--snapshot", tiny_run, *other), "must be of this snapshot", "is of abababababab"
+    )
+    (tmp_path / "other.npz").unlink()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What `salon gallery --static` takes. `--help` loads it: nothing heavy here."""
+"""What a gallery without a server takes. `--help` loads it: nothing heavy here."""
 
 from dataclasses import dataclass
 from pathlib import Path

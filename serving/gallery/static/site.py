@@ -38,12 +38,13 @@ def write(request: StaticGalleryRequest) -> dict[str, Any]:
     out = request.static
     _check_place(out, request.overwrite)
     source = snapshot.find(request.snapshot)
-    directions = _open_directions(request.directions, source)
+    digest = sha256(source.path)
+    directions = _moves(_open_directions(request.directions, source, digest), request.directions)
     scripts = runtime.find(request.runtime)
     aside = out.with_name(f".{out.name}.{os.getpid()}.replaced")
     try:
         with atomic(out) as temporary:
-            figures = _fill(temporary, source, directions, request.directions, scripts)
+            figures = _fill(temporary, source, digest, directions, scripts)
             if out.exists():
                 out.rename(aside)
     except BaseException:
@@ -54,17 +55,14 @@ def write(request: StaticGalleryRequest) -> dict[str, Any]:
     return {"static": str(out), "snapshot": str(source.path), **figures}
 
 
-def _fill(
-    folder: Path, source: Snapshot, directions: Directions | None, directions_file: Path | None, scripts: Path
-) -> dict[str, Any]:
-    digest = sha256(source.path)
+def _fill(folder: Path, source: Snapshot, digest: str, directions: dict[str, Any], scripts: Path) -> dict[str, Any]:
     folder.mkdir()
     shutil.copytree(scripts, folder / RUNTIME)
     runtime.copy_licenses(folder / RUNTIME)
     precision = networks.write(source, digest, folder)
     (folder / ICON).write_text(page.read(_GALLERY, ICON), encoding="utf-8")
     (folder / WORKER).write_text(_worker(), encoding="utf-8")
-    about = _about(source, digest, folder) | _moves(directions, directions_file)
+    about = _about(source, digest, folder) | directions
     (folder / INDEX).write_text(_index(about), encoding="utf-8")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     names = [each["name"] for each in about["directions"]]
@@ -78,11 +76,17 @@ def _check_place(out: Path, overwrite: bool) -> None:
     refuse_existing([out] if inside else [], overwrite, parameter="static")
 
 
-def _open_directions(file: Path | None, source: Snapshot) -> Directions | None:
+def _open_directions(file: Path | None, source: Snapshot, digest: str) -> Directions | None:
+    # Of the snapshot itself: another generator of the same shape has other directions.
     if file is None:
         return None
     network = source.config.network
-    return Directions.open(file, network.num_ws, network.w_dim)
+    directions = Directions.open(file, network.num_ws, network.w_dim)
+    if directions.snapshot not in (None, digest):
+        raise RequestError(
+            f"`directions` must be of this snapshot, {digest[:12]}; {file} is of {directions.snapshot[:12]} instead"
+        )
+    return directions
 
 
 def _about(source: Snapshot, digest: str, folder: Path) -> dict[str, Any]:
@@ -116,6 +120,7 @@ def _about(source: Snapshot, digest: str, folder: Path) -> dict[str, Any]:
 
 
 def _moves(directions: Directions | None, file: Path | None) -> dict[str, Any]:
+    # What the page and its worker know of directions.
     if directions is None or file is None:
         return {"directions": []}
     rows = [
