@@ -13,7 +13,8 @@ const files = new Map(); // what an image is, as JSON -> address of its file, th
 let worker = null;
 let state = {}; // parameters of the address
 let turn = 0; // number of the scene that is being generated: what belongs to an older one is passed over
-let asked = Promise.resolve(); // the image that the worker is at
+let ready = null; // ends the wait for the worker to begin; null: it has begun
+let asked = new Promise((done) => (ready = done)); // what the worker is at: its beginning, then image after image
 let answers = new Map(); // id -> what to call with the worker's answer
 let fading = null; // the timer that takes a message away
 
@@ -101,7 +102,7 @@ async function generate(live) {
   const figures = frames(specs);
   try {
     for (const [index, spec] of specs.entries()) {
-      busy(specs.length > 1 ? `Generating ${index + 1} of ${specs.length}` : "Generating …", null, live);
+      if (!ready) busy(specs.length > 1 ? `Generating ${index + 1} of ${specs.length}` : "Generating …", null, live);
       const file = await fileOf(spec, mine);
       if (mine !== turn) return;
       await show(figures[index], spec, file);
@@ -142,8 +143,9 @@ function ask(spec) {
 
 // Showing
 
-function title({ seed, to, layers }) {
-  if (to === null) return `Seed ${seed}`;
+function title({ seed, to, layers, edits }) {
+  const moved = Object.entries(edits).map(([name, amount]) => `, ${name} ${amountText(amount)}`);
+  if (to === null) return `Seed ${seed}${moved.join("")}`;
   const range = layers.length > 1 ? `layers ${layers[0]} to ${layers.at(-1)}` : `layer ${layers[0]}`;
   return `Seed ${seed} with ${range} of seed ${to}`;
 }
@@ -196,7 +198,11 @@ function answered({ data }) {
     const [loaded, total] = [Math.min(data.loaded, data.total), data.total].map((bytes) => (bytes / 1e6).toFixed(1));
     return busy(loaded === total ? "Starting …" : `Loading ${loaded} of ${total} MB`, data.loaded / data.total);
   }
-  if (data.ready) return begin();
+  if (data.ready) {
+    busy("Generating …");
+    ready();
+    return (ready = null);
+  }
   if (data.id === undefined) return failed(data.error);
   answers.get(data.id)(data);
   return answers.delete(data.id);
@@ -204,18 +210,14 @@ function answered({ data }) {
 
 function failed(reason) {
   busy("");
+  $("main").hidden = true;
   tell(`The generator could not be started: ${reason || "this browser cannot run it"}`);
-}
-
-function begin() {
-  $("main").hidden = false;
-  listen();
-  follow();
 }
 
 function start() {
   if (location.protocol === "file:") {
     busy("");
+    for (const id of ["views", "foot"]) $(id).hidden = true;
     $("main").replaceWith(element(
       "div", { id: "alone", class: "finding" },
       element("p", {}, "This gallery needs a web server"),
@@ -230,4 +232,6 @@ function start() {
   worker.onmessage = answered;
   worker.onerror = (event) => failed(event.message);
   worker.postMessage({ about });
+  listen();
+  follow();
 }
