@@ -37,18 +37,21 @@ def write(source: Snapshot, digest: str, out: Path) -> str:
     about = {kind: networks.describe(source, digest, kind, "generator") for kind in FILES}
     for kind, name in FILES.items():
         networks.write(modules[kind], given[kind], about[kind], out / name, reference, BOUNDS["fp32"])
-    halved = {kind: out / f"half-{name}" for kind, name in FILES.items()}
-    for kind, name in FILES.items():
-        _halve(out / name, halved[kind])
-    off = _off(halved, about["mapping"], reference)
-    for kind, name in FILES.items():
+    off = 0
+    for kinds in (tuple(FILES), ("synthesis",)):  # the mapping's are few, and the whole image follows from them
+        halved = {kind: out / f"half-{FILES[kind]}" for kind in kinds}
+        for kind in kinds:
+            _halve(out / FILES[kind], halved[kind])
+        off = _off({kind: halved.get(kind, out / name) for kind, name in FILES.items()}, about["mapping"], reference)
+        for kind in kinds:
+            if off <= MOST:
+                halved[kind].replace(out / FILES[kind])
+            else:
+                halved[kind].unlink()
         if off <= MOST:
-            halved[kind].replace(out / name)
-        else:
-            halved[kind].unlink()
-    if off > MOST:
-        say(f"Weights stay in fp32: in fp16 images would be {off} levels off")
-    return "fp16" if off <= MOST else "fp32"
+            return "fp16"
+    say(f"Weights stay in fp32: in fp16 images would be {off} levels off")
+    return "fp32"
 
 
 def _off(files: dict[str, Path], mapping: ModelMetadata, reference: Reference) -> int:
