@@ -118,10 +118,12 @@ def _download(scratch: Path) -> Path:
             raise _unreachable(str(getattr(error, "reason", error))) from error
         return archive
     command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", str(scratch), "--ignore-scripts"]
+    command += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]  # by itself it tries for a minute
     ended = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
     if ended.returncode or not archive.is_file():
         errors = [line.removeprefix("npm error ") for line in ended.stderr.splitlines() if "npm error " in line]
-        raise _unreachable(next((line for line in errors if " " in line.strip()), f"exit code {ended.returncode}"))
+        told = [line for line in errors if not line.startswith(("code ", "errno ", "syscall ", " "))]
+        raise _unreachable([*told, *errors, f"exit code {ended.returncode}"][0])
     return archive
 
 
