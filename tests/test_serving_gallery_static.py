@@ -94,13 +94,21 @@ def gallery(made_once, source, onnxruntime_web) -> Path:
 
 
 @contextmanager
-def hosted(folder: Path):
-    """A host of static pages, with the folder below its root -> its address, and the paths that it is asked for."""
+def hosted(folder: Path, *, tells_encoding: bool = False):
+    """A host of static pages, with the folder below its root -> its address, and the paths that it is asked for.
+
+    It may send files that are compressed as what they hold, compressed on the way, as some hosts do.
+    """
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format, *values) -> None:
             asked.append(self.path)
+
+        def end_headers(self) -> None:
+            if tells_encoding and ".gz" in self.path:
+                self.send_header("Content-Encoding", "gzip")
+            super().end_headers()
 
     host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder.parent)))
     thread = threading.Thread(target=host.serve_forever)
@@ -198,7 +206,7 @@ def test_images_of_every_shape(browser, onnxruntime_web, tiny_config, tmp_path, 
     config = replace(tiny_config, network=replace(tiny_config.network, base=base, image_channels=channels))
     source = saved(tmp_path, config)
     site.write(StaticGalleryRequest(static=tmp_path / "site", snapshot=source))
-    with hosted(tmp_path / "site") as (address, _):
+    with hosted(tmp_path / "site", tells_encoding=channels == 1) as (address, _):
         visit(address, "#view=picture&seed=3&psi=0.5")
         file = downloaded(browser, tmp_path)
         assert browser.errors == []
@@ -219,10 +227,11 @@ def test_the_page_is_worked_by_hand(browser, gallery, visit):
         for key, seed in (("ArrowRight", 6), ("ArrowLeft", 5)):
             browser.press(key)
             browser.until(f"document.querySelector('#title').textContent === 'Seed {seed}' && {READY}")
-        before = browser.run(shown)
+        before, states = browser.run(shown), browser.run("history.length")
         slide = "const s = document.querySelector('#direction-0'); s.value = 2; s.dispatchEvent(new Event('{}'))"
         browser.run(f"{{ {slide.format('input')} }}")  # while it is dragged
         browser.until(f"location.hash.includes('edit=sky:2') && {shown} !== {json.dumps(before)}")
+        assert browser.run("history.length") == states
         browser.run("document.querySelector('#reset').click()")
         browser.until(f"!location.hash.includes('edit') && {shown} === {json.dumps(before)}")
         browser.run("const c = document.querySelector('#class'); c.value = 1; c.dispatchEvent(new Event('change'))")
