@@ -202,7 +202,8 @@ def test_images_are_those_of_salon_generate_and_say_so(browser, gallery, source,
 
 
 @pytest.mark.parametrize(("base", "channels"), [((6, 4), 1), ((4, 5), 4)], ids=["grey", "alpha"])
-def test_images_of_every_shape(browser, onnxruntime_web, tiny_config, tmp_path, visit, base, channels):
+def test_images_of_every_shape(browser, onnxruntime_web, tiny_config, tmp_path, visit, monkeypatch, base, channels):
+    monkeypatch.setattr(networks, "COMPARED", 2)
     config = replace(tiny_config, network=replace(tiny_config.network, base=base, image_channels=channels))
     source = saved(tmp_path, config)
     site.write(StaticGalleryRequest(static=tmp_path / "site", snapshot=source))
@@ -294,6 +295,7 @@ def test_weights_that_show_in_half_the_size_stay_whole(gallery, source, tmp_path
 
 
 def test_what_is_there_is_replaced_whole_and_only_when_asked(onnxruntime_web, tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "COMPARED", 2)
     out = tmp_path / "site"
     out.mkdir()
     command = ("gallery", "--static", out, "--snapshot", tiny_run)
