@@ -427,6 +427,23 @@ def installed_triton(pytestconfig, own_cache):
 
 
 @pytest.fixture(scope="session")
+def onnxruntime_web(pytestconfig, own_cache) -> Path:
+    """ONNX Runtime for browsers, which Salon downloads: once for all test runs. Skips the test where npm has it not."""
+    from gan.errors import SalonError
+    from serving.gallery.static import runtime
+
+    shared = pytestconfig.cache.mkdir("salon")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALON_CACHE", str(shared))
+        try:
+            found = runtime.find()
+        except SalonError as error:
+            pytest.skip(str(error))
+    (own_cache / found.name).symlink_to(found)  # commands find it, too
+    return found
+
+
+@pytest.fixture(scope="session")
 def server(installed_triton, model_repository):
     """A running serving.server.server.Server of `model_repository`, for all tests that only ask it."""
     from serving.server.server import serve

@@ -6,17 +6,24 @@ folders are styles. What is in DIR/pages already is not made again.
 
 import argparse
 import base64
+import functools
+import http.server
 import json
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 from browser import Browser
+
+from gan import snapshot
+from gan.sampling.directions import Direction, Directions
 
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
@@ -139,10 +146,40 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
         salon(folder, "generate", run, "--seeds", "0-15", "--out", "pictures")
     if not (folder / "review.html").exists():
         salon(folder, "curate", "review", place["prune"], "--data", place["prepare"], "--out", "review.html")
+    if not (folder / "gallery" / "index.html").exists():
+        draw_directions(folder / run, folder / "directions.npz")
+        salon(folder, "gallery", "--static", "gallery", "--snapshot", run, "--directions", "directions.npz")
     if not (folder / "map.html").exists():
         shown = ("--manifest", place["prune"], "--snapshot", run, "--num-images", 48)
         salon(folder, "curate", "map", place["prepare"], *shown, "--out", "map.html")
     return place
+
+
+def draw_directions(run: Path, out: Path) -> None:
+    """A file of directions of a run's generator, by chance: what they are called is what pages show."""
+    network = snapshot.find(run).config.network
+    vectors = np.random.default_rng(0).standard_normal([3, network.w_dim]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = ("sky", "brushwork.coarse-to-fine", "pc3")
+    layers = {"first": 0, "last": network.num_ws - 1}
+    entries = (
+        Direction(name=n, vector=v, sigma=0.8, method="pca", **layers) for n, v in zip(names, vectors, strict=True)
+    )
+    Directions.of(entries, num_ws=network.num_ws).save(out)
+
+
+@contextmanager
+def hosted(folder: Path) -> Iterator[str]:
+    """A host of static pages while the block runs -> the address of `folder`, below its root."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        thread = threading.Thread(target=host.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{host.server_address[1]}/{folder.name}/"
+        finally:
+            host.shutdown()
+            thread.join()
 
 
 class Camera:
@@ -217,6 +254,12 @@ def main() -> None:
             words = ("eval", "blind", "--images", "pictures", "--data", place["prepare"], "--count", 8, *options)
             with running(folder, r"http://[\w.:/-]+", *words, "--out", temporary / name) as address:
                 camera.take(name, address, "document.querySelector('#choices button')", f"{begin}; {begun}")
+        with hosted(folder / "gallery") as address:
+            generated = "document.querySelector('#stage[aria-busy=false]')"
+            for view in ("wall", "picture", "mix"):
+                state = f"#view={view}&seed=4&to=9&psi=0.7{'&edit=sky:1.5' if view == 'picture' else ''}"
+                camera.take(f"gallery-static-{view}", f"{address}?{view}{state}", generated)
+        camera.take("gallery-static-file", (folder / "gallery" / "index.html").as_uri())
         ports = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
         server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", place["export"], *ports))
         gallery = running(folder, r"http://[\w.:]+/", "gallery", "--url", server, "--port", 0, "--rate", "1000/min")

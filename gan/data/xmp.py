@@ -52,8 +52,12 @@ def sentence(recipe: dict[str, Any]) -> str:
 def packet(recipe: dict[str, Any]) -> str:
     """XMP with the mark, the recipe and the sentence."""
     texts = {"recipe": _json(recipe), "sentence": sentence(recipe), "tool": f"Salon {recipe['salon']}"}
-    escaped = {name: html.escape(text) for name, text in texts.items()}
-    return _PACKET.format(namespace=NAMESPACE, mark=TRAINED, **escaped)
+    return packet_frame(**{name: html.escape(text) for name, text in texts.items()})
+
+
+def packet_frame(recipe: str = "{recipe}", sentence: str = "{sentence}", tool: str = "{tool}") -> str:
+    """XMP with the mark, around three escaped texts; by default around their names in braces, for others to fill in."""
+    return _PACKET.format(namespace=NAMESPACE, mark=TRAINED, recipe=recipe, sentence=sentence, tool=tool)
 
 
 def comment(recipe: dict[str, Any]) -> str:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan import __version__, snapshot
+from gan import snapshot
 from gan.data import xmp
 from gan.data.images import Pixels, refuse_images
 from gan.errors import RequestError, SalonError
-from gan.image_shape import SQUARE
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 from gan.rejection.discriminator_logits import DiscriminatorLogits, count_references
@@ -23,13 +22,13 @@ from gan.runtime.files import sha256
 from gan.sampling import generate
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
-from serving.contract import CLASSIFIER, DEFAULT_NAME, ENSEMBLES, KINDS, ModelMetadata, inputs, model_name
-from serving.export import onnx_file
+from serving.contract import CLASSIFIER, DEFAULT_NAME, ENSEMBLES, KINDS, ModelMetadata, model_name
+from serving.export import networks, onnx_file
 from serving.export.discriminator_graph import LogitOfImage
 from serving.export.generator_graph import ImageFromWs, ImageFromZ, MappingGraph, SynthesisGraph
 from serving.export.model_config import Settings
 from serving.export.model_repository import NO_CACHE, Model, ModelRepository
-from serving.export.parity import BOUNDS, Array, Reference, Run, make_reference
+from serving.export.parity import BOUNDS, Array, Reference, make_reference
 from serving.export.request import ExportRequest
 
 GRAPH = "model.onnx"
@@ -118,25 +117,8 @@ class _Export:
         if kind == CLASSIFIER:
             assert self.classifier is not None
             return _classifier_about(self.classifier)
-        network = self.source.config.network
-        square = network.base == SQUARE
-        return ModelMetadata(
-            kind=kind,
-            generator=self.name,
-            z_dim=network.z_dim,
-            w_dim=network.w_dim,
-            num_ws=network.num_ws,
-            resolution=network.resolution,
-            width=None if square else network.shape.width,
-            height=None if square else network.shape.height,
-            channels=network.image_channels,
-            num_classes=network.num_classes,
-            classes=self.source.classes or [],
-            snapshot=self._sha256,
-            cur_nimg=self.source.cur_nimg,
-            styles=self.styles if kind == "generate_and_classify" else [],
-            salon=__version__,
-        )
+        styles = self.styles if kind == "generate_and_classify" else []
+        return networks.describe(self.source, self._sha256, kind, self.name, styles)
 
     def make(self, kind: str) -> Model:
         about = self.about(kind)
@@ -160,18 +142,9 @@ class _Export:
 
     def _write_network(self, about: ModelMetadata, path: Path) -> None:
         module, given = self._module(about.kind)
-        beside = ("img",) if "img" in given else ()
-        tensors = self._reference.tensors
-        names = tuple(tensor.name for tensor in inputs(about))
-        # Two images: with one, an exporter may take the batch for a constant.
-        examples = [torch.from_numpy(np.resize(tensors[n], [2, *tensors[n].shape[1:]])) for n in names]
-        onnx_file.write(module, examples, about, path, beside, self.opset)
-        onnx_file.check(path, about, self.opset)
         bounds = BOUNDS["fp32" if about.kind in ("mapping", "discriminator") else self.settings.precision]
-        self.differences[about.kind] = self._reference.compare(_run(path, given), about, names, given, bounds)
-        if beside:
-            onnx_file.drop_outputs(path, beside)
-            self._reference.compare(_run(path, ("image",)), about, names, ("image",), bounds)
+        difference = networks.write(module, given, about, path, self._reference, bounds, self.opset)
+        self.differences[about.kind] = difference
 
     def _module(self, kind: str) -> tuple[torch.nn.Module, tuple[str, ...]]:
         # The module, and the names of what it gives.
@@ -191,11 +164,6 @@ def _add_backend(name: str, files: Path) -> None:
     # Where Python would make a folder for the compiled model.py, which servers that poll would take for a change of the
     # model. Triton's interpreter ignores PYTHONDONTWRITEBYTECODE.
     (files / NO_CACHE).touch()
-
-
-def _run(path: Path, given: Sequence[str]) -> Run:
-    session = onnx_file.open_session(path)
-    return lambda feed: dict(zip(given, session.run(list(given), feed), strict=True))
 
 
 def _reference_images(G: Generator, D: Discriminator) -> list[list[Pixels]]:
@@ -219,10 +187,10 @@ def _check_classifier(path: Path, about: ModelMetadata, max_batch: int, opset: i
     try:
         before = None
         if onnx_file.opset_of(path) != opset:
-            before = _run(path, ("probabilities",))
+            before = networks.runner(path, ("probabilities",))
             onnx_file.convert(path, opset)
         onnx_file.check(path, about, opset)
-        run = _run(path, ("probabilities",))
+        run = networks.runner(path, ("probabilities",))
         rng = np.random.default_rng(0)
         for batch, width, height in ((1, 64, 64), (3, 256, 192), (max_batch, 32, 40)):
             image: Array = rng.integers(0, 256, [batch, height, width, 3], np.uint8)

@@ -1,11 +1,16 @@
 """The command gallery. Heavy imports wait until it runs."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import click
 
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, FiniteRange, WholeRange, json_option
+from gan.errors import RequestError
 from gan.runtime.console import result, say
 from serving.gallery.request import GalleryRequest
+from serving.gallery.static.request import StaticGalleryRequest
 
 
 @click.command(cls=Command)
@@ -52,17 +57,78 @@ from serving.gallery.request import GalleryRequest
     type=FiniteRange(0.1),
     help="Time for each request to the server, with all attempts.",
 )
+@click.option(
+    "--static", metavar="DIR", type=PATH, help="Folder to write, of a gallery without a server: the browser generates."
+)
+@click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="Snapshot, run, or folder of runs; with --static.")
+@click.option(
+    "--directions", metavar="FILE", type=PATH, help="Directions in w, each of which gets a slider; with --static."
+)
+@click.option(
+    "--runtime",
+    metavar="DIR",
+    type=PATH,
+    help="Package onnxruntime-web of npm, unpacked; with --static. Default: downloaded once, into Salon's cache.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the gallery that --static already holds.")
 @json_option
-def gallery(request: GalleryRequest, as_json: bool) -> None:
+@click.pass_context
+def gallery(
+    context: click.Context,
+    request: GalleryRequest,
+    static: Path | None,
+    snapshot: Path | None,
+    directions: Path | None,
+    runtime: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Show the generators of a running server on a web page: image grids, style mixing, interpolation.
 
     The page loads nothing from other hosts, and the address of an image gives the same image again. Ctrl-C ends it. It
     listens to this machine alone unless --host says otherwise, and asks nobody for a password.
 
+    With --static it serves nothing, and writes a folder for any host of static pages: a page that generates a
+    snapshot's images in the visitor's browser.
+
     \b
     salon gallery --url grpc://127.0.0.1:8001
     salon gallery --host 0.0.0.0 --allow-host gallery.example --trust-proxy 10.0.0.7 --rate 30/min
+    salon gallery --static site --snapshot runs
     """
+    options = {"snapshot": snapshot, "directions": directions, "runtime": runtime, "overwrite": overwrite or None}
+    if static is None:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise RequestError(f"`{given[0]}` needs `static`")
+        _serve(request, as_json)
+        return
+    commandline = click.core.ParameterSource.COMMANDLINE
+    for name in (field.name for field in fields(GalleryRequest)):
+        if context.get_parameter_source(name) is commandline:
+            raise RequestError(f"`{name}` is for a server's generators: leave it out with `static`")
+    if snapshot is None:
+        raise RequestError("`static` needs `snapshot`")
+    _write(
+        StaticGalleryRequest(
+            static=static, snapshot=snapshot, directions=directions, runtime=runtime, overwrite=overwrite
+        ),
+        as_json,
+    )
+
+
+def _write(request: StaticGalleryRequest, as_json: bool) -> None:
+    try:
+        from serving.gallery.static.site import write
+
+        figures = write(request)
+    except ImportError as error:
+        raise RequestError(f"salon gallery --static needs pip install 'salon[export]': {error}") from error
+    size = figures["bytes"] / 1e6
+    result(f"Gallery in {request.static}, {size:.1f} MB, weights in {figures['weights']}", figures, as_json)
+    say(f"To look at it: python3 -m http.server --bind 127.0.0.1 --directory {request.static}")
+
+
+def _serve(request: GalleryRequest, as_json: bool) -> None:
     from gan.runtime import web
     from serving.client.client import Client
     from serving.gallery.access import parse_rate
