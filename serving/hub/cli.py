@@ -6,8 +6,8 @@ import click
 
 from gan.cli.command import Command, takes
 from gan.cli.options import PATH, class_option, device_option, json_option, overwrite_option, psi_option
-from gan.runtime.console import result
-from serving.hub.request import CardRequest, PullRequest, PushRequest
+from gan.runtime.console import result, say
+from serving.hub.request import UNKNOWN, CardRequest, PullRequest, PushRequest
 
 source_argument = click.argument("source", type=PATH)
 repo_argument = click.argument("repo")
@@ -62,6 +62,8 @@ def card(request: CardRequest, as_json: bool) -> None:
         from serving.hub import card as model_card
 
         figures = model_card.write(request)
+    if request.license == UNKNOWN:
+        say("The card says that the license is unknown: `license` names it")
     names = ", ".join(figures["files"])
     result(f"The card of a {figures['kind']}: {names} in {request.out}", figures, as_json)
 

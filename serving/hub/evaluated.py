@@ -20,7 +20,7 @@ _QUESTIONS = {
     "perceptual path length": {"ppl"},
 }
 # Of results that have a name among the hub's metrics.
-_HUB_IDS = {"fid": "fid", "kid": "kid", "is": "inception_score", "precision": "precision", "recall": "recall"}
+_HUB_IDS = {"fid": "fid", "kid": "kid", "is": "inception_score"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
-    """Mappings, lists, strings, numbers and booleans as a block between lines of ---, without None and what is empty."""
+    """Mappings, lists, strings, numbers and booleans as a block between lines of ---; without what is empty."""
     lines = [*_mapping({name: value for name, value in values.items() if value not in (None, [], {})}, 0)]
     return "\n".join(["---", *lines, "---"])
 

@@ -6,6 +6,7 @@ which keep files below ~/.cache, are off unless HF_HUB_DISABLE_XET=0 and HF_HUB_
 """
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from gan.errors import RequestError, SalonError
 from serving.hub.request import Repository
 
 if TYPE_CHECKING:
-    import httpx2
     from huggingface_hub import CommitOperationAdd
 
 NEEDED = "needs pip install 'salon[hub]'"
@@ -48,7 +48,9 @@ class Hub:
         except ImportError as error:
             raise RequestError(f"`repo` {NEEDED}, which brings huggingface-hub") from error
         self.repository = repository
-        self.endpoint = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or HUGGING_FACE).rstrip("/")
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.endpoint):
+            raise RequestError(f"HF_ENDPOINT must be the address of a hub; got {self.endpoint} instead")
         self._api = HfApi(endpoint=self.endpoint, library_name="salon", library_version=__version__)
         self._of: dict[str, Any] = {"repo_id": repository.name, "repo_type": repository.kind}
 
@@ -105,11 +107,10 @@ class Hub:
             return str(self._api.create_commit(**self._of, operations=operations, commit_message=message).oid)
 
     @contextmanager
-    def stream(self, name: str, commit: str, first: int = 0) -> "Iterator[httpx2.Response]":
-        """The bytes of a file from `first` on, as the hub sends them: its answer may begin at 0 all the same."""
-        from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import hf_raise_for_status
+    def stream(self, name: str, commit: str, first: int = 0) -> Iterator[Any]:
+        """httpx's response with the bytes of a file from `first` on; the hub may begin at 0 all the same."""
+        from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # it is, lazily
 
         url = hf_hub_url(
             self.repository.name, name, repo_type=self.repository.kind, revision=commit, endpoint=self.endpoint
@@ -128,8 +129,12 @@ class Hub:
     @contextmanager
     def _answers(self, revision: str | None = None) -> Iterator[None]:
         # What huggingface_hub raises, in one line each.
-        import httpx2
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,  # type: ignore[attr-defined]  # what all others are
+            OfflineModeIsEnabled,
+        )
 
         try:
             yield
@@ -137,9 +142,7 @@ class Hub:
             raise RequestError(f"{self.endpoint} is not asked: HF_HUB_OFFLINE is set") from error
         except HfHubHTTPError as error:
             raise self._refused(error, revision) from error
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise RequestError(f"HF_ENDPOINT must be the address of a hub; got {self.endpoint} instead") from error
-        except httpx2.TransportError as error:
+        except HTTPError as error:  # of httpx or its successor, by the version of huggingface_hub
             raise Unreachable(
                 f"{self.endpoint} cannot be reached: {_one_line(str(error)) or type(error).__name__}; when the network "
                 "is back, the same command goes on"
