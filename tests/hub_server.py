@@ -1,4 +1,4 @@
-"""A hub on a port of this machine: as much of Hugging Face's as making, filling, listing and reading repositories takes.
+"""A hub on a port of this machine: as much of Hugging Face's as making, filling and reading repositories takes.
 
 Large files (LARGE) lie in Git LFS and are read from another host, as the real hub's are: "localhost" instead of
 "127.0.0.1", which may not see the token.
@@ -112,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         chunked = self.headers.get("Transfer-Encoding") == "chunked"
         self.body = self._chunks() if chunked else self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append((method, path, dict(self.headers)))
+        self.server.asked.append((method, path, self.headers))
         if self.server.status:
             self._send(self.server.status, {"error": "as the test wants it"})
             return

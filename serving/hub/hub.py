@@ -7,6 +7,7 @@ which keep files below ~/.cache, are off unless HF_HUB_DISABLE_XET=0 and HF_HUB_
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 NEEDED = "needs pip install 'salon[hub]'"
 HUGGING_FACE = "https://huggingface.co"
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
+_FILES_IN_CACHE = ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY")  # what they turn off writes below ~/.cache
 _TOKEN = "`hf auth login` keeps one, or HF_TOKEN has it"
 
 
@@ -40,9 +42,6 @@ class Hub:
     """One repository of the hub. Raises RequestError where the extra is not installed."""
 
     def __init__(self, repository: Repository) -> None:
-        # Read when huggingface_hub is first imported.
-        os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         try:
             from huggingface_hub import HfApi
         except ImportError as error:
@@ -103,14 +102,19 @@ class Hub:
 
     def send(self, operations: "list[CommitOperationAdd]", message: str) -> str:
         """Add files in one commit -> its name. What an earlier try has sent already is not sent again."""
-        with self._answers():
-            return str(self._api.create_commit(**self._of, operations=operations, commit_message=message).oid)
+        with self._answers(), _bars_for_people():
+            try:
+                return str(self._api.create_commit(**self._of, operations=operations, commit_message=message).oid)
+            except RuntimeError as error:  # of a thread that sends a file
+                raise error.__cause__ or error from None
+            except ValueError as error:  # of what the hub says of a file, or of the card's front matter
+                raise RequestError(f"{self.endpoint} refused {self.repository}: {_one_line(str(error))}") from error
 
     @contextmanager
     def stream(self, name: str, commit: str, first: int = 0) -> Iterator[Any]:
         """httpx's response with the bytes of a file from `first` on; the hub may begin at 0 all the same."""
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
-        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # it is, lazily
+        from huggingface_hub.utils import build_hf_headers
 
         url = hf_hub_url(
             self.repository.name, name, repo_type=self.repository.kind, revision=commit, endpoint=self.endpoint
@@ -129,25 +133,21 @@ class Hub:
     @contextmanager
     def _answers(self, revision: str | None = None) -> Iterator[None]:
         # What huggingface_hub raises, in one line each.
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            HTTPError,  # type: ignore[attr-defined]  # what all others are
-            OfflineModeIsEnabled,
-        )
+        from huggingface_hub import errors
 
         try:
-            yield
-        except OfflineModeIsEnabled as error:
+            with _without(_FILES_IN_CACHE):
+                yield
+        except errors.OfflineModeIsEnabled as error:
             raise RequestError(f"{self.endpoint} is not asked: HF_HUB_OFFLINE is set") from error
-        except HfHubHTTPError as error:
+        except errors.HfHubHTTPError as error:
             raise self._refused(error, revision) from error
-        except HTTPError as error:  # of httpx or its successor, by the version of huggingface_hub
+        except errors.HTTPError as error:  # of httpx or its successor
             raise Unreachable(
                 f"{self.endpoint} cannot be reached: {_one_line(str(error)) or type(error).__name__}; when the network "
                 "is back, the same command goes on"
             ) from error
-        except HFValidationError as error:
+        except errors.HFValidationError as error:
             raise RequestError(f"`repo` {self.repository} must be a name that the hub takes: {error}") from error
 
     def _refused(self, error: Any, revision: str | None) -> SalonError:
@@ -173,6 +173,36 @@ class Hub:
         if status in (HTTPStatus.TOO_MANY_REQUESTS, *range(500, 600)):
             return Unreachable(f"{self.endpoint} has no time or is at fault now: {said}; try again later")
         return RequestError(f"{self.endpoint} refused the request for {self.repository}: {said}")
+
+
+@contextmanager
+def _bars_for_people() -> Iterator[None]:
+    # huggingface_hub's own progress bars, as the others are: where standard error is a terminal.
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+@contextmanager
+def _without(switches: tuple[str, ...]) -> Iterator[None]:
+    # Turned off within the block, unless the environment decides: huggingface_hub looks there when it is imported.
+    from huggingface_hub import constants
+
+    before = {name: getattr(constants, name) for name in switches if name not in os.environ}
+    for name in before:
+        setattr(constants, name, True)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)
 
 
 class Unreachable(SalonError):

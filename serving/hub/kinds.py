@@ -104,3 +104,8 @@ def parse_listing(content: bytes, kind: str, where: str) -> dict[str, Listed]:
 def megabytes(size: int) -> str:
     """Bytes for people."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size:,} bytes"
+
+
+def counted(number: int) -> str:
+    """So many files, for people."""
+    return f"{number} file{'' if number == 1 else 's'}"

@@ -16,7 +16,7 @@ from gan.runtime.files import disk_error, fsync, refuse_existing, sha256
 from gan.runtime.lock import Timeout, lock
 from serving.hub import kinds
 from serving.hub.hub import Hub, RemoteFile, Unreachable
-from serving.hub.kinds import FILES, MAX_LIST, README, Listed, megabytes
+from serving.hub.kinds import FILES, MAX_LIST, README, Listed, counted, megabytes
 from serving.hub.request import PullRequest, Repository
 
 CHUNK = 1 << 20  # bytes
@@ -61,7 +61,7 @@ def pull(request: PullRequest) -> dict[str, Any]:
     total = sum(one.remote.size for one in wanted)
     for one in wanted:
         say(f"  {one.remote.name}  {megabytes(one.remote.size)}")
-    say(f"{len(wanted)} files, {megabytes(total)}, from {hub.url} at {commit[:12]}")
+    say(f"{counted(len(wanted))}, {megabytes(total)}, from {hub.url} at {commit[:12]}")
     if passed:
         say(_passed_over(passed))
     work = request.out.absolute().with_name(f".{request.out.name}.pulling")

@@ -12,7 +12,7 @@ from gan.runtime.console import progress, say
 from gan.runtime.files import read_json, require_format, sha256
 from serving.hub import kinds
 from serving.hub.hub import Hub
-from serving.hub.kinds import FILES, README, Listed, megabytes
+from serving.hub.kinds import FILES, README, Listed, counted, megabytes
 from serving.hub.request import PushRequest, Repository
 
 CARD = "card.json"  # which a card's folder has
@@ -71,12 +71,12 @@ def push(request: PushRequest) -> dict[str, Any]:
     total = sum(one.size for one in listed.values())
     for name, one in listed.items():
         say(f"  {name}  {megabytes(one.size)}")
-    say(f"{len(files)} files, {megabytes(total)}, to {hub.url}")
+    say(f"{counted(len(files))}, {megabytes(total)}, to {hub.url}")
     new = hub.create(request.private)
     if not new and not request.overwrite and (there := {file.name for file in hub.files()} - _EMPTY):
         raise RequestError(
-            f"`repo` {hub.repository} exists, with {len(there)} files; choose another, or add `overwrite`, which adds "
-            "a commit and leaves earlier ones as they are"
+            f"`repo` {hub.repository} exists, with {counted(len(there))}; choose another, or add `overwrite`, which "
+            "adds a commit and leaves earlier ones as they are"
         )
     commit = _send(hub, files, listed, request.message or f"Add {content.name} with Salon")
     return {
