@@ -109,8 +109,8 @@ def test_only_the_hub_itself_sees_the_token(hub, tiny_run, tmp_path):
     assert run_salon("push", tiny_run, MODEL).code == 0
     hub.asked.clear()
     assert run_salon("pull", MODEL, "--out", tmp_path / "gan").code == 0
-    seen = {path.split("/")[1]: headers.get("Authorization") for _, path, headers in hub.asked}
-    assert seen == {"api": f"Bearer {TOKEN}", "me": f"Bearer {TOKEN}", "cdn": None}
+    seen = {(path.split("/")[1], headers.get("Authorization")) for _, path, headers in hub.asked}
+    assert seen == {("api", f"Bearer {TOKEN}"), ("me", f"Bearer {TOKEN}"), ("cdn", None)}
 
 
 def test_a_new_snapshot_is_a_commit_more_and_revisions_name_each(hub, tmp_path):

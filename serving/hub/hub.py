@@ -119,16 +119,17 @@ class Hub:
         url = hf_hub_url(
             self.repository.name, name, repo_type=self.repository.kind, revision=commit, endpoint=self.endpoint
         )
-        headers = build_hf_headers(library_name="salon", library_version=__version__)
-        headers["Accept-Encoding"] = "identity"  # sizes and ranges are those of the file
-        if first:
-            headers["Range"] = f"bytes={first}-"
-        # To another host than the hub's own, where large files lie, a redirect takes no token along.
-        with self._answers(commit), get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
-            if response.status_code >= HTTPStatus.BAD_REQUEST:
-                response.read()
-            hf_raise_for_status(response)
-            yield response
+        with self._answers(commit):
+            headers = build_hf_headers(library_name="salon", library_version=__version__)
+            headers["Accept-Encoding"] = "identity"  # sizes and ranges are those of the file
+            if first:
+                headers["Range"] = f"bytes={first}-"
+            # To another host than the hub's own, where large files lie, a redirect takes no token along.
+            with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
+                if response.status_code >= HTTPStatus.BAD_REQUEST:
+                    response.read()
+                hf_raise_for_status(response)
+                yield response
 
     @contextmanager
     def _answers(self, revision: str | None = None) -> Iterator[None]:
