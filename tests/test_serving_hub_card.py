@@ -244,6 +244,7 @@ def test_croissant_metadata_has_what_the_specification_requires(styled, tmp_path
     assert columns | {"file_name"} == set(json.loads((tmp_path / "card" / "images.jsonl").read_text().splitlines()[1]))
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries that it loads
 def test_mlcroissant_reads_the_images_with_their_labels(styled, tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant")
     made(styled, "--out", tmp_path / "card", "--repo", "me/styled", "--license", "cc0-1.0")
