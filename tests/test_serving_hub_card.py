@@ -18,7 +18,7 @@ from gan.data.dataset import ImageDataset
 from gan.image_shape import ImageShape
 from serving.hub.croissant import CONFORMS_TO
 from serving.hub.front_matter import front_matter
-from serving.hub.training_command import overrides, training_command
+from serving.hub.training_command import in_lines, overrides, training_command
 
 
 def made(*arguments):
@@ -181,6 +181,8 @@ def test_the_training_command_comes_to_the_same_config(preset, fields):
     shape = ImageShape(48, 32, 1)
     config = make_config(preset=preset, shape=shape, num_classes=3, dataset="0" * 64, overrides=fields)
     words = shlex.split(training_command(config, 12.5, "my paintings.zip"))
+    lines = in_lines(shlex.join(words))
+    assert shlex.split(lines.replace("\\\n", "")) == words and max(map(len, lines.splitlines())) < 110
     assert words[:6] == ["salon", "train", "--data", "my paintings.zip", "--out", "runs"]
     assert words[words.index("--total-kimg") + 1] == "12.5" and "--conditional" in words
     given = dict(parse_override(words[n + 1]) for n, word in enumerate(words) if word == "--set")

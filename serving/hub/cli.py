@@ -52,16 +52,9 @@ def card(request: CardRequest, as_json: bool) -> None:
     salon card runs --license cc0-1.0 --evaluation evaluation --data paintings64.zip --out card
     salon card paintings64.zip --license cc0-1.0 --repo me/paintings64 --out data-card
     """
-    from serving.hub import push as sending
+    from serving.hub.card import write
 
-    if sending.find_content(request.source).kind == "dataset":
-        from serving.hub import dataset_card
-
-        figures = dataset_card.write(request)
-    else:
-        from serving.hub import card as model_card
-
-        figures = model_card.write(request)
+    figures = write(request)
     if request.license == UNKNOWN:
         say("The card says that the license is unknown: `license` names it")
     names = ", ".join(figures["files"])

@@ -5,6 +5,7 @@ card.json has the numbers, images.jsonl each image's class, style and so on, cro
 
 import json
 import re
+import shlex
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,13 +19,12 @@ from gan.data.collection import Collection
 from gan.errors import RequestError
 from gan.runtime.files import atomic, escaped, sha256, write_json
 from serving.hub import croissant, markdown, selection
-from serving.hub.card import PLACE, write_text
 from serving.hub.croissant import TABLE
 from serving.hub.front_matter import front_matter
 from serving.hub.hub import HUGGING_FACE
-from serving.hub.kinds import README, megabytes
+from serving.hub.kinds import README, allowed, megabytes
 from serving.hub.push import CARD, CARD_FORMAT
-from serving.hub.request import DATASETS, CardRequest
+from serving.hub.request import DATASETS, PLACE, CardRequest
 
 CROISSANT = "croissant.json"
 MONTAGE = "images.jpg"
@@ -42,6 +42,10 @@ def write(request: CardRequest) -> dict[str, Any]:
     for name in ("evaluation", "data", "data_repo", "class_name"):
         if getattr(request, name) is not None:
             raise RequestError(f"`{name}` is for the card of a generator; {request.source} is a dataset")
+    if not allowed(request.source.name, "dataset"):
+        raise RequestError(
+            f"`source` must have a plain name, such as paintings64.zip; got {request.source.name!r} instead"
+        )
     collection = Collection.open(request.source, request.manifest)
     facts = describe(collection.dataset)
     table = _write_table(collection, request.out / TABLE)
@@ -49,13 +53,15 @@ def write(request: CardRequest) -> dict[str, Any]:
     archive = _file(request.source)
     repo = request.repo and DATASETS + request.repo.removeprefix(DATASETS)
     name = repo.rpartition("/")[2] if repo else request.source.stem
+    folder = re.sub(r"[^\w.-]", "-", name)
     shape, chosen = str(collection.dataset.shape), selection.of_collection(collection)
     columns = {column: counts for column in COLUMNS if (counts := _counts(collection, column))}
     text = markdown.render(
         "dataset.md.j2",
         front=_front(request, name, facts),
         name=name,
-        folder=re.sub(r"[^\w.-]", "-", name),
+        folder=folder,
+        path=shlex.quote(f"{folder}/{request.source.name}"),
         repo=repo or DATASETS + PLACE,
         file=request.source.name,
         images=facts["images"],
@@ -96,7 +102,7 @@ def write(request: CardRequest) -> dict[str, Any]:
     }
     write_json(request.out / CROISSANT, described)
     write_json(request.out / CARD, about)
-    write_text(request.out / README, text)
+    markdown.write(request.out / README, text)
     files = [README, CARD, CROISSANT, TABLE, MONTAGE]
     figures = {"out": str(request.out), "kind": "dataset", "images": facts["images"], "sha256": archive["sha256"]}
     return {**figures, "files": files}

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from eval.report.html import number
-from gan.runtime.files import escaped
+from gan.runtime.files import atomic, escaped
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#$~])")
@@ -42,3 +42,9 @@ def _environment() -> jinja2.Environment:
 def render(template: str, **values: Any) -> str:
     """A template of serving/hub/templates, with `values`."""
     return _environment().get_template(template).render(**values)
+
+
+def write(path: Path, card: str) -> None:
+    """Write a rendered card, atomically, with at most one blank line in a row."""
+    with atomic(path) as temporary:
+        temporary.write_text(escaped(re.sub(r"\n{3,}", "\n\n", card)), encoding="utf-8")

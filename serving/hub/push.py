@@ -29,18 +29,23 @@ class Content:
     name: str
 
 
+def is_dataset(source: Path) -> bool:
+    """Whether `source` is a dataset's ZIP; else it is to be a snapshot. Raises RequestError for other datasets."""
+    if source.is_dir() and (source / "dataset.json").is_file():
+        raise RequestError(f"`source` must be a dataset in one ZIP; {source} is a folder: zip it with `salon prepare`")
+    if source.suffix == ".zips":
+        raise RequestError(f"`source` must be a dataset in one ZIP; {source} is a list of them: name each")
+    return source.is_file() and zipfile.is_zipfile(source) and source.suffix != ".safetensors"
+
+
 def find_content(source: Path) -> Content:
     """What `source` names: a dataset's ZIP, else the newest snapshot that verifies.
 
     Raises RequestError where it is neither.
     """
-    if source.is_file() and zipfile.is_zipfile(source) and source.suffix != ".safetensors":
+    if is_dataset(source):
         ImageDataset(source)  # refuses other ZIPs
         return Content(kind="dataset", path=source, name=source.name)
-    if source.is_dir() and (source / "dataset.json").is_file():
-        raise RequestError(f"`source` must be a dataset in one ZIP; {source} is a folder: zip it with `salon prepare`")
-    if source.suffix == ".zips":
-        raise RequestError(f"`source` must be a dataset in one ZIP; {source} is a list of them: push each")
     newest = snapshot.find(source)
     return Content(kind="model", path=newest.path, name=snapshot.path_for(Path(), newest.cur_nimg).name)
 

@@ -9,6 +9,7 @@ from gan.runtime.files import refuse_existing
 
 DATASETS = "datasets/"  # before the name of a repository that holds a dataset
 UNKNOWN = "unknown"
+PLACE = "OWNER/NAME"  # where the repository is not known
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
 _NAME = re.compile(rf"{_PART}/{_PART}")
 

@@ -6,6 +6,7 @@ from typing import Any
 from gan.config import FROM_WEIGHTS, PRESETS, TrainingConfig, field_types, make_config
 
 _OWN_OPTIONS = ("precision", "augment")  # whose default is auto: it depends on the machine and on the images
+_WIDTH = 70  # characters, after which an option begins a line
 _ORIGIN = ("manifest", "resume_from", "transfer", "resume_kimg")
 
 
@@ -32,6 +33,18 @@ def training_command(config: TrainingConfig, kimg: float, data: str) -> str | No
         text = str(value).lower() if isinstance(value, bool) else "none" if value is None else f"{value}"
         words += ["--set", f"{name}={text}"]
     return shlex.join(words)
+
+
+def in_lines(command: str) -> str:
+    """A command for a shell, broken before options into lines that fit a page."""
+    lines: list[str] = []
+    for word in shlex.split(command):
+        quoted = shlex.quote(word)
+        if not lines or (word.startswith("--") and len(lines[-1]) + len(quoted) > _WIDTH):
+            lines.append(f"    {quoted}" if lines else quoted)
+        else:
+            lines[-1] += f" {quoted}"
+    return " \\\n".join(lines)
 
 
 def overrides(config: TrainingConfig) -> dict[str, Any]:
