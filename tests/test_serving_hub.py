@@ -81,9 +81,7 @@ def test_a_generator_comes_back_as_it_went_and_generates(hub, tiny_run, model_ca
     assert pulled.code == 0, pulled.err
     newest = snapshot.find(tiny_run).path
     expected = digests(model_card) | {newest.name: hashlib.sha256(newest.read_bytes()).hexdigest()}
-    assert digests(out).items() >= expected.items() and set(digests(out)) == {*expected, "salon-files.json"} - {
-        "salon-files.json"
-    }
+    assert digests(out) == expected
     assert {name: one["sha256"] for name, one in pulled.json["files"].items()} == expected
     assert {name: one["sha256"] for name, one in sent["files"].items()} == expected
     assert sent["commit"] == pulled.json["commit"] and sent["new"] and sent["repo"] == MODEL
@@ -198,6 +196,7 @@ def test_a_file_that_is_not_what_its_hashes_say_is_refused(hub, tmp_path):
         (lambda good: files_list({name: content[::-1] for name, content in good.items()}), "not what was pushed"),
         (lambda good: files_list({"../up.json": b""}), "allowed kinds alone"),
         (lambda good: files_list(good, "dataset"), "must be of a model"),
+        (lambda good: files_list(good).replace(b'"sha256": "', b'"sha256": "../'), "must list files"),
         (lambda good: b"[]", "must list files"),
         (lambda good: b'{"format": "salon-files-1", "kind": "model", "files": {"a.json": 1}}', "must list files"),
         (lambda good: b'{"format": "salon-files-9"}', "in the format salon-files-1"),
@@ -233,6 +232,13 @@ def test_a_card_of_something_else_or_with_other_files_is_refused(
         (folder / name).unlink()
     refused(run_salon("push", tiny_run, "datasets/me/x"), "REPO", "OWNER/NAME for a snapshot")
     assert hub.asked == []
+
+
+def test_hashes_of_a_hub_never_name_other_files(hub, tmp_path, monkeypatch):
+    hub.put("model", MODEL, {"snapshot-0000000001.safetensors": large(9), "a.json": b"{}"})
+    monkeypatch.setattr("hub_server.git_sha1", lambda content: "../../../gan")
+    refused(run_salon("pull", MODEL, "--out", tmp_path / "gan"), "must give hashes")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Faults
@@ -300,7 +306,8 @@ def test_a_killed_pull_goes_on_and_leaves_nothing_elsewhere(hub, tmp_path):
     work, out = tmp_path / ".gan.pulling", tmp_path / "gan"
     command = ("pull", MODEL, "--out", out)
     pulling = SalonProcess(tmp_path, *command, environment=environment)
-    until(lambda: sum(path.stat().st_size for path in work.glob("parts/*")) == 2 * MIB, pulling)
+    part = work / "parts" / hashlib.sha256(content).hexdigest()
+    until(lambda: part.exists() and part.stat().st_size == 2 * MIB, pulling)
     os.kill(pulling.pid, signal.SIGKILL)
     pulling.process.join()
     hub.stopped.set()

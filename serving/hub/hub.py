@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gan import __version__
 from gan.errors import RequestError, SalonError
+from serving.hub.kinds import is_hash
 from serving.hub.request import Repository
 
 if TYPE_CHECKING:
@@ -94,11 +95,15 @@ class Hub:
 
         with self._answers(commit):
             entries = list(self._api.list_repo_tree(**self._of, revision=commit, recursive=True))
-        return [
+        files = [
             RemoteFile(name=e.path, size=e.size, sha256=e.lfs.sha256 if e.lfs else None, git_sha1=e.blob_id)
             for e in entries
             if isinstance(e, RepoFile)
         ]
+        for file in files:
+            if not (is_hash(file.git_sha1) and (file.sha256 is None or is_hash(file.sha256))):
+                raise RequestError(f"{self.endpoint} must give hashes of files; {file.name} has none")
+        return files
 
     def send(self, operations: "list[CommitOperationAdd]", message: str) -> str:
         """Add files in one commit -> its name. What an earlier try has sent already is not sent again."""

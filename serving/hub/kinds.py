@@ -5,6 +5,7 @@ README.md is not in it, as people change that on the hub.
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ def allowed(name: str, kind: str) -> bool:
     return plain and len(name) <= 200 and (name == README or Path(name).suffix in SUFFIXES[kind])
 
 
+def is_hash(text: object) -> bool:
+    """Whether `text` is a SHA-256, or a SHA-1, in hexadecimal: it names files that have partly come."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{64}|[0-9a-f]{40}", text) is not None
+
+
 def may_run(name: str) -> bool:
     """Whether files of such a name are programs, or may hold some, as pickles do."""
     return Path(name).suffix.lower() in _PROGRAMS
@@ -89,7 +95,7 @@ def parse_listing(content: bytes, kind: str, where: str) -> dict[str, Listed]:
         files = {}
         for name, entry in values["files"].items():
             size, digest = entry["size"], entry["sha256"]
-            if not (isinstance(size, int) and size >= 0 and isinstance(digest, str) and len(digest) == 64):
+            if not (type(size) is int and size >= 0 and is_hash(digest)):
                 raise ValueError(name)
             files[name] = Listed(size=size, sha256=digest)
     except RequestError:
