@@ -52,7 +52,8 @@ class LocalHub(ThreadingHTTPServer):
         self.repos, self.objects, self.asked = {}, {}, []
         self.stop_at = None  # bytes of a large file after which `stopped` is waited for; once
         self.cut_at = None  # bytes of a large file after which the connection ends; once
-        self.lies = {}  # SHA-256 of a large file -> other bytes that are sent in its place
+        self.lies = {}  # SHA-256 of a large file, or the name of another -> other bytes that are sent in its place
+        self.meanwhile = lambda: None  # called before a large file is sent
         self.status = None  # of every answer, where set
         self.stopped = threading.Event()
 
@@ -256,10 +257,12 @@ class Handler(BaseHTTPRequestHandler):
                 X_Repo_Commit=revision,
             )
         else:
-            self._send(200, content=content, ETag=f'"{git_sha1(content)}"', X_Repo_Commit=revision)
+            sent = self.server.lies.get(path, content)
+            self._send(200, content=sent, ETag=f'"{git_sha1(content)}"', X_Repo_Commit=revision)
 
     def cdn(self, oid):
         server = self.server
+        server.meanwhile()
         content = server.lies.get(oid, server.objects[oid])
         first = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
         self.send_response(206 if first else 200)

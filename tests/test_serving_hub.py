@@ -188,6 +188,20 @@ def test_a_file_that_is_not_what_its_hashes_say_is_refused(hub, tmp_path):
     refused(run_salon("pull", MODEL, "--out", out), "--out", "would replace")
 
 
+def test_a_file_that_git_holds_has_gits_hash(hub, tmp_path):
+    hub.put("model", MODEL, {"snapshot-0000000001.safetensors": large(9), "README.md": b"# One\n"})
+    hub.lies["README.md"] = b"# Two\n"
+    refused(run_salon("pull", MODEL, "--out", tmp_path / "gan"), "README.md", "hash in Git")
+    assert not (tmp_path / "gan").exists()
+
+
+def test_a_folder_that_came_meanwhile_is_left_alone(hub, tmp_path):
+    hub.put("model", MODEL, {"snapshot-0000000001.safetensors": large(9)})
+    hub.meanwhile = lambda: (tmp_path / "gan").mkdir()
+    refused(run_salon("pull", MODEL, "--out", tmp_path / "gan"), "--out", "would replace")
+    assert list((tmp_path / "gan").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
