@@ -37,6 +37,9 @@ COMMANDS = {  # in the order in which a person meets them
     "serve": "serving.server.cli:serve",
     "query": "serving.client.cli:query",
     "gallery": "serving.gallery.cli:gallery",
+    "card": "serving.hub.cli:card",
+    "push": "serving.hub.cli:push",
+    "pull": "serving.hub.cli:pull",
     "run": "serving.pipeline.cli:run",
     "demo": "serving.pipeline.cli:demo",
 }

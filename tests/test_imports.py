@@ -24,7 +24,7 @@ ROOMS = [
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.map"),
     *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
     *("serving.contract", "serving.recipes", "serving.export", "serving.server", "serving.client", "serving.verify"),
-    *("serving.style", "serving.gallery"),
+    *("serving.style", "serving.gallery", "serving.hub"),
     *("serving.pipeline", "salon.generator", "salon.steps"),
 ]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pyarrow", "av", "safetensors"}

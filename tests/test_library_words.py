@@ -19,6 +19,7 @@ OPTIONS = {
 # Modules that write command lines, for other programs or for Salon's own: their strings may hold options.
 WRITERS = {
     "gan.ops.native": "runs compilers",
+    "serving.hub.training_command": "writes the command that trains",
     "serving.pipeline.runner": "runs commands of Salon",
     "serving.pipeline.stages": "runs commands of Salon",
     "serving.pipeline.config": "runs commands of Salon",

@@ -98,7 +98,7 @@ def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton, qu
             run(words)
         done.append(words)
     families = {"synthetic", "prepare", "dataset", "train", "generate", "eval", "curate", "style", "export", "serve"}
-    assert {words[1] for words in done} == families | {"blend", "query", "run", "verify"}
+    assert {words[1] for words in done} == families | {"blend", "card", "query", "run", "verify"}
     all_exist(tmp_path, "grid.png", "served.png", "mix.png", "loop.mp4", "review.html", "retraining/report.html")
     all_exist(tmp_path, "evaluation/report.html", "evaluation/results.json", "comparison/comparison.html")
     assert len(list((tmp_path / "images").iterdir())) == 9
