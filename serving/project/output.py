@@ -80,11 +80,16 @@ class Result:
         WsFile(ws=ws, snapshot=digest, about=about).save(path)
         return sha256(path)
 
-    def save_images(self, target: Pixels, pixels: Pixels, recipe: Recipe, composite: Recipe) -> None:
-        """Write the generator's image, the picture that it is to show, and both side by side."""
+    def save_images(
+        self, target: Pixels, pixels: Pixels, recipe: Recipe, composite: Recipe, of_target: Recipe | None
+    ) -> None:
+        """Write the generator's image, the picture that it is to show, and both side by side.
+
+        `of_target` is what the picture's own file says, where that was generated, too.
+        """
         for suffix, image, made_by in (
             (PROJECTION, pixels, recipe),
-            (TARGET, target, None),
+            (TARGET, target, of_target),
             (BESIDE, beside(target, pixels), composite),
         ):
             path = self._new(suffix)

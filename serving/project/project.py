@@ -17,8 +17,9 @@ from eval.metrics.perceptual import Perceptual
 from gan import snapshot
 from gan.data.classes import class_index
 from gan.data.images import Pixels, to_float
-from gan.data.recipe import Recipe
+from gan.data.recipe import Recipe, read
 from gan.device.selection import select
+from gan.errors import RequestError
 from gan.networks import precision
 from gan.networks.generator import Generator
 from gan.projection import latent_space
@@ -204,11 +205,21 @@ def _write(outcome: _Outcome, figures: dict[str, Any], setting: _Setting) -> lis
     about = {"images": [picture.path.name], "parent": setting.parent, **figures}
     ws = result.save_latents(outcome.found.ws.cpu().numpy(), digest, about)
     composite = setting.recipe("projection", snapshot=digest, ws=ws)
-    result.save_images(picture.pixels, outcome.pixels, setting.recipe("image", snapshot=digest, ws=ws), composite)
+    recipe = setting.recipe("image", snapshot=digest, ws=ws)
+    result.save_images(picture.pixels, outcome.pixels, recipe, composite, _said(picture.path))
     if setting.request.video:
         result.save_video(picture.pixels, _frames(outcome), composite)
     result.finish()
     return result.files
+
+
+def _said(path: Path) -> Recipe | None:
+    # The recipe of a picture that was itself generated: its fitted copy goes on to say so.
+    try:
+        provenance = read(path)
+    except RequestError:  # of another format, which no mark is written to
+        return None
+    return provenance.recipe or (Recipe(kind="image", model="unknown") if provenance.marked else None)
 
 
 def _frames(outcome: _Outcome) -> Iterator[Pixels]:
