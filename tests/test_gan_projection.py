@@ -25,7 +25,7 @@ def blurred(target):
 
 @pytest.fixture(scope="module")
 def generators():
-    """make(**fields) -> an untrained generator for 8x8 images, or of other NetworkConfig fields, and its LatentSpace."""
+    """make(**fields) -> an untrained generator, of 8x8 images or other fields of its config, and its LatentSpace."""
     made = {}
 
     def make(**fields):
