@@ -49,9 +49,6 @@ def sentence(recipe: dict[str, Any]) -> str:
     parts = [f"{of} {'seed' if len(seeds) == 1 else 'seeds'} {_numbers(seeds)}" if seeds else kind]
     if columns:
         parts.append(f"with layers {_numbers(recipe.get('layers', []))} of seeds {_numbers(columns)}")
-    if "rows" in recipe and "ws" in recipe:
-        rows = recipe["rows"]
-        parts.append(f"row{'s' if len(rows) > 1 else ''} {_numbers(rows)} of ws {recipe['ws'][:12]}")
     for name, text in (("class_name", "class {}"), ("truncation_psi", "truncation psi {:g}"), ("model", "model {}")):
         if name in recipe:
             parts.append(text.format(recipe[name]))
