@@ -60,25 +60,33 @@ def main(
     numbers = parse_numbers(seeds)
     targets = dict(zip((f"seed {n}" for n in numbers), generate(G, numbers), strict=True))
     targets |= {one.name: read_picture(one, G.config.shape).pixels for one in pictures}
-    rows: list[tuple[object, ...]] = []
+    header = ["picture", "way", judge.name, "levels off", "core seconds", "elsewhere"]
+    rows: list[tuple[str, str, float, float, float, float]] = []
+
+    def add(name: str, way: str, made_by: Generator, ws: torch.Tensor, seconds: float) -> None:
+        distance, levels = measured(judge, made_by, ws, targets[name])
+        moved = 0.0 if made_by is G else elsewhere(judge, G, made_by)
+        rows.append((name, way, distance, levels, seconds, moved))
+        say(f"{name}, {way}: {judge.name} {distance:.4f}, {levels:.2f} levels off, {seconds:.1f} core seconds")
+
     for name, target in targets.items():
         problem = Problem(G, img(target), searched.toward, space=space)
         for latents in ("w", "w+"):
             before = core_seconds()
             found = search(problem, SearchRequest(space=latents, steps=steps), called=f"{name} {latents}")
-            rows.append((name, latents, *measured(judge, G, found.ws, target), core_seconds() - before, 0.0))
+            add(name, latents, G, found.ws, core_seconds() - before)
         before = core_seconds()
         request = TuningRequest(tune=tune_steps, tune_learning_rate=tune_learning_rate)
         tuned = tune(problem, found.ws, request, called=f"{name} tuned").G
-        seconds = core_seconds() - before
-        rows.append((name, "tuned", *measured(judge, tuned, found.ws, target), seconds, elsewhere(judge, G, tuned)))
-        say(f"{name} is done")
+        add(name, "tuned", tuned, found.ws, core_seconds() - before)
     shown = [(*row[:2], *(f"{value:.4f}" for value in row[2:])) for row in rows]
-    print(table(shown, ["picture", "way", judge.name, "levels off", "core seconds", "elsewhere"]))
+    print(table(shown, header))
     for way in ("w", "w+", "tuned"):
-        own = [row for row in rows if row[1] == way and str(row[0]).startswith("seed ")]
-        worst, mean = max(float(str(row[2])) for row in own), np.mean([float(str(row[4])) for row in own])
-        print(f"{way}: {judge.name} of its own images at most {worst:.4f}; {mean:.1f} core seconds each")
+        own = [row for row in rows if row[1] == way and row[0].startswith("seed ")]
+        mean = np.mean([row[4] for row in own])
+        print(
+            f"{way}: {judge.name} of its own images at most {max(row[2] for row in own):.4f}; {mean:.1f} core seconds"
+        )
 
 
 def measured(judge: perceptual.Perceptual, G: Generator, ws: torch.Tensor, target: Pixels) -> tuple[float, float]:

@@ -83,7 +83,7 @@ def test_an_image_of_the_generators_own_is_found(generators, fields):
 
 def test_more_steps_and_more_latents_come_nearer(generators):
     problem = problem_of(generators())
-    losses = [search(problem, SearchRequest(steps=steps)).loss for steps in (5, 20, 80)]
+    losses = [search(problem, SearchRequest(steps=steps)).loss for steps in (5, 20, 60)]
     assert losses[0] > losses[1] > losses[2]
     problem.target = problem.target.flip(3)  # which the generator never made
     problem = Problem(problem.G, problem.target, blurred, space=problem.space)
@@ -98,10 +98,13 @@ def test_the_same_seed_finds_the_same_and_the_best_start_is_kept(generators):
     found, again = (search(problem, request) for _ in range(2))
     assert torch.equal(found.ws, again.ws) and found.loss == again.loss
     assert not torch.equal(found.ws, search(problem, SearchRequest(steps=12, starts=3, seed=50)).ws)
-    # The first start is that of a search from it alone; the best is as good as any.
-    alone = search(problem, SearchRequest(steps=12, seed=5))
-    assert alone.start == 0 and found.loss <= alone.loss
-    assert (found.start == 0) == torch.equal(found.ws, alone.ws)
+    # The first starts are the same whatever their number, so that one more never makes it worse.
+    better = 0
+    for seed in (5, 6, 7):
+        losses = [search(problem, SearchRequest(steps=8, starts=starts, seed=seed)).loss for starts in (1, 2, 3)]
+        assert losses == sorted(losses, reverse=True)
+        better += losses[2] < losses[0]
+    assert better
     assert all(torch.equal(tensor, before[name]) for name, tensor in problem.G.state_dict().items())
 
 
@@ -112,7 +115,7 @@ def test_a_stopped_search_gives_the_best_so_far(generators):
     found = search(problem, request, stopped=lambda: len(told) >= 20, watch=watch)
     assert [step for step, _ in told] == list(range(1, 21)) and found.steps == 20 and found.start == 0
     assert torch.equal(found.ws, told[-1][1]) and found.loss == pytest.approx(loss_of(problem, found), rel=1e-5)
-    assert len(search(problem, SearchRequest(steps=240)).path) == 120
+    assert len(search(problem, SearchRequest(steps=130)).path) == 120
     never = search(problem, request, stopped=lambda: True)
     assert never.steps == 1
 
@@ -166,7 +169,7 @@ def test_tuning_shows_the_picture_and_moves_other_images_little(generators):
     ws, before = found.ws, {name: tensor.clone() for name, tensor in problem.G.state_dict().items()}
     seeds = list(range(20, 36))
 
-    def tuned(locality, steps=60):
+    def tuned(locality, steps=45):
         result = tune(problem, ws, TuningRequest(tune=steps, tune_learning_rate=3e-3, locality=locality))
         with torch.no_grad():
             others = map_seeds(problem.G, seeds).clone()
@@ -174,7 +177,7 @@ def test_tuning_shows_the_picture_and_moves_other_images_little(generators):
             return result, float(problem.loss(result.G.synthesis(ws, "const"))), float(moved)
 
     free, held, firm = tuned(0), tuned(1), tuned(10)
-    assert max(free[1], held[1]) < 0.3 * found.loss
+    assert max(free[1], held[1]) < 0.4 * found.loss
     assert firm[2] < held[2] < free[2]
     assert all(torch.equal(tensor, before[name]) for name, tensor in problem.G.state_dict().items())
     assert torch.equal(held[0].G.mapping.fc0.weight, problem.G.mapping.fc0.weight)
@@ -182,7 +185,7 @@ def test_tuning_shows_the_picture_and_moves_other_images_little(generators):
     pairs = zip(held[0].G.state_dict().values(), again.G.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not any(parameter.requires_grad for parameter in again.G.parameters())
-    assert held[0].steps == 60 and len(held[0].path) == 30 and held[0].path[0].shape == (8, 8, 3)
+    assert held[0].steps == 45 and len(held[0].path) == 30 and held[0].path[0].shape == (8, 8, 3)
     stopped = tune(problem, ws, TuningRequest(tune=9), stopped=lambda: True)
     assert stopped.steps == 1
 
