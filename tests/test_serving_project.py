@@ -10,6 +10,7 @@ import pytest
 from conftest import SalonProcess, run_salon
 from PIL import Image
 from test_cli import refused
+from test_eval_metrics_perceptual import WEIGHTS, needs_weights
 
 from gan import snapshot
 from gan.data.recipe import read
@@ -108,6 +109,23 @@ def test_a_tuned_generator_is_a_snapshot_with_its_lineage(tmp_path, tiny_run, pi
     options = ("--space", "w+", "--no-video", "--overwrite")
     assert run_salon("project", picture, "--snapshot", tiny_run, "--out", out, *QUICK, *options).code == 0
     assert not (out / "photo.safetensors").exists()
+
+
+@needs_weights
+def test_an_image_of_the_generators_own_is_found_by_lpips(tmp_path, tiny_run):
+    generated = run_salon("generate", tiny_run, "--seeds", "3", "--device", "cpu", "--out", tmp_path / "own")
+    assert generated.code == 0, generated.err
+    options = ("--space", "w+", "--steps", "100", "--device", "cpu", "--no-video", "--json")
+    weights = [word for name, path in WEIGHTS.items() for word in ("--weights", f"{name}={path}")]
+    lpips = []
+    for tune in (0, 20):
+        base = ("project", tmp_path / "own" / "seed0003.png", "--snapshot", tiny_run, "--out", tmp_path / f"out{tune}")
+        outcome = run_salon(*base, *options, *weights, "--tune", tune, "--tune-learning-rate", "0.001")
+        assert outcome.code == 0, outcome.err
+        (figures,) = outcome.json["pictures"]
+        assert figures["distance_used"] == "lpips-vgg" and figures["lpips"] == figures["distance"]
+        lpips.append(figures["lpips"])
+    assert lpips[0] <= 0.05 and lpips[1] <= min(0.02, lpips[0])
 
 
 def test_a_class_is_named_and_without_lpips_a_line_says_so(tmp_path, conditional_snapshot, picture):
