@@ -13,10 +13,10 @@ from eval.data.image_sources import DatasetSource, Source, open_source
 from eval.data.reference import StatisticsSource, require_dims
 from eval.data.snapshot_source import SnapshotSource
 from eval.evaluate import RESULTS, Evaluation, evaluate
-from eval.features import weights
 from eval.features.extractor import Extractor, load_extractor
 from eval.features.registry import INCEPTION, NETWORKS
 from eval.generator_metrics import PathLength
+from eval.metrics import perceptual
 from eval.request import EvaluationRequest, FeatureRequest
 from gan.data.collection import Collection
 from gan.data.images import Pixels
@@ -25,7 +25,6 @@ from gan.errors import RequestError
 from gan.runtime.console import say
 from gan.runtime.files import read_json
 
-LPIPS_FILES = ("vgg16-397923af.pth", "lpips-vgg.pth")  # in weights.folder(), where `weights` does not name them
 CALIBRATION = 256  # images of the dataset that a precision other than fp32 must prove itself on
 
 
@@ -268,16 +267,6 @@ def _load(
 
 
 def _path_length(request: EvaluationRequest, files: Mapping[str, Path]) -> PathLength:
-    vgg, linear = (_lpips(name, files.get(name), file) for name, file in zip(suite.LPIPS, LPIPS_FILES, strict=True))
+    vgg, linear = perceptual.lpips_files(files, "`metrics` ppl")
     space, sampling, crop = request.ppl_space, request.ppl_sampling, request.ppl_crop
     return PathLength(vgg=vgg, linear=linear, space=space, sampling=sampling, crop=crop)
-
-
-def _lpips(name: str, given: Path | None, file: str) -> Path:
-    path = given or weights.folder() / file
-    if not path.is_file():
-        raise RequestError(
-            f"`metrics` ppl needs the weights {name}: put {file} into {weights.folder()}, or name it with "
-            f"`weights` {name}=PATH"
-        )
-    return path

@@ -37,7 +37,7 @@ class Snapshot:
     cur_nimg: int
     classes: list[str] | None  # names of the classes, where the dataset has them
     ema_width: float | None = None  # sigma_rel of G_ema's average; None: that of training, of the config's half-life
-    blend: Mapping[str, Any] | None = None  # of what G_ema was blended, as gan.blending says; None: of nothing
+    lineage: Mapping[str, Any] | None = None  # what it was made of without training, by hashes; None: training made it
 
 
 def path_for(folder: Path, cur_nimg: int) -> Path:
@@ -54,7 +54,7 @@ def save(
     classes: list[str] | None,
     G: Generator | None = None,
     ema_width: float | None = None,
-    blend: Mapping[str, Any] | None = None,
+    lineage: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a snapshot, atomically; see Snapshot. Raises SalonError when the disk is full."""
     tensors = {
@@ -74,8 +74,8 @@ def save(
     }
     if ema_width is not None:
         metadata["ema_width"] = f"{ema_width:g}"
-    if blend is not None:
-        metadata["blend"] = json.dumps(blend)
+    if lineage is not None:
+        metadata["lineage"] = json.dumps(lineage)
     metadata["sha256"] = _digest(tensors, metadata)
     with atomic(path) as temporary:
         # Not save_file: its errors hide the operating system's.
@@ -123,7 +123,7 @@ def load(path: Path) -> Snapshot:
         cur_nimg=int(metadata["cur_nimg"]),
         classes=json.loads(metadata["classes"]),
         ema_width=float(metadata["ema_width"]) if "ema_width" in metadata else None,
-        blend=json.loads(metadata["blend"]) if "blend" in metadata else None,
+        lineage=json.loads(metadata["lineage"]) if "lineage" in metadata else None,
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.metrics.lpips import SMALLEST, STAGES, Lpips
-from eval.metrics.path_length import LARGEST, _seen, path_distances, path_length, slerp
+from eval.metrics.lpips import LARGEST, SMALLEST, STAGES, Lpips
+from eval.metrics.path_length import _seen, path_distances, path_length, slerp
 from gan.data.images import to_float, to_pixels
 from gan.errors import RequestError
 from gan.networks.generator import Generator

@@ -124,8 +124,8 @@ def test_the_snapshot_keeps_what_it_is_of_and_generates(pair, tmp_path):
     figures = run_salon("blend", *pair, "--from-layer", 3, "--out", out, "--json").json
     assert (figures["from_layer"], figures["weight"], figures["mapping"], figures["related"]) == (3, 1.0, "a", True)
     a, b, made = (snapshot.load(path) for path in (*pair, out))
-    assert made.blend["a"] == sha256(pair[0]) and made.blend["b"] == sha256(pair[1])
-    assert made.config == b.config and made.cur_nimg == 8000 and a.blend is None
+    assert made.lineage["a"] == sha256(pair[0]) and made.lineage["b"] == sha256(pair[1])
+    assert made.config == b.config and made.cur_nimg == 8000 and a.lineage is None
     assert torch.equal(made.D.state_dict()["b4.fc.weight"], b.D.state_dict()["b4.fc.weight"])
     assert torch.equal(made.G_ema.state_dict()["synthesis.b4.const"], a.G_ema.state_dict()["synthesis.b4.const"])
     assert not np.array_equal(images(made.G_ema), images(a.G_ema))

@@ -21,6 +21,7 @@ SHORTER = {  # options that keep a command what it is, and make it quick
     "synthetic": ("--count", "40"),
     "prepare": ("--resolution", "32"),
     "train": QUICK_TRAINING,
+    "project": ("--steps", "4"),
     "eval run": ("--num-images", "20"),
     "eval sweep": ("--num-images", "20", "--psi", "0.5,1"),
     "export --snapshot runs --classifier": ("--models", "generator,style_classifier,generate_and_classify"),
@@ -98,7 +99,7 @@ def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton, qu
             run(words)
         done.append(words)
     families = {"synthetic", "prepare", "dataset", "train", "generate", "eval", "curate", "style", "export", "serve"}
-    assert {words[1] for words in done} == families | {"blend", "card", "query", "run", "verify"}
+    assert {words[1] for words in done} == families | {"blend", "card", "project", "query", "run", "verify"}
     all_exist(tmp_path, "grid.png", "served.png", "mix.png", "loop.mp4", "review.html", "retraining/report.html")
     all_exist(tmp_path, "evaluation/report.html", "evaluation/results.json", "comparison/comparison.html")
     assert len(list((tmp_path / "images").iterdir())) == 9

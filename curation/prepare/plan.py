@@ -9,15 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import ImageColor
-
 from curation.prepare.addresses import shown
 from curation.prepare.find_images import find
 from curation.prepare.headers import Look, drawn, read_headers
 from curation.prepare.image_files import ImageFile
 from curation.prepare.labels import Labels, assign
 from curation.prepare.request import CHANNELS, EVERY, MAX_CROP, PrepareRequest
-from curation.prepare.resize import ImageSettings
+from curation.prepare.resize import ImageSettings, colour
 from curation.prepare.shapes import AUTO, BUCKETS, bucket_of, require_resolution, scaled
 from curation.prepare.video import clips
 from curation.prepare.wikiart import Painting, WikiArt
@@ -86,7 +84,7 @@ def make_plans(request: PrepareRequest, scratch: Path) -> list[PreparationPlan]:
     With `buckets` there is a plan for each bucket that has images, else one. Raises RequestError for sources, lists,
     labels or a background that cannot be used, and an unknown name.
     """
-    background = _colour(request.background)
+    background = colour(request.background)
     outputs = {bucket: Output.beside(archive) for bucket, archive in request.archives.items()}
     wikiart = WikiArt(request.wikiart_csv) if request.wikiart_csv else None
     selected = wikiart.select(request.chosen) if wikiart else []  # an unknown name is told before files are looked for
@@ -219,14 +217,6 @@ def _is_proposed(request: PrepareRequest, part: _Part) -> bool:
 
 def _every(request: PrepareRequest) -> float | None:
     return request.video_every or (EVERY if request.video_scenes else None)
-
-
-def _colour(name: str) -> Colour:
-    try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
-    except ValueError:
-        raise RequestError(f"`background` must be a colour such as white or #20304f; got {name} instead") from None
-    return red, green, blue
 
 
 def _with_frames(tasks: list[Task], every: float, workers: int, *, labelled: bool) -> Generator[Task]:

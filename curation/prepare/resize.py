@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from curation.prepare.crops import Box, crop_boxes
 from curation.prepare.image_files import ImageFile, read, size
 from curation.prepare.video import frames, histograms, name_of
 from gan.data.decode import MAX_BYTES_PER_PIXEL, Colour, DecodedImage, decode
 from gan.data.images import encode
-from gan.errors import ImageError
+from gan.errors import ImageError, RequestError
 from gan.image_shape import ImageShape
 
 FILTERS = {  # Pillow widens each one's support when it makes an image smaller, so none of them aliases
@@ -133,6 +133,15 @@ def _cut(decoded: DecodedImage, crop: Box, settings: ImageSettings) -> Image.Ima
     left, top, width, height = crop
     x, y = decoded.image.width / decoded.width, decoded.image.height / decoded.height  # a JPEG may be decoded smaller
     return _resized(decoded.image, settings, (left * x, top * y, (left + width) * x, (top + height) * y))
+
+
+def colour(name: str) -> Colour:
+    """The colour of a name or #rrggbb. Raises RequestError, which names `background`, for anything else."""
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise RequestError(f"`background` must be a colour such as white or #20304f; got {name} instead") from None
+    return red, green, blue
 
 
 def crashed(file: ImageFile) -> list[EncodedImage]:

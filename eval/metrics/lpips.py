@@ -1,6 +1,6 @@
 """LPIPS: how different two images look, by VGG16's features (Zhang et al. 2018). From 0 up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,6 +15,7 @@ STAGES = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
 SMALLEST = 2 ** (len(STAGES) - 1)  # side in pixels that the poolings leave one of
 # ImageNet's mean and deviation for img in [-1, 1], as the authors of LPIPS round them.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+LARGEST = 256  # pixels a side that judged images have at most (Karras et al. 2019, 2020)
 
 
 class Lpips(nn.Module):
@@ -54,18 +55,47 @@ class Lpips(nn.Module):
                 f"both images must be [N, 3, H, W] of {SMALLEST} or more pixels; got {list(a.shape)} and "
                 f"{list(b.shape)} instead"
             )
-        x = (torch.cat([a, b]).float() - self.shift) / self.scale
+        features = self.features(torch.cat([a, b]))
+        return self.between([x[: len(a)] for x in features], [x[len(a) :] for x in features])
+
+    def features(self, img: torch.Tensor) -> list[torch.Tensor]:
+        """[N, 3, H, W] -> features of each stage [N, C, h, w], of length one along the channels."""
+        x = (img.float() - self.shift) / self.scale
         x = x.contiguous(memory_format=torch.channels_last)
-        distance = torch.zeros(len(a), device=a.device)
+        features = []
         for index, stage in enumerate(self.stages):
             x = nn.functional.max_pool2d(x, 2) if index else x
             for convolution in stage:
                 x = nn.functional.relu(convolution(x))
-            unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)  # along channels
-            difference = (unit[: len(a)] - unit[len(a) :]).square()  # [N, C, h, w]
+            features.append(of_length_one(x))
+        return features
+
+    def between(self, a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Distance [N] of images by their features; those of one image may stand beside N."""
+        distance = torch.zeros(max(len(a[0]), len(b[0])), device=a[0].device)
+        for index, (of_a, of_b) in enumerate(zip(a, b, strict=True)):
             weight = getattr(self, f"linear{index}")
+            difference = (of_a - of_b).square()  # [N, C, h, w]
             distance = distance + nn.functional.conv2d(difference, weight).mean(dim=(1, 2, 3))
         return distance
+
+
+def of_length_one(x: torch.Tensor) -> torch.Tensor:
+    """Features [N, C, h, w] divided by their length along the channels; where all are zero, they and gradients stay."""
+    squares = x.square().sum(dim=1, keepdim=True)
+    return x / (squares.clamp_min(1e-30).sqrt() + 1e-10)  # the root's own gradient at zero is infinite
+
+
+def as_judged(img: torch.Tensor) -> torch.Tensor:
+    """img [N, C, H, W] -> [N, 3, h, w] of at most 256 pixels a side, averaged down: grey thrice, alpha over white."""
+    longest = max(img.shape[2:])
+    if longest > LARGEST:
+        size = [round(side * LARGEST / longest) for side in img.shape[2:]]
+        img = nn.functional.interpolate(img, size, mode="area")
+    if img.shape[1] == 4:  # over white, as gan.data.images.to_rgb
+        alpha = ((img[:, 3:] + 1) / 2).clamp(0, 1)
+        img = img[:, :3] * alpha + (1 - alpha)
+    return img.expand(-1, 3, -1, -1)
 
 
 def _convolution(weights: Mapping[str, torch.Tensor], name: str) -> nn.Conv2d:

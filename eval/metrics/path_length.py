@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from eval.metrics.confidence_intervals import Estimate, Vector, bootstrap
+from eval.metrics.lpips import as_judged
 from gan.device.determinism import deterministic
 from gan.networks.generator import Generator
 from gan.runtime.console import progress
@@ -17,7 +18,6 @@ from gan.sampling.generate import class_weights, latents
 
 SPACES = ("z", "w")
 SAMPLINGS = ("end", "full")
-LARGEST = 256  # pixels a side that the distance sees
 PERCENTILES = (1, 99)  # what lies beyond is left out
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -102,14 +102,7 @@ def _seen(img: torch.Tensor, crop: bool) -> torch.Tensor:
     if crop:
         height, width = img.shape[2:]
         img = img[:, :, height * 3 // 8 : height * 7 // 8, width * 2 // 8 : width * 6 // 8]
-    longest = max(img.shape[2:])
-    if longest > LARGEST:
-        size = [round(side * LARGEST / longest) for side in img.shape[2:]]
-        img = torch.nn.functional.interpolate(img, size, mode="area")
-    if img.shape[1] == 4:  # over white, as gan.data.images.to_rgb
-        alpha = ((img[:, 3:] + 1) / 2).clamp(0, 1)
-        img = img[:, :3] * alpha + (1 - alpha)
-    return img.expand(-1, 3, -1, -1)
+    return as_judged(img)
 
 
 def _mean_within_percentiles(distances: Vector) -> float:

@@ -38,6 +38,7 @@ def blend(request: BlendRequest, marking: MarkingRequest | None = None) -> Blend
     config = a.config.network
     weight = 1.0 if request.weight is None else request.weight
     about: dict[str, Any] = {
+        "made_by": "blend",
         "a": sha256(a.path),
         "b": sha256(b.path),
         "from_layer": request.from_layer,
@@ -60,4 +61,4 @@ def _save(path: Path, G: Generator, a: Snapshot, b: Snapshot, about: dict[str, A
     # Names of classes are those of the mapping network, which gives them their ws; b's discriminator must know them.
     classes = b.classes if about["mapping"] == "b" else a.classes
     D = b.D if classes == b.classes else None
-    snapshot.save(path, G, D, b.config, b.cur_nimg, classes, blend=about)
+    snapshot.save(path, G, D, b.config, b.cur_nimg, classes, lineage=about)

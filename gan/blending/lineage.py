@@ -18,9 +18,10 @@ ALIKE = (
 
 
 def known(source: Snapshot) -> set[str]:
-    """SHA-256 of a snapshot's file, of what its training started from, and of what it was blended of."""
-    before = (source.blend or {}).get("ancestors", ())
-    return {each for each in (sha256(source.path), source.config.resume_from, *before) if each is not None}
+    """SHA-256 of a snapshot's file, of what its training started from, and of what it was made of since."""
+    made = source.lineage or {}
+    before = (source.config.resume_from, made.get("parent"), *made.get("ancestors", ()))
+    return {each for each in (sha256(source.path), *before) if each is not None}
 
 
 def related(a: Snapshot, b: Snapshot) -> bool:

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from gan.data.recipe import Recipe
-from gan.data.xmp import TRAINED
+from gan.data.xmp import mark
 from gan.errors import RequestError
 from gan.runtime.files import atomic
 
@@ -50,13 +50,14 @@ class Signer:
 
     def sign(self, path: Path, recipe: Recipe) -> None:
         """Sign a file that holds a generated picture, in place and atomically. Raises RequestError where it cannot."""
+        source_type = mark(recipe.to_dict())
         manifest = {
             "claim_generator_info": [{"name": "Salon", "version": recipe.salon}],
             "title": path.name,
             "assertions": [
                 {
                     "label": "c2pa.actions.v2",
-                    "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": TRAINED}]},
+                    "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": source_type}]},
                 },
                 {"label": "salon.recipe", "data": recipe.to_dict()},
             ],

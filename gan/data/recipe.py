@@ -19,7 +19,7 @@ from gan.config import MAX_SEED, NOISE_MODES, PRECISIONS
 from gan.data import xmp
 from gan.errors import RequestError
 
-KINDS = ("image", "grid", "mix", "interpolation", "timelapse", "journey", "blend")
+KINDS = ("image", "grid", "mix", "interpolation", "timelapse", "journey", "blend", "projection")
 NUMBERS = ("seeds", "columns", "layers", "rows")
 HASHES = ("snapshot", "other", "dataset", "ws", "directions", "keyframes", "audio")
 MP4 = (b"ftyp", 4)  # what an MP4 has, and where
@@ -78,7 +78,7 @@ class Recipe:
             numbers = getattr(self, name)
             if not isinstance(numbers, list | tuple) or not all(type(n) is int and 0 <= n <= MAX_SEED for n in numbers):
                 raise ValueError(f"{name} of a recipe must be whole numbers from 0 to {MAX_SEED}")
-        if self.kind != "timelapse" and not (self.seeds or self.rows or self.keyframes):
+        if self.kind not in ("timelapse", "projection") and not (self.seeds or self.rows or self.keyframes):
             raise ValueError(f"a recipe of {self.kind} must name its seeds, or rows of a file of ws")
         if self.kind == "mix" and not self.columns:
             raise ValueError("a recipe of mix must name its columns")
@@ -121,7 +121,7 @@ class Recipe:
 class Provenance:
     """What a file says of where it comes from."""
 
-    marked: bool  # as made by a trained model
+    marked: bool  # as made by a trained model, or showing such an image beside a real one
     recipe: Recipe | None  # Salon's, where it is there and can be read
     format: str  # jpeg, png, webp, gif or mp4
 
@@ -136,7 +136,8 @@ def read(path: Path) -> Provenance:
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
     format, text = _mp4(path) if content[MP4[1] :].startswith(MP4[0]) else _picture(path, content)
-    return Provenance(marked=xmp.TRAINED in text, recipe=_recipe(text), format=format)
+    marked = any(mark in text for mark in (xmp.TRAINED, xmp.COMPOSITE))
+    return Provenance(marked=marked, recipe=_recipe(text), format=format)
 
 
 def _picture(path: Path, content: bytes) -> tuple[str, str]:

@@ -1,0 +1,4 @@
+"""Pictures as a generator's latents: `salon project`.
+
+Public: project.project with request.ProjectRequest.
+"""
