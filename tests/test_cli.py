@@ -56,7 +56,9 @@ def refused(outcome, *fragments):
 
 
 def test_no_command_is_lost_or_renamed():
-    single = "blend card demo doctor ema export gallery import prepare project pull push run serve synthetic train verify"
+    single = (
+        "blend card demo doctor ema export gallery import prepare project pull push run serve synthetic train verify"
+    )
     groups = {
         "curate": "auto check diff learn log map materialize prune retrain review score",
         "dataset": "info join",
