@@ -17,6 +17,7 @@ ROOMS = [
     *("gan.networks", "gan.snapshot"),
     *("gan.sampling", "gan.augment", "gan.training", "gan.rejection", "gan.foreign", "gan.cli"),
     *("eval.request", "eval.features", "eval.suite", "eval.metrics", "eval.data", "eval.metric_registry"),
+    "eval.metric_plugins",
     *("eval.thresholds", "eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report"),
     "eval.evaluate",
     *("eval.compare", "eval.compare_groups", "eval.evaluator", "eval.sweep", "eval.ema_widths", "eval.novelty"),
