@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import run_salon
 from PIL import Image
+from test_readme import DOCS, blocks
 
 from curation.score.image_score import ImageScore
 from eval import metric_registry
@@ -22,7 +23,7 @@ from gan.runtime import plugins
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 PROJECT = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-OUTLIERS = (0, 7)  # the colourful images among grey ones
+OUTLIERS = (0, 7)  # the red images among grey ones
 
 
 def install(folder, name, version, entries, modules=()):
@@ -67,13 +68,15 @@ def example(site):
 
 @pytest.fixture(scope="module")
 def paintings(tmp_path_factory):
-    """A dataset of twenty images with a manifest, OUTLIERS of them colourful and the others grey."""
+    """A dataset of twenty images with a manifest, OUTLIERS of them red and the others grey."""
     folder = tmp_path_factory.mktemp("paintings")
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for number in range(20):
-        pixels = rng.integers(0, 256, [16, 16, 3 if number in OUTLIERS else 1], np.uint8)
-        Image.fromarray(np.broadcast_to(pixels, [16, 16, 3]).copy()).save(folder / "images" / f"{number:02}.png")
+        pixels = np.repeat(rng.integers(0, 256, [16, 16, 1], np.uint8), 3, axis=2)
+        if number in OUTLIERS:
+            pixels[:, :, 0] = 255
+        Image.fromarray(pixels).save(folder / "images" / f"{number:02}.png")
     outcome = run_salon("prepare", folder / "images", "--out", folder / "p.zip", "--resolution", "16")
     assert outcome.code == 0, outcome.err
     return folder / "p.zip"
@@ -284,3 +287,19 @@ def test_what_a_package_offers_is_checked_when_it_is_made():
     ):
         1 / 0  # noqa: B018
     assert FeatureMetric(name="a", measure=len).least_generated == 2
+
+
+def test_the_page_shows_the_example(example):
+    page = DOCS / "how-to" / "extend.md"
+    (toml,) = blocks(page, "toml")
+    assert tomllib.loads(toml)["project"]["entry-points"] == PROJECT["entry-points"]
+    shown: dict = {}
+    exec(compile("\n".join(blocks(page, "python")), str(page), "exec"), shown)
+    import salon_palette
+
+    rng = np.random.default_rng(0)
+    gen, real = rng.random((2, 30, 5), np.float32)
+    values = [own.measure(gen, real) for own in (shown["mean_distance"], salon_palette.mean_distance)]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert shown["brightness"].of_images([np.full([4, 4, 3], 7, np.uint8)]).tolist() == [7]
+    assert np.allclose(shown["to_the_mean"].of_features(gen), salon_palette.mean_nearness.of_features(gen))
