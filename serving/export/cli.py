@@ -70,6 +70,9 @@ def export(request: ExportRequest, as_json: bool) -> None:
     Every export adds a version, whole or not at all, and older ones stay. Servers take the newest, and go on with the
     one before for clients that began with it.
 
+    With --format the weights are written for other StyleGAN2 code instead: names, numbers and arrays in one file, which
+    is read back and compared first.
+
     \b
     salon export --snapshot runs --out models
     salon export --list --out models
