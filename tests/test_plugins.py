@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import run_salon
 from PIL import Image
 from test_readme import DOCS, blocks
@@ -16,7 +17,9 @@ from curation.score.image_score import ImageScore
 from eval import metric_registry
 from eval.features import registry
 from eval.metrics.feature_metric import FeatureMetric
+from eval.training_hook import hook
 from gan.data import manifest
+from gan.data.collection import Collection
 from gan.data.dataset import ImageDataset
 from gan.errors import RequestError, SalonError
 from gan.runtime import plugins
@@ -122,6 +125,20 @@ def test_a_metric_and_an_extractor_of_another_package_are_used(tmp_path, example
     assert "Distance of the means" in page
 
 
+def test_a_metric_of_another_package_is_measured_during_training(tmp_path, example, paintings):
+    collection, device = Collection.open(paintings), torch.device("cpu")
+    hook(collection, "kid,mean_distance", 5.0, out=tmp_path, device=device)
+    assert metric_registry.METRICS["mean_distance"].measure
+    with pytest.raises(RequestError, match=r"mind.*,mean_distance; got other instead"):
+        hook(collection, "other", 5.0, out=tmp_path, device=device)
+
+
+def test_doctor_says_what_packages_add(example):
+    findings = {finding["name"]: finding for finding in run_salon("doctor", "--json").json["findings"]}
+    added = "adds the extractor palette, the metric mean_distance, the score colourfulness, the score mean-nearness"
+    assert findings["salon-palette 0.1.0"]["found"] == added
+
+
 def test_results_are_compared_where_the_package_is_not(tmp_path, example, tiny_dataset, paintings):
     document = evaluated(
         tmp_path, paintings.parent / "images", tiny_dataset, "--metrics", "mean_distance", "--extractor", "palette"
@@ -209,7 +226,7 @@ def test_a_package_that_fails_or_gives_no_numbers_is_named(tmp_path, site, tiny_
         "the metric fails of unlucky 2.5 failed: KeyError: 'gone'": evaluated(
             tmp_path, images, tiny_dataset, "--metrics", "fails", *options
         ),
-        "Not a number must be a finite number; got nan for 20 images": evaluated(
+        "no_number of unlucky 2.5 failed: ValueError: a value must be a finite number; got nan for 20": evaluated(
             tmp_path, images, tiny_dataset, "--metrics", "no_number", *options, "--overwrite"
         ),
         "the score fails of unlucky 2.5 failed: KeyError: 'gone'": scored(tmp_path, paintings, "--method", "fails"),

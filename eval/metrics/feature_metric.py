@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from eval.metrics.confidence_intervals import Jackknife, random_blocks
 from eval.metrics.feature_stats import Features
-from gan.errors import SalonError
 
 Floats = NDArray[np.float32]
 
@@ -28,7 +27,7 @@ class FeatureMetric:
 def jackknife(metric: FeatureMetric, gen: Features, real: Features, blocks: int) -> Jackknife:
     """The value, and what it is without each of `blocks` random parts of the generated images; O(N dim) memory.
 
-    Raises SalonError where a value is no finite number.
+    Raises ValueError where a value is no finite number.
     """
     all_gen, all_real = (each.take(np.arange(len(each)), np.float32) for each in (gen, real))
     all_real.flags.writeable = all_gen.flags.writeable = False  # one call must not change what the next one sees
@@ -41,5 +40,5 @@ def jackknife(metric: FeatureMetric, gen: Features, real: Features, blocks: int)
 def _value(metric: FeatureMetric, gen: Floats, real: Floats) -> float:
     value = metric.measure(gen, real)
     if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-        raise SalonError(f"{metric.name} must be a finite number; got {str(value)[:80]} for {len(gen)} images instead")
+        raise ValueError(f"a value must be a finite number; got {str(value)[:80]} for {len(gen)} images instead")
     return float(value)

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from gan.cli.command import Command
 from gan.cli.options import json_option
 from gan.errors import BoundError
+from gan.runtime import plugins
 from gan.runtime.console import result, table
 from gan.runtime.files import cache_folder
 from gan.runtime.parallel import lack_of_processes
@@ -62,6 +63,10 @@ def examine() -> list[Finding]:
         _python(),
         of_torch,
         *_packages(),
+        *(
+            Finding(OK, name, f"adds {', '.join(f'the {own}' for own in offered)}")
+            for name, offered in plugins.packages().items()
+        ),
         _onnx_runtime(of_torch.status == OK and _torch_has_gpu()),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _workers(),

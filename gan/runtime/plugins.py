@@ -51,6 +51,15 @@ def load(group: str, name: str, kind: type[Kind], *, parameter: str, form: str) 
     return offered, package
 
 
+def packages() -> dict[str, list[str]]:
+    """What each installed package offers, such as "metric mean_distance", without importing it."""
+    offered: dict[str, set[str]] = {}
+    for group, kind in GROUPS.items():
+        for entry in entry_points(group=group):
+            offered.setdefault(package_of(entry), set()).add(f"{kind} {entry.name}")
+    return {package: sorted(own) for package, own in sorted(offered.items())}
+
+
 def tell_taken(group: str, name: str) -> None:
     """Say once that a package offers a name that is Salon's own, which counts."""
     for entry in entry_points(group=group, name=name) if (group, name) not in _told else ():
