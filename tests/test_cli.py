@@ -180,7 +180,7 @@ def test_no_help_shows_a_range_without_an_end():
 
 def test_doctor():
     findings = run_salon("doctor", "--json").json["findings"]
-    assert {"status", "name", "found", "remedy"} == set(findings[0])
+    assert {"status", "name", "found", "remedy", "commands"} == set(findings[0])
     text = run_salon("doctor")
     assert text.code == 0 and all(finding["name"] in text.out for finding in findings)
 

@@ -43,6 +43,6 @@ def test_a_snapshot_is_loaded_and_sampled(tiny_run):
     assert image.shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize("package", ["gan", "eval", "curation", "serving"])
+@pytest.mark.parametrize("package", ["gan", "eval", "curation", "serving", "salon"])
 def test_packages_are_typed(package):
     assert (ROOT / package / "py.typed").is_file()

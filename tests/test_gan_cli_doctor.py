@@ -1,17 +1,26 @@
 """The doctor finds what is missing. Packages are real distributions on the path, programs real ones on PATH."""
 
 import importlib.metadata
+import os
+import pty
+import subprocess
 import sys
+import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_salon
 
-from gan.cli import doctor
-from gan.cli.doctor import FAILED, NOTE, OK
+from gan.cli import examine
+from gan.cli.examine import EXTRAS, FAILED, NOTE, OK
+
+ROOT = Path(__file__).parent.parent
 
 
 def by_name():
-    return {finding.name: finding for finding in doctor.examine()}
+    return {finding.name: finding for finding in examine.examine()}
 
 
 @pytest.fixture
@@ -34,7 +43,7 @@ def install(tmp_path, monkeypatch):
 
 
 def test_this_machine_is_ready():
-    findings = doctor.examine()
+    findings = examine.examine()
     assert len({finding.name for finding in findings}) == len(findings)
     assert [finding for finding in findings if finding.status == FAILED] == []
     for finding in findings:
@@ -85,26 +94,26 @@ def test_both_onnx_runtimes_are_one_too_many(install):
 def test_the_providers_of_onnx_runtime_are_named():
     onnxruntime = pytest.importorskip("onnxruntime")
     here = onnxruntime.get_available_providers()
-    without, beside = doctor._onnx_runtime(gpu=False), doctor._onnx_runtime(gpu=True)
+    without, beside = examine._onnx_runtime(gpu=False), examine._onnx_runtime(gpu=True)
     assert without.status == OK and without.found == beside.found
     assert without.found.endswith("providers: " + ", ".join(here).replace("ExecutionProvider", ""))
     if not any(name.startswith(("CUDA", "Tensorrt")) for name in here):
         assert beside.status == NOTE and "onnx-gpu" in beside.remedy
 
 
-@pytest.mark.parametrize("provider", sorted(doctor.GPU_PROVIDERS))
+@pytest.mark.parametrize("provider", sorted(examine.GPU_PROVIDERS))
 def test_onnx_runtime_with_a_provider_for_gpus_is_ready(provider, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     names = [f"{provider}ExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
-    finding = doctor._onnx_runtime(gpu=True)
+    finding = examine._onnx_runtime(gpu=True)
     assert finding.status == OK and finding.found.endswith(f"providers: {provider}, CPU")
 
 
 def test_an_onnx_runtime_that_cannot_be_imported(monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    finding = doctor._onnx_runtime(gpu=False)
+    finding = examine._onnx_runtime(gpu=False)
     assert finding.status == FAILED and "cannot be imported" in finding.found
 
 
@@ -139,6 +148,86 @@ def test_weights_in_the_cache_are_counted(tmp_path, monkeypatch):
 
 def test_worker_processes_that_cannot_be_had(monkeypatch):
     assert by_name()["worker processes"].status == OK
-    monkeypatch.setattr(doctor, "lack_of_processes", lambda: "no semaphores in /dev/shm: Read-only file system")
+    monkeypatch.setattr(examine, "lack_of_processes", lambda: "no semaphores in /dev/shm: Read-only file system")
     finding = by_name()["worker processes"]
     assert finding.status == NOTE and "Read-only" in finding.found and "--shm-size" in finding.remedy
+
+
+def test_the_extras_are_those_of_users():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    of_users = set(project["optional-dependencies"])
+    others = {"dev", "docs"} | {"onnx-cpu", "onnx-gpu"}  # which have a line of their own
+    composed = {"export", "gallery"}
+    assert set(EXTRAS) == of_users - others - composed
+
+
+def test_an_extra_is_missing_with_what_it_takes(install):
+    install("salon", "0.0", ["absent[fast]>=2; extra == 'map'", "numpy>=1; extra == 'map'", "numpy>=1; extra == 's3'"])
+    findings = by_name()
+    assert findings["extra s3"].status == OK
+    finding = findings["extra map"]
+    assert (finding.status, finding.found) == (NOTE, "missing: absent[fast]>=2")
+    assert finding.remedy == "Only maps of datasets: pip install 'salon[map]'"
+    (command,) = finding.commands
+    assert command[:4] == (sys.executable, "-m", "pip", "install") and command[-1] == "absent[fast]>=2"
+
+
+@pytest.fixture
+def lacking(tmp_path, install):
+    """The environment of a process whose Salon lacks one package, which pip can have from a folder of wheels."""
+    install("salon", "0.0", ["salon-probe>=1.5", "numpy>=1"])
+    name = tmp_path / "wheels" / "salon_probe-1.6-py3-none-any.whl"
+    name.parent.mkdir()
+    with zipfile.ZipFile(name, "w") as wheel:
+        of_wheel = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        wheel.writestr("salon_probe.py", "")
+        wheel.writestr("salon_probe-1.6.dist-info/METADATA", "Metadata-Version: 2.1\nName: salon-probe\nVersion: 1.6\n")
+        wheel.writestr("salon_probe-1.6.dist-info/WHEEL", of_wheel)
+        wheel.writestr("salon_probe-1.6.dist-info/RECORD", "")
+    places = [tmp_path / "site", tmp_path / "target", ROOT]
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(name.parent), "PIP_TARGET": str(tmp_path / "target")}
+    return os.environ | pip | {"PYTHONPATH": os.pathsep.join(map(str, places)), "PIP_CONFIG_FILE": os.devnull}
+
+
+def fix(environment, *options, answer=None):
+    reader, writer = pty.openpty()
+    if answer:
+        os.write(writer, answer.encode())
+    ended = subprocess.run(
+        [sys.executable, "-m", "gan", "doctor", "--fix", *options],
+        cwd=ROOT,
+        env=environment,
+        stdin=reader if answer else subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    os.close(reader)
+    os.close(writer)
+    return ended
+
+
+def test_a_remedy_is_run_after_consent_and_then_all_is_looked_at_again(lacking, tmp_path):
+    ended = fix(lacking, answer="y\n" * 9)
+    assert "salon-probe: missing." in ended.stderr and "Run this?" in ended.stderr
+    assert (tmp_path / "target" / "salon_probe.py").is_file(), ended.stderr
+    before, after = [line.split() for line in ended.stdout.splitlines() if "salon-probe  " in line]
+    assert (before[0], after[0], after[-1]) == ("FAILED", "ok", "1.6") and ended.returncode == 0
+
+
+@pytest.mark.parametrize("answer", ["n\n" * 9, None])
+def test_nothing_is_run_without_consent(lacking, tmp_path, answer):
+    ended = fix(lacking, answer=answer)
+    assert ended.returncode == 3 and not (tmp_path / "target").exists()
+    assert ended.stdout.count("salon-probe  ") == 1 and "Error: not ready: salon-probe" in ended.stderr
+    assert ("Not run: nobody is there to consent" in ended.stderr) is (answer is None)
+
+
+def test_a_remedy_that_fails_is_told(lacking):
+    ended = fix(lacking | {"PIP_FIND_LINKS": os.devnull}, "--yes", "--json")
+    assert ended.returncode == 3 and "salon-probe>=1.5' ended with 1; salon-probe stays as it is" in ended.stderr
+    assert '"status": "FAILED", "name": "salon-probe"' in ended.stdout
+
+
+def test_options_that_do_not_go_together():
+    assert "--yes consents to the remedies of --fix" in run_salon("doctor", "--yes").err
+    assert "--json asks nothing" in run_salon("doctor", "--fix", "--json").err

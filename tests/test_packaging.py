@@ -13,7 +13,7 @@ import pytest
 from conftest import HANG
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("gan", "eval", "curation", "serving")
+PACKAGES = ("gan", "eval", "curation", "serving", "salon")
 BUILD = "import sys, setuptools.build_meta as backend; getattr(backend, sys.argv[1])(sys.argv[2])"
 
 

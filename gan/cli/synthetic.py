@@ -34,7 +34,7 @@ from gan.runtime.console import result
     metavar="LIST",
     default="impressionism",
     show_default=True,
-    help="Styles, round robin, each in a folder of its own: impressionism, pointillism, cubism, woodblock.",
+    help="Styles, round robin, each in a folder of its own: impressionism, pointillism, cubism, woodblock, fauvism.",
 )
 @click.option(
     "--outliers",

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,11 +13,7 @@ from gan.runtime.console import result, say
 from gan.training.request import DATA_ON_DEVICE, TrainingOptions, TrainingRequest
 
 if TYPE_CHECKING:
-    import torch
-
-    from gan.training.recorder import Hook
     from gan.training.request import Training
-    from gan.training.run_dir import Run
 
 MAX_KIMG = 10**9
 FEW_IMAGES = "docs/how-to/small-dataset.md"
@@ -210,43 +205,16 @@ def train(request: TrainingRequest, options: TrainingOptions, device: str, dry_r
     torchrun --nproc-per-node 8 -m gan train --data paintings256.zip --out runs --preset paper256
     """
     from gan.device.selection import select
-    from gan.runtime import distributed
-    from gan.training import microbatches, training_loop
-    from gan.training.logger import require_wandb
-    from gan.training.request import resolve
-    from gan.training.start import load_source, require_kimg_left
+    from gan.training.carry_out import carry_out
 
-    if options.wandb is not None:
-        require_wandb()
-    target = select(device)
-    training = resolve(request, target)
-    config, collection = training.config, training.collection
-    microbatches.of_batch(config, options.batch_gpu)  # refuses a batch that cannot be divided
-    source = load_source(training.start, config) if training.start else None
-    require_kimg_left(options.total_kimg, config, source)
-    with distributed.joined(target):
-        distributed.require_same(config.digest(), "request and dataset")
-        run = _choose_run(request, training)
-        with distributed.main_first():
-            collection.dataset.preflight(collection.fingerprint)
-            hooks = _metrics_hooks(request, training, run, target)
-        _tell_request(request, training)
-        if dry_run:
-            figures = {"run": str(run.path), "images": len(collection.kept), "config": config.to_dict()}
-            result(f"The request is fine. The run would be {run.path}", figures, as_json)
-            return
-        summary = training_loop.train(
-            run,
-            config,
-            options,
-            collection.dataset,
-            collection.kept,
-            target,
-            source=source,
-            start_file=request.transfer or (Path(request.resume) if training.start else None),
-            hooks=hooks,
-        )
-    result(_describe(summary, training), summary, as_json)
+    make_hook = click.get_current_context().obj  # from the root: this package knows nothing of the metrics
+    done = carry_out(request, options, select(device), make_hook=make_hook, tell=_tell_request, dry_run=dry_run)
+    if done.summary is None:
+        figures = {"run": str(done.run.path), "images": len(done.training.collection.kept)}
+        figures |= {"config": done.training.config.to_dict()}
+        result(f"The request is fine. The run would be {done.run.path}", figures, as_json)
+        return
+    result(_describe(done.summary, done.training), done.summary, as_json)
 
 
 def _describe(summary: dict[str, Any], training: "Training") -> str:
@@ -266,40 +234,6 @@ def _describe(summary: dict[str, Any], training: "Training") -> str:
         )
     text += f"\nImage grid: {summary['sheet']}"
     return text + (f"\nSnapshot: {summary['snapshot']}" if summary["snapshot"] else "")
-
-
-def _choose_run(request: TrainingRequest, training: "Training") -> "Run":
-    # The folder is the same in all processes.
-    from gan.runtime import distributed
-    from gan.training.run_dir import Run, default_name, unused
-
-    path = training.run
-    if request.resume == "never":
-        restarted = distributed.anyone(distributed.restarted())
-        path = request.out / distributed.from_main(unused(path, restarted=restarted).name)
-    elif request.name is None and path.name != (name := default_name(request.data, training.config)):
-        say(f"{path} has this run's config and data, under the name that they had then; it goes on, not {name}")
-    run = Run(path)
-    run.require_config(training.config)
-    return run
-
-
-def _metrics_hooks(request: TrainingRequest, training: "Training", run: "Run", device: "torch.device") -> "list[Hook]":
-    from gan.runtime import distributed
-
-    if request.metrics == "none" or not distributed.is_main():
-        return []
-    make_hook = click.get_current_context().obj  # from the root: this package knows nothing of the metrics
-    return [
-        make_hook(
-            training.collection,
-            request.metrics,
-            request.metrics_budget or 5,
-            out=run.path / "metrics",
-            device=device,
-            weights=request.metrics_weights,
-        )
-    ]
 
 
 def _tell_request(request: TrainingRequest, training: "Training") -> None:

@@ -5,6 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+# Of fauvism, from dark to light.
+FAUVE = np.array(
+    [
+        *([28, 30, 92], [84, 36, 120], [16, 110, 104], [196, 38, 64], [40, 130, 200]),
+        *([240, 110, 40], [236, 130, 170], [250, 206, 70], [252, 238, 190]),
+    ]
+)
+
 
 def impressionism(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Short strokes in the colour beneath them, a little off."""
@@ -62,11 +70,24 @@ def woodblock(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+def fauvism(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Broad dabs of pure colours, which are chosen by light and not by nature."""
+    grey = np.asarray(scene.filter(ImageFilter.GaussianBlur(scene.width / 80)).convert("L")).astype(float)
+    steps = np.quantile(grey, np.arange(1, len(FAUVE)) / len(FAUVE))
+    pixels = FAUVE[np.searchsorted(steps, grey)]
+    image = Image.fromarray(pixels.astype(np.uint8))
+    draw, radius = ImageDraw.Draw(image), max(scene.width / 40, 1)
+    for x, y, colour in _spots(pixels, rng, int(scene.width * scene.height / radius**2 / 2), 18):
+        draw.ellipse([x - radius, y - radius / 2, x + radius, y + radius / 2], fill=colour)
+    return image
+
+
 STYLES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
     "impressionism": impressionism,
     "pointillism": pointillism,
     "cubism": cubism,
     "woodblock": woodblock,
+    "fauvism": fauvism,
 }
 
 
