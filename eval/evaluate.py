@@ -27,7 +27,7 @@ from eval.data.snapshot_source import SnapshotSource
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor
 from eval.generator_metrics import PathLength
-from eval.metric_registry import METRICS, OF_FEATURES, OF_PAIRS, FeatureSets, Result, require_possible
+from eval.metric_registry import METRICS, OF_PAIRS, FeatureSets, Result, require_possible
 from eval.metrics.feature_stats import Features
 from eval.metrics.precision_recall import Comparison
 from eval.report.html import write_report
@@ -227,7 +227,7 @@ def _with_rejection(
     all_samples: Sequence[Result],
     clock: Clock,
 ) -> dict[str, Any]:
-    names = [[metric for metric in metrics if metric in OF_FEATURES] for metrics in asked]
+    names = [[metric for metric in metrics if METRICS[metric].measure] for metrics in asked]
     measured, _ = _measure(names, references, beside, None, clock)
     results = _named(measured, accepted)
     ids = {result.id for result in results}

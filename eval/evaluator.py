@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eval import metric_registry, suite, thresholds
+from eval import metric_plugins, metric_registry, suite, thresholds
 from eval.accepted_samples import accept
 from eval.data.image_sources import DatasetSource, Source, open_source
 from eval.data.reference import StatisticsSource, require_dims
@@ -44,16 +44,16 @@ class Evaluator:
         besides: Sequence[str] = (),
     ) -> None:
         if request.metrics:
-            metric_registry.require_known(request.metrics)
+            metric_plugins.require_known(request.metrics)
         self._notes: list[str] = []
         self.request, self.device = request, device
         files = suite.parse_weights(request.weights)
         self.metrics = suite.choose(request, files, besides)
         if isinstance(reference, StatisticsSource):
             self.metrics = self._of_statistics(reference)
-        if request.rejection and not set(self._all_metrics()) & set(metric_registry.OF_FEATURES):
+        if request.rejection and not set(self._all_metrics()) & set(metric_registry.of_features()):
             raise RequestError(
-                f"`reject` needs one of `metrics` {','.join(metric_registry.OF_FEATURES)} to be evaluated by"
+                f"`reject` needs one of `metrics` {','.join(metric_registry.of_features())} to be evaluated by"
             )
         names = list(self.metrics)
         ids = [

@@ -71,6 +71,8 @@ class Result:
         """From what to_dict gave. Raises RequestError for anything else."""
         try:
             replicates, floor = fields["replicates"], fields["noise_floor"]
+            if fields["identity"]["metric"] not in NAMES:  # of another package, which need not be here to compare
+                _know(fields["identity"]["metric"], str(fields["name"]), fields["better"] == "higher")
             return cls(
                 identity=Identity.from_dict(fields["identity"]),
                 estimate=_estimate(fields),
@@ -134,13 +136,6 @@ class Metric:
     of_statistics: bool = False  # whether mean and covariance of the real images are enough
     needs_logits: bool = False
     of_pairs: bool = False  # whether generated images are compared with each other and with real ones in pairs
-
-
-def require_known(metrics: Sequence[str]) -> None:
-    """Raise RequestError for an unknown metric, or none."""
-    if not metrics or any(metric not in METRICS for metric in metrics):
-        wrong = next((metric for metric in metrics if metric not in METRICS), "none")
-        raise RequestError(f"`metrics` must be some of {','.join(METRICS)}; got {wrong} instead")
 
 
 def result_ids(metric: str, inception: bool) -> list[str]:
@@ -377,7 +372,6 @@ METRICS = {
         Metric(name="ls", gives=(Number(id="ls", name="Separability"),)),
     )
 }
-OF_FEATURES = tuple(metric.name for metric in METRICS.values() if metric.measure)
 OF_PAIRS = tuple(metric.name for metric in METRICS.values() if metric.of_pairs)
 OF_GENERATORS = tuple(metric.name for metric in METRICS.values() if not metric.measure)  # these need a snapshot
 
@@ -387,6 +381,26 @@ NAMES = {number.id: number.name for number in _NUMBERS} | dict(number.other for 
 HIGHER_IS_BETTER = {
     id for number in _NUMBERS if number.higher_is_better for id in (number.id, *(number.other or ())[:1])
 }
+
+
+def of_features() -> list[str]:
+    """The metrics that features give; the others need a snapshot."""
+    return [metric.name for metric in METRICS.values() if metric.measure]
+
+
+def register(metric: Metric) -> None:
+    """Make a metric of another package known by its name. Raises ValueError for a name that is taken."""
+    if metric.name in METRICS:
+        raise ValueError(f"name must be a new one; {metric.name} is registered already")
+    METRICS[metric.name] = metric
+    for number in metric.gives:
+        _know(number.id, number.name, number.higher_is_better)
+
+
+def _know(id: str, name: str, higher_is_better: bool) -> None:
+    NAMES[id] = name
+    if higher_is_better:
+        HIGHER_IS_BETTER.add(id)
 
 
 def _estimate(fields: Mapping[str, Any]) -> Estimate:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eval.features import weights
-from eval.features.registry import INCEPTION, NETWORKS
+from eval.features.registry import INCEPTION, NETWORKS, known_names, named_network
 from eval.request import METRICS, EvaluationRequest, FeatureRequest
 from gan.errors import RequestError
 from gan.runtime.console import say
@@ -47,8 +47,7 @@ def networks(request: FeatureRequest, files: Mapping[str, Path]) -> list[str]:
     if not request.extractors:
         return [name for name in SUITE if request.fetch or _is_here(name, files)] or [OFFLINE]
     for name in request.extractors:
-        if name not in NETWORKS:
-            raise RequestError(f"`extractor` must be one of {', '.join(NETWORKS)}; got {name} instead")
+        named_network(name)
     return list(dict.fromkeys(request.extractors))
 
 
@@ -68,9 +67,9 @@ def parse_weights(texts: Sequence[str]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for text in texts:
         name, sign, path = text.partition("=")
-        if not sign or not path or name not in (*NETWORKS, *LPIPS):
+        if not sign or not path or name not in (*known_names(), *LPIPS):
             raise RequestError(
-                f"`weights` must be NAME=PATH with one of {', '.join((*NETWORKS, *LPIPS))}; got {text} instead"
+                f"`weights` must be NAME=PATH with one of {', '.join((*known_names(), *LPIPS))}; got {text} instead"
             )
         if name in paths:
             raise RequestError(f"`weights` must name the file of {name} once; got {paths[name]} and {path}")

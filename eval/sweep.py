@@ -15,7 +15,7 @@ from eval.data.image_sources import DatasetSource, Source
 from eval.data.snapshot_source import SnapshotSource
 from eval.evaluator import Evaluator, require_same
 from eval.figures import describe
-from eval.metric_registry import OF_FEATURES
+from eval.metric_registry import of_features
 from eval.report.html import write_sweep
 from eval.request import SweepRequest
 from gan.errors import RequestError
@@ -35,8 +35,8 @@ def sweep(evaluator: Evaluator, snapshot: Path, request: SweepRequest, out: Path
     several processes all must call it, and the main one gets the figures. Raises RequestError for what cannot be done.
     """
     asked = {metric for own in evaluator.metrics.values() for metric in own}
-    if wrong := sorted(asked - set(OF_FEATURES)):
-        raise RequestError(f"`metrics` of a sweep must be some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
+    if wrong := sorted(asked - set(of_features())):
+        raise RequestError(f"`metrics` of a sweep must be some of {','.join(of_features())}; got {wrong[0]} instead")
     real, settings = evaluator.real, [(psi, budget) for psi in request.psi for budget in request.budget]
     if max(request.budget) > 1 and not isinstance(real, DatasetSource):
         raise RequestError("`budget` above 1 needs a dataset of images, on which the discriminator is calibrated")

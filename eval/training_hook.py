@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from eval.evaluator import Evaluator
-from eval.metric_registry import OF_FEATURES
+from eval.metric_registry import METRICS, of_features
 from eval.request import EvaluationRequest
 from gan.data.collection import Collection
 from gan.errors import RequestError
-from gan.runtime import distributed
+from gan.runtime import distributed, plugins
 from gan.training.metrics_budget import BudgetedMetrics, Metric
 
 # Numbers of images that are used, so that the curve has few keys: the largest that the budget allows.
@@ -34,8 +34,9 @@ def hook(
     measured.
     """
     names = tuple(metrics.split(","))
-    if wrong := [name for name in names if name not in OF_FEATURES]:
-        raise RequestError(f"`metrics` must be none, or some of {','.join(OF_FEATURES)}; got {wrong[0]} instead")
+    known = [*of_features(), *plugins.names(plugins.METRICS, METRICS)]
+    if wrong := [name for name in names if name not in known]:
+        raise RequestError(f"`metrics` must be none, or some of {','.join(known)}; got {wrong[0]} instead")
     request = EvaluationRequest(metrics=names, weights=tuple(weights), overwrite=True)
     try:
         evaluator = Evaluator(collection, request, device)

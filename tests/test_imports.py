@@ -18,6 +18,7 @@ ROOMS = [
     *("gan.sampling", "gan.blending", "gan.augment", "gan.training", "gan.projection", "gan.rejection", "gan.foreign"),
     "gan.cli",
     *("eval.request", "eval.features", "eval.suite", "eval.metrics", "eval.data", "eval.metric_registry"),
+    "eval.metric_plugins",
     *("eval.thresholds", "eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report"),
     "eval.evaluate",
     *("eval.compare", "eval.compare_groups", "eval.evaluator", "eval.sweep", "eval.ema_widths", "eval.novelty"),

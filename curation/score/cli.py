@@ -71,8 +71,9 @@ def check(request: CheckRequest, as_json: bool) -> None:
     "methods",
     metavar="METHOD",
     multiple=True,
-    help="Method of scoring, repeatable: density or knn, of features, or d-low. d-low, the logit of a run's "
-    "discriminator, is a baseline and points the wrong way for outliers that the generator never makes.",
+    help="Method of scoring, repeatable: density or knn, of features, d-low, or one of another package. d-low, the "
+    "logit of a run's discriminator, is a baseline and points the wrong way for outliers that the generator never "
+    "makes.",
 )
 @column_option(
     "strata", "Column of strata: images are compared with those of the same value only; small strata are pooled."

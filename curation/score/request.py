@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from curation.score.methods import BY_FEATURES, FEATURES, METHODS, REMOVED
+from curation.score.methods import BY_FEATURES, FEATURES, METHODS, REMOVED, known_methods
 from gan.errors import RequestError
 from gan.runtime.engines import check_engine
 from gan.runtime.files import refuse_existing
@@ -54,7 +54,7 @@ class ScoreRequest(FeatureRequest):
     """How to score. Raises RequestError for an unknown method, and for what does not go together."""
 
     features: str = "content"  # content, what is shown; style, how it is painted, which the bundled network sees; both
-    methods: tuple[str, ...] = BY_FEATURES  # of METHODS; the first two by each of the features
+    methods: tuple[str, ...] = BY_FEATURES  # of METHODS or another package's; those of features by each of the features
     strata: str | None = None  # column of STRATA: images are compared with those of the same value; None: with all
     seed: int = 0  # of halves and of minibatches
     state: Path | None = None  # .npz file of the fitted models: read where it exists, else written; None: not kept
@@ -74,8 +74,8 @@ class ScoreRequest(FeatureRequest):
                     f"`methods` must not be {method}, which is gone: discriminators trained to find outliers did "
                     "hardly better than chance (AUROC of d-core 0.567, of density and knn 0.971)"
                 )
-            if method not in METHODS:
-                raise RequestError(f"`methods` must be one of {', '.join(METHODS)}; got {method} instead")
+            if method not in METHODS and method not in (known := known_methods()):
+                raise RequestError(f"`methods` must be one of {', '.join(known)}; got {method} instead")
         if self.features not in FEATURES:
             raise RequestError(f"`features` must be one of {', '.join(FEATURES)}; got {self.features} instead")
         if self.features == "style" and (self.extractor != FeatureRequest.extractor or self.weights):

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curation.child_manifest import stratum_names, stratum_numbers, write_child
-from curation.score import density, discriminator_scores
+from curation.score import density, discriminator_scores, image_score
 from curation.score.inputs import cluster_of, opened
 from curation.score.methods import BY_FEATURES, of_features, score_column
 from curation.score.request import ScoreRequest
@@ -46,13 +46,15 @@ def score_collection(
     started = time.perf_counter()
     count = len(collection.rows)
     by_features = [method for method in request.methods if method in BY_FEATURES]
-    others = [method for method in request.methods if method not in BY_FEATURES]
-    methods = [of_features(method, features) for features in extractors for method in by_features] + others
+    offered = image_score.load_all(request.methods)
+    compared = [*by_features, *(name for name, own in offered.items() if own.score.of_features)]
+    others = [method for method in request.methods if method not in compared]
+    methods = [of_features(method, features) for features in extractors for method in compared] + others
     columns = {f"{score_column(method)}{part}": np.full(count, np.nan) for method in methods for part in ("", "_se")}
     fresh = np.arange(count) if request.known is None else _keep_known(collection, request.known, columns)
     by_method: dict[str, Scores] = {}
     models: Models | None = None
-    if request.engine == "ray" and len(fresh) and by_features:
+    if request.engine == "ray" and len(fresh) and compared:
         with cluster_of(request) as cluster:
             for features, extractor in extractors.items():
                 weights = request.weights if features == "content" else None
@@ -62,6 +64,10 @@ def score_collection(
         if len(fresh) and by_features:
             found, models = _by_features(collection, extractor, request, fresh, standardized=features == "style")
             by_method |= {of_features(method, features): scores for method, scores in found.items()}
+        for method in compared[len(by_features) :]:
+            by_method[of_features(method, features)] = offered[method].by_features(collection, fresh, extractor)
+    for method in offered.keys() - {*compared}:
+        by_method[method] = offered[method].by_images(collection, fresh)
     if request.run is not None:
         device = next(iter(extractors.values())).device
         by_method["d-low"] = discriminator_scores.d_low(
@@ -80,6 +86,8 @@ def score_collection(
         "extractors": {features: extractor.identity for features, extractor in extractors.items()},
         "state": None if request.state is None else request.state.name,
     }
+    if offered:
+        parameters["packages"] = {method: own.package for method, own in offered.items()}
     arrays = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in columns.items()}
     digest = write_child(collection, request.out, arrays, parameters=parameters)
     seconds = time.perf_counter() - started

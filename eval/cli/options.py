@@ -109,8 +109,9 @@ measuring_options = together(
         metavar="NAMES",
         type=Names(),
         help="Metrics, some of fid, fid_infinity, fid_population, kid, mind, pr (precision, recall), dc (density, "
-        f"coverage), authenticity, is, ppl, ls (separability); without --extractor by {SUITE[1]} where its weights "
-        f"are. Default: fid, kid, pr, dc; where the weights of both are, these by {SUITE[0]}, and fid by {SUITE[1]}.",
+        "coverage), authenticity, is, ppl, ls (separability), or those of other packages; without --extractor by "
+        f"{SUITE[1]} where its weights are. Default: fid, kid, pr, dc; where the weights of both are, these by "
+        f"{SUITE[0]}, and fid by {SUITE[1]}.",
     ),
     click.option(
         "--num-images",

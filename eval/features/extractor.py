@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from eval.features import runtimes, weights
 from eval.features.fast_trunk import Bfloat16, Run, check, fast
 from eval.features.preprocess import PRESETS, Preset
-from eval.features.registry import INCEPTION, NETWORKS, Network
+from eval.features.registry import INCEPTION, NETWORKS, Network, named_network
 from gan.data.images import SEEN_AS, Pixels, to_rgb
 from gan.device.determinism import deterministic, tf32
 from gan.device.memory import Download
 from gan.device.selection import select
 from gan.errors import RequestError
+from gan.runtime import plugins
 from gan.runtime.files import sha256
 
 EXTRACTORS = NETWORKS
@@ -149,8 +150,8 @@ def load_extractor(
     does.
     Raises RequestError for an unknown name, missing or foreign weights, and what does not go together.
     """
+    network = named_network(extractor)
     for parameter, value, known in (
-        ("extractor", extractor, tuple(EXTRACTORS)),
         ("preprocess", preprocess or next(iter(PRESETS)), tuple(PRESETS)),
         ("precision", precision, PRECISIONS),
         ("backend", backend, BACKENDS),
@@ -162,13 +163,20 @@ def load_extractor(
         raise RequestError(f"`backend` {backend} needs `device` cpu; got {target} instead")
     if precision == "tf32" and target.type != "cuda":
         raise RequestError(f"`precision` tf32 needs `device` cuda; got {target} instead")
-    network = EXTRACTORS[extractor]
     preset = PRESETS[preprocess or network.preset]
-    path = find_weights(network, weights, fetch=fetch)
-    digest = sha256(path)
-    cut = network.load(path, digest)
+    if network.package is None:
+        path = find_weights(network, weights, fetch=fetch)
+        digest = sha256(path)
+        cut = network.load(path, digest)
+    else:
+        with plugins.running(f"the extractor {extractor}", network.package):
+            path = find_weights(network, weights, fetch=fetch)
+            digest = sha256(path)
+            cut = network.load(path, digest)
+            _require_features(cut.trunk, network)
     identity = {
-        "extractor": extractor,
+        # Another version of a package may compute other features.
+        "extractor": extractor if network.package is None else f"{extractor} ({network.package})",
         "preprocess": preset.name,
         "precision": precision,
         "backend": backend,
@@ -185,6 +193,17 @@ def load_extractor(
             check(lambda x: run(x.to(target)), cut.trunk, network.size)
     head = None if cut.head is None else tuple(part.numpy() for part in cut.head)
     return Extractor(network, preset, run, head, identity, target)
+
+
+def _require_features(trunk: torch.nn.Module, network: Network) -> None:
+    with torch.inference_mode():
+        features = trunk(torch.zeros([2, 3, network.size, network.size]))
+    if not isinstance(features, torch.Tensor) or features.shape != (2, network.dim):
+        shape = list(getattr(features, "shape", [type(features).__name__]))
+        raise RequestError(
+            f"`extractor` {network.name} of {network.package} must give features [N, {network.dim}]; got {shape} of "
+            "2 images instead"
+        )
 
 
 def relative_distance(reference: Floats, features: Floats) -> float:

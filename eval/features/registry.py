@@ -6,7 +6,7 @@ linear layer behind it that gives logits. Architectures are torch-fidelity's and
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from eval.features import dinov2, efficientnet_lite, weights
 from eval.features.torchvision_compat import torch_fidelity, torchvision
 from eval.features.weights import State, WeightsFile
 from gan.errors import RequestError
+from gan.runtime import plugins
 
 INCEPTION = "inception-v3-compat"
 
@@ -43,6 +44,7 @@ class Network:
     build: Callable[["Network", State, Path], Cut]
     has_logits: bool = False
     bundled: Callable[[], Path] | None = None  # where the weights come inside of a package
+    package: str | None = None  # that added it, with its version, as named_network() sets it; None: Salon
 
     def load(self, path: Path, digest: str) -> Cut:
         """Build it with the weights in `path`, in evaluation mode. Raises RequestError when they are not its own."""
@@ -124,6 +126,29 @@ def _scaled(*values: float) -> tuple[float, float, float]:
 
 
 NETWORKS: dict[str, Network] = {}
+FORM = "[a-z][a-z0-9.-]*"  # of a name that another package gives
+
+
+def known_names() -> list[str]:
+    """Of the networks of NETWORKS, and of those that other packages offer."""
+    return [*NETWORKS, *plugins.names(plugins.EXTRACTORS, NETWORKS)]
+
+
+def named_network(name: str) -> Network:
+    """The network of a name; one that another package offers is in NETWORKS afterwards.
+
+    Raises RequestError for an unknown name, and a package that cannot be used.
+    """
+    if name not in known_names():
+        raise RequestError(f"`extractor` must be one of {', '.join(known_names())}; got {name} instead")
+    if name not in NETWORKS:
+        network, package = plugins.load(plugins.EXTRACTORS, name, Network, parameter="extractor", form=FORM)
+        if network.name != name:
+            raise RequestError(f"`extractor` {name} of {package} must have that name; got {network.name} instead")
+        register(replace(network, package=package))
+    elif NETWORKS[name].package is None:
+        plugins.tell_taken(plugins.EXTRACTORS, name)
+    return NETWORKS[name]
 
 
 def register(network: Network) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from gan.runtime import plugins
 from gan.runtime.files import cache_folder
 from gan.runtime.parallel import lack_of_processes
 
@@ -53,6 +54,7 @@ def examine() -> list[Finding]:
         _python(),
         of_torch,
         *_packages(),
+        *_plugins(),
         _onnx_runtime(of_torch.status == OK and _torch_has_gpu()),
         *([*_gpu(), _cpu(), *_ops()] if of_torch.status == OK else []),
         _workers(),
@@ -86,6 +88,13 @@ def _torch_has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _plugins() -> list[Finding]:
+    return [
+        Finding(OK, package, f"adds {', '.join(f'the {own}' for own in offered)}")
+        for package, offered in plugins.packages().items()
+    ]
 
 
 def _packages() -> list[Finding]:

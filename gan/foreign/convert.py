@@ -18,13 +18,12 @@ from gan.foreign.pickle_values import Array, Record, RefusedError, shown
 from gan.foreign.readers import (
     TF_NETWORK,
     ForeignNetwork,
-    Weights,
     of_modules,
     of_rosinality,
     of_state_dict,
     of_tensorflow,
 )
-from gan.image_shape import SQUARE
+from gan.image_shape import MODES, SQUARE
 from gan.networks.discriminator import Discriminator
 from gan.networks.generator import Generator
 
@@ -81,9 +80,6 @@ def build(path: Path, foreign: Foreign) -> Networks:
     size = path.stat().st_size
     if sum(array.nbytes for part in parts.values() if part for array in part.weights.values()) > size + 2**20:
         raise RequestError(f"{path} must hold its weights; it names the same bytes many times")
-    for part in parts.values():
-        if part:
-            _colour(part.weights)
     has_w_avg = "mapping.w_avg" in foreign.G_ema.weights
     config = _infer_config(path, foreign)
     for part in (foreign.G_ema, foreign.G):
@@ -212,15 +208,6 @@ def _require_discriminator(weights: Mapping[str, Any]) -> None:
         raise RefusedError(f"is of the architecture {name}; only resnet is known")
 
 
-def _colour(weights: Weights) -> None:
-    # Networks of grey images become networks of three equal colours: the same function.
-    for name, array in weights.items():
-        if name.endswith((".torgb.weight", ".torgb.bias")) and len(array) == 1:
-            weights[name] = np.repeat(array, 3, axis=0)
-        elif name.endswith("fromrgb.weight") and array.shape[1:2] == (1,):
-            weights[name] = np.repeat(array, 3, axis=1) / np.float32(3**0.5)  # equalised by the root of the inputs
-
-
 def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
     G, D = foreign.G_ema.weights, foreign.D
     channels = {
@@ -233,6 +220,11 @@ def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
         raise RequestError(
             f"{path} must have min(channel_base / resolution, channel_max) channels at each resolution; "
             f"it has {', '.join(f'{c} at {r}' for r, c in sorted(channels.items()))}"
+        )
+    image_channels = len(G["synthesis.b4.torgb.weight"])
+    if image_channels not in MODES:
+        raise RequestError(
+            f"{path} must generate images of 1 (grey), 3 (RGB) or 4 (RGBA) channels; got {image_channels}"
         )
     w_dim = int(G["synthesis.b4.conv1.affine.weight"].shape[-1])
     num_classes = int(G["mapping.embed.weight"].shape[-1]) if "mapping.embed.weight" in G else 0
@@ -251,6 +243,7 @@ def _infer_config(path: Path, foreign: Foreign) -> NetworkConfig:
         channel_max=largest,
         mbstd_group_size=D.mbstd_group_size if D else ForeignNetwork.mbstd_group_size,
         conv_clamp=foreign.G_ema.conv_clamp,
+        image_channels=image_channels,
     )
 
 

@@ -59,6 +59,8 @@ def of_tensorflow(network: Record, *, discriminator: bool = False) -> ForeignNet
     options = network.state.get("static_kwargs", {})
     if network.name != TF_NETWORK or not isinstance(options, dict):
         raise RefusedError("holds three objects that are no TensorFlow networks")
+    if discriminator and network.state.get("name") == UNTRAINED:
+        raise RefusedError("is untrained: the snapshot that the file was written from had none")
     for name, wanted in _TF_OPTIONS.items():
         if name in options and options[name] != wanted:
             raise RefusedError(f"has {name} {shown(options[name])}; only {wanted} is known")
@@ -85,6 +87,7 @@ def of_rosinality(state: Mapping[str, Any], *, discriminator: bool = False, w_av
 
 
 TF_NETWORK = "dnnlib.tflib.network.Network"
+UNTRAINED = "untrained"  # name of a discriminator that gan.foreign.write makes where a snapshot has none
 _TF_OPTIONS: dict[str, Any] = {
     "nonlinearity": "lrelu",
     "mapping_nonlinearity": "lrelu",

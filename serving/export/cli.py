@@ -3,16 +3,29 @@
 import click
 
 from gan.cli.command import Command, takes
-from gan.cli.options import PATH, WholeRange, json_option
+from gan.cli.options import PATH, WholeRange, json_option, overwrite_option
 from gan.errors import RequestError
 from gan.runtime.console import result, table
-from serving.export.request import OLDEST_OPSET, OPSET, ExportRequest
+from serving.export.request import FILES, OLDEST_OPSET, OPSET, TRITON, ExportRequest
+
+READERS = {  # format -> what reads the file
+    "stylegan3-pkl": "legacy.load_network_pkl of stylegan3 and stylegan2-ada-pytorch",
+    "rosinality": "rosinality/stylegan2-pytorch",
+}
 
 
 @click.command(cls=Command)
 @takes(ExportRequest)
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="Snapshot, run, or folder of runs to export.")
-@click.option("--out", metavar="DIR", type=PATH, help="Model repository to add a version to.")
+@click.option(
+    "--out", metavar="DIR|FILE", type=PATH, help="Model repository to add a version to, or with --format the file."
+)
+@click.option(
+    "--format",
+    type=click.Choice([TRITON, *FILES]),
+    help="Form of the export: models for Triton, or weights for other StyleGAN2 code. stylegan3-pkl: .pkl, for the "
+    "loaders of stylegan3 and stylegan2-ada-pytorch. rosinality: .pt.",
+)
 @click.option("--list", "list_versions", is_flag=True, help="Print the versions in --out, and export nothing.")
 @click.option(
     "--rollback", metavar="N", type=WholeRange(1), help="Version to publish again, as the newest, and export nothing."
@@ -49,6 +62,7 @@ from serving.export.request import OLDEST_OPSET, OPSET, ExportRequest
 )
 @click.option("--tensorrt", is_flag=True, help="TensorRT for acceleration; with --backend onnxruntime on a GPU.")
 @click.option("--response-cache", is_flag=True, help="Cache for answers, where the server has one.")
+@overwrite_option
 @json_option
 def export(request: ExportRequest, as_json: bool) -> None:
     """Export a snapshot to a model repository for Triton, as ONNX graphs that are compared with PyTorch first.
@@ -56,13 +70,20 @@ def export(request: ExportRequest, as_json: bool) -> None:
     Every export adds a version, whole or not at all, and older ones stay. Servers take the newest, and go on with the
     one before for clients that began with it.
 
+    With --format the weights are written for other StyleGAN2 code instead: names, numbers and arrays in one file, which
+    is read back and compared first.
+
     \b
     salon export --snapshot runs --out models
     salon export --list --out models
     salon export --rollback 2 --out models
     salon export --snapshot people.safetensors --out models --name people --classifier style.onnx
     salon export --snapshot runs --out models-gpu --backend onnxruntime --precision fp16 --tensorrt
+    salon export --snapshot runs --format stylegan3-pkl --out network.pkl
     """
+    if request.format != TRITON:
+        _write_file(request, as_json)
+        return
     if request.list_versions:
         _list(request, as_json)
         return
@@ -85,6 +106,21 @@ def export(request: ExportRequest, as_json: bool) -> None:
     ]
     text = f"Version {figures['version']} of {figures['snapshot']}: {request.out}"
     result(f"{table(rows, ['model', 'from PyTorch'])}\n{text}", figures, as_json)
+
+
+def _write_file(request: ExportRequest, as_json: bool) -> None:
+    from serving.export.weights_file import write
+
+    figures = write(request)
+    text = f"{figures['snapshot']} is now {request.out}, for {READERS[request.format]}\n"
+    if not figures["discriminator"]:
+        untrained = request.format == "stylegan3-pkl"
+        text += (
+            f"The snapshot has no discriminator: the file {'has a new, untrained one' if untrained else 'has none'}\n"
+        )
+    if figures["channel_multiplier"]:
+        text += f"Its channel_multiplier is {figures['channel_multiplier']}\n"
+    result(f"{text}Read back, images differ by {figures['difference']:.1g} of their range", figures, as_json)
 
 
 def _list(request: ExportRequest, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from eval.data.feature_cache import cached
 from eval.data.thumbnails import Thumbnails
 from eval.features.extractor import Extractor, find_weights, load_extractor
-from eval.features.registry import NETWORKS
+from eval.features.registry import NETWORKS, named_network
 from gan import __version__
 from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError
@@ -51,8 +51,7 @@ def train(request: StyleTrainingRequest) -> Trained:
 
     Raises RequestError for data or names that do not fit, SalonError when the exported graph computes something else.
     """
-    if request.extractor not in NETWORKS:
-        raise RequestError(f"`extractor` must be one of {', '.join(NETWORKS)}; got {request.extractor} instead")
+    named_network(request.extractor)
     clock = _Clock()
     paintings = open_paintings(request.data, request.manifest)
     if request.target not in paintings.styles:
