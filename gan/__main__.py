@@ -28,6 +28,7 @@ COMMANDS = {  # in the order in which a person meets them
     "ema": "gan.cli.ema:ema",
     "import": "gan.cli.import_weights:import_weights",
     "generate": "gan.cli.generate:generate",
+    "directions": "serving.directions.cli:directions",
     "verify": "serving.verify.cli:verify",
     "eval": "eval.cli:evaluate",
     "curate": "curation.cli:curate",

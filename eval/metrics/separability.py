@@ -6,6 +6,8 @@ linear SVM says of the latent.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,32 @@ def linear_separability(
     return score, entropies
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hyperplane:
+    """What separates the latents whose attribute holds from the others."""
+
+    normal: Vector  # [d], of length 1, towards those whose attribute holds
+    accuracy: float  # of the SVMs on samples that they were not fitted to, the mean of both kinds: 0.5 is guessing
+    kept: int  # samples, of a classifier's probabilities the surest half
+
+
+def hyperplane(latents: Array, attribute: Array, *, folds: int = 5, seed: int = 0) -> Hyperplane | None:
+    """The hyperplane of linear_separability's SVM, of latents [N, d] and one attribute [N], fitted to all kept samples.
+
+    None where one kind has fewer samples than `folds`. Raises ValueError as linear_separability.
+    """
+    latents = np.asarray(latents, np.float64)
+    kept, labels = _confident(np.asarray(attribute))
+    if _rarer(labels) < folds:
+        return None
+    svm = _svm(seed).fit(latents[kept], labels)
+    # The SVM sees latents in standard deviations of their axes; its normal in latent space is the gradient there.
+    normal: Vector = svm[-1].coef_[0] / svm[0].scale_
+    right = _predictions(latents[kept], labels, folds, seed) == labels
+    accuracy = (right[labels].mean() + right[~labels].mean()) / 2
+    return Hyperplane(normal=normal / np.linalg.norm(normal), accuracy=float(accuracy), kept=len(kept))
+
+
 def _confident(column: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     # -> indices of the samples to keep, and their labels
     if column.dtype == bool:
@@ -71,17 +99,24 @@ def _confident(column: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 def _predictions(latents: Array, labels: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.bool_]:
     # Imported here, as all that takes a second and few commands need.
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    if _rarer(labels) < folds:  # too few to learn from: as if all were of one kind
+        return np.zeros(len(labels), bool)
+    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    predictions: NDArray[np.bool_] = cross_val_predict(_svm(seed), latents, labels, cv=split)
+    return predictions
+
+
+def _rarer(labels: NDArray[np.bool_]) -> int:
+    return min(int(labels.sum()), int((~labels).sum()))
+
+
+def _svm(seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    rarer = min(int(labels.sum()), int((~labels).sum()))
-    if rarer < folds:  # too few to learn from: as if all were of one kind
-        return np.zeros(len(labels), bool)
-    svm = make_pipeline(StandardScaler(), LinearSVC(dual=False, random_state=seed))
-    split = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    predictions: NDArray[np.bool_] = cross_val_predict(svm, latents, labels, cv=split)
-    return predictions
+    return make_pipeline(StandardScaler(), LinearSVC(dual=False, random_state=seed))
 
 
 def _surprise(labels: NDArray[np.bool_], predictions: NDArray[np.bool_]) -> Vector:

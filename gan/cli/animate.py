@@ -7,11 +7,13 @@ import click
 from gan.cli.command import Command, takes
 from gan.cli.generate_options import (
     batch_option,
-    class_indices,
+    class_of,
     load,
+    parse_seeds,
     precision_option,
     recipe_of,
     snapshot_argument,
+    ws_option,
 )
 from gan.cli.options import (
     PATH,
@@ -34,7 +36,8 @@ from gan.sampling.request import MarkingRequest, SamplingRequest
 @takes(SamplingRequest, "sampling")
 @takes(MarkingRequest, "marking")
 @snapshot_argument
-@click.option("--seeds", required=True, metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@ws_option
 @click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="Frames a seed.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
@@ -53,7 +56,8 @@ from gan.sampling.request import MarkingRequest, SamplingRequest
 @json_option
 def interpolate(
     sampling: SamplingRequest,
-    seeds: str,
+    seeds: str | None,
+    ws: Path | None,
     frames: int,
     fps: float,
     out: Path,
@@ -61,29 +65,30 @@ def interpolate(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Interpolate between seeds in a closed loop, as an animation."""
+    """Interpolate between seeds, or rows of a file of ws, in a closed loop, as an animation."""
     import torch
 
     from gan.data.images import for_display
     from gan.runtime.console import progress
+    from gan.runtime.files import sha256
     from gan.sampling import animation, latents
-    from gan.sampling.generate import map_seeds, synthesize
+    from gan.sampling.edit import EditRequest, edited
+    from gan.sampling.generate import synthesize
     from gan.sampling.marking import Marking
 
-    seed_list = latents.parse_numbers(seeds)
+    request = EditRequest(seeds=parse_seeds(seeds, ws), ws=ws)
     animation.check_suffix(out, "out")
     refuse_existing([out], overwrite)
     marks = Marking(marking)
     source, G = load(sampling)
-    classes = class_indices(source, sampling.class_name, len(seed_list))
-    keys = map_seeds(G, seed_list, classes, truncation_psi=sampling.truncation_psi)
-    ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
-    pixels = map(for_display, synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
-    recipe = recipe_of(source, sampling, "interpolation", seeds=seed_list, frames=frames)
-    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps, recipe=marks.of(recipe))
+    keys = edited(G, request, sampling, class_of(source, sampling, ws), sha256(source.path))
+    path = torch.from_numpy(latents.loop(keys.ws.cpu().numpy(), frames)).to(keys.ws)
+    pixels = map(for_display, synthesize(G, path, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
+    recipe = recipe_of(source, sampling, "interpolation", **keys.recipe(), frames=frames)
+    animation.save(progress(pixels, "Generating", len(path), unit="frame"), out, fps, recipe=marks.of(recipe))
     marks.sign(out, recipe)
-    figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
-    result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
+    figures = {"snapshot": str(source.path), "file": str(out), "frames": len(path), "seconds": len(path) / fps}
+    result(f"{len(path)} frames, {len(path) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
 
 
 @click.command(cls=Command)
