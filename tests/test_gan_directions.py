@@ -180,7 +180,7 @@ def test_a_supervised_direction_separates_a_planted_label(planted, tmp_path, cla
 def test_find_refuses_what_does_not_go_together(planted, tiny_dataset, conditional_snapshot, tmp_path):
     find = ("directions", "find", "--snapshot", planted[0], "--out", tmp_path / "d.npz", *CPU)
     for words, fragment in (
-        (("--count", 9), "--count must be from 1 to 8, the dimensions of w; got 9"),
+        (("--samples", 20, "--count", 9), "--count must be from 1 to 8, the dimensions of w; got 9"),
         (("--samples", 5, "--count", 5), "--samples must be more than the 5 components; got 5"),
         (("--layers", "0-6"), "--layers must be one range within 0-5; got 0-6"),
         (("--layers", "0,2"), "--layers must be one range within 0-5; got 0,2"),
@@ -195,7 +195,10 @@ def test_find_refuses_what_does_not_go_together(planted, tiny_dataset, condition
     refused(run_salon(*find[:-3], tmp_path / "d.txt"), "--out must end in .npz")
     assert not list(tmp_path.iterdir())
     same = write_dataset(tmp_path / "one.zip", [(16, 16)] * 6, [0] * 6, ["day"])
-    refused(run_salon(*find, "--method", "supervised", "--data", same), "--strata label must have two or more values")
+    refused(
+        run_salon(*find, "--method", "supervised", "--data", same, "--samples", 9),
+        "--strata label must have two or more values",
+    )
     both = run_salon(*find[:3], conditional_snapshot, *find[4:], "--samples", 20, "--class", "night", "--count", 2)
     assert both.code == 0 and Directions.open(tmp_path / "d.npz").about["class_name"] == "night"
     refused(run_salon(*find), "--out would replace")
