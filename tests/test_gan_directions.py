@@ -67,6 +67,8 @@ def test_components_are_those_of_scikit_learn_and_reconstruct_w(planted):
     found, expected = principal_components(Spread.of(w), 8, 0, 5), PCA(svd_solver="full").fit(w.astype(np.float64))
     np.testing.assert_allclose([d.sigma**2 for d in found], expected.explained_variance_, rtol=1e-6)
     np.testing.assert_allclose([d.explained_variance for d in found], expected.explained_variance_ratio_, rtol=1e-6)
+    few = principal_components(Spread.of(w), 3, 0, 5)
+    assert [d.explained_variance for d in few] == [d.explained_variance for d in found[:3]]
     np.testing.assert_allclose(np.abs(vectors(found) @ expected.components_.T), np.eye(8), atol=1e-4)
     np.testing.assert_allclose(vectors(found) @ vectors(found).T, np.eye(8), atol=1e-6)
     amounts = (w - w.mean(axis=0)) @ vectors(found).T / [d.sigma for d in found]  # in standard deviations

@@ -1,6 +1,8 @@
 """Images, mixes and interpolations from files of ws: what seeds give, their ws give, and recipes are followed."""
 
 import json
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +13,17 @@ from test_cli import refused
 
 from gan import snapshot
 from gan.data.images import save
-from gan.data.recipe import read
+from gan.data.recipe import Recipe, read
 from gan.errors import RequestError
 from gan.runtime.files import sha256
+from gan.sampling import latents
 from gan.sampling.directions import Direction, Directions
-from gan.sampling.generate import generate, map_seeds
+from gan.sampling.edit import EditRequest, edited
+from gan.sampling.generate import generate, map_seeds, synthesize
+from gan.sampling.mixing import mix
 from gan.sampling.origin import of_file, parse_side
 from gan.sampling.recipe_files import RecipeFiles
+from gan.sampling.request import SamplingRequest
 from gan.sampling.verify import of_snapshot, verify
 from gan.sampling.ws_file import WsFile
 
@@ -105,6 +111,22 @@ def test_a_mix_takes_rows_and_columns_from_files(tiny_run, ws_file, tmp_path):
         parse_side("w.npz:x", "rows")
 
 
+def test_random_noise_is_of_each_seed_or_row(G, tmp_path):
+    noisy = deepcopy(G)
+    for layer in noisy.synthesis.layers:
+        layer.noise_strength.fill_(1.0)
+    mixed = mix(noisy, [5], [8, 9], [0], noise_mode="random")
+    (row,), columns = generate(noisy, [5], noise_mode="random"), list(generate(noisy, [8, 9], noise_mode="random"))
+    np.testing.assert_array_equal(mixed[18:, :16], row)
+    np.testing.assert_array_equal(mixed[:16, 18:34], columns[0])
+    np.testing.assert_array_equal(mixed[:16, 36:], columns[1])
+    WsFile(ws=map_seeds(noisy, [5, 1]).numpy()).save(tmp_path / "w.npz")
+    request, sampling = EditRequest(ws=tmp_path / "w.npz"), SamplingRequest(snapshot=tmp_path, noise_mode="random")
+    images = list(edited(noisy, request, sampling).images(noisy, sampling))
+    np.testing.assert_array_equal(images[1], next(generate(noisy, [1], noise_mode="random")))  # row 1 is seed 1's
+    assert (images[0] != row).any()  # row 0 is seed 5's, and its noise that of 0
+
+
 def test_an_interpolation_passes_through_the_rows_of_a_file(tiny_run, ws_file, tmp_path):
     interpolate = ("generate", "interpolate", tiny_run, "--frames", 2, *CPU)
     assert run_salon(*interpolate, "--seeds", "4-7", "--out", tmp_path / "seeds.webp").code == 0
@@ -185,8 +207,6 @@ def test_a_picture_that_is_not_its_recipes_is_never_the_same(tiny_run, ws_file, 
     assert verify(path, digest, make, files).largest == 0
 
     def told(**changes):
-        from dataclasses import replace
-
         save(image, tmp_path / "told.png", recipe=replace(recipe, **changes))
         return verify(tmp_path / "told.png", digest, make, files)
 
@@ -214,14 +234,10 @@ def test_a_picture_that_is_not_its_recipes_is_never_the_same(tiny_run, ws_file, 
 
 def test_a_mixed_image_that_was_edited_is_followed(tiny_run, G, ws_file, directions_file, tmp_path):
     # As the gallery makes them: mixed first, and edited then.
-    from gan.data.recipe import Recipe
-    from gan.sampling.generate import synthesize
-    from gan.sampling.latents import mix
-
     files = RecipeFiles.of([], [directions_file])
     digest, make = of_snapshot(snapshot.find(tiny_run), torch.device("cpu"), files)
     ws = map_seeds(G, [1, 2], truncation_psi=0.6).numpy()
-    moved = Directions.open(directions_file).edit(mix(ws[:1], ws[1:], [0, 1]), {"sea": 2.0})
+    moved = Directions.open(directions_file).edit(latents.mix(ws[:1], ws[1:], [0, 1]), {"sea": 2.0})
     (image,) = synthesize(G, torch.from_numpy(moved))
     recipe = Recipe(
         kind="image", seeds=[1], columns=[2], layers=[0, 1], truncation_psi=0.6, snapshot=digest,
