@@ -153,13 +153,13 @@ def test_a_supervised_direction_separates_a_planted_label(planted, tmp_path, cla
     path, u = planted
     find = ("directions", "find", "--snapshot", path, "--method", "supervised", "--out", tmp_path / "d.npz", *CPU)
     if by == "data":
-        images = list(generate(snapshot.load(path).G_ema, range(1000, 1040)))
+        images = list(generate(snapshot.load(path).G_ema, range(1000, 1030)))
         levels = np.array([image[..., 0].mean() for image in images])
         writer = DatasetWriter(tmp_path / "data.zip", ".png")
         for image, level in zip(images, levels, strict=True):
             writer.add(encode(Image.fromarray(image), "png"), int(level < np.median(levels)))
         writer.close(["Rougé/x", "pale"])
-        outcome = run_salon(*find, "--data", tmp_path / "data.zip", "--samples", 80, "--json")
+        outcome = run_salon(*find, "--data", tmp_path / "data.zip", "--samples", 60, "--json")
         names = ["Rouge-x"]  # the first by name; the other is its opposite
     else:
         outcome = run_salon(*find, "--classifier", classifier_file, "--samples", 120, "--json")
@@ -175,7 +175,7 @@ def test_a_supervised_direction_separates_a_planted_label(planted, tmp_path, cla
     ws = np.tile(w[:2, None], [1, 6, 1])
     levels = np.array([redness(G, found.edit(ws, {names[0]: amount})) for amount in AMOUNTS])
     assert (np.diff(levels, axis=0) >= 0).all() and (levels[-1] - levels[0] > 40).all()
-    spread = Spread.of(sample_w(G, 80 if by == "data" else 120))
+    spread = Spread.of(sample_w(G, 60 if by == "data" else 120))
     assert red.sigma == pytest.approx(np.sqrt(spread.variance(red.vector)), rel=1e-3)
 
 
