@@ -162,6 +162,8 @@ def test_a_hyperplanes_normal_is_the_planted_one_where_axes_differ_in_scale():
     opposite = hyperplane(latents, noisy < 0, seed=1)
     assert opposite.kept == 800 and opposite.normal @ planted < -0.9
     assert hyperplane(latents, np.arange(800) < 4) is None and hyperplane(latents, np.ones(800)) is None
+    rare = hyperplane(latents, 1 / (1 + np.exp(1.5 * along.std() - noisy)))  # of which the surest half has none
+    assert rare.kept == 400 and rare.normal @ planted > 0.9
     nothing = hyperplane(latents, rng.random(800) < 0.5)
     assert abs(nothing.accuracy - 0.5) < 0.1
     with pytest.raises(ValueError, match="booleans or probabilities"):

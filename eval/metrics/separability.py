@@ -74,12 +74,16 @@ def hyperplane(latents: Array, attribute: Array, *, folds: int = 5, seed: int = 
 
     To separate well is not enough for a direction to move along: among hyperplanes that do, many lean towards axes in
     which latents hardly vary. So all axes keep their scale, and of STRENGTHS the least is taken whose accuracy in
-    cross-validation is within one standard error of the best. None where one kind has fewer samples than `folds`.
+    cross-validation is within one standard error of the best. Of probabilities the surest half of each kind is kept,
+    so that a rare attribute is not left out for being rare. None where one kind has fewer kept samples than `folds`.
     Raises ValueError as linear_separability.
     """
     from sklearn.svm import LinearSVC
 
-    kept, labels = _confident(np.asarray(attribute))
+    attribute = np.asarray(attribute)
+    kinds = [np.flatnonzero(kind) for kind in (attribute > 0.5, ~(attribute > 0.5))]
+    kept = np.sort(np.concatenate([kind[_confident(attribute[kind])[0]] for kind in kinds if len(kind)]))
+    labels = attribute[kept] > 0.5
     if _rarer(labels) < folds:
         return None
     centred = np.asarray(latents, np.float64)[kept]
