@@ -14,6 +14,7 @@ from eval.data.feature_cache import folder_name, load_arrays, save_arrays, shard
 from eval.data.reference import Reference
 from eval.data.snapshot_source import SnapshotSource
 from eval.metric_registry import BLOCKS, Result, identity_of
+from eval.metrics import attributes
 from eval.metrics.confidence_intervals import Vector, linear_jackknife
 from eval.metrics.feature_stats import Features
 from eval.metrics.lpips import Lpips
@@ -25,8 +26,6 @@ from gan.runtime import distributed
 from gan.runtime.console import progress
 from gan.runtime.files import sha256
 from gan.sampling import generate as sampling
-
-REGULARIZATION = 0.01  # of the classifier that names attributes: features are many, images few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,19 +99,11 @@ def separability(source: SnapshotSource, reference: Reference, gen: Features, st
 
     Raises RequestError when there are fewer than two strata.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     known = np.array([index for index, name in enumerate(strata) if name is not None], np.int64)
-    names = sorted({str(strata[index]) for index in known})
-    if len(names) < 2:
-        raise RequestError(f"`metrics` ls needs `strata` with two or more values; got {len(names)}")
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
-    classifier.fit(reference.features.take(known), [strata[index] for index in known])
-    probabilities = np.concatenate([classifier.predict_proba(block) for _, block in gen.blocks()])  # [N, strata]
-    if len(names) == 2:  # the other says the same
-        names, probabilities = names[:1], probabilities[:, :1]
+    if (count := len({strata[index] for index in known})) < 2:
+        raise RequestError(f"`metrics` ls needs `strata` with two or more values; got {count}")
+    names, classify = attributes.learn(reference.features.take(known), [str(strata[index]) for index in known])
+    probabilities = np.concatenate([classify(block) for _, block in gen.blocks()])  # [N, names]
     seeds = source.seeds(0, len(source))
     latents = []
     for first in range(0, len(seeds), feature_cache.SHARD):

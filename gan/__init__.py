@@ -7,8 +7,8 @@
 
 Public are the names of `__all__`, each loaded when it is first used, and these rooms: `gan.config`, `gan.device`,
 `gan.snapshot` and `gan.errors`; `gan.data`, `gan.networks` and the operators that they are made of, `gan.ops`;
-`gan.training` and `gan.augment`; `gan.sampling`, `gan.projection` and `gan.rejection`; `gan.foreign`. This package
-imports none of its neighbours; they import it.
+`gan.training` and `gan.augment`; `gan.sampling`, `gan.directions`, `gan.projection` and `gan.rejection`; `gan.foreign`.
+This package imports none of its neighbours; they import it.
 """
 
 import importlib

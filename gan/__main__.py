@@ -29,6 +29,7 @@ COMMANDS = {  # in the order in which a person meets them
     "blend": "gan.cli.blend:blend",
     "import": "gan.cli.import_weights:import_weights",
     "generate": "gan.cli.generate:generate",
+    "directions": "serving.directions.cli:directions",
     "project": "serving.project.cli:project",
     "verify": "serving.verify.cli:verify",
     "eval": "eval.cli:evaluate",

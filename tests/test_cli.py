@@ -62,8 +62,9 @@ def test_no_command_is_lost_or_renamed():
     groups = {
         "curate": "auto check diff learn log map materialize prune retrain review score",
         "dataset": "info join",
+        "directions": "find rename sheet show",
         "eval": "blind compare ema novelty reference run sweep",
-        "generate": "images interpolate mix timelapse",
+        "generate": "edit images interpolate mix timelapse",
         "query": "classify generate interpolate mix status",
         "style": "check train",
     }

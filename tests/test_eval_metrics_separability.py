@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.metrics.separability import linear_separability
+from eval.metrics.separability import hyperplane, linear_separability
 
 
 def test_a_planted_attribute_is_near_one_and_noise_is_at_its_bound():
@@ -143,3 +143,28 @@ def test_input_that_does_not_fit_is_refused():
     for value in (1.5, -0.5, 1, np.nan):
         with pytest.raises(ValueError, match="booleans or probabilities"):
             linear_separability(np.zeros((5, 2)), np.full((5, 1), value))
+
+
+def test_a_hyperplanes_normal_is_the_planted_one_where_axes_differ_in_scale():
+    rng = np.random.default_rng(7)
+    scales = np.geomspace(10, 0.1, 12)
+    latents = rng.normal(size=(800, 12)) * scales + 3
+    planted = np.zeros(12)
+    planted[:3] = 0.6, -0.64, 0.48  # of length 1, where latents vary
+    along = (latents - 3) @ planted
+    noisy = along + 0.3 * along.std() * rng.normal(size=800)
+    found = hyperplane(latents, 1 / (1 + np.exp(-noisy)), seed=1)
+    assert found.kept == 400 and found.accuracy > 0.97 and np.linalg.norm(found.normal) == pytest.approx(1)
+    assert found.normal @ planted > 0.95
+    # To move by a standard deviation along the normal moves the attribute by most of one.
+    cov = np.cov(latents.T)
+    assert (found.normal @ planted) * math.sqrt(found.normal @ cov @ found.normal) > 0.85 * along.std()
+    opposite = hyperplane(latents, noisy < 0, seed=1)
+    assert opposite.kept == 800 and opposite.normal @ planted < -0.9
+    assert hyperplane(latents, np.arange(800) < 4) is None and hyperplane(latents, np.ones(800)) is None
+    rare = hyperplane(latents, 1 / (1 + np.exp(1.5 * along.std() - noisy)))  # of which the surest half has none
+    assert rare.kept == 400 and rare.normal @ planted > 0.9
+    nothing = hyperplane(latents, rng.random(800) < 0.5)
+    assert abs(nothing.accuracy - 0.5) < 0.1
+    with pytest.raises(ValueError, match="booleans or probabilities"):
+        hyperplane(latents, along)

@@ -15,18 +15,18 @@ PACKAGES = ["gan", "eval", "curation", "serving", "salon"]  # each may import th
 ROOMS = [
     *("gan.errors", "gan.runtime", "gan.ops", "gan.device", "gan.image_shape", "gan.config", "gan.data"),
     *("gan.networks", "gan.snapshot"),
-    *("gan.sampling", "gan.blending", "gan.augment", "gan.training", "gan.projection", "gan.rejection", "gan.foreign"),
-    "gan.cli",
+    *("gan.sampling", "gan.directions", "gan.blending", "gan.augment", "gan.training", "gan.projection"),
+    *("gan.rejection", "gan.foreign", "gan.cli"),
     *("eval.request", "eval.features", "eval.suite", "eval.metrics", "eval.data", "eval.metric_registry"),
     "eval.metric_plugins",
     *("eval.thresholds", "eval.accepted_samples", "eval.generator_metrics", "eval.figures", "eval.report"),
-    "eval.evaluate",
+    *("eval.directions", "eval.evaluate"),
     *("eval.compare", "eval.compare_groups", "eval.evaluator", "eval.sweep", "eval.ema_widths", "eval.novelty"),
     *("eval.blind", "eval.training_hook", "eval.cli"),
     *("curation.columns", "curation.child_manifest", "curation.prepare", "curation.score", "curation.map"),
     *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
     *("serving.contract", "serving.recipes", "serving.export", "serving.server", "serving.client", "serving.verify"),
-    *("serving.project", "serving.style", "serving.gallery", "serving.hub"),
+    *("serving.project", "serving.style", "serving.directions", "serving.gallery", "serving.hub"),
     *("serving.pipeline", "salon.generator", "salon.steps"),
 ]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pyarrow", "av", "safetensors"}

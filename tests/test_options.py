@@ -7,6 +7,7 @@ from test_cli import COMMANDS
 
 DIFFERENT = {
     "--budget": "one, or several to be compared",
+    "--count": "of images, or of directions",
     "--data": "what a command takes: a dataset, a folder of styles, a folder of paintings",
     "--device": "retraining takes one for each arm",
     "--images": "an evaluation takes an array of them, too",

@@ -29,6 +29,7 @@ SHORTER = {  # options that keep a command what it is, and make it quick
     "export --snapshot runs --out models-production": ("--models", "generator"),
     "export --snapshot people-runs": ("--models", "generator"),
     "curate retrain": ("--kimg", "0.016", "--num-images", "20", "--holdout", "0.25", "--repeats", "1"),
+    "directions find": ("--samples", "60"),
     "style check": ("--num-images", "8"),
 }
 WIKIART = {
@@ -99,7 +100,15 @@ def test_the_commands_of_the_documentation_run(tmp_path, monkeypatch, triton, qu
             run(words)
         done.append(words)
     families = {"synthetic", "prepare", "dataset", "train", "generate", "eval", "curate", "style", "export", "serve"}
-    assert {words[1] for words in done} == families | {"blend", "card", "project", "query", "run", "verify"}
+    assert {words[1] for words in done} == families | {
+        "blend",
+        "card",
+        "directions",
+        "project",
+        "query",
+        "run",
+        "verify",
+    }
     all_exist(tmp_path, "grid.png", "served.png", "mix.png", "loop.mp4", "review.html", "retraining/report.html")
     all_exist(tmp_path, "evaluation/report.html", "evaluation/results.json", "comparison/comparison.html")
     assert len(list((tmp_path / "images").iterdir())) == 9

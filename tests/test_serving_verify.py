@@ -14,8 +14,10 @@ from tritonclient import grpc
 from gan import snapshot
 from gan.data.images import save
 from gan.data.recipe import Recipe, read
+from gan.sampling.directions import Direction, Directions
 from gan.sampling.generate import generate, map_seeds, synthesize
 from gan.sampling.verify import of_snapshot, verify
+from gan.sampling.ws_file import WsFile
 from serving.contract import ModelMetadata
 from serving.gallery.scenes import ImageSpec, combine
 
@@ -147,6 +149,26 @@ def test_what_a_server_makes_is_verified_by_it_and_by_the_snapshot(server, tiny_
     outcome, figures = verified(tmp_path / "night.png", "--snapshot", conditional_snapshot, "--device", "cpu")
     assert outcome.code == 0 and figures["pictures"][0]["recipe"]["class_name"] == "night"
     assert read(tmp_path / "l.mp4").recipe.frames == 2
+
+
+def test_edited_pictures_and_those_of_ws_are_verified_by_a_server(server, tiny_run, tmp_path):
+    source = snapshot.find(tiny_run)
+    WsFile(ws=map_seeds(source.G_ema, [3, 4]).numpy()).save(tmp_path / "w.npz")
+    vector = np.eye(8, dtype=np.float32)[2]
+    one = Direction(name="sky", vector=vector, sigma=2.0, first=1, last=4, method="pca")
+    Directions.of([one], num_ws=6).save(tmp_path / "d.npz")
+    edit = ("generate", "edit", tiny_run, "--directions", tmp_path / "d.npz", "--direction", "sky=2", "--device", "cpu")
+    assert run_salon(*edit, "--seeds", "0-1", "--truncation-psi", "0.7", "--out", tmp_path / "seeds").code == 0
+    assert run_salon(*edit, "--ws", tmp_path / "w.npz", "--out", tmp_path / "ws.png", "--grid", "2x1").code == 0
+    rows = ("--rows", f"{tmp_path / 'w.npz'}:1", "--columns", "5-6", "--out", tmp_path / "mix.png", "--device", "cpu")
+    assert run_salon("generate", "mix", tiny_run, *rows).code == 0
+    stills = [*sorted((tmp_path / "seeds").iterdir()), tmp_path / "ws.png", tmp_path / "mix.png"]
+    asked = ("--url", server.grpc_url)
+    outcome, figures = verified(*stills, *asked, "--ws", tmp_path / "w.npz", "--directions", tmp_path / "d.npz")
+    assert outcome.code == 0 and figures["verified"] == 4, figures
+    outcome, figures = verified(*stills, *asked)
+    assert outcome.code == 3 and figures["verified"] == 0
+    assert all("was not given, of the SHA-256" in each["reason"] for each in figures["pictures"])
 
 
 def test_the_gallerys_files_are_verified(tiny_run, tmp_path):

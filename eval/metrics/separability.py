@@ -6,6 +6,8 @@ linear SVM says of the latent.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from eval.metrics.confidence_intervals import Estimate, Vector, normal_interval
 from eval.metrics.feature_stats import Array
 
+STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0)  # of SVMs, from the most regularized on
 KEPT = 0.5  # share of the images, those whose attribute is surest, that Karras et al. keep
 
 
@@ -57,6 +60,45 @@ def linear_separability(
     return score, entropies
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hyperplane:
+    """What separates the latents whose attribute holds from the others."""
+
+    normal: Vector  # [d], of length 1, towards those whose attribute holds
+    accuracy: float  # of the SVMs on samples that they were not fitted to, the mean of both kinds: 0.5 is guessing
+    kept: int  # samples, of a classifier's probabilities the surest half
+
+
+def hyperplane(latents: Array, attribute: Array, *, folds: int = 5, seed: int = 0) -> Hyperplane | None:
+    """The hyperplane of a linear SVM, of latents [N, d] and one attribute [N] as linear_separability takes them.
+
+    To separate well is not enough for a direction to move along: among hyperplanes that do, many lean towards axes in
+    which latents hardly vary. So all axes keep their scale, and of STRENGTHS the least is taken whose accuracy in
+    cross-validation is within one standard error of the best. Of probabilities the surest half of each kind is kept,
+    so that a rare attribute is not left out for being rare. None where one kind has fewer kept samples than `folds`.
+    Raises ValueError as linear_separability.
+    """
+    from sklearn.svm import LinearSVC
+
+    attribute = np.asarray(attribute)
+    kinds = [np.flatnonzero(kind) for kind in (attribute > 0.5, ~(attribute > 0.5))]
+    kept = np.sort(np.concatenate([kind[_confident(attribute[kind])[0]] for kind in kinds if len(kind)]))
+    labels = attribute[kept] > 0.5
+    if _rarer(labels) < folds:
+        return None
+    centred = np.asarray(latents, np.float64)[kept]
+    centred = (centred - centred.mean(axis=0)) / math.sqrt(max(centred.var(axis=0).mean(), 1e-30))
+    svms = [LinearSVC(C=strength, dual=False, random_state=seed) for strength in STRENGTHS]
+    right = [_predictions(centred, labels, folds, seed, svm) == labels for svm in svms]
+    accuracies = [float(each[labels].mean() + each[~labels].mean()) / 2 for each in right]
+    best = max(accuracies)
+    enough = best - math.sqrt(best * (1 - best) / len(labels))
+    chosen = next(place for place, accuracy in enumerate(accuracies) if accuracy >= enough)
+    normal: Vector = svms[chosen].fit(centred, labels).coef_[0]
+    length = float(np.linalg.norm(normal))
+    return Hyperplane(normal=normal / (length or 1.0), accuracy=accuracies[chosen], kept=len(kept))
+
+
 def _confident(column: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     # -> indices of the samples to keep, and their labels
     if column.dtype == bool:
@@ -68,20 +110,25 @@ def _confident(column: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return kept, column[kept] > 0.5
 
 
-def _predictions(latents: Array, labels: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.bool_]:
+def _predictions(
+    latents: Array, labels: NDArray[np.bool_], folds: int, seed: int, svm: Any = None
+) -> NDArray[np.bool_]:
     # Imported here, as all that takes a second and few commands need.
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    rarer = min(int(labels.sum()), int((~labels).sum()))
-    if rarer < folds:  # too few to learn from: as if all were of one kind
+    if _rarer(labels) < folds:  # too few to learn from: as if all were of one kind
         return np.zeros(len(labels), bool)
-    svm = make_pipeline(StandardScaler(), LinearSVC(dual=False, random_state=seed))
+    svm = make_pipeline(StandardScaler(), LinearSVC(dual=False, random_state=seed)) if svm is None else svm
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     predictions: NDArray[np.bool_] = cross_val_predict(svm, latents, labels, cv=split)
     return predictions
+
+
+def _rarer(labels: NDArray[np.bool_]) -> int:
+    return min(int(labels.sum()), int((~labels).sum()))
 
 
 def _surprise(labels: NDArray[np.bool_], predictions: NDArray[np.bool_]) -> Vector:

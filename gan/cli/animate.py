@@ -7,11 +7,13 @@ import click
 from gan.cli.command import Command, takes
 from gan.cli.generate_options import (
     batch_option,
-    class_indices,
+    class_of,
     load,
+    parse_seeds,
     precision_option,
     recipe_of,
     snapshot_argument,
+    ws_option,
 )
 from gan.cli.journey_options import journey_options, travel
 from gan.cli.options import (
@@ -39,6 +41,7 @@ from gan.sampling.request import MarkingRequest, SamplingRequest
 @snapshot_argument
 @click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
 @journey_options
+@ws_option
 @click.option("--frames", metavar="N", type=WholeRange(1), default=60, show_default=True, help="Frames a seed.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), default=30, show_default=True, help="Frames a second.")
 @click.option("--out", required=True, metavar="FILE", type=PATH, help="The animation: .mp4, .webp or .gif.")
@@ -61,6 +64,7 @@ def interpolate(
     sampling: SamplingRequest,
     journey: JourneyRequest,
     seeds: str | None,
+    ws: Path | None,
     frames: int,
     fps: float,
     out: Path,
@@ -68,7 +72,8 @@ def interpolate(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Interpolate between seeds in a closed loop, as an animation; or along keyframes, to a sound.
+    """Interpolate between seeds, or rows of a file of ws, in a closed loop, as an animation; or along keyframes, to a
+    sound.
 
     \b
     salon generate interpolate runs --seeds 0-5 --out loop.mp4
@@ -78,32 +83,31 @@ def interpolate(
     if journey.asked:
         chosen = context.get_parameter_source("frames") is click.core.ParameterSource.COMMANDLINE
         pace = {"frames": frames if chosen else None, "fps": fps}
-        travel(sampling, journey, marking, seeds, pace, out, overwrite, as_json)
+        travel(sampling, journey, marking, seeds, ws, pace, out, overwrite, as_json)
         return
-    if seeds is None:
-        raise click.UsageError("Missing option '--seeds'; or name them in a file with --keyframes.")
     import torch
 
     from gan.data.images import for_display
     from gan.runtime.console import progress
+    from gan.runtime.files import sha256
     from gan.sampling import animation, latents
-    from gan.sampling.generate import map_seeds, synthesize
+    from gan.sampling.edit import EditRequest, edited
+    from gan.sampling.generate import synthesize
     from gan.sampling.marking import Marking
 
-    seed_list = latents.parse_numbers(seeds)
+    request = EditRequest(seeds=parse_seeds(seeds, ws), ws=ws)
     animation.check_suffix(out, "out")
     refuse_existing([out], overwrite)
     marks = Marking(marking)
     source, G = load(sampling)
-    classes = class_indices(source, sampling.class_name, len(seed_list))
-    keys = map_seeds(G, seed_list, classes, truncation_psi=sampling.truncation_psi)
-    ws = torch.from_numpy(latents.loop(keys.cpu().numpy(), frames)).to(keys)
-    pixels = map(for_display, synthesize(G, ws, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
-    recipe = recipe_of(source, sampling, "interpolation", seeds=seed_list, frames=frames)
-    animation.save(progress(pixels, "Generating", len(ws), unit="frame"), out, fps, recipe=marks.of(recipe))
+    keys = edited(G, request, sampling, class_of(source, sampling, ws), sha256(source.path))
+    path = torch.from_numpy(latents.loop(keys.ws.cpu().numpy(), frames)).to(keys.ws)
+    pixels = map(for_display, synthesize(G, path, noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
+    recipe = recipe_of(source, sampling, "interpolation", **keys.recipe(), frames=frames)
+    animation.save(progress(pixels, "Generating", len(path), unit="frame"), out, fps, recipe=marks.of(recipe))
     marks.sign(out, recipe)
-    figures = {"snapshot": str(source.path), "file": str(out), "frames": len(ws), "seconds": len(ws) / fps}
-    result(f"{len(ws)} frames, {len(ws) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
+    figures = {"snapshot": str(source.path), "file": str(out), "frames": len(path), "seconds": len(path) / fps}
+    result(f"{len(path)} frames, {len(path) / fps:.1f} s, from {source.path}: {out}", figures, as_json)
 
 
 @click.command(cls=Command)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gan.cli.command import Command, takes
+from gan.cli.edit import Files, write
 from gan.cli.generate_options import (
     batch_option,
     check_cutoff,
@@ -17,9 +18,12 @@ from gan.cli.generate_options import (
     load,
     noise_option,
     parse_grid,
+    parse_seeds,
     precision_option,
     recipe_of,
     snapshot_argument,
+    write_images,
+    ws_option,
 )
 from gan.cli.groups import LazyGroup
 from gan.cli.options import (
@@ -44,6 +48,7 @@ from gan.runtime.files import refuse_existing
 from gan.sampling.request import MarkingRequest, SamplingRequest
 
 SUBCOMMANDS = {
+    "edit": "gan.cli.edit:edit",
     "images": "gan.cli.generate:images",
     "interpolate": "gan.cli.animate:interpolate",
     "mix": "gan.cli.generate:mix",
@@ -71,6 +76,7 @@ def generate() -> None:
     salon generate runs --seeds 0-15 --grid 4x4 --out grid.png
     salon generate runs --seeds 0-99,1234 --out images --truncation-psi 0.7
     salon generate runs --reject obrs --budget 4 --count 16 --data paintings64.zip --out best
+    salon generate edit runs --directions directions.npz --direction pc1=2 --seeds 0-7 --out edited
     salon generate mix runs --rows 0-3 --columns 4-9 --layers 0-3 --out mix.png
     salon generate interpolate runs --seeds 0-5 --out loop.mp4
     salon generate timelapse runs/paintings64-tiny-1a2b3c4d --out learning.mp4
@@ -110,6 +116,7 @@ candidate_options = together(
 @click.option(
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
 )
+@ws_option
 @click.option("--out", required=True, type=PATH, help="Folder for one file a seed; with --grid, the grid's file.")
 @grid_option
 @format_option
@@ -130,6 +137,7 @@ def images(
     sampling: SamplingRequest,
     selection: SelectionRequest,
     seeds: str | None,
+    ws: Path | None,
     out: Path,
     grid: str | None,
     format: str,
@@ -137,17 +145,23 @@ def images(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Generate images from seeds: one image a seed, whatever the batch size."""
+    """Generate images from seeds: one image a seed, whatever the batch size. With --ws one for each row of a file."""
     import time
 
-    from gan.data.images import FORMATS, save
+    from gan.data.images import FORMATS
     from gan.device import graphs
     from gan.rejection.select_seeds import choose
     from gan.runtime.console import progress, say
-    from gan.sampling import image_grid
+    from gan.sampling.edit import EditRequest
     from gan.sampling.generate import Sampler
     from gan.sampling.marking import Marking
 
+    if ws is not None:
+        if selection.reject:
+            raise click.UsageError("--reject chooses among seeds; leave out --ws.")
+        to = Files(out=out, grid=grid, format=format, overwrite=overwrite)
+        write(EditRequest(seeds=parse_seeds(seeds, ws), ws=ws), sampling, to, marking, as_json)
+        return
     seed_list = _parse_seeds(seeds, selection, grid)
     columns, rows = parse_grid(grid, selection.count or len(seed_list or [])) if grid else (0, 0)
     _check_out(out, seed_list, grid, FORMATS[format], selection, overwrite)
@@ -184,10 +198,7 @@ def images(
     files = [out] if grid else [out / f"seed{seed:04d}{FORMATS[format]}" for seed in seed_list]
     one = recipe_of(source, sampling, "grid" if grid else "image", seeds=seed_list, grid=grid)
     recipes = [one] if grid else (replace(one, seeds=[seed]) for seed in seed_list)
-    made = [image_grid.grid(list(pixels), columns, rows)] if grid else pixels
-    for file, image, recipe in zip(files, made, recipes, strict=True):
-        save(image, file, recipe=marks.of(recipe))
-        marks.sign(file, recipe)
+    write_images(pixels, files, recipes, marks, (columns, rows) if grid else None)
     seconds = time.perf_counter() - start
     figures |= {"files": [str(f) for f in files], "images": len(seed_list), "seeds": seed_list, "seconds": seconds}
     of = f" of {figures['rejection']['candidates']} candidates" if selection.reject else ""
@@ -198,8 +209,18 @@ def images(
 @takes(SamplingRequest, "sampling")
 @takes(MarkingRequest, "marking")
 @snapshot_argument
-@click.option("--rows", required=True, metavar="SEEDS", help="Seeds whose images the rows start from.")
-@click.option("--columns", required=True, metavar="SEEDS", help="Seeds that lend the rows their chosen layers.")
+@click.option(
+    "--rows",
+    required=True,
+    metavar="SEEDS",
+    help="Seeds whose images the rows start from; or a file of ws, FILE.npz, or FILE.npz:0-3 for some of its rows.",
+)
+@click.option(
+    "--columns",
+    required=True,
+    metavar="SEEDS",
+    help="Seeds that lend the rows their chosen layers; or a file of ws in the same way.",
+)
 @click.option(
     "--layers",
     default="0-3",
@@ -228,32 +249,34 @@ def mix(
 ) -> None:
     """Mix styles: a grid whose cells are their row's image with some layers of their column's."""
     from gan.data.images import check_suffix, save
-    from gan.sampling import image_grid, latents, mixing
+    from gan.runtime.files import sha256
+    from gan.sampling import image_grid, latents, mixing, origin
     from gan.sampling.marking import Marking
 
-    row_seeds, column_seeds = latents.parse_numbers(rows, "rows"), latents.parse_numbers(columns, "columns")
+    sides = {name: origin.parse_side(text, name) for name, text in (("rows", rows), ("columns", columns))}
     mixed_layers = latents.parse_numbers(layers, "layers")
     check_suffix(out, "out")
     refuse_existing([out], overwrite)
+    only_ws = not any(side.seeds for side in sides.values())
+    if only_ws:
+        origin.refuse_for_ws(sampling)
     marks = Marking(marking)
     source, G = load(sampling)
-    check_size(out, len(column_seeds) + 1, len(row_seeds) + 1, G.config.shape, image_grid.GAP)
-    classes = class_indices(source, sampling.class_name, 1)
-    pixels = mixing.mix(
-        G,
-        row_seeds,
-        column_seeds,
-        mixed_layers,
-        classes[0] if classes else None,
-        truncation_psi=sampling.truncation_psi,
-        noise_mode=sampling.noise_mode,
+    classes = None if only_ws else class_indices(source, sampling.class_name, 1)
+    own_class, digest = classes[0] if classes else None, sha256(source.path)
+    left, top = (
+        side.origin(G, digest, own_class, truncation_psi=sampling.truncation_psi, parameter=name)
+        for name, side in sides.items()
     )
-    recipe = recipe_of(source, sampling, "mix", seeds=row_seeds, columns=column_seeds, layers=mixed_layers)
+    check_size(out, len(top.numbers) + 1, len(left.numbers) + 1, G.config.shape, image_grid.GAP)
+    pixels = mixing.mix_origins(G, left, top, mixed_layers, noise_mode=sampling.noise_mode)
+    named = {**left.recipe(), **mixing.columns_recipe(top), "layers": mixed_layers}
+    recipe = recipe_of(source, sampling, "mix", **named)
     save(pixels, out, recipe=marks.of(recipe))
     marks.sign(out, recipe)
     figures: dict[str, Any] = {"snapshot": str(source.path), "file": str(out)}
-    figures |= {"rows": row_seeds, "columns": column_seeds, "layers": mixed_layers}
-    text = f"A grid of {len(row_seeds)} rows and {len(column_seeds)} columns from {source.path}: {out}"
+    figures |= {"rows": list(left.numbers), "columns": list(top.numbers), "layers": mixed_layers}
+    text = f"A grid of {len(left.numbers)} rows and {len(top.numbers)} columns from {source.path}: {out}"
     result(text, figures, as_json)
 
 

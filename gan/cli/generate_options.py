@@ -1,5 +1,6 @@
 """What the commands below `salon generate` share: options, the checks of them, the generator. Heavy imports wait."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ from gan.errors import RequestError
 from gan.image_shape import ImageShape
 
 if TYPE_CHECKING:
+    from gan.data.images import Pixels
     from gan.data.recipe import Recipe
     from gan.networks.generator import Generator
+    from gan.sampling.marking import Marking
     from gan.sampling.request import SamplingRequest
     from gan.snapshot import Snapshot
 
@@ -33,6 +36,9 @@ precision_option = click.option(
     type=click.Choice(PRECISIONS),
     help="Precision of the generator. bf16: faster, less exact; fp16: for GPUs without bf16.",
 )
+ws_option = click.option(
+    "--ws", metavar="FILE", type=PATH, help="File of ws, .npz, to generate from in the place of seeds: all its rows."
+)
 batch_option = click.option("--batch-size", metavar="NIMG", type=WholeRange(1), help="Images at a time.")
 
 
@@ -46,6 +52,23 @@ def load(sampling: "SamplingRequest") -> "tuple[Snapshot, Generator]":
     source = snapshot.find(sampling.snapshot)
     precision.apply(source.G_ema, sampling.precision)
     return source, source.G_ema.to(target)
+
+
+def parse_seeds(seeds: str | None, ws: Path | None) -> list[int]:
+    """--seeds as numbers; empty where --ws stands in their place. Raises UsageError for neither, or both."""
+    from gan.sampling.latents import parse_numbers
+
+    if seeds is None and ws is None:
+        raise click.UsageError("Missing option '--seeds', or '--ws'.")
+    if seeds is not None and ws is not None:
+        raise click.UsageError("--seeds and --ws exclude each other.")
+    return [] if seeds is None else parse_numbers(seeds)
+
+
+def class_of(source: "Snapshot", sampling: "SamplingRequest", ws: Path | None) -> int | None:
+    """The index of --class; None where ws are given, which have it in them. Raises as class_index."""
+    indices = None if ws is not None else class_indices(source, sampling.class_name, 1)
+    return indices[0] if indices else None
 
 
 def recipe_of(source: "Snapshot", sampling: "SamplingRequest", kind: str, **values: Any) -> "Recipe":
@@ -65,6 +88,23 @@ def recipe_of(source: "Snapshot", sampling: "SamplingRequest", kind: str, **valu
         kimg=source.cur_nimg / 1000,
         **values,
     )
+
+
+def write_images(
+    pixels: "Iterable[Pixels]",
+    files: Sequence[Path],
+    recipes: "Iterable[Recipe]",
+    marks: "Marking",
+    grid: tuple[int, int] | None = None,
+) -> None:
+    """Write images, marked as their recipes say: one file each, or with `grid`, columns and rows, one of all."""
+    from gan.data.images import save
+    from gan.sampling import image_grid
+
+    made = pixels if grid is None else [image_grid.grid(list(pixels), *grid)]
+    for file, image, recipe in zip(files, made, recipes, strict=True):
+        save(image, file, recipe=marks.of(recipe))
+        marks.sign(file, recipe)
 
 
 def class_indices(source: "Snapshot", class_name: str | None, count: int) -> list[int] | None:

@@ -48,6 +48,7 @@ def travel(
     journey: JourneyRequest,
     marking: MarkingRequest,
     seeds: str | None,
+    ws: Path | None,
     pace: dict[str, Any],
     out: Path,
     overwrite: bool,
@@ -68,7 +69,7 @@ def travel(
     marks = Marking(marking)
     seed_list = None if seeds is None else parse_numbers(seeds)
     source, G = load(sampling)
-    planned = plan(source, G, sampling, journey, seeds=seed_list, **pace)
+    planned = plan(source, G, sampling, journey, seeds=seed_list, ws=ws, **pace)
     pixels = map(for_display, planned.frames(noise_mode=sampling.noise_mode, batch_size=sampling.batch_size))
     recipe = recipe_of(source, sampling, "journey", **planned.recipe)
     shown = progress(pixels, "Generating", len(planned), unit="frame")

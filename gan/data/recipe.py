@@ -19,9 +19,12 @@ from gan.config import MAX_SEED, NOISE_MODES, PRECISIONS
 from gan.data import xmp
 from gan.errors import RequestError
 
-KINDS = ("image", "grid", "mix", "interpolation", "timelapse", "journey", "blend", "projection")
+KINDS = (
+    *("image", "grid", "mix", "interpolation", "timelapse", "sheet"),
+    *("journey", "blend", "projection"),
+)
 NUMBERS = ("seeds", "columns", "layers", "rows")
-HASHES = ("snapshot", "other", "dataset", "ws", "directions", "keyframes", "audio")
+HASHES = ("snapshot", "other", "dataset", "ws", "columns_ws", "directions", "keyframes", "audio")
 MP4 = (b"ftyp", 4)  # what an MP4 has, and where
 _RECIPE = re.compile(r'salon:recipe="([^"]*)"')
 
@@ -32,10 +35,11 @@ class Recipe:
 
     kind: str  # one of KINDS
     seeds: Sequence[int] = ()  # of the image, of a grid row by row, of an animation's keys; of a mix the rows'
-    columns: Sequence[int] = ()  # seeds of a mix's columns
+    columns: Sequence[int] = ()  # seeds of a mix's columns, or rows of the file `columns_ws`
     layers: Sequence[int] = ()  # that a mix takes from its columns
     ws: str | None = None  # SHA-256 of the file of ws that it was made from, instead of seeds
     rows: Sequence[int] = ()  # of that file
+    columns_ws: str | None = None  # SHA-256 of the file of ws that a mix's columns were made from, instead of seeds
     edits: Mapping[str, float] = field(default_factory=dict)  # direction -> amount, in standard deviations
     directions: str | None = None  # SHA-256 of the file of these directions
     grid: str | None = None  # columns x rows

@@ -46,9 +46,18 @@ def sentence(recipe: dict[str, Any]) -> str:
     """For a person to read."""
     kind, seeds, columns = recipe["kind"], recipe.get("seeds", []), recipe.get("columns", [])
     of = {"mix": "style mixing of", "image": "style mixing of" if columns else "image of"}.get(kind, f"{kind} of")
-    parts = [f"{of} {'seed' if len(seeds) == 1 else 'seeds'} {_numbers(seeds)}" if seeds else kind]
+    rows = recipe.get("rows", [])
+    parts = [f"{of} {_named(seeds, 'seed')}" if seeds else kind]
+    if rows:
+        parts = [f"{of} {_named(rows, 'row')} of ws {recipe.get('ws', '')[:12]}"]
     if columns:
-        parts.append(f"with layers {_numbers(recipe.get('layers', []))} of seeds {_numbers(columns)}")
+        lent = f"seeds {_numbers(columns)}"
+        if "columns_ws" in recipe:
+            lent = f"rows {_numbers(columns)} of ws {recipe['columns_ws'][:12]}"
+        parts.append(f"with layers {_numbers(recipe.get('layers', []))} of {lent}")
+    if edits := recipe.get("edits"):
+        amounts = ", ".join(f"{name} {amount:+g}" for name, amount in edits.items())
+        parts.append(f"edited by {amounts} of directions {recipe.get('directions', '')[:12]}")
     for name, text in (("class_name", "class {}"), ("truncation_psi", "truncation psi {:g}"), ("model", "model {}")):
         if name in recipe:
             parts.append(text.format(recipe[name]))
@@ -90,6 +99,10 @@ def save_options(recipe: dict[str, Any], format: str) -> dict[str, Any]:
 
 def _json(recipe: dict[str, Any]) -> str:
     return json.dumps(recipe, ensure_ascii=False)
+
+
+def _named(numbers: Sequence[int], unit: str) -> str:
+    return f"{unit if len(numbers) == 1 else unit + 's'} {_numbers(numbers)}"
 
 
 def _numbers(numbers: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gan.errors import RequestError
+from gan.runtime.files import sha256
 from gan.sampling.latents import Floats
 from gan.sampling.ws_file import read_arrays, write_arrays
 
@@ -27,7 +28,7 @@ class Direction:
     first: int  # layer
     last: int  # layer, inclusive
     method: str  # pca, sefa or supervised
-    explained_variance: float | None = None  # share of the variance of w, or of the styles' energy with sefa
+    explained_variance: float | None = None  # share of the variance of w along it; with sefa of the styles' energy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,18 @@ class Directions:
         entries = [replace(d, name=new) if d.name == self[old].name else d for d in self.entries.values()]
         return replace(self, entries={entry.name: entry for entry in entries})
 
+    def as_of(self, digest: str) -> "Directions | None":
+        """With the names that they had when the file's SHA-256 was `digest`, before rename(); None: it never was."""
+        earlier, renames = self, self.about.get("renames")
+        try:
+            for last in reversed(renames if isinstance(renames, list) else []):
+                earlier = earlier.renamed(last["new"], last["old"])
+                if last["of"] == digest:
+                    return earlier
+        except (LookupError, TypeError, RequestError):  # nobody's but a damaged file's
+            return None
+        return None
+
     def save(self, path: Path) -> None:
         """Write the file, atomically."""
         rows = list(self.entries.values())
@@ -82,8 +95,10 @@ class Directions:
         write_arrays(path, about, vectors=vectors.astype(np.float32), sigmas=sigmas)
 
     @classmethod
-    def open(cls, path: Path, num_ws: int, w_dim: int, parameter: str = "directions") -> "Directions":
-        """Read a file, for a generator of this shape.
+    def open(
+        cls, path: Path, num_ws: int | None = None, w_dim: int | None = None, parameter: str = "directions"
+    ) -> "Directions":
+        """Read a file, for a generator of this shape; None: of any.
 
         Raises RequestError, which names `parameter`, for another file, or directions of another generator's shape.
         """
@@ -95,20 +110,37 @@ class Directions:
                 Direction(**one, vector=vector, sigma=float(sigma))
                 for one, vector, sigma in zip(listed, vectors, sigmas, strict=True)
             ]
-            whole = all(
-                _NAME.fullmatch(d.name) and 0 <= d.first <= d.last < num_ws and isinstance(d.method, str)
+            whole = vectors.ndim == 2 and all(
+                _NAME.fullmatch(d.name) and 0 <= d.first <= d.last < layers and isinstance(d.method, str)
                 for d in entries
             )
         except (TypeError, ValueError) as error:
             raise RequestError(f"`{parameter}` must be a file of directions; {path} is damaged") from error
-        if not (whole and entries and np.isfinite(vectors).all() and np.isfinite(sigmas).all()):
+        names = {entry.name for entry in entries}
+        finite = np.isfinite(vectors).all() and np.isfinite(sigmas).all()
+        if not (whole and finite and entries and len(names) == len(entries)):
             raise RequestError(f"`{parameter}` must be a file of directions; {path} is damaged")
-        if layers != num_ws or vectors.shape[1:] != (w_dim,):
+        if (num_ws or layers, w_dim or vectors.shape[1]) != (layers, vectors.shape[1]):
             raise RequestError(
                 f"`{parameter}` must be of this generator, of {num_ws} layers and w of {w_dim}; {path} is of {layers} "
                 f"and {vectors.shape[-1]} instead"
             )
-        return cls.of(entries, num_ws=num_ws, snapshot=snapshot if isinstance(snapshot, str) else None, about=about)
+        return cls.of(
+            entries, num_ws=int(layers), snapshot=snapshot if isinstance(snapshot, str) else None, about=about
+        )
+
+
+def rename(path: Path, old: str, new: str) -> Directions:
+    """Give a direction of a file another name, atomically -> all of them.
+
+    The file keeps what it was before, so that recipes of pictures that were made with the former name are followed.
+    Raises RequestError as Directions.open and Directions.renamed.
+    """
+    digest, directions = sha256(path), Directions.open(path)
+    renames = [*directions.about.get("renames", []), {"of": digest, "old": old, "new": new}]
+    renamed = replace(directions.renamed(old, new), about={**directions.about, "renames": renames})
+    renamed.save(path)
+    return renamed
 
 
 def parse_amounts(texts: Iterable[str], parameter: str = "direction") -> dict[str, float]:

@@ -37,22 +37,28 @@ def plan(
     request: JourneyRequest,
     *,
     seeds: Sequence[int] | None = None,
+    ws: Path | None = None,
     frames: int | None = None,
     fps: float = 30,
 ) -> Journey:
     """Read and check all that a journey needs, before its first frame.
 
-    Its keys are those of the request's file, or `seeds`, with `frames` from one to the next. Raises RequestError, which
-    names the parameter, and in a file the key and the field.
+    Its keys are those of the request's file, or `seeds`, or all rows of a file of `ws`, with `frames` from one to the
+    next. Raises RequestError, which names the parameter, and in a file the key and the field.
     """
-    if (seeds is None) == (request.keyframes is None):
-        raise RequestError("either `seeds` or `keyframes` must be given")
+    if sum(given is not None for given in (seeds, ws, request.keyframes)) != 1:
+        raise RequestError("one of `seeds`, `ws` and `keyframes` must be given, and no other")
     if request.keyframes is not None and frames is not None:
         raise RequestError("`frames` must be left out with `keyframes`, which say how many seconds each key takes")
     rate = Fraction(str(fps)).limit_denominator(1000)  # as the file of an animation has it
     if request.keyframes is None:
-        assert seeds is not None
-        of_file, keys = None, [Key(seed=seed, seconds=(frames or 60) / rate) for seed in seeds]
+        of_file, seconds = None, (frames or 60) / rate
+        if ws is None:
+            assert seeds is not None
+            keys = [Key(seed=seed, seconds=seconds) for seed in seeds]
+        else:
+            rows = len(WsFile.open(ws, G.config.num_ws, G.config.w_dim).ws)
+            keys = [Key(ws=ws, row=row, seconds=seconds) for row in range(rows)]
         if not request.loop:
             keys[-1] = replace(keys[-1], seconds=None)
     else:
@@ -82,7 +88,7 @@ def plan(
         times=times,
         sound=sound,
         plain=len(times) // len(keys) if plain and of_file is None and len(per_key) == 1 else None,
-        recipe=_recipe(request, keys, chosen if sound else {}, directions_file if directions else None, times, fps),
+        recipe=_recipe(request, keys, chosen if sound else {}, directions_file if directions else None, times, fps, ws),
         **driven,
     )
 
@@ -229,15 +235,17 @@ def _recipe(
     directions: Path | None,
     times: Times,
     fps: float,
+    ws: Path | None,
 ) -> dict[str, Any]:
     about: dict[str, Any] = {"easing": request.easing, "loop": request.loop, "fps": fps}
     if request.seconds is not None:
         about["seconds"] = request.seconds
     if chosen:
         about["drives"] = drives.as_json(chosen)
-    hashed = {"keyframes": request.keyframes, "audio": request.audio, "directions": directions}
+    hashed = {"keyframes": request.keyframes, "audio": request.audio, "directions": directions, "ws": ws}
     return {
         "seeds": [key.seed for key in keys if key.seed is not None],
+        "rows": [] if ws is None else list(range(len(keys))),
         "frames": len(times),
         "journey": about,
         **{name: sha256(file) for name, file in hashed.items() if file is not None},

@@ -1,6 +1,7 @@
 """Style mixing (Karras et al. 2019, section 3.1): some layers of one image's ws, the others of another's."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,25 +9,8 @@ import torch
 from gan.data.images import Pixels
 from gan.networks.generator import Generator
 from gan.sampling import image_grid, latents
-from gan.sampling.generate import map_seeds, synthesize
-
-
-def mix_one(
-    G: Generator,
-    seed: int,
-    other: int,
-    layers: Sequence[int],
-    class_index: int | None = None,
-    *,
-    truncation_psi: float = 1.0,
-    noise_mode: str = "const",
-) -> Pixels:
-    """The image of one seed, uint8 [H, W, C], with `layers` of another's. Raises RequestError as mix."""
-    classes = None if class_index is None else [class_index] * 2
-    ws = map_seeds(G, [seed, other], classes, truncation_psi=truncation_psi)
-    mixed = torch.from_numpy(latents.mix(ws[:1].cpu().numpy(), ws[1:].cpu().numpy(), layers)).to(ws)
-    (image,) = synthesize(G, mixed, noise_mode=noise_mode, seeds=[seed])
-    return image
+from gan.sampling.generate import synthesize
+from gan.sampling.origin import Origin, of_seeds
 
 
 def mix(
@@ -43,13 +27,22 @@ def mix(
 
     Raises RequestError for layers that the generator has not.
     """
-    row_ws, column_ws = (
-        map_seeds(G, s, None if class_index is None else [class_index] * len(s), truncation_psi=truncation_psi)
-        for s in (rows, columns)
-    )
-    mixed_ws = latents.mix(row_ws.cpu().numpy(), column_ws.cpu().numpy(), layers)
-    ws = torch.cat([column_ws, row_ws, torch.from_numpy(mixed_ws).to(row_ws)])
-    noise_seeds = [*columns, *rows, *(row for row in rows for _ in columns)]
+    left, top = (of_seeds(G, seeds, class_index, truncation_psi=truncation_psi) for seeds in (rows, columns))
+    return mix_origins(G, left, top, layers, noise_mode=noise_mode)
+
+
+def mix_origins(
+    G: Generator, rows: Origin, columns: Origin, layers: Sequence[int], *, noise_mode: str = "const"
+) -> Pixels:
+    """The same of seeds or rows of files of ws. Raises RequestError for layers that the generator has not."""
+    mixed_ws = latents.mix(rows.ws.cpu().numpy(), columns.ws.cpu().numpy(), layers)
+    ws = torch.cat([columns.ws, rows.ws, torch.from_numpy(mixed_ws).to(rows.ws)])
+    noise_seeds = [*columns.numbers, *rows.numbers, *(row for row in rows.numbers for _ in columns.numbers)]
     cells = np.stack(list(synthesize(G, ws, noise_mode=noise_mode, seeds=noise_seeds)))
-    top, left, inner = np.split(cells, [len(columns), len(columns) + len(rows)])
+    top, left, inner = np.split(cells, [len(columns.ws), len(columns.ws) + len(rows.ws)])
     return image_grid.mixing_grid(list(left), list(top), list(inner))
+
+
+def columns_recipe(columns: Origin) -> dict[str, Any]:
+    """Fields of a mix's recipe that its columns decide."""
+    return {"columns": list(columns.numbers)} | ({} if columns.file is None else {"columns_ws": columns.file})

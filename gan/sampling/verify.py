@@ -1,7 +1,7 @@
 """Whether a picture is what its recipe says: it is generated again, and compared level by level."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from gan.data.recipe import Provenance, Recipe, read
 from gan.errors import RequestError
 from gan.networks import precision
 from gan.runtime.files import sha256
-from gan.sampling import image_grid
-from gan.sampling.generate import generate
-from gan.sampling.mixing import mix, mix_one
+from gan.sampling import generate
+from gan.sampling.latents import Floats
+from gan.sampling.recipe_files import MOST, RecipeFiles, follow
 from gan.snapshot import Snapshot
 
-MOST = 4096  # images that a recipe is followed for
 STILL = ("image", "grid", "mix")  # kinds that are generated again
 
 Make = Callable[[Recipe], Pixels]  # recipe -> the picture, uint8 [H, W, C]
@@ -44,11 +43,13 @@ class Verification:
         return None if self.largest is None else self.largest <= tolerance
 
 
-def verify(path: Path, snapshot: str | None = None, make: Make | None = None) -> Verification:
+def verify(
+    path: Path, snapshot: str | None = None, make: Make | None = None, files: RecipeFiles | None = None
+) -> Verification:
     """Read a picture's mark and recipe, and with `make`, of the snapshot with this SHA-256, compare it with its like.
 
-    Raises RequestError for what is no picture, for a recipe that the generator cannot follow, and for a signed picture
-    where the extra that reads signatures is not installed.
+    `files` are what `make` has besides the snapshot. Raises RequestError for what is no picture, for a recipe that the
+    generator cannot follow, and for a signed picture where the extra that reads signatures is not installed.
     """
     said, signature = read(path), content_credentials.read(path) if content_credentials.present(path) else None
     found = Verification(path=path, said=said, signature=signature)
@@ -64,10 +65,12 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
     if recipe.snapshot != snapshot:
         reason = f"it was made with the snapshot {recipe.snapshot[:12]}, not with {snapshot[:12]}"
         return replace(found, reason=reason)
-    if max(len(recipe.seeds), 1) * max(len(recipe.columns), 1) > MOST:
+    if max(len(recipe.seeds) + len(recipe.rows), 1) * max(len(recipe.columns), 1) > MOST:
         raise RequestError(f"{path} must have a recipe of at most {MOST:,} images")
-    if recipe.kind == "image" and (len(recipe.seeds) != 1 or len(recipe.columns) > 1):
-        raise RequestError(f"{path} must have a recipe of one seed, or two that are mixed")
+    if recipe.kind == "image" and (len(recipe.seeds) + len(recipe.rows) != 1 or len(recipe.columns) > 1):
+        raise RequestError(f"{path} must have a recipe of one seed or row, or of two that are mixed")
+    if (lack := (files or RecipeFiles()).missing(recipe)) is not None:
+        return replace(found, reason=lack)
     try:
         wanted = np.asarray(_as_file(make(recipe), said.format)).astype(int)
     except RequestError as error:
@@ -81,37 +84,28 @@ def verify(path: Path, snapshot: str | None = None, make: Make | None = None) ->
     return replace(found, largest=int(off.max()), mean=float(off.mean()))
 
 
-def of_snapshot(source: Snapshot, device: torch.device) -> tuple[str, Make]:
-    """The SHA-256 of a snapshot, and what makes pictures of it as recipes say."""
+def of_snapshot(source: Snapshot, device: torch.device, files: RecipeFiles | None = None) -> tuple[str, Make]:
+    """The SHA-256 of a snapshot, and what makes pictures of it as recipes say, with the files that they name."""
 
     def make(recipe: Recipe) -> Pixels:
-        G = source.G_ema
+        G, config = source.G_ema, source.config.network
         precision.apply(G, recipe.precision or "fp32")
         G.to(device)
-        index = class_index(recipe.class_name, source.config.network.num_classes, source.classes)
-        psi, noise = (1.0 if recipe.truncation_psi is None else recipe.truncation_psi), recipe.noise_mode or "const"
-        seeds = list(recipe.seeds)
-        if recipe.kind == "mix":
-            return mix(G, seeds, recipe.columns, recipe.layers, index, truncation_psi=psi, noise_mode=noise)
-        if recipe.kind == "image" and recipe.columns:
-            (seed,), (other,) = seeds, recipe.columns
-            return mix_one(G, seed, other, recipe.layers, index, truncation_psi=psi, noise_mode=noise)
-        classes, cutoff = None if index is None else [index] * len(seeds), recipe.truncation_cutoff
-        made = generate(G, seeds, classes, truncation_psi=psi, truncation_cutoff=cutoff, noise_mode=noise)
-        return arranged(recipe, list(made))
+        psi, cutoff = (1.0 if recipe.truncation_psi is None else recipe.truncation_psi), recipe.truncation_cutoff
+
+        def map_seeds(seeds: Sequence[int]) -> Floats:
+            index = class_index(recipe.class_name, config.num_classes, source.classes)
+            classes = None if index is None else [index] * len(seeds)
+            ws = generate.map_seeds(G, seeds, classes, truncation_psi=psi, truncation_cutoff=cutoff)
+            return ws.cpu().numpy()
+
+        def synthesize(ws: Floats, seeds: Sequence[int]) -> Iterator[Pixels]:
+            on_device, noise = torch.from_numpy(ws).to(device), recipe.noise_mode or "const"
+            return generate.synthesize(G, on_device, noise_mode=noise, seeds=seeds)
+
+        return follow(recipe, files or RecipeFiles(), config.num_ws, config.w_dim, map_seeds, synthesize)
 
     return sha256(source.path), make
-
-
-def arranged(recipe: Recipe, images: Sequence[Pixels]) -> Pixels:
-    """The images of a recipe's seeds as it shows them. Raises RequestError where it names a grid that is none."""
-    if recipe.kind == "image":
-        (image,) = images
-        return image
-    columns, _, rows = (recipe.grid or "").partition("x")
-    if not (columns.isdecimal() and rows.isdecimal() and len(images) <= int(columns) * int(rows) <= MOST):
-        raise RequestError(f"the recipe must have a grid for {len(images)} images; got {recipe.grid} instead")
-    return image_grid.grid(images, int(columns), int(rows))
 
 
 def _as_file(pixels: Pixels, format: str) -> Image.Image:

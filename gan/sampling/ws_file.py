@@ -49,6 +49,19 @@ class WsFile:
         return cls(ws=ws, snapshot=snapshot if isinstance(snapshot, str) else None, about=about)
 
 
+def told_of(kind: str, path: Path, found_for: str | None, snapshot: str | None) -> str | None:
+    """A warning where a file, `kind` such as "ws", was made for another snapshot than `snapshot`; else None.
+
+    It is none to refuse: a tuned generator, and a later snapshot of a run, understand much the same ws.
+    """
+    if found_for is None or snapshot is None or found_for == snapshot:
+        return None
+    return (
+        f"Warning: the {kind} of {path} were found for the snapshot {found_for[:12]}, and are used with "
+        f"{snapshot[:12]}: images may differ from what they were found for"
+    )
+
+
 def write_arrays(path: Path, about: Mapping[str, Any], **arrays: np.ndarray) -> None:
     """Write `.npz` with arrays and `about` as JSON in it, atomically."""
     with atomic(path) as temporary, open(temporary, "wb") as file:

@@ -16,6 +16,7 @@ from serving.client.options import model_option, server_options
 from serving.client.request import Connection
 
 if TYPE_CHECKING:
+    from gan.sampling.recipe_files import RecipeFiles
     from gan.sampling.verify import Make, Verification
 
 TOLERANCE = 2  # levels: another processor or library rounds otherwise
@@ -25,6 +26,20 @@ TOLERANCE = 2  # levels: another processor or library rounds otherwise
 @takes(Connection, "connection")
 @click.argument("pictures", metavar="PICTURE...", nargs=-1, required=True, type=PATH)
 @click.option("--snapshot", metavar="SNAPSHOT", type=PATH, help="Snapshot, run, or folder of runs to compare with.")
+@click.option(
+    "--ws",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="File of ws that pictures were made from, which recipes name by its SHA-256; repeat for several.",
+)
+@click.option(
+    "--directions",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="File of directions that pictures were edited with; repeat for several.",
+)
 @click.option(
     "--tolerance",
     metavar="LEVELS",
@@ -41,6 +56,8 @@ def verify(
     context: click.Context,
     pictures: tuple[Path, ...],
     snapshot: Path | None,
+    ws: tuple[Path, ...],
+    directions: tuple[Path, ...],
     tolerance: int,
     device: str,
     connection: Connection,
@@ -55,18 +72,22 @@ def verify(
     \b
     salon verify images/seed0003.png
     salon verify images/*.png --snapshot runs
+    salon verify edited/*.png --snapshot runs --directions directions.npz
     salon verify downloaded.webp --url grpc://127.0.0.1:8001
     """
     from gan.sampling import verify as library
+    from gan.sampling.recipe_files import RecipeFiles
 
     asked = context.get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE  # not by the variable alone
     if asked and snapshot is not None:
         raise RequestError("`snapshot` and `url` exclude each other")
-    found: list[Verification] = []
-    with _generator(snapshot, device, connection if asked else None) as (digest, make):
-        for picture in progress(pictures, "Verifying", len(pictures)):
-            found.append(library.verify(picture, digest, make))
     compared = snapshot is not None or asked
+    if (ws or directions) and not compared:
+        raise RequestError("`ws` and `directions` need `snapshot` or `url`, to make pictures again with them")
+    files, found = RecipeFiles.of(ws, directions), list[library.Verification]()
+    with _generator(snapshot, device, connection if asked else None, files) as (digest, make):
+        for picture in progress(pictures, "Verifying", len(pictures)):
+            found.append(library.verify(picture, digest, make, files))
     good = [each.same(tolerance) for each in found]
     figures = {"pictures": [_figures(each, tolerance) for each in found], "verified": sum(map(bool, good))}
     lines = [line for each in found for line in _lines(each, tolerance)]
@@ -79,7 +100,7 @@ def verify(
 
 @contextmanager
 def _generator(
-    snapshot: Path | None, device: str, connection: Connection | None
+    snapshot: Path | None, device: str, connection: Connection | None, files: "RecipeFiles"
 ) -> "Iterator[tuple[str | None, Make | None]]":
     # The SHA-256 of what pictures are compared with, and what makes them; None: nothing.
     if snapshot is not None:
@@ -87,13 +108,13 @@ def _generator(
         from gan.device.selection import select
         from gan.sampling.verify import of_snapshot
 
-        yield of_snapshot(snapshots.find(snapshot), select(device))
+        yield of_snapshot(snapshots.find(snapshot), select(device), files)
     elif connection is not None:
         from serving.client.client import Client
         from serving.verify.served import of_server
 
         with Client(**asdict(connection)) as client:
-            yield of_server(client)
+            yield of_server(client, files)
     else:
         yield None, None
 

@@ -1,0 +1,1 @@
+"""Directions in w, found by components, by weights or by labels: `salon directions`."""
