@@ -118,7 +118,7 @@ def test_each_version_keeps_its_own(tmp_path, repository, tiny_run, source, dire
             list(before.edit([1], {"number-0007": 1.0}))
     file.unlink()  # not written over: other versions are links to the same file
     saved(file, digest, seed=3)
-    with pytest.raises(RequestError, match="directions[.]npz is not what was exported"):
+    with pytest.raises(RequestError, match=r"directions\.npz is not what was exported"):
         family.check(models)
 
 
