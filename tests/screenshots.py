@@ -17,6 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from browser import Browser
+from made_directions import saved
+
+from gan import snapshot
+from gan.runtime.files import sha256
 
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
@@ -145,6 +149,19 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
     return place
 
 
+def editable(folder: Path, place: dict[str, Path]) -> Path:
+    """The generator of the loop as a model repository, with directions, which are random ones."""
+    models = folder / "models-with-directions"
+    if not models.exists():
+        source = snapshot.find(place["train"])
+        network, digest = source.config.network, sha256(source.path)
+        names, shape = [f"pc{number}" for number in range(1, 9)], (network.num_ws, network.w_dim)
+        saved(folder / "directions.npz", digest, names, *shape)
+        words = ("--classifier", place["style"], "--directions", folder / "directions.npz")
+        salon(folder, "export", "--snapshot", source.path, "--out", models, *words)
+    return models
+
+
 class Camera:
     """Takes every page at both widths, light and dark, and lists what is wider than its window."""
 
@@ -218,12 +235,14 @@ def main() -> None:
             with running(folder, r"http://[\w.:/-]+", *words, "--out", temporary / name) as address:
                 camera.take(name, address, "document.querySelector('#choices button')", f"{begin}; {begun}")
         ports = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
-        server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", place["export"], *ports))
+        server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", editable(folder, place), *ports))
         gallery = running(folder, r"http://[\w.:]+/", "gallery", "--url", server, "--port", 0, "--rate", "1000/min")
         address = stack.enter_context(gallery)
         for view in ("wall", "picture", "mix", "journey"):
             ready = "document.querySelector('#stage[aria-busy=false]')"
             camera.take(f"gallery-{view}", f"{address}?view={view}&seed=4&to=9&psi=0.7", ready)
+        edited = f"{address}?view=picture&seed=4&psi=0.7&edits=pc1:1.5,pc2:-0.8"
+        camera.take("gallery-edited", edited, ready, "document.getElementById('directions').scrollIntoView(false)")
         for fault in [*camera.faults, *map(str, browser.errors)]:
             print(fault)
 
