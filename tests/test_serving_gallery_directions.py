@@ -258,7 +258,7 @@ def test_an_image_follows_a_slider_one_request_at_a_time(stand, browser):
         drag(browser, 0, [2.5], let_go=False)  # under way, and given up for another seed
         browser.until("following")
         browser.run("go({ seed: 8 })")
-        stand.held["synthesize"].release(2)
+        stand.held["synthesize"].release(1)
         browser.until(f"{READY} && document.getElementById('title').textContent === 'Seed 8, edited' && {LOADED}")
         assert np.array_equal(shown(browser), stand.edited(8, {"age": 2.5}))
         browser.open("about:blank", "true")
@@ -274,6 +274,18 @@ def test_no_sliders_where_no_directions_are_served(stand, browser):
         browser.run("go({ model: 'generator', edits: {} })")
         browser.until(f"{READY} && {visible}")
         assert len(browser.run(AMOUNTS)) == 3
+    assert browser.errors == []
+
+
+def test_another_generator_begins_without_edits(stand, browser):
+    like = {"directions": METADATA.directions}  # of the same names
+    stand.served = [replace(about, **like) if about.kind == "mapping" else about for about in stand.served]
+    with opened(Gallery(lambda name: stand)) as address:
+        browser.open(f"{address}?view=picture&edits=age:1", READY)
+        choose = "(e => (e.value = 'plain', e.dispatchEvent(new Event('change'))))(document.getElementById('model'))"
+        browser.run(choose)
+        browser.until(f"{READY} && location.search.includes('model=plain')")
+        assert browser.run(AMOUNTS) == [0, 0, 0] and browser.run(EDITS) is None
     assert browser.errors == []
 
 
