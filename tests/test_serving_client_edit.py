@@ -153,3 +153,18 @@ def test_refusals(query, ws_file, tmp_path):
         outcome = query(command, "--ws", tmp_path / "other.npz", "--out", path)
         refused(outcome, "--ws must hold finite ws of this generator, Nx6x8", "other.npz holds 2x6x9 instead")
     assert sorted(tmp_path.iterdir()) == [ws_file, tmp_path / "other.npz"]
+
+
+@pytest.mark.parametrize(
+    ("images", "names"),
+    [
+        (["a/tree.jpg", "C:\\pictures\\House.png"], ["tree", "House"]),
+        (["tree.jpg", "b/Tree.png"], ["row0000", "row0001"]),  # one file for both, where case is nothing
+        (["tree.jpg", "..."], ["row0000", "row0001"]),
+        (["tree.jpg"], ["row0000", "row0001"]),
+        (["tree.jpg", 7], ["row0000", "row0001"]),
+        ("ab", ["row0000", "row0001"]),
+    ],
+)
+def test_rows_are_named_after_images_that_can_be_files(images, names):
+    assert WsFile(ws=np.zeros([2, 6, 8], np.float32), about={"images": images}).names() == names
