@@ -4,9 +4,10 @@ that a client lacks.
 Axis legend: N batch, L layers (num_ws), K styles, H and W height and width; -1 is free.
 """
 
+import base64
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ CLASSIFIER = "style_classifier"
 PARAMETER = "salon"  # of config.pbtxt and of ONNX metadata: where a model's ModelMetadata lies
 LIMITS = "limits"  # parameter of config.pbtxt: limits() as JSON
 VERSIONS = "versions"  # parameter of config.pbtxt: the versions that are served, version -> ModelMetadata, as JSON
+# Parameter of a mapping's config.pbtxt, where it has any: version -> the file of its directions in base64, as JSON.
+DIRECTIONS = "directions"
+DIRECTIONS_FILE = "directions.npz"  # beside a mapping's graph
+MAX_DIRECTIONS = 256 * 1024  # bytes of that file, which clients read with the description of the model
 IMAGE_FORMATS = ("png", "jpeg", "webp")
 
 PSI_RANGE = (-2.0, 2.0)  # of truncation_psi
@@ -62,6 +67,7 @@ class ModelMetadata:
     cur_nimg: int | None = None
     styles: list[str] = field(default_factory=list)  # of a classifier, in the order of its probabilities
     card: dict[str, Any] = field(default_factory=dict)  # of a classifier: how it was trained and how often it errs
+    directions: str | None = None  # of a mapping: SHA-256 of the file of directions that is served with it
     salon: str = ""  # version that exported it
     format: str = FORMAT
     # Of a served model, and not in the JSON, which is written before there are any.
@@ -76,6 +82,8 @@ class ModelMetadata:
             del values["width"], values["height"]
         if self.channels == 3:
             del values["channels"]
+        if self.directions is None:
+            del values["directions"]
         return values
 
     @property
@@ -109,6 +117,8 @@ class ModelMetadata:
                 raise ValueError(f"width and height must be whole numbers above 0; got {side} instead")
         if metadata.channels not in (1, 3, 4):
             raise ValueError(f"channels must be 1, 3 or 4; got {metadata.channels} instead")
+        if not isinstance(metadata.directions, str | None):
+            raise ValueError(f"directions must be a SHA-256; got {metadata.directions} instead")
         return metadata
 
 
@@ -211,6 +221,11 @@ def limits(metadata: ModelMetadata) -> dict[str, tuple[float, float]]:
         "seed": (0, MAX_SEED),
     }
     return {tensor.name: ranges[tensor.name] for tensor in inputs(metadata) if tensor.name in ranges}
+
+
+def directions_parameter(files: Mapping[int, bytes]) -> str:
+    """The parameter DIRECTIONS, of the files of directions by version."""
+    return json.dumps({version: base64.b64encode(content).decode() for version, content in files.items()})
 
 
 def _size(size: int | None) -> int:

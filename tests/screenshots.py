@@ -21,9 +21,11 @@ from pathlib import Path
 
 import numpy as np
 from browser import Browser
+from made_directions import saved
 
 from gan import snapshot
-from gan.sampling.directions import Direction, Directions
+from gan.runtime.files import sha256
+
 
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")
@@ -147,25 +149,12 @@ def made(folder: Path, data: Path | None) -> dict[str, Path]:
     if not (folder / "review.html").exists():
         salon(folder, "curate", "review", place["prune"], "--data", place["prepare"], "--out", "review.html")
     if not (folder / "gallery" / "index.html").exists():
-        draw_directions(folder / run, folder / "directions.npz")
-        salon(folder, "gallery", "--static", "gallery", "--snapshot", run, "--directions", "directions.npz")
+        with_directions = ("--directions", random_directions(folder, folder / run))
+        salon(folder, "gallery", "--static", "gallery", "--snapshot", run, *with_directions)
     if not (folder / "map.html").exists():
         shown = ("--manifest", place["prune"], "--snapshot", run, "--num-images", 48)
         salon(folder, "curate", "map", place["prepare"], *shown, "--out", "map.html")
     return place
-
-
-def draw_directions(run: Path, out: Path) -> None:
-    """A file of directions of a run's generator, by chance: what they are called is what pages show."""
-    network = snapshot.find(run).config.network
-    vectors = np.random.default_rng(0).standard_normal([3, network.w_dim]).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    names = ("sky", "brushwork.coarse-to-fine", "pc3")
-    layers = {"first": 0, "last": network.num_ws - 1}
-    entries = (
-        Direction(name=n, vector=v, sigma=0.8, method="pca", **layers) for n, v in zip(names, vectors, strict=True)
-    )
-    Directions.of(entries, num_ws=network.num_ws).save(out)
 
 
 @contextmanager
@@ -180,6 +169,25 @@ def hosted(folder: Path) -> Iterator[str]:
         finally:
             host.shutdown()
             thread.join()
+
+
+def editable(folder: Path, place: dict[str, Path]) -> Path:
+    """The generator of the loop as a model repository, with directions, which are random ones."""
+    models = folder / "models-with-directions"
+    if not models.exists():
+        words = ("--classifier", place["style"], "--directions", random_directions(folder, place["train"]))
+        salon(folder, "export", "--snapshot", place["train"], "--out", models, *words)
+    return models
+
+
+def random_directions(folder: Path, run: Path) -> Path:
+    """A file of directions of a run's generator, by chance: what they are called is what pages show."""
+    source = snapshot.find(run)
+    network, names = (
+        source.config.network,
+        ["sky", "brushwork.coarse-to-fine", *(f"pc{number}" for number in range(3, 9))],
+    )
+    return saved(folder / "directions.npz", sha256(source.path), names, network.num_ws, network.w_dim)
 
 
 class Camera:
@@ -261,12 +269,14 @@ def main() -> None:
                 camera.take(f"gallery-static-{view}", f"{address}?{view}{state}", generated)
         camera.take("gallery-static-file", (folder / "gallery" / "index.html").as_uri())
         ports = ("--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
-        server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", place["export"], *ports))
+        server = stack.enter_context(running(folder, r"grpc://[\w.:]+", "serve", editable(folder, place), *ports))
         gallery = running(folder, r"http://[\w.:]+/", "gallery", "--url", server, "--port", 0, "--rate", "1000/min")
         address = stack.enter_context(gallery)
         for view in ("wall", "picture", "mix", "journey"):
             ready = "document.querySelector('#stage[aria-busy=false]')"
             camera.take(f"gallery-{view}", f"{address}?view={view}&seed=4&to=9&psi=0.7", ready)
+        edited = f"{address}?view=picture&seed=4&psi=0.7&edits=pc1:1.5,pc2:-0.8"
+        camera.take("gallery-edited", edited, ready, "document.getElementById('directions').scrollIntoView(false)")
         for fault in [*camera.faults, *map(str, browser.errors)]:
             print(fault)
 

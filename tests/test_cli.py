@@ -65,7 +65,7 @@ def test_no_command_is_lost_or_renamed():
         "directions": "find rename sheet show",
         "eval": "blind compare ema novelty reference run sweep",
         "generate": "edit images interpolate mix timelapse",
-        "query": "classify generate interpolate mix status",
+        "query": "classify directions edit generate interpolate mix status",
         "style": "check train",
     }
     expected = {f"salon {name}" for name in [*single.split(), *groups]} | {"salon"}

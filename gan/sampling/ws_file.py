@@ -5,6 +5,7 @@ generator's snapshot, and what else its writer tells: images, the names of the N
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from gan.runtime.files import atomic, require_format
 from gan.sampling.latents import Floats
 
 FORMAT = "salon-ws-1"
+_SAFE = re.compile(r"\w[\w .,+@=()-]{0,99}")  # names of images that can be names of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,15 @@ class WsFile:
     ws: Floats  # [N, num_ws, w_dim]
     snapshot: str | None = None  # SHA-256 of the file of the generator that they are of; None: not known
     about: Mapping[str, Any] = field(default_factory=dict)  # what else the file tells, as JSON holds it
+
+    def names(self) -> list[str]:
+        """Names of files for the N images, without suffix: of the images that they were found for, or row0000."""
+        given, count = self.about.get("images"), len(self.ws)
+        known = isinstance(given, list) and all(isinstance(name, str) for name in given)
+        stems = [Path(name.replace("\\", "/")).stem for name in given or ()] if known else []
+        safe = all(_SAFE.fullmatch(stem) for stem in stems) and len(stems) == count
+        distinct = len({stem.lower() for stem in stems}) == count
+        return stems if safe and distinct else [f"row{row:04d}" for row in range(count)]
 
     def save(self, path: Path) -> None:
         """Write the file, atomically."""

@@ -22,10 +22,10 @@ from gan.cli.options import (
 )
 from gan.errors import BoundError, RequestError
 from gan.runtime.console import progress, result, say, table
-from gan.runtime.files import refuse_existing
+from gan.runtime.files import atomic, refuse_existing
 from gan.sampling.request import MarkingRequest
-from serving.client.options import concurrency_option, label_option, model_option, server_options
-from serving.client.request import Connection, GenerateQuery, InterpolateQuery, MixQuery
+from serving.client.options import concurrency_option, label_option, model_option, server_options, ws_option
+from serving.client.request import Connection, EditQuery, GenerateQuery, InterpolateQuery, MixQuery
 
 if TYPE_CHECKING:
     from gan.data.recipe import Recipe
@@ -45,6 +45,7 @@ def query() -> None:
     salon query status
     salon query generate --seeds 0-15 --grid 4x4 --out grid.png
     salon query generate --reject obrs --budget 4 --count 16 --out best --url http://127.0.0.1:8000
+    salon query edit --direction pc1=2 --seeds 0-7 --out edited
     salon query mix --rows 0-3 --columns 4-9 --layers 0-3 --out mix.png
     salon query interpolate --seeds 0-5 --out loop.mp4
     salon query classify painting.jpg
@@ -70,6 +71,7 @@ generator_options = together(
 @click.option(
     "--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42. With --reject: the candidates, from 0 on."
 )
+@ws_option
 @click.option("--out", type=PATH, help="Folder for one file a seed; with --grid, the grid's file.")
 @grid_option
 @format_option
@@ -84,13 +86,17 @@ generator_options = together(
 )
 @generator_options
 def generate(request: GenerateQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
-    """Generate images of seeds: one image a seed, the same that `salon generate` gives."""
+    """Generate images of seeds: one image a seed, the same that `salon generate` gives. With --ws one for each row."""
     import time
 
     from gan.data import images
     from gan.sampling import image_grid
     from gan.sampling.marking import Marking
 
+    if request.ws is not None:
+        to = {name: getattr(request, name) for name in ("out", "ws", "grid", "format", "overwrite")}
+        _write_edited(EditQuery(direction=(), **to), connection, marking, as_json)
+        return
     if request.reject is None and request.seeds is None:
         raise click.UsageError("Missing option '--seeds'; or let --reject choose them.")
     out, seeds = request.out, _seeds(request)
@@ -121,7 +127,8 @@ def _recipe(client: "Client", request: Any, kind: str, **values: Any) -> "Recipe
     # How the served generator made a picture, for its file.
     from serving.recipes import served_recipe
 
-    values |= {"class_name": request.label, "truncation_psi": request.truncation_psi}
+    psi = None if values.get("ws") else request.truncation_psi  # ws are taken as they are
+    values |= {"class_name": request.label, "truncation_psi": psi}
     return served_recipe(client.about("generator"), kind, **values)
 
 
@@ -156,6 +163,98 @@ def _accepted(
     assert request.count is not None
     budget = request.budget or _BUDGET
     return choose(client, candidates, request.count, budget, request.truncation_psi, request.label)
+
+
+@query.command()
+@takes(Connection, "connection")
+@takes(EditQuery)
+@takes(MarkingRequest, "marking")
+@click.option(
+    "--direction",
+    metavar="NAME=AMOUNT",
+    multiple=True,
+    required=True,
+    help="Direction and how far to move along it, in standard deviations; repeat for several.",
+)
+@click.option(
+    "--directions",
+    metavar="FILE",
+    type=PATH,
+    help="File of salon directions find. Default: the directions that are served with the generator.",
+)
+@click.option("--seeds", metavar="SEEDS", help="Seeds and ranges, such as 0-15,42.")
+@ws_option
+@click.option("--out", type=PATH, help="Folder for one file a seed; with --grid, the grid's file.")
+@grid_option
+@format_option
+@generator_options
+def edit(request: EditQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
+    """Edit images along directions: those of seeds, or of a file of ws.
+
+    `salon query directions` lists the directions that are served.
+
+    \b
+    salon query edit --direction pc1=2 --direction pc3=-1 --seeds 0-7 --out edited
+    """
+    _write_edited(request, connection, marking, as_json)
+
+
+def _write_edited(request: EditQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
+    import time
+
+    from gan.data import images
+    from gan.sampling import image_grid
+    from gan.sampling.marking import Marking
+    from serving.client.edit import edited
+
+    if request.grid:
+        _check_suffix(request.out, "with --grid")
+    marks = Marking(marking)
+    start = time.perf_counter()
+    with _client(connection) as client:
+        made = edited(client, request)
+        figures = _source(client)
+        count, suffix = len(made.origin.names), images.FORMATS[request.format]
+        columns, rows = parse_grid(request.grid, count) if request.grid else (0, 0)
+        files = [request.out] if request.grid else [request.out / f"{name}{suffix}" for name in made.origin.names]
+        refuse_existing(files, request.overwrite)
+        generated = progress(made.images, "Generating", count)
+        pictures = [image_grid.grid(list(generated), columns, rows)] if request.grid else generated
+        recipes = [dataclasses.replace(made.recipe, kind="grid", grid=request.grid)] if request.grid else made.recipes()
+        for file, recipe, pixels in zip(files, recipes, pictures, strict=True):
+            images.save(pixels, file, recipe=marks.of(recipe))
+            marks.sign(file, recipe)
+    seconds = time.perf_counter() - start
+    figures |= {"files": [str(f) for f in files], "images": count, "seconds": seconds, **made.origin.fields()}
+    figures |= {"edits": made.recipe.edits, "directions": made.recipe.directions}
+    result(f"{count} images in {seconds:.1f} s from {client.url}: {request.out}", figures, as_json)
+
+
+@query.command()
+@takes(Connection, "connection")
+@click.option("--out", metavar="FILE", type=PATH, help="File to write the directions to, .npz.")
+@model_option
+@overwrite_option
+@server_options
+def directions(out: Path | None, overwrite: bool, connection: Connection, as_json: bool) -> None:
+    """List the directions that are served with a generator; with --out, write them to a file."""
+    if out is not None:
+        refuse_existing([out], overwrite)
+    with _client(connection) as client:
+        figures, served = _source(client), client.need_directions()
+        content, digest = client.directions_file(), client.about("mapping").directions
+        if out is not None and content is not None:
+            with atomic(out) as temporary:
+                temporary.write_bytes(content)
+    rows, listed = [], []
+    for entry in served.entries.values():
+        told = {name: getattr(entry, name) for name in ("name", "first", "last", "method", "explained_variance")}
+        listed.append(told | {"sigma": entry.sigma})
+        share = "" if entry.explained_variance is None else f"{entry.explained_variance:.1%}"
+        rows.append([entry.name, f"{entry.first}-{entry.last}", entry.method, share, f"{entry.sigma:.3g}"])
+    text = table(rows, ["direction", "layers", "method", "variance", "sigma"])
+    figures |= {"sha256": digest, "directions": listed, "file": None if out is None else str(out)}
+    result(f"{text}\nOf {client.url}{'' if out is None else f': {out}'}", figures, as_json)
 
 
 @query.command()
@@ -203,25 +302,31 @@ def mix(request: MixQuery, connection: Connection, marking: MarkingRequest, as_j
 @takes(InterpolateQuery)
 @takes(MarkingRequest, "marking")
 @click.option("--seeds", metavar="SEEDS", help="Seeds to pass through, in order, and back to the first.")
+@ws_option
 @click.option("--frames", metavar="N", type=WholeRange(1), help="Frames from one seed to the next.")
 @click.option("--fps", metavar="FPS", type=FiniteRange(1, 120), help="Frames a second.")
 @click.option("--out", metavar="FILE", type=PATH, help="File of the animation: .mp4, .webp or .gif.")
 @generator_options
 def interpolate(request: InterpolateQuery, connection: Connection, marking: MarkingRequest, as_json: bool) -> None:
-    """Generate a closed path through seeds, as an animation."""
+    """Generate a closed path through seeds, or rows of a file of ws, as an animation."""
     from gan.data.images import for_display
     from gan.sampling import animation, latents
     from gan.sampling.marking import Marking
+    from serving.client.edit import of_file, of_seeds, parse_seeds
 
-    seeds, out, fps = latents.parse_numbers(request.seeds), request.out, request.fps
+    seeds, out, fps = parse_seeds(request.seeds, request.ws), request.out, request.fps
     animation.check_suffix(out, "out")
     refuse_existing([out], request.overwrite)
     marks = Marking(marking)
     with _client(connection) as client:
         figures = _source(client)
-        ws = latents.loop(client.map_seeds(seeds, request.truncation_psi, request.label), request.frames)
+        if request.ws is not None:
+            keys = of_file(client, request.ws)
+        else:
+            keys = of_seeds(client, seeds, request.truncation_psi, request.label)
+        ws = latents.loop(keys.ws, request.frames)
         frames = map(for_display, client.synthesize(ws))
-        recipe = _recipe(client, request, "interpolation", seeds=seeds, frames=request.frames)
+        recipe = _recipe(client, request, "interpolation", **keys.fields(), frames=request.frames)
         animation.save(progress(frames, "Generating", len(ws), unit="frame"), out, fps, recipe=marks.of(recipe))
     marks.sign(out, recipe)
     figures |= {"file": str(out), "frames": len(ws), "seconds": len(ws) / fps}

@@ -13,9 +13,10 @@ All answers are of the version of the models with which the client began; when i
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -28,8 +29,9 @@ from gan.data.images import Pixels, to_rgb
 from gan.errors import RequestError, SalonError
 from gan.image_shape import MODES
 from gan.sampling import latents
+from gan.sampling.directions import Directions
 from gan.sampling.latents import Floats
-from serving.client import status
+from serving.client import served_directions, status
 from serving.client.cancel import Cancellation
 from serving.client.request import read_token
 from serving.client.retry import CONCURRENCY, RETRIES, TIMEOUT, RetryPolicy, Unavailable
@@ -95,6 +97,7 @@ class Client:
         self._asking = threading.Lock()  # one thread asks what is served, the others take its answer
         self._family: ServedFamily | None = None
         self._known_classifier: ModelMetadata | None = None
+        self._directions: Directions | None = None
 
     @property
     def url(self) -> str:
@@ -189,6 +192,56 @@ class Client:
         requests = ({"image": batch} for batch in _batches(images, metadata.max_batch))
         rows = [answer["probabilities"] for answer in self._run(metadata, requests, cancel)]
         return np.concatenate([np.empty([0, len(metadata.styles)], np.float32), *rows])
+
+    # Editing
+
+    def directions(self) -> Directions | None:
+        """Directions that are served with this generator, to edit images along; None: there are none."""
+        mapping = self._mapping()
+        if mapping is None:
+            return None
+        if self._directions is None:
+            self._directions = served_directions.read(self.directions_file() or b"", mapping)
+        return self._directions
+
+    def directions_file(self) -> bytes | None:
+        """The file of these directions as it was exported, which salon verify takes too; None: there is none."""
+        mapping = self._mapping()
+        if mapping is None:
+            return None
+        name = model_name(mapping.kind, self.model)
+        return served_directions.content_of(self._ask(partial(self._transport.config, name)), mapping)
+
+    def edit(
+        self,
+        seeds: Sequence[int],
+        amounts: Mapping[str, float],
+        truncation_psi: float = 1.0,
+        label: int | str | None = None,
+        *,
+        directions: Directions | None = None,
+        cancel: Cancellation | None = None,
+    ) -> Iterator[Pixels]:
+        """One image a seed, in order, moved by `amounts` of standard deviations along directions.
+
+        `directions` None: those that are served. Raises RequestError where there are none, or not of these names.
+        """
+        directions = directions or self.need_directions()
+        ws = self.map_seeds(seeds, truncation_psi, label, cancel=cancel)
+        return self.synthesize(directions.edit(ws, amounts), cancel=cancel)
+
+    def need_directions(self) -> Directions:
+        """The same as directions(). Raises RequestError where there are none."""
+        directions = self.directions()
+        if directions is None:
+            remedy = "export it with directions, or give a file of them as `directions`"
+            raise RequestError(f"{self.url} serves {self.model} without directions: {remedy}")
+        return directions
+
+    def _mapping(self) -> ModelMetadata | None:
+        # Metadata of the mapping, where it has directions.
+        mapping = self.about("mapping")
+        return mapping if mapping.directions else None
 
     # Metadata and state
 

@@ -15,6 +15,9 @@ model_option = together(
         help="Version of its models. Default: the newest; `salon query status` lists those that are served.",
     ),
 )
+ws_option = click.option(
+    "--ws", metavar="FILE", type=PATH, help="File of ws, .npz, to generate from in the place of seeds: all its rows."
+)
 label_option = click.option("--class", "label", metavar="CLASS", help="Class to generate: its name or its index.")
 concurrency_option = click.option(
     "--concurrency",

@@ -39,7 +39,8 @@ class GenerateQuery:
     """Images of seeds from a served generator."""
 
     out: Path  # a folder for one file a seed; with `grid`, the grid's file
-    seeds: str | None = None  # such as "0-15,42"; None: with `reject`, candidates from 0 on
+    seeds: str | None = None  # such as "0-15,42"; None: with `ws`, or with `reject`, candidates from 0 on
+    ws: Path | None = None  # file of ws, all of whose rows are generated in the place of seeds
     grid: str | None = None  # columns x rows such as "4x4"; None: one file a seed
     format: str = "png"  # of one file a seed: png, jpeg or webp
     reject: str | None = None  # obrs: only candidates that the discriminator accepts; None: every seed
@@ -50,6 +51,9 @@ class GenerateQuery:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        _check_ws(self.ws, self.seeds, self.truncation_psi, self.label)
+        if self.ws is not None and self.reject is not None:
+            raise RequestError("`reject` chooses among seeds; leave out `ws`")
         if self.reject is None:
             for name in ("count", "budget"):
                 if getattr(self, name):
@@ -73,12 +77,42 @@ class MixQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateQuery:
-    """A closed path through seeds from a served generator, as an animation."""
+    """A closed path through seeds, or ws, from a served generator, as an animation."""
 
-    seeds: str
     out: Path
+    seeds: str | None = None
+    ws: Path | None = None  # file of ws, through all of whose rows the path goes, in the place of seeds
     frames: int = 60  # from one seed to the next
     fps: float = 30  # frames a second
     truncation_psi: float = 1.0
     label: str | None = None  # class, by name or index
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_ws(self.ws, self.seeds, self.truncation_psi, self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditQuery:
+    """Images of seeds, or of ws, from a served generator, moved along directions."""
+
+    out: Path  # a folder for one file an image; with `grid`, the grid's file
+    direction: tuple[str, ...]  # such as "sky=1.5": a direction, and how far to move, in standard deviations
+    directions: Path | None = None  # file of directions; None: those that are served with the generator
+    seeds: str | None = None  # such as "0-15,42"
+    ws: Path | None = None  # file of ws, all of whose rows are edited in the place of seeds
+    grid: str | None = None  # columns x rows such as "4x4"; None: one file an image
+    format: str = "png"  # of one file an image: png, jpeg or webp
+    truncation_psi: float = 1.0
+    label: str | None = None  # class, by name or index; None: for a generator without classes
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        _check_ws(self.ws, self.seeds, self.truncation_psi, self.label)
+
+
+def _check_ws(ws: Path | None, seeds: str | None, truncation_psi: float, label: str | None) -> None:
+    needless = {"seeds": seeds is not None, "truncation_psi": truncation_psi != 1, "label": label is not None}
+    for name, given in needless.items():
+        if ws is not None and given:
+            raise RequestError(f"`{name}` must be left out with `ws`, which are taken as they are")

@@ -42,6 +42,12 @@ READERS = {  # format -> what reads the file
 )
 @click.option("--classifier", metavar="FILE.onnx", type=PATH, help="Style classifier that salon style train wrote.")
 @click.option(
+    "--directions",
+    metavar="FILE",
+    type=PATH,
+    help="Directions of the generator, which salon directions wrote: clients and the gallery then edit along them.",
+)
+@click.option(
     "--models",
     metavar="KINDS",
     help="Models to export: some of generator, mapping, synthesis, seed_to_png, discriminator, style_classifier, "
@@ -75,6 +81,7 @@ def export(request: ExportRequest, as_json: bool) -> None:
 
     \b
     salon export --snapshot runs --out models
+    salon export --snapshot runs --out models --directions directions.npz
     salon export --list --out models
     salon export --rollback 2 --out models
     salon export --snapshot people.safetensors --out models --name people --classifier style.onnx

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,19 @@ from gan.rejection.discriminator_logits import DiscriminatorLogits, count_refere
 from gan.runtime.console import progress
 from gan.runtime.files import sha256
 from gan.sampling import generate
+from gan.sampling.directions import Directions
 from gan.sampling.latents import MAX_SEED
 from gan.snapshot import Snapshot
-from serving.contract import CLASSIFIER, DEFAULT_NAME, ENSEMBLES, KINDS, ModelMetadata, model_name
+from serving.contract import (
+    CLASSIFIER,
+    DEFAULT_NAME,
+    DIRECTIONS_FILE,
+    ENSEMBLES,
+    KINDS,
+    MAX_DIRECTIONS,
+    ModelMetadata,
+    model_name,
+)
 from serving.export import networks, onnx_file
 from serving.export.discriminator_graph import LogitOfImage
 from serving.export.generator_graph import ImageFromWs, ImageFromZ, MappingGraph, SynthesisGraph
@@ -65,10 +75,11 @@ def export(request: ExportRequest) -> dict[str, Any]:
     styles = known.styles if known else []
     kinds = _choose(request.kinds, source, has_classifier=classifier is not None, has_styles=bool(styles))
     _check_family(name, kinds, served)
+    directions = None if request.directions is None else _directions(request.directions, source, kinds)
     repository.refuse_styles(name, kinds, styles)
     repository.refuse_others([model_name(kind, name) for kind in kinds])
     with repository.workplace() as folder:
-        job = _Export(source, name, settings, request.opset, styles, classifier, folder)
+        job = _Export(source, name, settings, request.opset, styles, classifier, request.directions, folder)
         models = [job.make(kind) for kind in progress(kinds, "Exporting", len(kinds), unit="model")]
         version = repository.publish(models)
     return {
@@ -81,6 +92,7 @@ def export(request: ExportRequest) -> dict[str, Any]:
         "opset": request.opset,
         "models": [model_name(kind, name) for kind in kinds],
         "difference": job.differences,
+        "directions": None if directions is None else list(directions.entries),
     }
 
 
@@ -94,11 +106,16 @@ class _Export:
     opset: int
     styles: list[str]
     classifier: Path | None
+    directions: Path | None
     folder: Path
 
     def __post_init__(self) -> None:
         self.differences: dict[str, float] = {}  # kind -> largest difference from PyTorch in ws, img or logit
         self._sha256 = sha256(self.source.path)
+        self._directions = None
+        if self.directions is not None:  # as they are now, whatever happens to the file meanwhile
+            shutil.copyfile(self.directions, self.folder / DIRECTIONS_FILE)
+            self._directions = sha256(self.folder / DIRECTIONS_FILE)
         G, D = self.source.G_ema, self.source.D
         self._references = [] if D is None else _reference_images(G, D)
         classes: list[int | None] = [*range(G.config.num_classes)] or [None]
@@ -118,7 +135,8 @@ class _Export:
             assert self.classifier is not None
             return _classifier_about(self.classifier)
         styles = self.styles if kind == "generate_and_classify" else []
-        return networks.describe(self.source, self._sha256, kind, self.name, styles)
+        about = networks.describe(self.source, self._sha256, kind, self.name, styles)
+        return replace(about, directions=self._directions if kind == "mapping" else None)
 
     def make(self, kind: str) -> Model:
         about = self.about(kind)
@@ -130,6 +148,8 @@ class _Export:
             _add_backend("seed_to_png.py", files)
             shutil.copyfile(xmp.__file__, files / "salon_xmp.py")
             return Model(about, self.settings, files)
+        if about.directions:
+            shutil.copyfile(self.folder / DIRECTIONS_FILE, files / DIRECTIONS_FILE)
         if kind in NETWORKS:
             self._write_network(about, files / GRAPH)
         else:
@@ -157,6 +177,25 @@ class _Export:
         synthesis = SynthesisGraph(G.synthesis, {"fp32": torch.float32, "fp16": torch.float16}[self.settings.precision])
         graph = ImageFromWs(synthesis) if kind == "synthesis" else ImageFromZ(MappingGraph(G), synthesis)
         return graph, ("image", "img")
+
+
+def _directions(path: Path, source: Snapshot, kinds: list[str]) -> Directions:
+    # Of the snapshot itself: another generator of the same shape has other directions.
+    if missing := [kind for kind in ("mapping", "synthesis") if kind not in kinds]:
+        raise RequestError(f"`directions` needs {missing[0]} among `models`")
+    network = source.config.network
+    directions = Directions.open(path, network.num_ws, network.w_dim)
+    if (size := path.stat().st_size) > MAX_DIRECTIONS:
+        raise RequestError(
+            f"`directions` must be a file of at most {MAX_DIRECTIONS // 1024} KiB, which clients read whole; {path} "
+            f"has {size // 1024}: keep fewer of them"
+        )
+    digest = sha256(source.path)
+    if directions.snapshot not in (None, digest):
+        raise RequestError(
+            f"`directions` must be of this snapshot, {digest[:12]}; {path} is of {directions.snapshot[:12]} instead"
+        )
+    return directions
 
 
 def _add_backend(name: str, files: Path) -> None:

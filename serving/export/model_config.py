@@ -8,6 +8,7 @@ from typing import Any
 
 from serving.contract import (
     DEFAULT_NAME,
+    DIRECTIONS,
     ENSEMBLES,
     LIMITS,
     MAX_BATCH,
@@ -15,6 +16,7 @@ from serving.contract import (
     VERSIONS,
     ModelMetadata,
     Tensor,
+    directions_parameter,
     inputs,
     limits,
     model_name,
@@ -54,16 +56,19 @@ def describe(
     version: int = 1,
     earlier: Mapping[int, ModelMetadata] | None = None,
     parts: Mapping[str, int] | None = None,
+    directions: Mapping[int, bytes] | None = None,
 ) -> str:
     """The text of a model's config.pbtxt, whose newest version is `version`.
 
     `earlier` versions are served beside it, for clients that began with them. An ensemble takes the versions `parts`
-    of its models.
+    of its models. `directions` are the files of those of a mapping, by version.
     """
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
 
     fields = _fields(metadata, settings, {**(earlier or {}), version: metadata}, parts or {})
+    if directions:
+        fields["parameters"][DIRECTIONS] = {"string_value": directions_parameter(directions)}
     message = json_format.ParseDict(fields, model_config_pb2.ModelConfig())
     return str(text_format.MessageToString(message, as_utf8=True))
 

@@ -20,7 +20,7 @@ from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
 from gan.runtime.files import BAD_PLACE, disk_error, read_json, remove_stale_partials, sha256, write_json
 from gan.runtime.lock import lock
-from serving.contract import CLASSIFIER, ENSEMBLES, SIZES, ModelMetadata
+from serving.contract import CLASSIFIER, DIRECTIONS_FILE, ENSEMBLES, SIZES, ModelMetadata
 from serving.export import family, model_config
 from serving.export.model_config import Description, Settings, part_names, served_name
 from serving.export.switch import switch, undo
@@ -192,8 +192,18 @@ class ModelRepository:
                     for number, metadata in self._served(model.name, known).items()
                     if number == newest[model.name] or (model.name, number) in bound
                 }
-            texts[model.name] = model_config.describe(about, model.settings, version, earlier, parts)
+            directions = self._directions(model, version, earlier)
+            texts[model.name] = model_config.describe(about, model.settings, version, earlier, parts, directions)
         return texts
+
+    def _directions(self, model: Model, version: int, earlier: Mapping[int, ModelMetadata]) -> dict[int, bytes]:
+        # Files of directions, by version, where a model has any.
+        folders = {
+            number: self.path / model.name / str(number) for number, about in earlier.items() if about.directions
+        }
+        if model.metadata.directions and model.files is not None:
+            folders[version] = model.files
+        return {number: (folder / DIRECTIONS_FILE).read_bytes() for number, folder in folders.items()}
 
     def _served(self, name: str, known: Mapping[str, Description]) -> dict[int, ModelMetadata]:
         # Versions of a model that are served now. A description from before there were several names none.

@@ -28,6 +28,7 @@ class ExportRequest:
     name: str = DEFAULT_NAME  # of this generator in the repository
     backend: str = "python"  # of the server: python or onnxruntime
     classifier: Path | None = None  # ONNX file of a style classifier
+    directions: Path | None = None  # file of the generator's directions, which clients are offered
     models: str | None = None  # kinds such as "generator,mapping"; None: all that can be had
     precision: str = "fp32"  # of the generator's features and convolutions: fp32 or fp16
     max_batch: int = MAX_BATCH  # images in one request at most

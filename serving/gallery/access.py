@@ -53,7 +53,7 @@ class RateLimit:
         self.count, self.seconds, self.clock = count, seconds, clock
         self.full_at: dict[str, float] = {}  # when a client's bucket will be full again; absent: it is
 
-    def wait(self, client: str, tokens: int = 1) -> float:
+    def wait(self, client: str, tokens: float = 1) -> float:
         """Take tokens of `client` and return 0, or take none and return the seconds until there are so many.
 
         What costs more than a full bucket takes all of it.

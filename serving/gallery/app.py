@@ -32,6 +32,7 @@ from gan.errors import RequestError, SalonError
 from gan.runtime import page, web
 from gan.runtime.console import say
 from gan.sampling import animation
+from gan.sampling.directions import MOST, Directions
 from gan.sampling.latents import MAX_SEED, Floats
 from serving.client.cancel import Cancellation
 from serving.client.retry import Unavailable
@@ -42,7 +43,7 @@ from serving.gallery.cache import Cache
 from serving.gallery.scenes import PARTS, ImageSpec, image_format, scene
 from serving.gallery.turns import Turns
 
-FILES = ("gallery.css", "gallery.svg", "gallery.js", "gallery_controls.js")
+FILES = ("gallery.css", "gallery.svg", "gallery.js", "gallery_controls.js", "gallery_directions.js")
 POLICY = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -52,10 +53,12 @@ HEAD = """<link rel="icon" href="gallery.svg" type="image/svg+xml">
 <link rel="stylesheet" href="gallery.css">
 <script src="page.js" defer></script>
 <script src="gallery_controls.js" defer></script>
+<script src="gallery_directions.js" defer></script>
 <script src="gallery.js" defer></script>"""
 GRID = 12  # images, where `max_images` allows; so many, generated or encoded, count as one request
+SLIDER = {"usual": 3, "step": 0.1, "most": MOST}  # standard deviations along a direction, to either side
 FILE_BYTES = 64 << 20  # of image files and animations that are kept
-PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "count", "format", "v")
+PARAMETERS = ("view", "model", "seed", "psi", "class", "to", "layers", "step", "steps", "edits", "count", "format", "v")
 FPS = 12
 RETRY = "3"  # seconds, while the server fails
 ANIMATIONS = {"webp": "image/webp", "mp4": "video/mp4"}
@@ -118,13 +121,14 @@ class Gallery:
         generators = await self.backend.generators()
         first = await self.backend.generator(self.model)
         figures = {
-            "models": [_generator_figures(generator) for generator in generators.values()],
+            "models": [_generator_figures(each, await self.backend.directions(each)) for each in generators.values()],
             "model": first.name,
             "parts": PARTS,
             "max_images": self.max_images,
             "wall": min(GRID, self.max_images),
             "max_seed": MAX_SEED,
             "psi": PSI_RANGE,
+            "slider": SLIDER,
         }
         return JSONResponse(figures, headers={"Cache-Control": "no-store"})
 
@@ -135,7 +139,7 @@ class Gallery:
         await self._generate(request, specs, generator)
         figures = [_image_figures(each, self.backend.verdict(each, generator), generator) for each in specs]
         return JSONResponse(
-            {"pictures": figures, "snapshot": _snapshot_version(generator)}, headers={"Cache-Control": "no-store"}
+            {"pictures": figures, "snapshot": spec.version(generator.metadata)}, headers={"Cache-Control": "no-store"}
         )
 
     async def styles(self, request: Request) -> Response:
@@ -154,7 +158,8 @@ class Gallery:
         generator, spec = await self._read(request)
         format = image_format(request.query_params.get("format", "webp"))
         key = f"{spec.tag(generator.metadata)}-{format}"
-        if not_changed := self._not_changed(request, key, generator):
+        version = spec.version(generator.metadata)
+        if not_changed := self._not_changed(request, key, version):
             return not_changed
         body = self.files.get(key)
         if body is None:
@@ -162,7 +167,7 @@ class Gallery:
             recipe = spec.recipe(generator.metadata)
             body = await in_thread(self.encoders[1], lambda cancel: encode(to_image(pixels), format, recipe=recipe))
             self.files.keep(key, body)
-        return Response(body, media_type=f"image/{format}", headers=self._caching(request, key, generator))
+        return Response(body, media_type=f"image/{format}", headers=self._caching(request, key, version))
 
     async def interpolation(self, request: Request) -> Response:
         """An animation file, which loops: from one seed to another and back."""
@@ -173,7 +178,8 @@ class Gallery:
         specs = scene("journey", spec, self._count(request))
         tags = " ".join(spec.tag(generator.metadata) for spec in specs)
         key = f"{hashlib.sha256(tags.encode()).hexdigest()[:32]}-{format}"
-        if not_changed := self._not_changed(request, key, generator):
+        version = spec.version(generator.metadata)
+        if not_changed := self._not_changed(request, key, version):
             return not_changed
         body = self.files.get(key)
         if body is None:
@@ -185,7 +191,7 @@ class Gallery:
                     work = partial(_animation, [*frames, *frames[-2:0:-1]], format, spec.recipe(generator.metadata))
                     body = await in_thread(self.encoders[0], work)
                     self.files.keep(key, body)
-        return Response(body, media_type=ANIMATIONS[format], headers=self._caching(request, key, generator))
+        return Response(body, media_type=ANIMATIONS[format], headers=self._caching(request, key, version))
 
     async def _read(self, request: Request) -> tuple[ServedGenerator, ImageSpec]:
         query = request.query_params
@@ -193,8 +199,9 @@ class Gallery:
             known = ", ".join(PARAMETERS)
             raise RequestError(f"an address must have some of {known}; got {unknown[0][:40]!r} instead")
         generator = await self.backend.generator(query.get("model") or self.model)
-        spec = ImageSpec.from_query({**query, "model": generator.name}, generator.metadata, self.max_images)
-        return generator, spec
+        directions = await self.backend.directions(generator) if query.get("edits") else None
+        named = {**query, "model": generator.name}
+        return generator, ImageSpec.from_query(named, generator.metadata, self.max_images, directions)
 
     def _count(self, request: Request) -> int:
         text = request.query_params.get("count", "1")
@@ -203,25 +210,28 @@ class Gallery:
         return int(text)
 
     async def _generate(self, request: Request, specs: Sequence[ImageSpec], generator: ServedGenerator) -> list[Pixels]:
-        self._count_against_rate(request, self.backend.missing(specs, generator))
+        missing = self.backend.missing(specs, generator)
+        self._count_against_rate(request, missing, alone=bool(missing == 1 and specs[0].edits))
         return await self.backend.generate(specs, generator, _visitor(request))
 
-    def _count_against_rate(self, request: Request, images: int) -> None:
-        # What is cached costs nothing and is not counted.
-        wait = self.limit.wait(_visitor(request), math.ceil(images / GRID)) if images else 0.0
+    def _count_against_rate(self, request: Request, images: int, alone: bool = False) -> None:
+        # What is cached costs nothing and is not counted. Of images that follow a slider each is a request of its own;
+        # they count `alone`, a dozen of them as one.
+        tokens = images / GRID if alone else math.ceil(images / GRID)
+        wait = self.limit.wait(_visitor(request), tokens) if images else 0.0
         if wait:
             raise RateExceeded(self.limit, wait)
 
-    def _caching(self, request: Request, key: str, generator: ServedGenerator) -> dict[str, str]:
+    def _caching(self, request: Request, key: str, version: str) -> dict[str, str]:
         # Headers. A file whose address names the snapshot (`v`) never changes.
-        fixed = request.query_params.get("v") == _snapshot_version(generator) != ""
+        fixed = request.query_params.get("v") == version != ""
         return {
             "ETag": f'"{key}"',
             "Cache-Control": "private, max-age=31536000, immutable" if fixed else "private, no-cache",
         }
 
-    def _not_changed(self, request: Request, key: str, generator: ServedGenerator) -> Response | None:
-        headers = self._caching(request, key, generator)
+    def _not_changed(self, request: Request, key: str, version: str) -> Response | None:
+        headers = self._caching(request, key, version)
         known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
         return Response(status_code=304, headers=headers) if headers["ETag"] in known else None
 
@@ -237,8 +247,9 @@ def _visitor(request: Request) -> str:
     return visitor(request.client.host if request.client else "")
 
 
-def _generator_figures(generator: ServedGenerator) -> dict[str, Any]:
+def _generator_figures(generator: ServedGenerator, directions: Directions | None) -> dict[str, Any]:
     """What /about tells of a generator."""
+    layers, entries = generator.metadata.num_ws, directions.entries.values() if directions else ()
     shape = generator.metadata.shape
     return {
         "name": generator.name,
@@ -249,18 +260,22 @@ def _generator_figures(generator: ServedGenerator) -> dict[str, Any]:
         "classes": _class_names(generator),
         "mixes": generator.has_latents,
         "classifier": bool(generator.styles),
-        "snapshot": _snapshot_version(generator),
+        "directions": [
+            {"name": each.name, "layers": None if each.last + 1 - each.first == layers else [each.first, each.last]}
+            for each in entries
+        ],
+        "snapshot": (generator.metadata.snapshot or "")[:12],
     }
 
 
 def _image_figures(spec: ImageSpec, probabilities: Floats | None, generator: ServedGenerator) -> dict[str, Any]:
     """What /scene tells of an image."""
     label = "" if spec.label is None else f", class {_class_names(generator)[spec.label]}"
-    address = f"image?{spec.query()}&v={_snapshot_version(generator)}"
+    address = f"image?{spec.query()}&v={spec.version(generator.metadata)}"
     return {
         "seed": spec.seed,
         "title": spec.title(),
-        "alt": f"{spec.title()}, generated by {generator.name}{label}",
+        "alt": f"{spec.described()}, generated by {generator.name}{label}",
         "src": f"{address}&format=webp",
         "file": f"{address}&format=png",
         "name": f"{spec.file_name()}.png",
@@ -278,11 +293,6 @@ def _class_names(generator: ServedGenerator) -> list[str]:
     number = generator.metadata.num_classes
     names = generator.metadata.classes
     return list(names) if len(names) == number else [str(i) for i in range(number)]
-
-
-def _snapshot_version(generator: ServedGenerator) -> str:
-    # `v` in addresses: the first digits of the snapshot's SHA-256, "" where it is not known.
-    return (generator.metadata.snapshot or "")[:12]
 
 
 def _animation(frames: Sequence[Pixels], format: str, recipe: Recipe, cancel: Cancellation) -> bytes:

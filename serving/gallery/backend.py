@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 from gan.data.images import Pixels
 from gan.errors import RequestError, SalonError
 from gan.runtime.console import say
+from gan.sampling.directions import Directions
 from gan.sampling.latents import Floats
 from serving.client.cancel import Cancellation
 from serving.client.retry import Unavailable
@@ -52,6 +53,8 @@ class Client(Protocol):
         label: int | None = None,
         cancel: Cancellation | None = None,
     ) -> Floats: ...
+    def about(self, kind: str) -> ModelMetadata: ...
+    def directions(self) -> Directions | None: ...
     def synthesize(self, ws: Floats, *, cancel: Cancellation | None = None) -> Iterable[Pixels]: ...
     def classify(self, images: Iterable[Pixels], *, cancel: Cancellation | None = None) -> Floats: ...
 
@@ -61,7 +64,7 @@ class ServedGenerator:
     """A generator on the server, and what else is served for it."""
 
     name: str
-    metadata: ModelMetadata
+    metadata: ModelMetadata  # of the model "generator", with the `directions` of the mapping
     kinds: frozenset[str]  # of models, as in contract.KINDS
     styles: tuple[str, ...]  # of the classifier, in the order of its probabilities; empty: none is served
 
@@ -86,6 +89,7 @@ class Backend:
         self.images: Cache[Pixels] = Cache(CACHE_BYTES, lambda pixels: pixels.nbytes)  # by tag
         self.verdicts: Cache[Floats] = Cache(VERDICT_BYTES, lambda row: row.nbytes)  # probabilities of styles, by tag
         self.images_generated = 0
+        self.known_directions: dict[str, Directions] = {}  # of a generator, by its name
         self.looking = asyncio.Lock()  # at which models are served
         self.served: dict[str, ServedGenerator] = {}
         self.asked_at = self.gone_at = -math.inf
@@ -108,6 +112,24 @@ class Backend:
         if name and name not in served:
             raise RequestError(f"model must be one of {', '.join(served)}; got {name[:100]} instead")
         return served[name] if name else next(iter(served.values()))
+
+    async def directions(self, generator: ServedGenerator) -> Directions | None:
+        """Directions that are served with a generator; None: there are none, or no latents. Raises as generators."""
+        if generator.metadata.directions is None:
+            return None
+        if generator.name not in self.known_directions:
+
+            def read(cancel: Cancellation) -> Directions | None:
+                client = self._client(generator.name)
+                same = client.about("mapping").directions == generator.metadata.directions
+                return client.directions() if same else None
+
+            directions = await self._ask("models", read)
+            if directions is None:
+                self.asked_at = -math.inf
+                raise SalonError(f"{generator.name} is being replaced just now")
+            self.known_directions[generator.name] = directions
+        return self.known_directions[generator.name]
 
     def missing(self, specs: Iterable[ImageSpec], generator: ServedGenerator) -> int:
         """Number of images that are not cached, and so would be generated."""
@@ -226,6 +248,7 @@ class Backend:
             old, self.clients = list(self.clients.values()), {}
             # Behind what is under way on either thread.
             self.threads["generate"].submit(self.threads["classify"].submit, _close, old)
+            self.known_directions.clear()
             self.images.clear()
             self.verdicts.clear()
         self.served, self.asked_at = served, time.monotonic()
@@ -256,11 +279,15 @@ def group(models: Sequence[ModelMetadata]) -> dict[str, ServedGenerator]:
     for metadata in models:
         kinds.setdefault(metadata.generator or DEFAULT_NAME, set()).add(metadata.kind)
     styles = next((tuple(metadata.styles) for metadata in models if metadata.kind == CLASSIFIER), ())
+    directions = {metadata.generator or DEFAULT_NAME: metadata.directions for metadata in models if metadata.directions}
     generators = {}
     for metadata in models:
         if metadata.kind == "generator":
             name = metadata.generator or DEFAULT_NAME
-            generators[name] = ServedGenerator(name, metadata, frozenset(kinds[name]), styles)
+            served = ServedGenerator(name, metadata, frozenset(kinds[name]), styles)
+            if served.has_latents:
+                served = replace(served, metadata=replace(metadata, directions=directions.get(name)))
+            generators[name] = served
     if not generators:
         raise SalonError("no generator is served there; salon export makes a model repository with one")
     return generators
@@ -268,8 +295,8 @@ def group(models: Sequence[ModelMetadata]) -> dict[str, ServedGenerator]:
 
 def _generate(client: Client, specs: Sequence[ImageSpec], cancel: Cancellation) -> list[Pixels]:
     # An image always comes from the same models, whatever it is asked for together with: its bytes never change.
-    of_seeds = [spec for spec in specs if spec.to is None]
-    of_latents = [spec for spec in specs if spec.to is not None]
+    of_seeds = [spec for spec in specs if spec.to is None and not spec.edits]
+    of_latents = [spec for spec in specs if spec.to is not None or spec.edits]
     images: dict[ImageSpec, Pixels] = {}
     if of_seeds:
         seeds, psi, label = [spec.seed for spec in of_seeds], of_seeds[0].psi, of_seeds[0].label
@@ -283,8 +310,11 @@ def _generate(client: Client, specs: Sequence[ImageSpec], cancel: Cancellation) 
 
 
 def _ws(client: Client, specs: Sequence[ImageSpec], cancel: Cancellation) -> Floats:
-    # ws [N, num_ws, w_dim] of style mixes and interpolations.
+    # ws [N, num_ws, w_dim] of style mixes, interpolations and edited images.
     seeds = sorted({seed for spec in specs for seed in spec.seeds()})
     ws = client.map_seeds(seeds, truncation_psi=specs[0].psi, label=specs[0].label, cancel=cancel)
     ws_of = dict(zip(seeds, ws, strict=True))
-    return np.concatenate([combine(spec, np.stack([ws_of[seed] for seed in spec.seeds()])) for spec in specs])
+    directions = client.directions() if any(spec.edits for spec in specs) else None
+    return np.concatenate(
+        [combine(spec, np.stack([ws_of[seed] for seed in spec.seeds()]), directions) for spec in specs]
+    )

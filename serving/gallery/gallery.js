@@ -2,8 +2,8 @@
 
 // The address of the page holds all that it shows. Whatever a visitor does changes the address, and the page follows it:
 // it asks /scene for the images of that address, which are generated then, shows them, and asks /styles for their styles,
-// which take longer. What a visitor can do stands in gallery_controls.js, and $ and element() in page.js, which are loaded
-// before.
+// which take longer. What a visitor can do stands in gallery_controls.js and gallery_directions.js, and $ and element() in
+// page.js.
 
 // Values of `view` in addresses, which links hold: a grid, an image, a style mix, an interpolation.
 const VIEWS = ["wall", "picture", "mix", "journey"];
@@ -32,17 +32,19 @@ function read() {
   state.psi = psi >= about.psi[0] && psi <= about.psi[1] ? psi : 1;
   state.class = Math.min(integer(query.get("class"), 1e9) ?? 0, Math.max(model().classes.length - 1, 0));
   state.step = integer(query.get("step"), about.max_images - 1) ?? 0;
+  state.edits = readEdits(query.get("edits") || "");
 }
 
 function parameters(given) {
-  const { view, seed, to, layers, psi, step, v } = given;
+  const { view, seed, to, layers, psi, step, edits, v } = given;
   const query = new URLSearchParams({ view, model: given.model, seed, psi });
   if (model().classes.length) query.set("class", given.class);
   if (view === "mix" || view === "journey") query.set("to", to);
   if (view === "mix") query.set("layers", layers.join(","));
   if (view === "journey" && step) query.set("step", step);
+  if (Object.keys(edits).length) query.set("edits", editsText(edits));
   if (v) query.set("v", v);
-  return query.toString().replaceAll("%2C", ",");
+  return query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":");
 }
 
 function go(changes) {
@@ -100,14 +102,16 @@ function sceneAddress() {
 }
 
 async function ask() {
-  for (const request of [asking, styling]) request?.abort();
+  for (const request of [asking, styling, following]) request?.abort();
   clearTimeout(again);
   const mine = (asking = new AbortController());
+  const address = sceneAddress();
   busy("Generating …");
   try {
-    const answer = await get(sceneAddress(), mine.signal);
+    const answer = await get(address, mine.signal);
     await Promise.all(answer.pictures.map((image) => load(image.src)));
     if (mine !== asking) return;
+    if (address !== sceneAddress()) return busy(""); // a slider has been dragged on since, and its image follows
     scene = answer.pictures;
     note(answer.snapshot);
     show();
@@ -154,7 +158,7 @@ function note(snapshot) {
   tell("");
   $("note").hidden = !other;
   $("note").textContent = other
-    ? "This link is of an earlier snapshot of the generator; the image of this seed has changed." : "";
+    ? "This link is of an earlier snapshot of the generator or its directions; the image of this seed has changed." : "";
   if (other) return;
   model().snapshot = state.v = snapshot;
   history.replaceState(null, "", `?${parameters(state)}`);

@@ -39,6 +39,7 @@ function arrange() {
   $("seed-label").textContent = { wall: "First seed", picture: "Seed", mix: "Seed", journey: "From seed" }[view];
   $("to-label").textContent = view === "journey" ? "To seed" : "Second seed";
   range(state.psi);
+  arrangeDirections();
   for (const keys of $("keys").querySelectorAll("[data-views]")) keys.hidden = !keys.dataset.views.includes(view);
   $("last-view").textContent = model().mixes ? 4 : 2;
   $("psi-value").textContent = psiText(state.psi);
@@ -127,7 +128,7 @@ function listen() {
     });
     document.querySelector(`[data-random=${name}]`).addEventListener("click", () => go({ [name]: randomSeed(), step: 0 }));
   }
-  $("model").addEventListener("change", () => go({ model: $("model").value, class: 0 }));
+  $("model").addEventListener("change", () => go({ model: $("model").value, class: 0, edits: {} }));
   $("class").addEventListener("change", () => go({ class: Number($("class").value) }));
   $("psi").addEventListener("input", () => ($("psi-value").textContent = psiText(Number($("psi").value))));
   $("psi").addEventListener("change", () => go({ psi: Number($("psi").value) }));
@@ -138,6 +139,7 @@ function listen() {
     });
     return element("label", {}, box, part);
   }));
+  $("reset").addEventListener("click", () => go({ edits: {} }));
   $("step").addEventListener("input", () => seek(Number($("step").value)));
   $("play").addEventListener("click", play);
   $("next").addEventListener("click", next);

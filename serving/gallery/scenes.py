@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from gan.data.recipe import Recipe
 from gan.errors import RequestError
+from gan.sampling.directions import MOST, Directions
 from gan.sampling.latents import MAX_SEED, Floats, loop, mix
 from serving.contract import IMAGE_FORMATS, PSI_RANGE, ModelMetadata
 from serving.recipes import served_recipe
@@ -21,7 +22,10 @@ VIEWS = ("wall", "picture", "mix", "journey")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSpec:
-    """An image: of a seed, of a style mix with the parts `layers` of the seed `to`, or a step of an interpolation."""
+    """An image: of a seed, of a style mix with the parts `layers` of the seed `to`, or a step of an interpolation.
+
+    Its ws are moved along directions by the amounts `edits`, in standard deviations.
+    """
 
     model: str  # name of the generator
     seed: int
@@ -31,11 +35,18 @@ class ImageSpec:
     layers: tuple[str, ...] = ()  # of a style mix: those of PARTS that come from `to`
     step: int = 0  # of an interpolation: 0 is `seed`, `steps` is `to`
     steps: int = 0  # 0: no interpolation
+    edits: tuple[tuple[str, float], ...] = ()  # directions and amounts, none of which is 0, in the order of the names
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str], metadata: ModelMetadata, max_images: int) -> "ImageSpec":
-        """The specification that an address's parameters hold; `metadata` is the generator's, `max_images` the limit
-        of images in one request.
+    def from_query(
+        cls,
+        query: Mapping[str, str],
+        metadata: ModelMetadata,
+        max_images: int,
+        directions: Directions | None = None,
+    ) -> "ImageSpec":
+        """The specification that an address's parameters hold; `metadata` and `directions` are the generator's,
+        `max_images` the limit of images in one request.
 
         Raises RequestError, naming the parameter, for what the generator cannot generate.
         """
@@ -55,6 +66,7 @@ class ImageSpec:
             layers=tuple(part for part in PARTS if part in layers),
             step=_integer(query, "step", 0, steps or 0) or 0,
             steps=steps or 0,
+            edits=_edits(query.get("edits", ""), directions),
         )
 
     def query(self) -> str:
@@ -68,11 +80,23 @@ class ImageSpec:
             fields["layers"] = ",".join(self.layers)
         if self.steps:
             fields |= {"step": self.step, "steps": self.steps}
-        return urlencode(fields, safe=",")
+        if self.edits:
+            fields["edits"] = ",".join(f"{name}:{amount:g}" for name, amount in self.edits)
+        return urlencode(fields, safe=",:")
 
     def tag(self, metadata: ModelMetadata) -> str:
-        """Digest of the snapshot and the specification, 32 hexadecimal digits: it changes when the pixels do."""
-        return hashlib.sha256(f"{metadata.snapshot} {self.query()}".encode()).hexdigest()[:32]
+        """Digest of the snapshot, its directions and the specification, 32 hexadecimal digits: it changes when the
+        pixels do.
+        """
+        source = f"{metadata.snapshot} {metadata.directions}" if self.edits else f"{metadata.snapshot}"
+        return hashlib.sha256(f"{source} {self.query()}".encode()).hexdigest()[:32]
+
+    def version(self, metadata: ModelMetadata) -> str:
+        """`v` in addresses: the first digits of the SHA-256 of the snapshot, "" where it is not known, and of an edited
+        image those of its directions as well.
+        """
+        snapshot = (metadata.snapshot or "")[:12]
+        return f"{snapshot}-{(metadata.directions or '')[:8]}" if snapshot and self.edits else snapshot
 
     def seeds(self) -> list[int]:
         """Seeds whose latents the image is made from: one or two."""
@@ -83,6 +107,8 @@ class ImageSpec:
         index = "" if self.label is None else str(self.label)
         class_name = metadata.classes[self.label] if self.label is not None and metadata.classes else index or None
         made: dict[str, Any] = {"class_name": class_name, "truncation_psi": self.psi}
+        if self.edits:
+            made |= {"edits": dict(self.edits), "directions": metadata.directions}
         if self.to is None:
             return served_recipe(metadata, "image", seeds=[self.seed], **made)
         if self.steps:
@@ -92,6 +118,14 @@ class ImageSpec:
 
     def title(self) -> str:
         """Caption of the image."""
+        return f"{self._seed_title()}, edited" if self.edits else self._seed_title()
+
+    def described(self) -> str:
+        """The same in full, with the amounts."""
+        amounts = ", ".join(f"{name} {amount:+g}" for name, amount in self.edits)
+        return f"{self._seed_title()}, edited by {amounts}" if amounts else self._seed_title()
+
+    def _seed_title(self) -> str:
         if self.to is None:
             return f"Seed {self.seed}"
         if self.steps:
@@ -102,7 +136,8 @@ class ImageSpec:
     def file_name(self) -> str:
         """Name of the downloaded file, without suffix."""
         middle = f"-step{self.step}of{self.steps}" if self.steps else "".join(f"-{part}" for part in self.layers)
-        return f"{self.model}-{self.seed}" + (f"{middle}-{self.to}" if self.to is not None else "")
+        seeds = f"{self.model}-{self.seed}" + (f"{middle}-{self.to}" if self.to is not None else "")
+        return seeds + "".join(f"-{name}{amount:+g}" for name, amount in self.edits)[:100]
 
 
 def scene(view: str, spec: ImageSpec, count: int) -> list[ImageSpec]:
@@ -127,8 +162,20 @@ def scene(view: str, spec: ImageSpec, count: int) -> list[ImageSpec]:
     return [replace(spec, layers=(), step=step, steps=count - 1) for step in range(count)]
 
 
-def combine(spec: ImageSpec, ws: Floats) -> Floats:
-    """ws of the image [1, num_ws, w_dim], from those of its seeds [1 or 2, num_ws, w_dim]."""
+def combine(spec: ImageSpec, ws: Floats, directions: Directions | None = None) -> Floats:
+    """ws of the image [1, num_ws, w_dim], from those of its seeds [1 or 2, num_ws, w_dim].
+
+    Raises RequestError where it is edited along directions that there are not.
+    """
+    combined = _combined(spec, ws)
+    if not spec.edits:
+        return combined
+    if directions is None:
+        raise RequestError(f"{spec.model} is served without directions")
+    return directions.edit(combined, dict(spec.edits))
+
+
+def _combined(spec: ImageSpec, ws: Floats) -> Floats:
     if spec.to is None:
         return ws
     if not spec.steps:
@@ -176,3 +223,24 @@ def _label(query: Mapping[str, str], metadata: ModelMetadata) -> int | None:
             raise RequestError("class must be left out: this generator was trained without classes")
         return None
     return _integer(query, "class", 0, metadata.num_classes - 1)
+
+
+def _edits(text: str, directions: Directions | None) -> tuple[tuple[str, float], ...]:
+    # "age:1.5,sky:-2"; what is moved by 0 is not edited.
+    amounts: dict[str, float] = {}
+    if text and directions is None:
+        raise RequestError("edits must be left out: this generator is served without directions")
+    for part in text.split(",") if text and directions else ():
+        name, _, number = part.partition(":")
+        if directions is None or name not in directions.entries:
+            known = ", ".join(directions.entries if directions else ())
+            raise RequestError(f"edits must be of some of {known}; got {name[:40]!r} instead")
+        try:
+            amount = float(number)
+        except ValueError:
+            amount = math.nan
+        if not abs(amount) <= MOST:
+            wanted = f"NAME:AMOUNT, standard deviations from -{MOST:g} to {MOST:g}"
+            raise RequestError(f"edits must be {wanted}; got {part[:80]!r} instead")
+        amounts[name] = round(amount, 4)
+    return tuple(sorted((name, amount) for name, amount in amounts.items() if amount))
