@@ -44,7 +44,7 @@ def test_the_side_that_tells_outliers_has_the_weight(content, style, least, most
     assert (choice.images, choice.outliers) == (400, 40)
     fused = {weight: (1 - weight) * ranks[0] + weight * ranks[1] for weight in fusion_weights.STYLE_WEIGHTS}
     precision = {weight: average_precision_score(OUTLIERS, -values) for weight, values in fused.items()}
-    assert precision[choice.style] == max(precision.values())
+    assert precision[choice.style] > max(precision.values()) - 0.03
     assert choice.held_out.low < choice.held_out.value < choice.held_out.high
     assert choice.held_out.value == pytest.approx(precision[choice.style], abs=0.05)
     assert choice.equal.value == pytest.approx(precision[0.5], abs=0.05)
@@ -61,9 +61,14 @@ def test_the_held_out_figure_promises_nothing_where_nothing_tells():
     assert held_out == pytest.approx(np.mean(1 / np.arange(1, 11)), abs=0.06)
 
 
-def test_equally_good_weights_are_equal_ones():
+def test_weights_stay_equal_unless_others_are_better_by_more_than_chance():
     rank = quotas.ranks(scores(1))
     assert fusion_weights.choose(rank, rank, OUTLIERS).style == 0.5
+    few = [
+        fusion_weights.choose(*(quotas.ranks(scores(1, 2 * s + side)[:60]) for side in (0, 1)), OUTLIERS[:60])
+        for s in range(20)
+    ]
+    assert np.mean([choice.style == 0.5 for choice in few]) >= 0.7
 
 
 @pytest.mark.parametrize(("content", "style"), [(1, 0), (0, 1)])

@@ -103,7 +103,7 @@ def _weighed(chosen: dict[str, Any]) -> str:
     return (
         f"Weights by {chosen['images']} labelled images, {chosen['outliers']} of them outliers: content "
         f"{1 - chosen['style']:g}, style {chosen['style']:g}. Held-out average precision {precision['value']:.3f} "
-        f"({max(precision['low'], 0):.3f} to {min(precision['high'], 1):.3f}), {equal:.3f} with equal weights"
+        f"({precision['low']:.3f} to {precision['high']:.3f}), {equal:.3f} with equal weights"
     )
 
 

@@ -1,7 +1,8 @@
 """Weights of content and style when their ranks are fused, chosen by a few images that are known to be outliers or not.
 
-The weights are those of a small grid with the highest average precision, the outliers first. How far that holds is
-told by held-out images: in each of a few folds the weights are chosen by the images outside of it.
+Of a small grid, by the average precision of the outliers in a few folds: equal weights stay unless others are better by
+more than one standard error (Breiman et al. 1984), since the best of five by few images is often so by chance. How far
+the choice holds is told by held-out images: in each fold the weights are chosen by the images outside of it.
 """
 
 import csv
@@ -21,7 +22,13 @@ from eval.metrics.confidence_intervals import Estimate, normal_interval
 from gan.data import manifest
 from gan.errors import RequestError
 
-STYLE_WEIGHTS = (0.5, 0.25, 0.75, 0.0, 1.0)  # content has the rest; of equally good ones the first is taken
+STYLE_WEIGHTS = (
+    0.5,
+    0.25,
+    0.75,
+    0.0,
+    1.0,
+)  # content has the rest; the first that is about as good as the best is taken
 SIDES = {side: tuple(of_features(method, side) for method in BY_FEATURES) for side in FEATURES["both"]}
 FOLDS = 5
 MIN_LABELLED, MIN_OF_A_KIND = 10, 3
@@ -58,14 +65,13 @@ def choose(content: Floats, style: Floats, outlier: Mask, *, seed: int = 0) -> C
             f"`fuse_by` must label {MIN_LABELLED} images that have scores of content and of style, or more, at least "
             f"{MIN_OF_A_KIND} of them outliers and {MIN_OF_A_KIND} none; it labels {outliers} and {others}"
         )
-    folds = StratifiedKFold(min(FOLDS, outliers, others), shuffle=True, random_state=seed).split(outlier, outlier)
     held_out, equal = [], []
-    for train, test in folds:
-        chosen = _best(content[train], style[train], outlier[train])
+    for train, test in _folds(outlier, seed):
+        chosen = _best(content[train], style[train], outlier[train], seed)
         held_out.append(_precision(content[test], style[test], outlier[test], chosen))
         equal.append(_precision(content[test], style[test], outlier[test], 0.5))
     return Choice(
-        style=_best(content, style, outlier),
+        style=_best(content, style, outlier, seed),
         held_out=_over_folds(held_out),
         equal=_over_folds(equal),
         images=len(outlier),
@@ -106,8 +112,21 @@ def _by_table(path: Path) -> dict[str, bool]:
         ) from error
 
 
-def _best(content: Floats, style: Floats, outlier: Mask) -> float:
-    return max(STYLE_WEIGHTS, key=lambda weight: _precision(content, style, outlier, weight))
+def _folds(outlier: Mask, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    # Pairs of places (train, test), at most FOLDS: each test side has outliers and others.
+    count = min(FOLDS, int(outlier.sum()), int((~outlier).sum()))
+    return list(StratifiedKFold(count, shuffle=True, random_state=seed).split(outlier, outlier))
+
+
+def _best(content: Floats, style: Floats, outlier: Mask, seed: int) -> float:
+    tests = [test for _, test in _folds(outlier, seed)]
+    by_weight = {
+        weight: np.array([_precision(content[test], style[test], outlier[test], weight) for test in tests])
+        for weight in STYLE_WEIGHTS
+    }
+    best = max(by_weight.values(), key=np.mean)
+    behind = {weight: best - values for weight, values in by_weight.items()}
+    return next(weight for weight, lack in behind.items() if lack.mean() <= lack.std(ddof=1) / np.sqrt(len(lack)))
 
 
 def _precision(content: Floats, style: Floats, outlier: Mask, weight: float) -> float:
@@ -117,4 +136,6 @@ def _precision(content: Floats, style: Floats, outlier: Mask, weight: float) -> 
 
 def _over_folds(values: list[float]) -> Estimate:
     error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-    return normal_interval(float(np.mean(values)), error, len(values), "Student's, of folds", len(values) - 1)
+    return normal_interval(float(np.mean(values)), error, len(values), "Student's, of folds", len(values) - 1).clipped(
+        0, 1
+    )
