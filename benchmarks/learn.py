@@ -1,12 +1,16 @@
-"""Planted dirt: what 100 clicks of a truthful reviewer are worth beside thresholds on the default score.
+"""Planted dirt: what the clicks of a truthful reviewer are worth beside thresholds on the default score.
 
     python benchmarks/learn.py --data FOLDER
+    python benchmarks/learn.py --images 13000 --clicks 200 --kind both --draws 1
 
 FOLDER holds wikiart_styles8 (folders by style), monet and photo. Into paintings of three styles and Monet's are planted
 5 % of dirt: paintings in a frame, photographed or plain, of many widths and colours; photographs of all kinds and of
 landscapes; or both, half each. The reviewer first sees the default score's ten lowest and ten drawn at random, as on
-salon curate review --next, then four times the 20 images that were proposed. `--features FOLDER` keeps the datasets for
+salon curate review --next, then always the 20 images that were proposed. `--features FOLDER` keeps the datasets for
 another run; features lie in Salon's cache.
+
+With `--images` the paintings are so many synthetic ones of all styles and genres, prepared at 64 pixels; in place of
+the photographs are planted what `salon synthetic --outliers` makes: text, charts, colour bars, noise, negatives.
 """
 
 import tempfile
@@ -25,10 +29,13 @@ from eval.data.feature_cache import features_of
 from eval.features.extractor import load_extractor
 from eval.metrics.confidence_intervals import normal_interval
 from gan.data.collection import Collection
+from gan.data.synthetic_scenes import GENRES, write_paintings
+from gan.data.synthetic_styles import STYLES
 from gan.runtime.console import table
 
 SHARE = 0.05
-CLICKS, BATCH = 100, 20
+BATCH = 20  # clicks between two proposals
+MADE, PREPARED = 96, 64  # px, of synthetic paintings
 PAINTINGS = (
     *("wikiart_styles8/Impressionism", "wikiart_styles8/Naturalism", "wikiart_styles8/Rococo"),
     "monet",
@@ -48,7 +55,7 @@ def bordered(image: Image.Image, rng: Rng) -> Image.Image:
     return ImageOps.expand(image, tuple(widths.tolist()), tuple(rng.integers(0, 256, 3).tolist()))
 
 
-def pool(name: str, files: list[Path], work: Path, rng: Rng | None) -> tuple[np.ndarray, np.ndarray]:
+def pool(name: str, files: list[Path], work: Path, rng: Rng | None, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Features of these files, with a border where there is an `rng`, and the numbers of the files."""
     archive = work / f"{name}.zip"
     if not archive.exists():
@@ -60,7 +67,7 @@ def pool(name: str, files: list[Path], work: Path, rng: Rng | None) -> tuple[np.
             target = folder / file.parent.name / f"{number:05d}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             (bordered(picture, rng) if rng else picture).save(target)
-        prepare(folder, archive, 256)
+        prepare(folder, archive, resolution)
     collection = Collection.open(archive)
     numbers = np.array([int(source.split("/")[-1].split(".")[0]) for source in collection.column("source")])
     order = np.argsort(numbers)
@@ -68,22 +75,39 @@ def pool(name: str, files: list[Path], work: Path, rng: Rng | None) -> tuple[np.
     return features_of(collection.dataset, collection.indices[order], extractor), numbers[order]
 
 
-def pools(data: Path, work: Path) -> dict[str, np.ndarray]:
-    """Features of paintings and of photographs, and of FRAMES of the paintings in frames; `framed` has their places."""
-    work.mkdir(parents=True, exist_ok=True)
-    files = {
+def real(data: Path) -> dict[str, list[Path]]:
+    """Files of paintings and of photographs."""
+    return {
         name: [file for folder in folders for file in sorted((data / folder).iterdir())]
         for name, folders in (("paintings", PAINTINGS), ("photographs", PHOTOGRAPHS))
     }
+
+
+def synthetic(images: int, folder: Path) -> dict[str, list[Path]]:
+    """Files of so many paintings, and, as photographs, of SHARE as many images that are none."""
+    made = {"paintings": (images, 0), "photographs": (dirt_of(images),) * 2}
+    for seed, (name, (count, outliers)) in enumerate(made.items()):
+        write_paintings(folder / name, count, MADE, seed, [*GENRES], [*STYLES], outliers)
+    return {name: sorted((folder / name).rglob("*.jpg")) for name in made}
+
+
+def dirt_of(paintings: int) -> int:
+    """How much is SHARE of it and so many paintings together."""
+    return round(paintings * SHARE / (1 - SHARE))
+
+
+def pools(files: dict[str, list[Path]], work: Path, frames: int, resolution: int) -> dict[str, np.ndarray]:
+    """Features of paintings and of photographs, and of some of the paintings in frames; `framed` has their places."""
+    work.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    chosen = np.sort(rng.choice(len(files["paintings"]), FRAMES, replace=False))
-    frames = [files["paintings"][i] for i in chosen]
+    chosen = np.sort(rng.choice(len(files["paintings"]), frames, replace=False))
+    framed_files = [files["paintings"][i] for i in chosen]
     folders = [file.parent.name for file in files["paintings"]]
     return {
-        "frames": pool("frames", frames, work, rng)[0],
+        "frames": pool("frames", framed_files, work, rng, resolution)[0],
         "framed": chosen,
-        "photographs": pool("photographs", files["photographs"], work, None)[0],
-        "paintings": pool("paintings", files["paintings"], work, None)[0],
+        "photographs": pool("photographs", files["photographs"], work, None, resolution)[0],
+        "paintings": pool("paintings", files["paintings"], work, None, resolution)[0],
         "strata": np.unique(folders, return_inverse=True)[1],
     }
 
@@ -91,7 +115,7 @@ def pools(data: Path, work: Path) -> dict[str, np.ndarray]:
 def plant(pool: dict[str, np.ndarray], kinds: tuple[str, ...], rng: Rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of paintings and dirt [N, D], which of them are dirt, and their strata, which photographs are dealt."""
     features, strata = pool["paintings"].copy(), pool["strata"]
-    each = round(len(features) * SHARE / (1 - SHARE) / len(kinds))
+    each = round(dirt_of(len(features)) / len(kinds))
     dirt = np.zeros(len(features), bool)
     if "frames" in kinds:
         some = rng.choice(len(pool["framed"]), each, replace=False)
@@ -112,12 +136,12 @@ def default_score(features: np.ndarray, strata: np.ndarray, seed: int) -> np.nda
     return quotas.fuse([values for values, _ in found.values()])
 
 
-def look(x: np.ndarray, dirt: np.ndarray, default: np.ndarray, rng: Rng, seed: int) -> np.ndarray:
-    """Places [CLICKS] of what the reviewer looked at, in their order."""
+def look(x: np.ndarray, dirt: np.ndarray, default: np.ndarray, clicks: int, rng: Rng, seed: int) -> np.ndarray:
+    """Places [clicks] of what the reviewer looked at, in their order."""
     free = np.ones(len(dirt), bool)
     lowest = np.argsort(default, kind="stable")[: BATCH // 2]
     judged = np.r_[lowest, rng.choice(np.setdiff1d(np.arange(len(dirt)), lowest), BATCH - len(lowest), replace=False)]
-    while len(judged) < CLICKS:
+    while len(judged) < clicks:
         free[judged] = False
         if dirt[judged].sum() < verdict_model.MIN_OF_A_KIND:  # nothing can be learned yet: the page goes on as it began
             order = np.argsort(default, kind="stable")
@@ -149,24 +173,24 @@ def recall_at(score: np.ndarray, dirt: np.ndarray, precision: float) -> float:
     return float(found[right].max(initial=0) / dirt.sum())
 
 
-def measured(pool: dict[str, np.ndarray], kinds: tuple[str, ...], seed: int) -> dict[str, float]:
+def measured(pool: dict[str, np.ndarray], kinds: tuple[str, ...], clicks: int, seed: int) -> dict[str, float]:
     """Figures of one draw."""
     rng = np.random.default_rng(seed)
     features, dirt, strata = plant(pool, kinds, rng)
     default = default_score(features, strata, seed)
     x = verdict_model.inputs(features, default)
-    judged = look(x, dirt, default, rng, seed)
+    judged = look(x, dirt, default, clicks, rng, seed)
     model = verdict_model.fit(x, judged, ~dirt[judged], seed=seed)
-    looked = np.argsort(default, kind="stable")[:CLICKS]
+    looked = np.argsort(default, kind="stable")[:clicks]
     unseen = np.setdiff1d(np.arange(len(dirt)), judged)
     precision = at_its_number(default, dirt)
     learned = with_verdicts(model.keep, judged, dirt)
     figures = verdict_model.held_out_figures(model.held_out, ~dirt[judged])
     return {
         "no click: precision and recall, as many dropped as dirt": precision,
-        "100 lowest looked at: the same": at_its_number(with_verdicts(default, looked, dirt), dirt),
+        "lowest looked at, as many as clicks: the same": at_its_number(with_verdicts(default, looked, dirt), dirt),
         "learned: the same": at_its_number(learned, dirt),
-        "100 lowest looked at: recall at the precision of no click": recall_at(
+        "lowest looked at: recall at the precision of no click": recall_at(
             with_verdicts(default, looked, dirt), dirt, precision
         ),
         "learned: recall at the precision of no click": recall_at(learned, dirt, precision),
@@ -184,20 +208,40 @@ def measured(pool: dict[str, np.ndarray], kinds: tuple[str, ...], seed: int) -> 
 
 
 @click.command(help=__doc__)
-@click.option("--data", required=True, type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path))
+@click.option("--images", type=click.IntRange(100), help="Synthetic paintings, in place of --data.")
+@click.option("--clicks", type=click.IntRange(BATCH), default=100, show_default=True)
 @click.option("--kind", "names", type=click.Choice([*KINDS]), multiple=True, default=[*KINDS], help="Dirt; repeatable.")
 @click.option("--draws", default=4, show_default=True, help="Draws of dirt for each kind.")
 @click.option("--features", type=click.Path(path_type=Path), help="Folder that keeps the datasets.")
 @click.option("--threads", default=2, show_default=True)
-def main(data: Path, names: tuple[str, ...], draws: int, features: Path | None, threads: int) -> None:
+def main(
+    data: Path | None,
+    images: int | None,
+    clicks: int,
+    names: tuple[str, ...],
+    draws: int,
+    features: Path | None,
+    threads: int,
+) -> None:
+    if (data is None) == (images is None):
+        raise click.UsageError("give --data or --images")
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as temporary:
-        pool = pools(data, features or Path(temporary))
+        work = features or Path(temporary)
+        if images is not None:
+            pool = pools(synthetic(images, work / "made"), work, dirt_of(images), PREPARED)
+        else:
+            assert data is not None
+            pool = pools(real(data), work, FRAMES, 256)
     columns: dict[str, list[str]] = {}
     for name in names:
-        found = [measured(pool, KINDS[name], seed) for seed in range(draws)]
+        found = [measured(pool, KINDS[name], clicks, seed) for seed in range(draws)]
         for figure in found[0]:
             values = np.array([each[figure] for each in found])
+            if draws == 1:
+                columns.setdefault(figure, []).append(f"{values[0]:.3f}")
+                continue
             error = float(values.std(ddof=1) / draws**0.5)
             mean = normal_interval(float(values.mean()), error, draws, "draws", draws - 1)
             mean = mean if "times" in figure else mean.clipped(0, 1)

@@ -6,6 +6,8 @@
 FOLDER holds wikiart_styles8/{Impressionism,photo,cartoon}, monet and photo. 5 % of outliers, a third of each kind, are
 dealt at random into the folders Impressionism and monet, which are the strata. d-low takes a discriminator of the
 preset `tiny` that learns from everything at 32 pixels for --kimg: a short run.
+With --label so many outliers and five times as many paintings are labelled, which choose the weights of content and
+style; the row of these weights, and of equal ones beside it, is of the images that are not labelled.
 """
 
 import shutil
@@ -18,7 +20,7 @@ import torch
 from PIL import Image
 
 from curation.child_manifest import stratum_numbers
-from curation.decide import quotas
+from curation.decide import fusion_weights, quotas
 from curation.prepare.pipeline import collect
 from curation.prepare.request import PrepareRequest
 from curation.score import density, discriminator_scores
@@ -95,6 +97,18 @@ def fused(scores: list[np.ndarray], strata: np.ndarray) -> np.ndarray:
     return ranks
 
 
+def weighed(
+    content: np.ndarray, style: np.ndarray, outlier: np.ndarray, label: int, seed: int
+) -> tuple[fusion_weights.Choice, np.ndarray, np.ndarray]:
+    """The weights that `label` outliers and five times as many paintings choose, the ranks by them, who is labelled."""
+    rng = np.random.default_rng(seed)
+    some = [rng.choice(np.flatnonzero(of), n, replace=False) for of, n in ((outlier, label), (~outlier, 5 * label))]
+    places = np.concatenate(some)
+    choice = fusion_weights.choose(content[places], style[places], outlier[places])
+    labelled = np.isin(np.arange(len(outlier)), places)
+    return choice, (1 - choice.style) * content + choice.style * style, labelled
+
+
 def trained(folder: Path, kimg: float, collection: Collection) -> Snapshot:
     """The snapshot of a short run on all images."""
     dataset = collection.dataset
@@ -128,6 +142,19 @@ def score(collection: Collection, small: Collection, folder: Path, kimg: float, 
     return scores
 
 
+def figures(scores: np.ndarray, kinds: np.ndarray, among: np.ndarray) -> list[float]:
+    """AUROC, precision where as many are dropped as there are outliers, and AUROC of each kind; of a mask's images."""
+    scores, kinds = scores[among], kinds[among]
+    outlier = kinds != "painting"
+    lowest = np.argsort(scores, kind="stable")[: outlier.sum()]
+    of_kinds = [~outlier | (kinds == kind) for kind in ("photo", "cartoon", "noise")]
+    return [
+        auroc(scores, outlier),
+        float(outlier[lowest].mean()),
+        *(auroc(scores[mask], outlier[mask]) for mask in of_kinds),
+    ]
+
+
 def _mean(values: tuple[float, ...]) -> str:
     # With the half of its 95 % interval over the draws.
     from scipy.stats import t
@@ -142,8 +169,9 @@ def _mean(values: tuple[float, ...]) -> str:
 @click.option("--data", required=True, type=click.Path(path_type=Path))
 @click.option("--seeds", default=3, show_default=True, help="Draws of outliers to average over.")
 @click.option("--kimg", default=10.0, show_default=True, help="Training for d-low; first draw only. 0: none.")
+@click.option("--label", default=0, show_default=True, help="Outliers that are labelled to choose weights. 0: none.")
 @click.option("--threads", default=2, show_default=True)
-def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
+def main(data: Path, seeds: int, kimg: float, label: int, threads: int) -> None:
     torch.set_num_threads(threads)
     for name, photographs in {**{n: [p] for n, p in PHOTOGRAPHS.items()}, "both": [*PHOTOGRAPHS.values()]}.items():
         rows: dict[str, list[list[float]]] = {}
@@ -156,15 +184,22 @@ def main(data: Path, seeds: int, kimg: float, threads: int) -> None:
                 kinds = np.array([source.split("/")[-1].split("-")[0] for source in collection.column("source")])
                 outlier = kinds != "painting"
                 train = kimg if seed == 0 and name == "both" else 0
-                for method, scores in score(collection, small, folder, train, seed).items():
-                    lowest = np.argsort(scores, kind="stable")[: outlier.sum()]
-                    figures = [auroc(scores, outlier), float(outlier[lowest].mean())]
-                    for kind in ("photo", "cartoon", "noise"):
-                        among = ~outlier | (kinds == kind)
-                        figures.append(auroc(scores[among], outlier[among]))
-                    rows.setdefault(method, []).append(figures)
+                found = score(collection, small, folder, train, seed)
+                told = {method: figures(scores, kinds, np.ones(len(kinds), bool)) for method, scores in found.items()}
+                if label:
+                    sides = found["content: density + knn (default)"], found["style: density + knn"]
+                    choice, ranks, labelled = weighed(*sides, outlier, label, seed)
+                    told[f"{6 * label} labelled: weights by them"] = figures(ranks, kinds, ~labelled)
+                    told[f"{6 * label} labelled: equal weights"] = figures(found["both"], kinds, ~labelled)
+                    held_out, equal = choice.held_out, choice.equal
+                    print(
+                        f"{name}, draw {seed}: content {1 - choice.style:g}, style {choice.style:g}; average precision "
+                        f"{held_out.value:.3f} ({held_out.low:.3f} to {held_out.high:.3f}), equal {equal.value:.3f}"
+                    )
+                for method, numbers in told.items():
+                    rows.setdefault(method, []).append(numbers)
         header = [f"photographs: {name}", "AUROC", "precision", "photo", "cartoon", "noise", "draws"]
-        lines = [[m, *map(_mean, zip(*found, strict=True)), str(len(found))] for m, found in rows.items()]
+        lines = [[m, *map(_mean, zip(*drawn, strict=True)), str(len(drawn))] for m, drawn in rows.items()]
         print(table(lines, header) + "\n", flush=True)
 
 

@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 from browser import Browser
 from made_directions import saved
 
 from gan import snapshot
 from gan.runtime.files import sha256
-
 
 WIDTHS = (1280, 390)
 SCHEMES = ("light", "dark")

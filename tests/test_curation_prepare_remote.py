@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from conftest import run_salon
+from fsspec.registry import _registry
 from moto.server import ThreadedMotoServer
 from test_curation_prepare_archives import tar, zipped
 from test_curation_prepare_parquet import embedded, hugging_face
@@ -195,7 +197,6 @@ def test_the_command_reads_a_bucket(tmp_path: Path, s3: Any) -> None:
         ("s3://art/nowhere", "s3://art/nowhere is not: not found: there is nothing"),
         ("s3://art/no.tar", r"s3://art/no\.tar is not: not found"),
         ("s3://art/paintings/z.zip", r"got s3://art/paintings/z\.zip instead, which is none or is damaged"),
-        ("gs://bucket/folder", r"`sources` gs:// needs pip install 'salon\[gs\]'"),
         ("ftp://host/1.png", r"must be addresses such as .*; got ftp:// instead"),
         ("s3://", "must be addresses such as .*; got s3:// instead"),
         ("paintings", "`sources` must be paths, and addresses as texts"),
@@ -205,6 +206,14 @@ def test_the_command_reads_a_bucket(tmp_path: Path, s3: Any) -> None:
 def test_a_source_that_cannot_be_had_is_one_line(tmp_path: Path, s3: Any, address: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         collect(request([address], tmp_path / "d.zip"))  # type: ignore[list-item]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_package_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(_registry, "gs", raising=False)  # where another test has loaded it
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(RequestError, match=r"`sources` gs:// needs pip install 'salon\[gs\]'"):
+        collect(request(["gs://bucket/folder"], tmp_path / "d.zip"))  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
 
 

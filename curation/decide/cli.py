@@ -48,6 +48,13 @@ data_option = click.option(
     "--fuse", type=click.Choice(["mean", "min"]), help="Fusion of several ranks into one: their mean, or the lowest."
 )
 @click.option(
+    "--fuse-by",
+    metavar="FILE",
+    type=PATH,
+    help="Manifest with a person's verdicts, or .csv with the columns name and outlier (1 or 0): they weigh content "
+    "and style. Default: equal weights.",
+)
+@click.option(
     "--protect", metavar="FILE", type=PATH, help="List of images to keep: name, source or SHA-256, one a line."
 )
 @click.option("--drop", metavar="FILE", type=PATH, help="List of images to drop first, whatever the floor.")
@@ -83,10 +90,21 @@ def prune(request: PruneRequest, as_json: bool) -> None:
     ]
     rows.append(("all", *(f"{figures[key]:,}" for key in header), _share(figures)))
     text = table(rows, [request.strata or "", *header, "share kept"])
+    if chosen := figures["parameters"].get("weights"):
+        text += f"\n{_weighed(chosen)}"
     if figures["spared"]:
         text += f"\n{figures['spared']:,} stay as the last kept copies of their pictures"
     end = "Dry run: nothing was written" if request.dry_run else f"Wrote {request.out}"
     result(f"{text}\n{end}", figures, as_json)
+
+
+def _weighed(chosen: dict[str, Any]) -> str:
+    precision, equal = chosen["held_out"], chosen["equal"]["value"]
+    return (
+        f"Weights by {chosen['images']} labelled images, {chosen['outliers']} of them outliers: content "
+        f"{1 - chosen['style']:g}, style {chosen['style']:g}. Held-out average precision {precision['value']:.3f} "
+        f"({precision['low']:.3f} to {precision['high']:.3f}), {equal:.3f} with equal weights"
+    )
 
 
 @click.command(cls=Command)

@@ -4,8 +4,9 @@ Images leave for what they are ranked among all, in quotas by stratum. What a pe
 discriminator finds far more real than generated ones are what the generator lacks: they are reported, and only that.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from curation import columns
 from curation.child_manifest import relative
-from curation.decide import copies, quotas
+from curation.decide import copies, fusion_weights, quotas
 from curation.decide.copies import Mask
 from curation.decide.request import PruneRequest
 from curation.score import image_checks
@@ -57,7 +58,8 @@ def prune(request: PruneRequest) -> dict[str, Any]:
     optional = (request.strata, "flags", "embedding_group", "check_pixels")
     needed |= {name for name in optional if name is not None and name in present}
     before = manifest.read(request.manifest, sorted(needed))
-    decision = _decide(request, before.rows, scores, logits)
+    choice = None if request.fuse_by is None else _choice(request.fuse_by, before.rows, methods)
+    decision = _decide(request, before.rows, scores, logits, None if choice is None else _weights(choice, methods))
     figures = _figures(request, before.rows, decision)
     if not figures["kept"]:
         raise RequestError(f"`keep` {request.keep:g} leaves no image of {request.manifest}; choose a larger share")
@@ -68,6 +70,8 @@ def prune(request: PruneRequest) -> dict[str, Any]:
         "cap": request.cap,
         "methods": list(methods),
         "fuse": request.fuse,
+        **({} if request.fuse_by is None else {"fuse_by": request.fuse_by.name}),
+        **({} if choice is None else {"weights": asdict(choice)}),
         "drop_flags": list(request.drop_flags),
         "tail": request.tail,
         "protected": _names(before.rows, request.protect, "protect"),
@@ -110,7 +114,32 @@ def _methods(request: PruneRequest, present: list[str]) -> tuple[str, ...]:
     return methods
 
 
-def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: list[str]) -> Decision:
+def _choice(file: Path, rows: pa.Table, methods: tuple[str, ...]) -> fusion_weights.Choice:
+    # Of weights, by labelled images; their ranks are among all images that have scores, dropped ones too.
+    sides = [[method for method in methods if method in of] for of in fusion_weights.SIDES.values()]
+    if not all(sides) or len(methods) > sum(map(len, sides)):
+        known = ", ".join(RANKING)
+        raise RequestError(
+            f"`fuse_by` weighs content against style: `methods` must be of both, among {known}; got "
+            f"{', '.join(methods) or 'none'} instead; salon curate score makes them with `features` both"
+        )
+    content, style = (quotas.fuse([columns.floats(rows, score_column(method)) for method in side]) for side in sides)
+    places, outlier = fusion_weights.labelled(rows, file)
+    ranked = ~np.isnan(content[places] + style[places])
+    places, outlier = places[ranked], outlier[ranked]
+    return fusion_weights.choose(content[places], style[places], outlier)
+
+
+def _weights(choice: fusion_weights.Choice, methods: tuple[str, ...]) -> list[float]:
+    # Of each method: those of one side share its weight.
+    side_of = {method: side for side, of in fusion_weights.SIDES.items() for method in of if method in methods}
+    count = Counter(side_of.values())
+    return [choice.weights[side_of[method]] / count[side_of[method]] for method in methods]
+
+
+def _decide(
+    request: PruneRequest, rows: pa.Table, scores: list[str], logits: list[str], weights: list[float] | None = None
+) -> Decision:
     # `scores` are the columns to rank by, `logits` those of scores by discriminators.
     kept = np.asarray(manifest.is_kept(rows))
     protect, drop = _lists(request, rows)
@@ -130,7 +159,7 @@ def _decide(request: PruneRequest, rows: pa.Table, scores: list[str], logits: li
         raise RequestError(f"`strata` {request.strata} needs a {request.strata} for some image; the manifest has none")
     room = np.array([quotas.at_most(request.quota(), n) for n in _count(strata, kept, names)], np.int64)
     room -= _count(strata, gone, names)
-    rank = _fused(rows, scores, kept, request.fuse)
+    rank = _fused(rows, scores, kept, request.fuse, weights)
     budget = quotas.at_most(request.keep, int(kept.sum())) - int(gone.sum())
     while True:  # each time, what would lose its last copy stays and others go instead
         low = quotas.drop_lowest(rank, order, strata, candidates & ~spared, room, budget)
@@ -195,10 +224,12 @@ def _count(strata: NDArray[np.int64], mask: NDArray[np.bool_], names: list[str])
     return np.bincount(strata[mask], minlength=len(names))
 
 
-def _fused(rows: pa.Table, names: list[str], kept: NDArray[np.bool_], fuse: str = "mean") -> NDArray[np.float64]:
+def _fused(
+    rows: pa.Table, names: list[str], kept: Mask, fuse: str = "mean", weights: list[float] | None = None
+) -> NDArray[np.float64]:
     # One rank [N] among the kept rows, by all columns of these names; NaN where there is no score.
     scores = [np.where(kept, columns.floats(rows, name), np.nan) for name in names]
-    return quotas.fuse(scores, fuse) if scores else np.full(len(rows), np.nan)
+    return quotas.fuse(scores, fuse, weights) if scores else np.full(len(rows), np.nan)
 
 
 def _flagged(rows: pa.Table, codes: tuple[str, ...]) -> NDArray[np.bool_]:

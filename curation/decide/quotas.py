@@ -26,10 +26,11 @@ def ranks(scores: Floats) -> Floats:
     return rank
 
 
-def fuse(scores: Sequence[Floats], fusion: str = "mean") -> Floats:
+def fuse(scores: Sequence[Floats], fusion: str = "mean", weights: Sequence[float] | None = None) -> Floats:
     """Scores [N] of several methods -> one rank [N] in (0, 1); NaN where no method has a score.
 
-    "mean" of an image's ranks, or "min": low as soon as one method finds it low.
+    "mean" of an image's ranks, by the methods' `weights` where they are given, or "min": low as soon as one method
+    finds it low.
     """
     if fusion not in FUSIONS:
         raise ValueError(f"`fusion` must be one of {', '.join(FUSIONS)}; got {fusion!r} instead")
@@ -38,7 +39,9 @@ def fuse(scores: Sequence[Floats], fusion: str = "mean") -> Floats:
     if fusion == "min":
         fused: Floats = np.where(known, rank, np.inf).min(0)
     else:
-        fused = np.where(known, rank, 0).sum(0) / np.maximum(known.sum(0), 1)
+        share = np.asarray(np.ones(len(scores)) if weights is None else weights)[:, None]
+        known &= share > 0
+        fused = np.where(known, rank * share, 0).sum(0) / np.maximum((known * share).sum(0), 1e-300)
     fused[~known.any(0)] = np.nan
     return fused
 

@@ -24,6 +24,7 @@ class PruneRequest:
     cap: int | None = None  # images a stratum at most, whatever the floor; None: any number
     methods: tuple[str, ...] = ()  # whose scores rank the images; empty: those of RANKING that have scores
     fuse: str = "mean"  # one of quotas.FUSIONS
+    fuse_by: Path | None = None  # manifest with verdicts, or .csv of name and outlier: they weigh content and style
     protect: Path | None = None  # list of images to keep; None: no list
     drop: Path | None = None  # list of images to drop, before all others and whatever the floor; None: no list
     drop_flags: tuple[str, ...] = ()  # codes of `salon curate check` to drop, likewise
@@ -34,6 +35,8 @@ class PruneRequest:
             raise RequestError("`floor` needs `strata`: it is the share of each stratum to keep")
         if self.cap is not None and self.strata is None:
             raise RequestError("`cap` needs `strata`: it is the number of images of each stratum to keep")
+        if self.fuse_by is not None and self.fuse != "mean":
+            raise RequestError(f"`fuse_by` weighs a mean of ranks; `fuse` must be mean; got {self.fuse} instead")
         if self.dry_run:
             return
         if self.out is None:
