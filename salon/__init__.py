@@ -6,6 +6,8 @@
     salon.train("paintings64.zip", "runs", preset="tiny", total_kimg=100)
     G = salon.load("runs")  # the newest snapshot
     images = G.generate(range(4), truncation_psi=0.7)  # uint8 [4, 64, 64, 3]
+    edited = G.edit(range(4), {"pc1": 2}, G.find_directions())
+    ws = G.project("cottage.jpg", "projected", space="w+")
     print(salon.evaluate("runs", "paintings64.zip", "evaluation", num_images=2000)["fd"].value)
     salon.curate("paintings64.zip", "curated.manifest")
 
@@ -20,12 +22,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gan.errors import RequestError, SalonError
+    from gan.sampling.directions import Directions
     from salon.generator import Generator, load
     from salon.steps import curate, evaluate, prepare, train
 
-__all__ = ["Generator", "RequestError", "SalonError", "curate", "evaluate", "load", "prepare", "train"]
+__all__ = ["Directions", "Generator", "RequestError", "SalonError", "curate", "evaluate", "load", "prepare", "train"]
 
 _PLACES = {  # where each is, so that `import salon` is quick
+    "Directions": "gan.sampling.directions",
     "Generator": "salon.generator",
     "RequestError": "gan.errors",
     "SalonError": "gan.errors",

@@ -1,11 +1,9 @@
 """The steps from a folder of images to a judged generator: prepare, train, evaluate, curate."""
 
-import dataclasses
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from curation.auto.auto import auto
 from curation.auto.request import AutoRequest
@@ -18,14 +16,12 @@ from eval.training_hook import hook
 from gan.data.collection import Collection
 from gan.data.images import Pixels
 from gan.device.selection import select
-from gan.errors import RequestError
 from gan.training.carry_out import carry_out
 from gan.training.request import TrainingOptions, TrainingRequest
 from salon.generator import Generator
+from salon.requests import AnyPath, parted, request_of
 
-AnyPath = str | PathLike[str]
-Figures = dict[str, Any]  # what the command prints with --json
-Request = TypeVar("Request")
+Figures = dict[str, Any]  # those of the command
 
 
 def prepare(sources: AnyPath | Sequence[AnyPath], out: AnyPath, **fields: Any) -> Figures:
@@ -36,7 +32,7 @@ def prepare(sources: AnyPath | Sequence[AnyPath], out: AnyPath, **fields: Any) -
     """
     given = [sources] if isinstance(sources, str | PathLike) else sources
     known = [str(source) if "://" in str(source) else Path(source) for source in given]
-    return collect(_request(PrepareRequest, fields, sources=tuple(known), out=out))
+    return collect(request_of(PrepareRequest, fields, sources=tuple(known), out=out))
 
 
 def train(data: AnyPath, out: AnyPath, *, device: str = "auto", **fields: Any) -> Figures:
@@ -46,10 +42,9 @@ def train(data: AnyPath, out: AnyPath, *, device: str = "auto", **fields: Any) -
     manifest, and of TrainingOptions, such as total_kimg, the length in thousands of images. Raises RequestError for a
     request that cannot be carried out.
     """
-    own = {field.name for field in dataclasses.fields(TrainingOptions)}
-    options = _request(TrainingOptions, {name: value for name, value in fields.items() if name in own})
-    rest = {name: value for name, value in fields.items() if name not in own}
-    request = _request(TrainingRequest, rest, data=data, out=out)
+    of_run, of_options = parted(fields, TrainingRequest, TrainingOptions)
+    request = request_of(TrainingRequest, of_run, data=data, out=out)
+    options = request_of(TrainingOptions, of_options)
     summary = carry_out(request, options, select(device), make_hook=hook).summary
     assert summary is not None  # of a dry run alone
     return summary
@@ -72,7 +67,7 @@ def evaluate(
     carried out, and where `out` holds results of another.
     """
     collection = Collection.open(Path(data), None if manifest is None else Path(manifest))
-    evaluator = Evaluator(collection, _request(EvaluationRequest, fields), select(device))
+    evaluator = Evaluator(collection, request_of(EvaluationRequest, fields), select(device))
     if isinstance(images, Generator):
         images = images.snapshot.path
     evaluation = evaluator(Path(images) if isinstance(images, str | PathLike) else images, Path(out))
@@ -86,20 +81,4 @@ def curate(dataset: AnyPath, out: AnyPath, **fields: Any) -> Figures:
     `fields` are those of curation.auto.request.AutoRequest, such as manifest, keep, strata and labels. No image is
     changed. Raises RequestError for a request that does not fit the dataset.
     """
-    return auto(_request(AutoRequest, fields, dataset=dataset, out=out))
-
-
-def _request(kind: type[Request], fields: Mapping[str, Any], **own: Any) -> Request:
-    # Text becomes a path where the request takes one, and a list a tuple.
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(set(fields) - set(hints)):
-        known = ", ".join(sorted(set(hints) - set(own)))
-        raise RequestError(f"`{unknown[0]}` is no field of {kind.__name__}, whose fields are {known}")
-
-    def fitting(name: str, value: Any) -> Any:
-        kinds = {hints[name], *typing.get_args(hints[name])}
-        if isinstance(value, str | PathLike) and Path in kinds:
-            return Path(value)
-        return tuple(value) if isinstance(value, list) else value
-
-    return kind(**{name: fitting(name, value) for name, value in {**fields, **own}.items()})
+    return auto(request_of(AutoRequest, fields, dataset=dataset, out=out))

@@ -27,7 +27,7 @@ ROOMS = [
     *("curation.decide", "curation.auto", "curation.retrain", "curation.cli"),
     *("serving.contract", "serving.recipes", "serving.export", "serving.server", "serving.client", "serving.verify"),
     *("serving.project", "serving.style", "serving.directions", "serving.gallery", "serving.hub"),
-    *("serving.pipeline", "salon.generator", "salon.steps"),
+    *("serving.pipeline", "salon.requests", "salon.generator", "salon.steps"),
 ]
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pyarrow", "av", "safetensors"}
 FILES = {  # module -> file

@@ -85,6 +85,27 @@ def test_mapped_and_synthesized_is_generated(G):
     assert G.generate([]).shape == (0, *G.shape.size[::-1], 3)
 
 
+def test_edits_are_those_of_the_command(G, tiny_run, tmp_path):
+    found = G.find_directions(count=2, samples=50)
+    found.save(tmp_path / "d.npz")
+    ask = ("--seeds", 3, "--directions", tmp_path / "d.npz", "--direction", "pc1=2", "--device", "cpu")
+    assert run_salon("generate", "edit", tiny_run, *ask, "--out", tmp_path / "edited").code == 0
+    edited = G.edit([3], {"pc1": 2.0}, found)
+    np.testing.assert_array_equal(edited[0], np.asarray(Image.open(tmp_path / "edited" / "seed0003.png")))
+    np.testing.assert_array_equal(G.edit([3], {"pc1": 2.0}, tmp_path / "d.npz"), edited)
+    np.testing.assert_array_equal(G.edit([3], {"pc1": 0.0}, found), G.generate([3]))
+    assert np.abs(edited.astype(int) - G.generate([3])).max() > 0
+
+
+def test_a_picture_is_projected(G, tmp_path):
+    Image.fromarray(G.generate([5])[0]).save(tmp_path / "five.png")
+    ws = G.project(tmp_path / "five.png", tmp_path / "out", steps=2, space="w+", video=False)
+    assert ws.shape == (1, G.num_ws, G.w_dim)
+    np.testing.assert_array_equal(G.synthesize(ws)[0], np.asarray(Image.open(tmp_path / "out" / "five.png")))
+    with pytest.raises(salon.RequestError, match="`stride` is no field of ProjectRequest"):
+        G.project(tmp_path / "five.png", tmp_path / "again", stride=2)
+
+
 def test_faults_name_the_parameter(G, tmp_path):
     with pytest.raises(salon.RequestError, match=r"`ws` must be of shape \[N, "):
         G.synthesize(np.zeros([1, G.num_ws + 1, G.w_dim]))
