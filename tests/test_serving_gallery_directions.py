@@ -258,7 +258,7 @@ def test_an_image_follows_a_slider_one_request_at_a_time(stand, browser):
         drag(browser, 0, [2.5], let_go=False)  # under way, and given up for another seed
         browser.until("following")
         browser.run("go({ seed: 8 })")
-        stand.held["synthesize"].release(1)
+        stand.held["synthesize"].release(2)
         browser.until(f"{READY} && document.getElementById('title').textContent === 'Seed 8, edited' && {LOADED}")
         assert np.array_equal(shown(browser), stand.edited(8, {"age": 2.5}))
         browser.open("about:blank", "true")
