@@ -66,6 +66,19 @@ def test_edit_writes_one_marked_file_a_seed(query, own, tmp_path, directions_fil
     refused(query("edit", *edits, "--seeds", "5", "--out", out), "--out would replace", "seed0005.png")
 
 
+def test_what_was_edited_along_served_directions_is_verified_with_them(query, url, tmp_path):  # noqa: F811
+    assert query("edit", "--direction", "age=2", "--seeds", "3", "--out", tmp_path).code == 0
+    asked = ("verify", tmp_path / "seed0003.png", "--url", url.grpc_url, "--json")
+    outcome = run_salon(*asked)
+    assert outcome.code == 0 and outcome.json["pictures"][0]["same"] is True, outcome.err
+    file = saved(tmp_path / "own.npz", None, ["light"], seed=4)
+    edit = ("edit", "--directions", file, "--direction", "light=1", "--seeds", "3", "--out", tmp_path, "--overwrite")
+    assert query(*edit).code == 0
+    outcome = run_salon(*asked)
+    assert outcome.code == 3 and sha256(file) in outcome.json["pictures"][0]["reason"]
+    assert run_salon(*asked, "--directions", file).json["pictures"][0]["same"] is True
+
+
 def test_edit_a_grid_along_directions_of_a_file(query, own, tmp_path, source):  # noqa: F811
     file = saved(tmp_path / "own.npz", "ab" * 32, ["light"], seed=4)
     words = ("--seeds", "3,7,5", "--truncation-psi", 0.7, "--grid", "2x2", "--out", tmp_path / "grid.png")

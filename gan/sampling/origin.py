@@ -1,6 +1,5 @@
 """What images are made from: seeds, or rows of a file of ws, and how their recipes say it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from gan.sampling.generate import map_seeds
 from gan.sampling.latents import parse_numbers
 from gan.sampling.request import SamplingRequest
 from gan.sampling.ws_file import WsFile, told_of
-
-_SAFE = re.compile(r"[\w][\w .,+@=()-]{0,99}")  # names of images that become names of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def of_file(
     if bad := [row for row in chosen if row >= len(file.ws)]:
         raise RequestError(f"`{parameter}` must have the row {bad[0]}; {path} has {len(file.ws)}, from 0 on")
     ws = torch.from_numpy(file.ws[chosen]).to(next(G.parameters()).device)
-    names = _names(file, len(file.ws))
+    names = file.names()
     return Origin(ws=ws, numbers=chosen, file=sha256(path), names=[names[row] for row in chosen])
 
 
@@ -125,14 +122,3 @@ def parse_side(text: str, parameter: str) -> Side:
     if text.lower().endswith(".npz"):
         return Side(file=Path(text))
     return Side(seeds=parse_numbers(text, parameter))
-
-
-def _names(file: WsFile, count: int) -> list[str]:
-    # Of the images that the ws were found for, where each has one of its own that is safe; else by number.
-    numbered = [f"row{row:04d}" for row in range(count)]
-    given = file.about.get("images")
-    if not isinstance(given, list) or len(given) != count:
-        return numbered
-    stems = [Path(name.replace("\\", "/")).stem if isinstance(name, str) else "" for name in given]
-    whole = all(_SAFE.fullmatch(stem) for stem in stems) and len({stem.lower() for stem in stems}) == count
-    return stems if whole else numbered

@@ -4,7 +4,7 @@ Without torch, as clients of a server need it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gan.data.images import Pixels
@@ -40,6 +40,10 @@ class RecipeFiles:
         for path in files["directions"].values():
             Directions.open(path)
         return cls(**files)
+
+    def with_directions(self, path: Path) -> "RecipeFiles":
+        """And one more file of directions."""
+        return replace(self, directions={**self.directions, sha256(path): path})
 
     def missing(self, recipe: Recipe) -> str | None:
         """Why a recipe of a still picture cannot be followed with these files; None where it can."""

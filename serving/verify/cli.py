@@ -1,5 +1,6 @@
 """The command `salon verify`. Heavy imports wait until it runs."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -84,8 +85,8 @@ def verify(
     compared = snapshot is not None or asked
     if (ws or directions) and not compared:
         raise RequestError("`ws` and `directions` need `snapshot` or `url`, to make pictures again with them")
-    files, found = RecipeFiles.of(ws, directions), list[library.Verification]()
-    with _generator(snapshot, device, connection if asked else None, files) as (digest, make):
+    given, found = RecipeFiles.of(ws, directions), list[library.Verification]()
+    with _generator(snapshot, device, connection if asked else None, given) as (digest, make, files):
         for picture in progress(pictures, "Verifying", len(pictures)):
             found.append(library.verify(picture, digest, make, files))
     good = [each.same(tolerance) for each in found]
@@ -101,22 +102,26 @@ def verify(
 @contextmanager
 def _generator(
     snapshot: Path | None, device: str, connection: Connection | None, files: "RecipeFiles"
-) -> "Iterator[tuple[str | None, Make | None]]":
-    # The SHA-256 of what pictures are compared with, and what makes them; None: nothing.
+) -> "Iterator[tuple[str | None, Make | None, RecipeFiles]]":
+    # The SHA-256 of what pictures are compared with, and what makes them; None: nothing. And all files for that.
     if snapshot is not None:
         from gan import snapshot as snapshots
         from gan.device.selection import select
         from gan.sampling.verify import of_snapshot
 
-        yield of_snapshot(snapshots.find(snapshot), select(device), files)
+        yield *of_snapshot(snapshots.find(snapshot), select(device), files), files
     elif connection is not None:
         from serving.client.client import Client
         from serving.verify.served import of_server
 
-        with Client(**asdict(connection)) as client:
-            yield of_server(client, files)
+        with Client(**asdict(connection)) as client, tempfile.TemporaryDirectory() as folder:
+            if (content := client.directions_file()) is not None:
+                served = Path(folder) / "directions.npz"
+                served.write_bytes(content)
+                files = files.with_directions(served)
+            yield *of_server(client, files), files
     else:
-        yield None, None
+        yield None, None, files
 
 
 def _figures(found: "Verification", tolerance: int) -> dict[str, Any]:
