@@ -195,7 +195,7 @@ def fix(environment, *options, answer=None):
         os.write(writer, answer.encode())
     ended = subprocess.run(
         [sys.executable, "-m", "gan", "doctor", "--fix", *options],
-        cwd=ROOT,
+        cwd=os.sep,  # not where Salon's own metadata may lie, which would come first
         env=environment,
         stdin=reader if answer else subprocess.DEVNULL,
         capture_output=True,

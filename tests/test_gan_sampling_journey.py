@@ -251,6 +251,20 @@ def test_keyframes_alone_are_written_and_rows_alone_are_enough(folder, tmp_path)
         assert read(tmp_path / name).recipe.keyframes == sha256(tmp_path / "rows.toml")
 
 
+def test_rows_of_a_file_of_ws_are_keys(folder, source, tmp_path):
+    file, out = folder / "found.npz", tmp_path / "rows.mp4"
+    journey = plan(
+        source, source.G_ema, SamplingRequest(snapshot=source.path), JourneyRequest(loop=False), ws=file, frames=5
+    )
+    ends = ws_of(journey)[[0, -1]]
+    np.testing.assert_allclose(ends, WsFile.open(file, 6, source.config.network.w_dim).ws, atol=1e-6)
+    ask = ("generate", "interpolate", source.path, "--ws", file, "--easing", "linear", "--frames", 3, "--out", out)
+    assert run_salon(*ask).code == 0
+    recipe = read(out).recipe
+    assert (recipe.kind, recipe.rows, recipe.ws, recipe.frames) == ("journey", [0, 1], sha256(file), 6)
+    refused(run_salon(*ask, "--overwrite", "--class", "day"), "--class", "--ws")
+
+
 @pytest.mark.parametrize("shape", [ImageShape(16, 20, 1), ImageShape(24, 16, 4)], ids=str)
 def test_grey_and_alpha_travel_too(shape, tmp_path):
     config = network(shape)
@@ -297,8 +311,8 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path):
     new = tmp_path / "new.mp4"
     missing = run_salon(*ask, new)
     assert missing.code == 2 and "Missing option '--seeds'" in missing.err and "--keyframes" in missing.err
-    refused(run_salon(*ask, new, *keys, "--seeds", "1"), "either --seeds or --keyframes must be given")
-    refused(run_salon(*ask, new, *music), "either --seeds or --keyframes must be given")
+    refused(run_salon(*ask, new, *keys, "--seeds", "1"), "one of --seeds, --ws and --keyframes must be given")
+    refused(run_salon(*ask, new, *music), "one of --seeds, --ws and --keyframes must be given")
     refused(run_salon(*ask, new, *keys, "--frames", "60"), "--frames must be left out with --keyframes")
     refused(run_salon(*ask, new, "--seeds", "1", "--drive", "low=psi"), "--drive needs --audio")
     refused(run_salon(*ask, new, "--seeds", "1", "--seconds", "2"), "--seconds needs --audio")

@@ -85,6 +85,8 @@ def interpolate(
         pace = {"frames": frames if chosen else None, "fps": fps}
         travel(sampling, journey, marking, seeds, ws, pace, out, overwrite, as_json)
         return
+    if seeds is None and ws is None:
+        raise click.UsageError("Missing option '--seeds', '--ws' or '--keyframes'.")
     import torch
 
     from gan.data.images import for_display

@@ -32,6 +32,7 @@ EXTRAS = {  # that a user may want -> what for
     "http": "images by their web addresses",
     "ray": "preparing and scoring on many machines",
     "c2pa": "signed Content Credentials",
+    "hub": "sharing generators and datasets by a hub",
 }
 Command = tuple[str, ...]
 

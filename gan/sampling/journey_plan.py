@@ -22,6 +22,7 @@ from gan.sampling.journey import Journey, Resolved
 from gan.sampling.journey_request import JourneyRequest
 from gan.sampling.keyframes import SECONDS, Key
 from gan.sampling.latents import Floats
+from gan.sampling.origin import refuse_for_ws
 from gan.sampling.path import Timeline, Times
 from gan.sampling.request import SamplingRequest
 from gan.sampling.ws_file import WsFile
@@ -57,6 +58,7 @@ def plan(
             assert seeds is not None
             keys = [Key(seed=seed, seconds=seconds) for seed in seeds]
         else:
+            refuse_for_ws(sampling)
             rows = len(WsFile.open(ws, G.config.num_ws, G.config.w_dim).ws)
             keys = [Key(ws=ws, row=row, seconds=seconds) for row in range(rows)]
         if not request.loop:

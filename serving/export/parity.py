@@ -22,6 +22,7 @@ from serving.contract import ModelMetadata
 Array = NDArray[Any]
 Run = Callable[[dict[str, Array]], dict[str, Array]]  # a graph, from inputs to outputs by name
 
+FEW = 8  # values of an image that may differ however small it is
 PSIS = (1.0, 0.7, 0.5, -0.3)
 
 
@@ -31,7 +32,7 @@ class Bounds:
 
     img: float  # largest difference of ws, img and logit
     levels: int  # largest difference of image
-    equal: float  # share of image's values that are equal
+    equal: float  # share of image's values that are equal, but for FEW
 
 
 BOUNDS = {"fp32": Bounds(1e-3, 1, 0.999), "fp16": Bounds(0.05, 6, 0.7)}
@@ -101,8 +102,8 @@ def _difference(output: Array, expected: Array, name: str, metadata: ModelMetada
         if not apart.max() <= bounds.img:  # nor is NaN
             raise SalonError(f"{batch} must be within {bounds.img} of PyTorch's; it is {apart.max():.3g} away")
         return float(apart.max())
-    equal = float((apart == 0).mean())
-    if apart.max() > bounds.levels or equal < bounds.equal:
+    unequal, equal = int((apart > 0).sum()), float((apart == 0).mean())
+    if apart.max() > bounds.levels or (equal < bounds.equal and unequal > FEW):
         raise SalonError(
             f"{batch} must be within {bounds.levels} levels of PyTorch's and {bounds.equal:.1%} equal; "
             f"it is {apart.max():.0f} away and {equal:.2%} equal"
