@@ -141,10 +141,14 @@ def listed(directions: "Directions") -> str:
 
 def figures_of(directions: "Directions", file: Path) -> dict[str, Any]:
     """The same as JSON has it."""
-    names = ("name", "method", "first", "last", "sigma", "explained_variance")
-    rows = [{name: getattr(entry, name) for name in names} for entry in directions.entries.values()]
     told = {"file": str(file), "snapshot": directions.snapshot, "num_ws": directions.num_ws}
-    return {**told, "directions": rows, "about": dict(directions.about)}
+    return {**told, "directions": entries_of(directions), "about": dict(directions.about)}
+
+
+def entries_of(directions: "Directions") -> list[dict[str, Any]]:
+    """Each direction without its vector."""
+    names = ("name", "method", "first", "last", "sigma", "explained_variance")
+    return [{name: getattr(entry, name) for name in names} for entry in directions.entries.values()]
 
 
 def _origin(directions: "Directions") -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from gan.cli.command import Command, takes
+from gan.cli.directions import entries_of
 from gan.cli.generate_options import parse_grid
 from gan.cli.options import PATH, format_option, grid_option, overwrite_option
 from gan.runtime.console import progress, result, table
@@ -98,12 +99,10 @@ def directions(out: Path | None, overwrite: bool, connection: Connection, as_jso
         if out is not None and content is not None:
             with atomic(out) as temporary:
                 temporary.write_bytes(content)
-    rows, listed = [], []
+    rows = []
     for entry in served.entries.values():
-        told = {name: getattr(entry, name) for name in ("name", "first", "last", "method", "explained_variance")}
-        listed.append(told | {"sigma": entry.sigma})
         share = "" if entry.explained_variance is None else f"{entry.explained_variance:.1%}"
         rows.append([entry.name, f"{entry.first}-{entry.last}", entry.method, share, f"{entry.sigma:.3g}"])
     text = table(rows, ["direction", "layers", "method", "variance", "sigma"])
-    figures |= {"sha256": digest, "directions": listed, "file": None if out is None else str(out)}
+    figures |= {"sha256": digest, "directions": entries_of(served), "file": None if out is None else str(out)}
     result(f"{text}\nOf {client.url}{'' if out is None else f': {out}'}", figures, as_json)
