@@ -163,6 +163,16 @@ def test_one_lineage_is_known_by_hashes(tmp_path):
         lineage.require_related(snapshot.load(stranger), snapshot.load(alone))
 
 
+def test_a_generator_tuned_around_a_picture_is_of_its_parents_lineage(tmp_path):
+    parent = save(tmp_path / "parent.safetensors", 0)
+    child = snapshot.load(save(tmp_path / "child.safetensors", 1, resume_from=sha256(parent)))
+    source, file = snapshot.load(parent), tmp_path / "projected.safetensors"
+    for known in (sha256(parent), "e" * 64):
+        about = {"made_by": "projection", "parent": known}
+        snapshot.save(file, source.G_ema, None, source.config, 8000, None, lineage=about)
+        assert lineage.related(snapshot.load(file), child) is (known == sha256(parent))
+
+
 def test_what_does_not_fit_is_refused(pair, tmp_path):
     a, _ = pair
     out = ("--out", tmp_path / "new.safetensors")
